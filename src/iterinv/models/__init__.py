@@ -1,0 +1,109 @@
+"""Models, one file a family: what a stage of a cascade is, and how its network is asked for noise.
+
+All oddities of a model (what it predicts, extra channels, labels, half precision) stop at its denoiser. What comes out is
+predicted noise in the sample's dtype.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from iterinv.levels import Eps, Level
+from iterinv.schedule import Schedule
+
+
+@dataclass(frozen=True)
+class Low:
+    """The low-resolution condition of a super-resolution stage, its noise already drawn.
+
+    ``image`` (batch, 3, h, w) in [-1, 1] at the resolution of the stage below; ``noise`` (batch, 3, H, W) at that of this
+    stage; ``alpha``, ``sigma`` and ``label`` of the level that the noise is added at.
+    """
+
+    image: Tensor
+    noise: Tensor
+    level: Level
+
+    def noised(self, size: tuple[int, ...]) -> Tensor:
+        """What the network sees: enlarged bilinearly with aligned corners, then noised, as IF's pipelines do."""
+        large = F.interpolate(self.image, size, mode="bilinear", align_corners=True)
+        return self.level.alpha * large + self.level.sigma * self.noise
+
+
+@dataclass(frozen=True)
+class Condition:
+    """Everything a network is told besides the sample, made once per picture.
+
+    ``text`` and ``null`` (batch, tokens, width) are the embeddings of the prompt and of the empty prompt.
+    """
+
+    text: Tensor
+    null: Tensor
+    low: Low | None = None
+
+
+class Denoiser(Protocol):
+    """Predicted noise (batch, 3, h, w) of a sample at a level, in the sample's dtype."""
+
+    def __call__(self, x: Tensor, level: Level, text: Tensor, low: Low | None) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One diffusion model of a cascade: *what* it is. How it is run is a :class:`iterinv.cascade.Plan`."""
+
+    name: str
+    size: int
+    denoiser: Denoiser
+    schedule: Schedule
+    embed: Callable[[str], Tensor]
+    fingerprint: str
+    low_schedule: Schedule | None = None
+    noise_level: int = 0
+
+    def condition(self, prompt: str, low: Tensor | None = None, noise: Tensor | None = None, seed: int = 0) -> Condition:
+        """The condition of a prompt and, in a super-resolution stage, of the picture below (batch, 3, h, w) in [-1, 1].
+
+        The noise on that picture is ``noise`` if given, else drawn from a CPU generator seeded with ``seed``, one draw a
+        picture, so that a picture's noise does not depend on the batch it is in.
+        """
+        text, null = self.embed(prompt), self.embed("")
+        if self.low_schedule is None:
+            return Condition(text, null)
+        if low is None:
+            raise ValueError(f"stage {self.name} enlarges a smaller picture: pass it as low")
+        if noise is None:
+            noise = draw((len(low), 3, self.size, self.size), seed).to(low.device)
+        low = low.clamp(-1, 1).float()
+        return Condition(text, null, Low(low, noise, self.low_schedule.level(self.noise_level)))
+
+
+def draw(shape: tuple[int, ...], seed: int) -> Tensor:
+    """Unit noise in float32 from a CPU generator: the same ``shape[1:]`` for every sample of the batch."""
+    one = torch.randn((1, *shape[1:]), generator=torch.Generator().manual_seed(seed))
+    return one.expand(shape).clone()
+
+
+def guide(denoiser: Denoiser, condition: Condition, scale: float = 1.0) -> Eps:
+    """The field of a condition under classifier-free guidance (Ho & Salimans 2022): ``null + scale (text - null)``.
+
+    At scale 1 the null half is not computed. Otherwise both halves go through the network as one batch, in both directions.
+    """
+    text, null, low = condition.text, condition.null, condition.low
+    if scale == 1:
+        return lambda x, a: denoiser(x, a, text.expand(len(x), -1, -1), low)
+    if low is not None:
+        low = Low(torch.cat([low.image] * 2), torch.cat([low.noise] * 2), low.level)
+
+    def eps(x: Tensor, a: Level) -> Tensor:
+        both = torch.cat([null.expand(len(x), -1, -1), text.expand(len(x), -1, -1)])
+        without, with_text = denoiser(torch.cat([x, x]), a, both, low).chunk(2)
+        return without + scale * (with_text - without)
+
+    return eps

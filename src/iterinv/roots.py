@@ -1,0 +1,97 @@
+"""Solvers of ``residual(u) = 0``. They know nothing of diffusion.
+
+A residual takes and gives (batch, ...) and treats every sample of the batch by itself; so do the solvers, so that a batch
+of n equals n batches of one. A residual should be close to ``u - root``, so that subtracting it is a good first step.
+Every solver returns the best iterate *whose residual it measured or would measure next*, and says how large that was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+Residual = Callable[[Tensor], Tensor]
+
+
+class Root(NamedTuple):
+    """``error`` (batch,) is the root mean square of the residual at ``value``; NaN where no call was spent to know it."""
+
+    value: Tensor
+    error: Tensor
+    calls: int
+
+
+RootFinder = Callable[[Residual, Tensor], Root]
+
+
+def rms(x: Tensor) -> Tensor:
+    """Root mean square of each sample: (batch, ...) to (batch,)."""
+    return x.flatten(1).square().mean(1).sqrt()
+
+
+def _each(values: Tensor, like: Tensor) -> Tensor:
+    return values.reshape(-1, *[1] * (like.ndim - 1))
+
+
+@dataclass(frozen=True)
+class FixedPoint:
+    """``u <- u - residual(u)``, a fixed number of times. Once, from the known state, is DDIM inversion."""
+
+    iterations: int = 1
+
+    def __call__(self, residual: Residual, guess: Tensor) -> Root:
+        u = guess
+        for _ in range(self.iterations):
+            u = u - residual(u)
+        return Root(u, torch.full((len(u),), float("nan"), dtype=u.dtype), self.iterations)
+
+
+@dataclass(frozen=True)
+class Anderson:
+    """Anderson acceleration (Walker & Ni, 2011) with a residual test: stops a sample when its error is at most ``tolerance``.
+
+    The step is the combination of the last ``memory`` steps that would have the smallest residual if the residual were
+    linear; its small least-squares problem is solved in float64, one a sample, with a relative ridge. Where an accelerated
+    iterate is worse than the best one, that sample falls back to a damped step from its best. Returns the best iterate.
+    """
+
+    iterations: int = 20
+    tolerance: float = 1e-6
+    memory: int = 4
+    ridge: float = 1e-10
+
+    def __call__(self, residual: Residual, guess: Tensor) -> Root:
+        u, best, error = guess, guess, torch.full((len(guess),), torch.inf, dtype=torch.float64)
+        least = torch.zeros_like(guess)  # the residual at the best iterate
+        points: list[Tensor] = []
+        residuals: list[Tensor] = []
+        for calls in range(1, self.iterations + 1):
+            r = residual(u)
+            now = rms(r.double())
+            better = _each(now < error, u)
+            best, least = torch.where(better, u, best), torch.where(better, r, least)
+            worse = _each(now > 2 * error, u)
+            error = torch.minimum(error, now)
+            if calls == self.iterations or bool((error <= self.tolerance).all()):
+                break
+            points, residuals = [*points, u][-self.memory :], [*residuals, r][-self.memory :]
+            u = torch.where(worse, best - 0.5 * least, self._next(points, residuals))
+            u = torch.where(_each(error <= self.tolerance, u), best, u)
+        return Root(best, error, calls)
+
+    def _next(self, points: list[Tensor], residuals: list[Tensor]) -> Tensor:
+        u, r = points[-1], residuals[-1]
+        if len(points) == 1:
+            return u - r
+        du = torch.stack([u - p for p in points[:-1]], -1).flatten(1, -2).double()
+        dr = torch.stack([r - p for p in residuals[:-1]], -1).flatten(1, -2).double()
+        gram = dr.mT @ dr
+        trace = gram.diagonal(dim1=-2, dim2=-1).sum(-1)[:, None, None] + torch.finfo(torch.float64).tiny
+        eye = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
+        mix = torch.linalg.solve(gram + self.ridge * trace * eye, dr.mT @ r.flatten(1)[..., None].double())
+        flat = u.flatten(1).double() - r.flatten(1).double() - ((du - dr) @ mix)[..., 0]
+        return flat.to(u.dtype).reshape(u.shape)

@@ -1,0 +1,10 @@
+"""The world the embedded cascade knows: tabletop scenes, drawn, described and edited with the true answer at hand."""
+
+from iterinv.scenes.caption import TEMPLATES, caption, vocabulary
+from iterinv.scenes.render import object_mask, render
+from iterinv.scenes.scene import COLORS, FLOORS, LIGHTS, MATERIALS, RADII, SHAPES, WALLS, Scene, Thing
+
+__all__ = [
+    "COLORS", "FLOORS", "LIGHTS", "MATERIALS", "RADII", "SHAPES", "TEMPLATES", "WALLS",
+    "Scene", "Thing", "caption", "object_mask", "render", "vocabulary",
+]

@@ -1,0 +1,96 @@
+"""Training schedules, and the grids of levels that are run through them.
+
+A grid is made once and used in both directions. Nothing else in the package computes a timestep.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from iterinv.levels import Grid, Level
+
+SPACINGS = ("leading", "trailing", "linspace")
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A discrete variance-preserving schedule: ``alpha^2`` of every label, and of the clean end.
+
+    ``offset`` is diffusers' ``steps_offset`` (leading spacing only). ``clean`` is ``alpha^2`` of the level after the last
+    label: 1 where ``set_alpha_to_one`` holds, that of label 0 where it does not.
+    """
+
+    alphas_cumprod: tuple[float, ...]
+    offset: int = 0
+    clean: float = 1.0
+
+    def level(self, t: int) -> Level:
+        """The level of label ``t``. Raises ``ValueError`` for a label that the schedule lacks."""
+        if not 0 <= t < len(self.alphas_cumprod):
+            raise ValueError(f"label {t} is not in this schedule: labels run from 0 to {len(self.alphas_cumprod) - 1}")
+        return _level(t, self.alphas_cumprod[t])
+
+    def grid(self, steps: int, spacing: str = "leading") -> Grid:
+        """``steps + 1`` levels, noisy to clean, spaced as diffusers' DDIM spaces them.
+
+        The last is the clean end; it carries the label of the level before it, but a rule never calls the network there.
+        Raises ``ValueError`` for an unknown spacing, a number of steps outside 1..labels, or a first level without signal.
+        """
+        n = len(self.alphas_cumprod)
+        if not 1 <= steps <= n:
+            raise ValueError(f"{steps} steps do not fit: this schedule takes 1 to {n}")
+        if spacing == "leading":
+            labels = [k * (n // steps) + self.offset for k in reversed(range(steps))]
+        elif spacing == "trailing":
+            labels = [round(n - k * n / steps) - 1 for k in range(steps)]
+        elif spacing == "linspace":
+            labels = [round(k * (n - 1) / max(steps - 1, 1)) for k in reversed(range(steps))]
+        else:
+            raise ValueError(f"spacing {spacing!r} is not one of {', '.join(SPACINGS)}")
+        if labels[0] >= n:
+            raise ValueError(f"{steps} steps with offset {self.offset} reach label {labels[0]}; the last label is {n - 1}")
+        levels = [self.level(t) for t in labels]
+        if levels[0].alpha < 1e-6:
+            raise ValueError(
+                f"the first level (label {labels[0]}) holds no signal (alpha = {levels[0].alpha:.1e}), so nothing can be "
+                "inverted through it; use leading spacing"
+            )
+        return (*levels, _level(labels[-1], self.clean))
+
+
+def _level(t: float, alpha_squared: float) -> Level:
+    return Level(float(t), math.sqrt(alpha_squared), math.sqrt(1 - alpha_squared))
+
+
+def _betas(kind: str, n: int, start: float, end: float) -> Tensor:
+    if kind == "linear":
+        return torch.linspace(start, end, n)
+    if kind == "scaled_linear":
+        return torch.linspace(start**0.5, end**0.5, n) ** 2
+    if kind == "squaredcos_cap_v2":  # Nichol & Dhariwal 2021, eq. 17
+        signal = [math.cos((k / n + 0.008) / 1.008 * math.pi / 2) ** 2 for k in range(n + 1)]
+        return torch.tensor([min(1 - b / a, 0.999) for a, b in zip(signal, signal[1:], strict=False)])
+    raise ValueError(f"beta schedule {kind!r} is not one of linear, scaled_linear, squaredcos_cap_v2")
+
+
+def from_config(config: Mapping[str, Any]) -> Schedule:
+    """The schedule of a diffusers scheduler's configuration.
+
+    The products are taken in float32 as diffusers takes them, since they are the table that the network was trained on.
+    Raises ``ValueError`` for a beta schedule this package does not know.
+    """
+    n = int(config.get("num_train_timesteps", 1000))
+    if config.get("trained_betas") is not None:
+        betas = torch.tensor(config["trained_betas"], dtype=torch.float32)
+    else:
+        kind = config.get("beta_schedule", "linear")
+        betas = _betas(kind, n, config.get("beta_start", 1e-4), config.get("beta_end", 0.02))
+    table = tuple(torch.cumprod(1 - betas, 0).tolist())
+    clean = 1.0 if config.get("set_alpha_to_one", True) else table[0]
+    return Schedule(table, offset=int(config.get("steps_offset", 0)), clean=clean)

@@ -1,0 +1,49 @@
+"""Step rules: how a state is carried from one level of a grid to the next, one file a rule.
+
+A rule is a frozen dataclass. It receives the *field* ``eps(x, level)`` and may call it as often as it needs.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor
+
+from iterinv.levels import Eps, Grid, State
+from iterinv.steps.bdia import BDIA
+from iterinv.steps.ddim import DDIM
+
+
+@runtime_checkable
+class Step(Protocol):
+    """A rule. ``order`` is its order of convergence, which the tests measure."""
+
+    order: int
+
+    def init(self, x: Tensor) -> State:
+        """The state at ``grid[0]`` from a sample (batch, ...)."""
+        ...
+
+    def step(self, eps: Eps, state: State, grid: Grid, i: int) -> State:
+        """From ``grid[i]`` to ``grid[i + 1]``."""
+        ...
+
+
+@runtime_checkable
+class Reversible(Step, Protocol):
+    """A rule that also undoes itself exactly. It can be undone down to ``grid[first]``, and is rerun from there."""
+
+    first: int
+
+    def init_inverse(self, eps: Eps, x: Tensor, grid: Grid) -> State:
+        """The state at ``grid[-1]`` from clean data."""
+        ...
+
+    def undo(self, eps: Eps, state: State, grid: Grid, i: int) -> State:
+        """From ``grid[i + 1]`` to ``grid[i]``: what ``step`` did, undone."""
+        ...
+
+
+RULES: dict[str, type[Step]] = {"ddim": DDIM, "bdia": BDIA}
+
+__all__ = ["BDIA", "DDIM", "RULES", "Reversible", "Step"]

@@ -1,0 +1,28 @@
+"""DDIM: Denoising Diffusion Implicit Models (Song, Meng, Ermon, 2021), https://arxiv.org/abs/2010.02502
+
+Deterministic (eta = 0), first order, one network call a step. It does not undo itself: inverting it means solving
+``step(u) = known`` (see :func:`iterinv.drive.solve`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from iterinv.levels import Eps, Grid, State, move
+
+
+@dataclass(frozen=True)
+class DDIM:
+    """``x_b = move(x_a, eps(x_a, a), a, b)``"""
+
+    order = 1
+
+    def init(self, x: Tensor) -> State:
+        return (x,)
+
+    def step(self, eps: Eps, state: State, grid: Grid, i: int) -> State:
+        (x,) = state
+        a, b = grid[i], grid[i + 1]
+        return (move(x, eps(x, a), a, b),)

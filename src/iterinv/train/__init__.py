@@ -1,0 +1,101 @@
+"""Trains the embedded cascade: the text encoder, then each stage, then the package's weights from them.
+
+``iterinv train all --out runs/embedded`` makes what is shipped. Every part can be run by itself, stopped and resumed.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+PARTS = ("text", "I", "II", "III", "pack")
+RECIPE = Path(__file__).with_name("recipe.yaml")
+
+
+def read_recipe(path: Path = RECIPE) -> dict[str, Any]:
+    """The settings of a training, from YAML."""
+    import yaml
+
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def train(part: str, out: Path, minutes: float | None = None, recipe: Path = RECIPE, precision: str = "no") -> Path:
+    """Train one part of :data:`PARTS` into the folder ``out`` and give the folder it wrote.
+
+    ``minutes`` overrides the recipe's budget. The stages need the text encoder, ``pack`` needs all; each says what is
+    missing. A part that was stopped goes on from its last checkpoint. Raises ``ValueError`` for an unknown part,
+    ``FileNotFoundError`` for a missing one.
+    """
+    if part not in PARTS:
+        raise ValueError(f"there is no part {part!r}: the parts are {', '.join(PARTS)}")
+    settings = read_recipe(recipe)
+    out.mkdir(parents=True, exist_ok=True)
+    if part == "text":
+        return _text(settings, out, minutes)
+    if part == "pack":
+        return _pack(settings, out, recipe)
+    return _stage(settings, next(s for s in settings["stages"] if s["name"] == part), out, minutes, precision)
+
+
+def _text(recipe: dict[str, Any], out: Path, minutes: float | None) -> Path:
+    from iterinv.train import networks
+    from iterinv.train.progress import Clock
+    from iterinv.train.text import train_text
+
+    words = networks.tokenizer(recipe["text"]["tokens"])
+    encoder = networks.text_encoder(recipe, len(words))
+    right = train_text(recipe, words, encoder, Clock("text", minutes or recipe["text"]["minutes"]))
+    words.save_pretrained(out / "text")
+    encoder.save_pretrained(out / "text")
+    print(f"text encoder: {right:.2%} of attributes read rightly from captions")
+    return out / "text"
+
+
+def _load_text(out: Path) -> tuple[Any, Any]:
+    from transformers import AutoTokenizer, T5EncoderModel
+
+    if not (out / "text" / "config.json").exists():
+        raise FileNotFoundError(f"{out / 'text'} holds no text encoder: run `iterinv train text --out {out}` first")
+    return AutoTokenizer.from_pretrained(out / "text"), T5EncoderModel.from_pretrained(out / "text").eval()
+
+
+def _stage(recipe: dict[str, Any], stage: dict[str, Any], out: Path, minutes: float | None, precision: str) -> Path:
+    import torch
+
+    from iterinv import schedule
+    from iterinv.models.deepfloyd import embedder
+    from iterinv.train import networks
+    from iterinv.train.preview import Preview
+    from iterinv.train.stage import train_stage
+
+    embed = embedder(*_load_text(out))
+    folder = out / f"stage-{stage['name']}"
+    folder.mkdir(exist_ok=True)
+    torch.manual_seed(recipe["seed"])
+    network = networks.unet(recipe, stage)
+    noise = schedule.from_config(networks.scheduler(stage["sample_max"]).config)
+    preview = Preview(recipe, stage, noise, embed)
+    budget = minutes or stage["minutes"]
+    network = train_stage(recipe, stage, network, embed, noise, folder, out / "data", budget, preview, precision)
+    network.save_pretrained(folder / "unet")
+    return folder
+
+
+def _pack(recipe: dict[str, Any], out: Path, path: Path) -> Path:
+    from diffusers import UNet2DConditionModel
+
+    from iterinv.train import networks
+
+    weights = out / "weights"
+    shutil.rmtree(weights, ignore_errors=True)
+    text = _load_text(out)
+    for k, stage in enumerate(recipe["stages"]):
+        trained = out / f"stage-{stage['name']}" / "unet"
+        if not trained.exists():
+            raise FileNotFoundError(f"{trained} is missing: run `iterinv train {stage['name']} --out {out}` first")
+        network = UNet2DConditionModel.from_pretrained(trained)
+        low = stage.get("low") is not None
+        networks.save_stage(weights / f"stage{k + 1}", network, stage["sample_max"], low, None if low else text)
+    shutil.copy(path, weights / "recipe.yaml")
+    return weights

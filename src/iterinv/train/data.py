@@ -1,0 +1,77 @@
+"""What the embedded cascade learns from: rendered scenes, and crops of photographs that installed libraries carry.
+
+Pictures are rendered once, by all cores, into ``scenes-{size}-{count}.npy`` (count, size, size, 3) uint8: row ``k`` is the
+scene of seed ``k``. Seeds from :data:`HELD_OUT` on are never trained on.
+"""
+
+from __future__ import annotations
+
+import os
+from importlib.util import find_spec
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from iterinv.scenes import Scene, render
+
+HELD_OUT = 1_000_000
+
+# Astronaut, coffee and chelsea are left out: the benchmarks invert them as photographs never seen.
+PHOTOGRAPHS = {
+    "sklearn": ("datasets/images/china.jpg", "datasets/images/flower.jpg"),
+    "skimage": (
+        "data/rocket.jpg", "data/motorcycle_left.png", "data/motorcycle_right.png", "data/ihc.png",
+        "data/retina.jpg", "data/hubble_deep_field.jpg",
+    ),
+}  # fmt: skip
+
+
+def _draw(task: tuple[int, int]) -> np.ndarray:
+    seed, size = task
+    torch.set_num_threads(1)
+    return to_uint8(render(Scene.random(seed), size))
+
+
+def to_uint8(x: Tensor) -> np.ndarray:
+    """(3, h, w) in [-1, 1] to (h, w, 3) uint8."""
+    return ((x.clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 0).numpy()
+
+
+def scenes(folder: Path, size: int, count: int) -> np.ndarray:
+    """The rendered scenes of seeds 0 to ``count - 1`` (count, size, size, 3) uint8, drawn now if they are not on disk yet."""
+    from rich.progress import track
+
+    path = folder / f"scenes-{size}-{count}.npy"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        pictures = np.empty((count, size, size, 3), np.uint8)
+        with get_context("spawn").Pool(os.cpu_count()) as pool:
+            drawn = pool.imap(_draw, ((seed, size) for seed in range(count)), chunksize=20)
+            for k, picture in enumerate(track(drawn, f"rendering {count} scenes at {size} px", total=count)):
+                pictures[k] = picture
+        np.save(path.with_suffix(".tmp.npy"), pictures)
+        path.with_suffix(".tmp.npy").rename(path)
+    return np.load(path, mmap_mode="r")
+
+
+def photographs(size: int, shortest: tuple[int, ...] = (256, 320, 420)) -> list[Tensor]:
+    """Photographs (3, h, w) in [-1, 1], each at several scales; the shorter side is one of ``shortest`` and at least ``size``."""
+    found = []
+    for package, names in PHOTOGRAPHS.items():
+        spec = find_spec(package)
+        if spec is None or spec.origin is None:
+            raise ModuleNotFoundError(f"training reads photographs that ship inside {package}: pip install 'iterinv[train]'")
+        for name in names:
+            with Image.open(Path(spec.origin).parent / name) as file:
+                x = torch.from_numpy(np.array(file.convert("RGB"))).permute(2, 0, 1).float() / 127.5 - 1
+            for side in shortest:
+                scale = max(side, size) / min(x.shape[1:])
+                if scale <= 1:
+                    h, w = (round(n * scale) for n in x.shape[1:])
+                    found.append(F.interpolate(x[None], (h, w), mode="area")[0])
+    return found
