@@ -56,13 +56,18 @@ class Denoiser(Protocol):
 
 @dataclass(frozen=True)
 class Stage:
-    """One diffusion model of a cascade: *what* it is. How it is run is a :class:`iterinv.cascade.Plan`."""
+    """One diffusion model of a cascade: *what* it is. How it is run is a :class:`iterinv.cascade.Plan`.
+
+    ``embed`` turns prompts into (batch, tokens, width). ``fingerprint`` names the weights, so that an inversion is not
+    reopened under others. ``low_schedule`` is there in a super-resolution stage: the schedule of the noise, at label
+    ``noise_level``, on the picture from the stage below.
+    """
 
     name: str
     size: int
     denoiser: Denoiser
     schedule: Schedule
-    embed: Callable[[str], Tensor]
+    embed: Callable[[list[str]], Tensor]
     fingerprint: str
     low_schedule: Schedule | None = None
     noise_level: int = 0
@@ -70,10 +75,10 @@ class Stage:
     def condition(self, prompt: str, low: Tensor | None = None, noise: Tensor | None = None, seed: int = 0) -> Condition:
         """The condition of a prompt and, in a super-resolution stage, of the picture below (batch, 3, h, w) in [-1, 1].
 
-        The noise on that picture is ``noise`` if given, else drawn from a CPU generator seeded with ``seed``, one draw a
-        picture, so that a picture's noise does not depend on the batch it is in.
+        The noise (batch, 3, size, size) on that picture is ``noise`` if given, else drawn from ``seed``: the same for every
+        picture of a batch. Raises ``ValueError`` where the picture below is missing.
         """
-        text, null = self.embed(prompt), self.embed("")
+        text, null = self.embed([prompt]), self.embed([""])
         if self.low_schedule is None:
             return Condition(text, null)
         if low is None:
@@ -88,6 +93,27 @@ def draw(shape: tuple[int, ...], seed: int) -> Tensor:
     """Unit noise in float32 from a CPU generator: the same ``shape[1:]`` for every sample of the batch."""
     one = torch.randn((1, *shape[1:]), generator=torch.Generator().manual_seed(seed))
     return one.expand(shape).clone()
+
+
+class Calls:
+    """A denoiser that counts: network evaluations of one picture, forward and backward apart.
+
+    Guidance evaluates twice a picture and is counted so, though both halves go through the network as one batch.
+    """
+
+    def __init__(self, denoiser: Denoiser, batch: int = 1) -> None:
+        self.denoiser, self.batch, self.forward, self.backward = denoiser, batch, 0, 0
+
+    def __call__(self, x: Tensor, level: Level, text: Tensor, low: Low | None) -> Tensor:
+        rows = len(x) // self.batch
+        self.forward += rows
+        out = self.denoiser(x, level, text, low)
+        if out.requires_grad:
+            out.register_hook(lambda _: self._went_back(rows))
+        return out
+
+    def _went_back(self, rows: int) -> None:
+        self.backward += rows
 
 
 def guide(denoiser: Denoiser, condition: Condition, scale: float = 1.0) -> Eps:

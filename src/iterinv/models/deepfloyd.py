@@ -7,14 +7,20 @@ network sees the noised, enlarged low-resolution picture as three more input cha
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from iterinv import schedule
 from iterinv.levels import Level
-from iterinv.models import Low
+from iterinv.models import Low, Stage
+
+PIPELINES = ("IFPipeline", "IFSuperResolutionPipeline")
 
 
 class IFDenoiser:
@@ -46,3 +52,64 @@ def embedder(tokenizer: Any, encoder: Any) -> Callable[[list[str]], Tensor]:
         return encoder(tokens.input_ids, attention_mask=tokens.attention_mask)[0]
 
     return embed
+
+
+def load(
+    folders: Sequence[str | Path], dtype: torch.dtype = torch.float32, device: str = "cpu", noise_level: int = 250
+) -> tuple[Stage, ...]:
+    """The stages of a cascade from diffusers folders, smallest first.
+
+    Text is encoded by the first folder's encoder; the others may leave theirs out, as IF-II does. ``noise_level`` is the
+    label of the noise that a low-resolution picture is given, 250 as in diffusers. Raises ``FileNotFoundError`` for a folder without
+    ``model_index.json``, ``ValueError`` for another kind of pipeline or prediction.
+    """
+    from diffusers import DiffusionPipeline
+
+    found: list[Stage] = []
+    embed: Callable[[list[str]], Tensor] | None = None
+    for folder in map(Path, folders):
+        _check(folder)
+        absent = dict(safety_checker=None, feature_extractor=None, watermarker=None, requires_safety_checker=False)
+        pipe = DiffusionPipeline.from_pretrained(folder, dtype=dtype, **absent).to(device)
+        unet = pipe.unet.eval().requires_grad_(False)
+        if pipe.scheduler.config.prediction_type != "epsilon":
+            raise ValueError(
+                f"{folder} predicts {pipe.scheduler.config.prediction_type!r}; IF's stages predict 'epsilon' and no other "
+                "prediction is understood here"
+            )
+        if embed is None:
+            if pipe.text_encoder is None:
+                raise ValueError(f"{folder} holds no text encoder; the first stage of a cascade must have one")
+            embed = embedder(pipe.tokenizer, pipe.text_encoder.eval().requires_grad_(False))
+        low = getattr(pipe, "image_noising_scheduler", None)
+        found.append(
+            Stage(
+                name="I" * (len(found) + 1),
+                size=unet.config.sample_size,
+                denoiser=IFDenoiser(unet),
+                schedule=schedule.from_config(pipe.scheduler.config),
+                embed=embed,
+                fingerprint=fingerprint(folder),
+                low_schedule=None if low is None else schedule.from_config(low.config),
+                noise_level=0 if low is None else noise_level,
+            )
+        )
+    return tuple(found)
+
+
+def _check(folder: Path) -> None:
+    file = folder / "model_index.json"
+    if not file.is_file():
+        raise FileNotFoundError(f"{folder} holds no model_index.json: it is not a diffusers pipeline folder")
+    kind = json.loads(file.read_text(encoding="utf-8")).get("_class_name")
+    if kind not in PIPELINES:
+        raise ValueError(f"{folder} is a {kind}; a pixel stage is one of {', '.join(PIPELINES)}")
+
+
+def fingerprint(folder: Path) -> str:
+    """A short hash of the network's weights and of what its schedule is."""
+    digest = hashlib.sha256()
+    for file in sorted([*folder.glob("unet/*.safetensors"), folder / "scheduler" / "scheduler_config.json"]):
+        with open(file, "rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()[:16]

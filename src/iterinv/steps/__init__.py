@@ -20,8 +20,8 @@ class Step(Protocol):
 
     order: int
 
-    def init(self, x: Tensor) -> State:
-        """The state at ``grid[0]`` from a sample (batch, ...)."""
+    def init(self, x: Tensor, *older: Tensor) -> State:
+        """The state at a level from its sample (batch, ...) and, if known, those of the levels before it, latest first."""
         ...
 
     def step(self, eps: Eps, state: State, grid: Grid, i: int) -> State:

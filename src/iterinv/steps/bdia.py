@@ -36,8 +36,8 @@ class BDIA:
     def order(self) -> int:
         return 2 if self.gamma == 1 else 1
 
-    def init(self, x: Tensor) -> State:
-        return (x,)
+    def init(self, x: Tensor, *older: Tensor) -> State:
+        return x, *older[:1]
 
     def step(self, eps: Eps, state: State, grid: Grid, i: int) -> State:
         x, *older = state

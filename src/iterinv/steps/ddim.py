@@ -19,7 +19,7 @@ class DDIM:
 
     order = 1
 
-    def init(self, x: Tensor) -> State:
+    def init(self, x: Tensor, *older: Tensor) -> State:
         return (x,)
 
     def step(self, eps: Eps, state: State, grid: Grid, i: int) -> State:

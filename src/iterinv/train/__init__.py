@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -97,5 +98,7 @@ def _pack(recipe: dict[str, Any], out: Path, path: Path) -> Path:
         network = UNet2DConditionModel.from_pretrained(trained)
         low = stage.get("low") is not None
         networks.save_stage(weights / f"stage{k + 1}", network, stage["sample_max"], low, None if low else text)
+    cascade = {"stages": [f"stage{k + 1}" for k in range(len(recipe["stages"]))], "noise_level": recipe["noise_level"]}
+    (weights / "cascade.json").write_text(json.dumps(cascade, indent=2) + "\n", encoding="utf-8")
     shutil.copy(path, weights / "recipe.yaml")
     return weights

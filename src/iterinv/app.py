@@ -1,0 +1,231 @@
+"""What every face of the package calls: load a cascade, invert, reconstruct, edit, sample; with files, reports, progress.
+
+Work is done first and written last: an output folder gets all of its files or none.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import resource
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+import iterinv
+from iterinv import images, metrics, store
+from iterinv.cascade import Cascade, Edit, Editor, Inversion, Plan, Progress, resize
+from iterinv.models import embedded
+from iterinv.store import Saved
+
+
+@lru_cache(maxsize=1)
+def load(what: str = "embedded", device: str = "cpu") -> Cascade:
+    """The cascade that ships with the package, or one in a folder with a ``cascade.json``."""
+    folder = embedded.FOLDER if what == "embedded" else Path(what)
+    with _quiet():
+        return Cascade(embedded.load(folder, device=device))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps diffusers and transformers from printing bars and advice while folders are opened."""
+    import diffusers.utils.logging as d
+    import transformers.utils.logging as t
+
+    before = d.get_verbosity(), t.get_verbosity()
+    for library in (d, t):
+        library.set_verbosity_error()
+        library.disable_progress_bar()
+    try:
+        yield
+    finally:
+        d.set_verbosity(before[0])
+        t.set_verbosity(before[1])
+        d.enable_progress_bar()
+        t.enable_progress_bar()
+
+
+def check_prompt(prompt: str, name: str, say: Callable[[str], None], vocabulary: bool = True) -> str:
+    """The prompt, stripped. Warns of words that the embedded cascade was not trained on. Raises ``ValueError`` if empty."""
+    from iterinv.scenes import vocabulary as known
+
+    if not prompt.strip():
+        raise ValueError(f"{name} is empty: say in words what the picture shows, or should show")
+    unknown = embedded.unknown_words(prompt) if vocabulary else []
+    if unknown:
+        say(
+            f"the embedded model does not know {', '.join(map(repr, unknown))} (in {name}); the words it knows are: "
+            + " ".join(known())
+        )
+    return prompt.strip()
+
+
+def invert(
+    cascade: Cascade, frame: images.Frame, prompt: str, plan: Plan, seed: int = 0, progress: Progress | None = None
+) -> Saved:
+    """Invert the picture in a frame, and reconstruct it."""
+    device = "cpu"
+    return Saved(cascade.invert(frame.square().to(device), prompt, plan, seed, progress), frame)
+
+
+@contextmanager
+def outputs(folder: Path) -> Iterator[Path]:
+    """A staging folder whose files move to ``folder`` when the block ends well, and vanish when it does not.
+
+    Raises ``OSError`` at once if ``folder`` cannot be written.
+    """
+    new = not folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=".iterinv-", dir=folder))
+    except OSError as error:
+        raise OSError(f"the output folder {folder} cannot be written ({error.strerror or error})") from None
+    try:
+        yield staging
+        for file in sorted(staging.iterdir()):
+            file.replace(folder / file.name)
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
+        if new and not any(folder.iterdir()):
+            folder.rmdir()
+        raise
+    staging.rmdir()
+
+
+def versions() -> dict[str, str]:
+    """What numbers depend on: this package, Python and the libraries that compute."""
+    from importlib.metadata import version
+
+    found = {name: version(name) for name in ("torch", "diffusers", "transformers", "numpy")}
+    return {"iterinv": iterinv.__version__, "python": platform.python_version(), **found}
+
+
+def peak_memory_mb() -> float:
+    """The most memory this process held at any time, in MB: the GPU's where one is used, else resident memory."""
+    if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
+        return torch.cuda.max_memory_allocated() / 1e6
+    scale = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale / 1e6
+
+
+def report(cascade: Cascade, saved: Saved, seconds: float, notes: list[str] | None = None) -> dict[str, Any]:
+    """The report of an inversion that was rerun, as ``report.json`` holds it."""
+    inversion, frame = saved
+    plan = inversion.stages[-1].plan
+    square = frame.square()
+    stages = []
+    for stage, found in zip(cascade.stages, inversion.stages, strict=True):
+        assert found.picture is not None
+        seen = images.to_uint8(resize(square, stage.size))
+        stages.append(
+            {
+                "stage": stage.name,
+                "size": stage.size,
+                "network_calls": {"forward": found.report.forward, "backward": found.report.backward},
+                "seconds": round(found.report.seconds, 3),
+                "residual_max": found.report.residual_max,
+                "root_error_max": found.report.root_error_max,
+                "terminal_noise": metrics.terminal_noise(found.noise),
+                "reconstruction": metrics.fidelity(seen, images.to_uint8(found.picture)),
+            }
+        )
+    return {
+        "method": plan.method,
+        "steps": plan.steps,
+        "guidance": plan.guidance,
+        "prompt": inversion.prompt,
+        "seed": inversion.seed,
+        "stages": stages,
+        "reconstruction": metrics.fidelity(frame.whole, frame.place(inversion.picture)),
+        "seconds": round(seconds, 3),
+        "peak_memory_mb": round(peak_memory_mb(), 1),
+        "model": cascade.fingerprint,
+        "picture": {"height": frame.whole.shape[0], "width": frame.whole.shape[1], "notes": notes or []},
+        "versions": versions(),
+    }
+
+
+def edit_report(prompt: str, editor: Editor, edit: Edit, frame: images.Frame) -> dict[str, Any]:
+    """What ``report.json`` says of an edit: settings, the share of the picture that might change, what did not."""
+    edited = frame.place(edit.pictures[-1])
+    told: dict[str, Any] = {"to": prompt, "editor": type(editor).__name__, "strength": editor.strength}
+    told["guidance"], told["rule"] = editor.guidance, type(editor.rule).__name__
+    if edit.masks is not None:
+        inside = frame.place_mask(edit.masks[-1]) > 0
+        told["mask"] = float(inside.mean())
+        outside = ~inside
+        same = (edited == frame.whole).all(-1)
+        told["background_exact_pixels"] = float(same[outside].mean()) if outside.any() else None
+    return told
+
+
+@dataclass
+class Session:
+    """One picture's way through the program: what was read, found and made, and how it is written."""
+
+    cascade: Cascade
+    saved: Saved
+    notes: list[str] = field(default_factory=list)
+    began: float = field(default_factory=time.perf_counter)
+
+    @property
+    def inversion(self) -> Inversion:
+        return self.saved.inversion
+
+    @property
+    def reconstruction(self) -> np.ndarray:
+        return self.saved.frame.place(self.inversion.picture)
+
+    def report(self) -> dict[str, Any]:
+        return report(self.cascade, self.saved, time.perf_counter() - self.began, self.notes)
+
+    def write_original(self, folder: Path) -> None:
+        Image.fromarray(self.saved.frame.whole).save(folder / "original.png")
+
+    def write_reconstruction(self, folder: Path) -> None:
+        Image.fromarray(self.reconstruction).save(folder / "reconstruction.png")
+
+    def write_inversion(self, folder: Path) -> None:
+        store.save(folder / "inversion.safetensors", self.saved)
+
+    def write_edit(self, folder: Path, edit: Edit) -> None:
+        """``edited.png``, ``mask.png`` (white where the picture might change) and ``comparison.png``."""
+        frame = self.saved.frame
+        edited = frame.place(edit.pictures[-1])
+        mask = frame.place_mask(edit.masks[-1] if edit.masks else torch.ones(1, 1, frame.size, frame.size))
+        Image.fromarray(edited).save(folder / "edited.png")
+        Image.fromarray(mask).save(folder / "mask.png")
+        shown = [
+            ("original", frame.whole),
+            ("reconstruction", self.reconstruction),
+            ("mask", np.repeat(mask[..., None], 3, -1)),
+            ("edited", edited),
+        ]
+        images.strip(shown).save(folder / "comparison.png")
+
+
+def write_report(folder: Path, told: dict[str, Any]) -> None:
+    (folder / "report.json").write_text(json.dumps(told, indent=2) + os.linesep, encoding="utf-8")
+
+
+def contact_sheet(pictures: Tensor, columns: int) -> Image.Image:
+    """Pictures (batch, 3, h, w) in [-1, 1] in rows of ``columns``."""
+    n, _, h, w = pictures.shape
+    sheet = Image.new("RGB", (columns * w, -(-n // columns) * h), "white")
+    for k in range(n):
+        sheet.paste(Image.fromarray(images.to_uint8(pictures[k : k + 1])), (k % columns * w, k // columns * h))
+    return sheet

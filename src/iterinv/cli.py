@@ -1,0 +1,279 @@
+"""The command line: thin. Each command reads its options, calls :mod:`iterinv.app`, and prints what came of it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from iterinv.app import Session
+    from iterinv.cascade import Editor
+
+app = typer.Typer(
+    help="Turn a picture back into the noise and the path that reproduce it, and edit it with words.",
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
+)  # fmt: skip
+
+Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for what is made.")]
+Prompt = Annotated[str, typer.Option("--prompt", "-p", help="What the picture shows.")]
+Model = Annotated[str, typer.Option("--model", help="'embedded', or a cascade folder made by `iterinv train`.")]
+Method = Annotated[str, typer.Option("--method", "-m", help="bdia (exact), iterinv (solved to a tolerance) or ddim.")]
+Steps = Annotated[int, typer.Option("--num-inference-steps", "--steps", "-n", min=2, help="Steps at every stage.")]
+Seed = Annotated[int, typer.Option("--seed", help="Draws the noise on the low-resolution conditions.")]
+Guidance = Annotated[float, typer.Option("--guidance-scale", "--guidance", help="Classifier-free guidance; 1 is none.")]
+Fit = Annotated[str, typer.Option("--fit", help="A picture that is not square: 'pad' it, or 'crop' to its middle.")]
+
+
+@app.command()
+def edit(
+    to: Annotated[str, typer.Option("--to", "-t", help="What it should show.")],
+    picture: Annotated[Path | None, typer.Argument(help="A picture file.", show_default=False)] = None,
+    prompt: Annotated[str | None, typer.Option("--prompt", "-p", help="What the picture shows.")] = None,
+    inversion: Annotated[Path | None, typer.Option("--inversion", "-i", help="Edit this inversion, not a picture.")] = None,
+    out: Out = Path("out"),
+    editor: Annotated[str, typer.Option(help="diffedit (within a mask) or prompt-swap (everywhere).")] = "diffedit",
+    strength: Annotated[float | None, typer.Option(help="Share of the levels run again; the editor's own if not given.")] = None,
+    edit_guidance: Annotated[float | None, typer.Option(help="Guidance of the edit; the editor's own if not given.")] = None,
+    method: Method = "bdia",
+    steps: Steps = 20,
+    seed: Seed = 0,
+    fit: Fit = "pad",
+    model: Model = "embedded",
+) -> None:
+    """Invert a picture, reconstruct it, and run it again with other words."""
+    how = _editor(editor, strength, edit_guidance)
+    with _session(out) as (staging, progress, say):
+        from iterinv import app as work
+
+        to = work.check_prompt(to, "--to", say, vocabulary=model == "embedded")
+        if (picture is None) == (inversion is None):
+            raise ValueError("give a picture to edit, or an inversion with --inversion")
+        if inversion is not None:
+            session = _reopen(inversion, model, progress)
+        else:
+            if prompt is None:
+                raise ValueError("--prompt is missing: say what the picture shows")
+            assert picture is not None
+            session = _invert(picture, prompt, method, steps, 1.0, seed, fit, model, progress, say)
+        if to.lower() == session.inversion.prompt.lower():
+            say("--to says what the prompt says, so nothing is asked to change")
+        edited = session.cascade.edit(session.inversion, to, how, progress)
+        session.write_original(staging)
+        session.write_reconstruction(staging)
+        session.write_inversion(staging)
+        session.write_edit(staging, edited)
+        told = {**session.report(), "edit": work.edit_report(to, how, edited, session.saved.frame)}
+        work.write_report(staging, told)
+    _tell(told, out)
+
+
+@app.command()
+def invert(
+    picture: Annotated[Path, typer.Argument(help="A picture file.")],
+    prompt: Prompt,
+    out: Out = Path("out"),
+    method: Method = "bdia",
+    steps: Steps = 20,
+    guidance: Guidance = 1.0,
+    seed: Seed = 0,
+    fit: Fit = "pad",
+    model: Model = "embedded",
+) -> None:
+    """Invert a picture and keep the inversion as a file."""
+    with _session(out) as (staging, progress, say):
+        from iterinv import app as work
+
+        session = _invert(picture, prompt, method, steps, guidance, seed, fit, model, progress, say)
+        session.write_original(staging)
+        session.write_inversion(staging)
+        told = session.report()
+        work.write_report(staging, told)
+    _tell(told, out)
+
+
+@app.command()
+def reconstruct(
+    inversion: Annotated[Path, typer.Argument(help="An inversion file.")],
+    out: Out = Path("out"),
+    model: Model = "embedded",
+) -> None:
+    """Make the picture again from an inversion file."""
+    with _session(out) as (staging, progress, _):
+        from iterinv import app as work
+
+        session = _reopen(inversion, model, progress)
+        session.write_original(staging)
+        session.write_reconstruction(staging)
+        told = session.report()
+        work.write_report(staging, told)
+    _tell(told, out)
+
+
+@app.command()
+def sample(
+    prompt: Annotated[str, typer.Argument(help="What the picture should show.")],
+    out: Out = Path("out"),
+    count: Annotated[int, typer.Option("--num-images-per-prompt", "--count", min=1, help="Pictures to draw.")] = 1,
+    steps: Steps = 20,
+    guidance: Guidance = 3.0,
+    seed: Seed = 0,
+    model: Model = "embedded",
+) -> None:
+    """Draw pictures from words alone."""
+    with _session(out) as (staging, progress, say):
+        from PIL import Image
+
+        from iterinv import app as work
+        from iterinv.images import to_uint8
+
+        prompt = work.check_prompt(prompt, "the prompt", say, vocabulary=model == "embedded")
+        cascade = work.load(model)
+        *_, pictures = cascade.sample(prompt, steps, guidance, seed, count, progress=progress)
+        for k in range(count):
+            Image.fromarray(to_uint8(pictures[k : k + 1])).save(staging / f"sample-{k}.png")
+    typer.echo(f"{count} picture(s) of {cascade.size} px in {out}")
+
+
+@app.command()
+def train(
+    part: Annotated[str, typer.Argument(help="text, I, II, III, pack, or all of them in this order.")],
+    out: Out = Path("runs/embedded"),
+    minutes: Annotated[float | None, typer.Option(help="Time budget of this part; the recipe's if not given.")] = None,
+    recipe: Annotated[Path | None, typer.Option(help="A recipe other than the shipped one.")] = None,
+    mixed_precision: Annotated[str, typer.Option(help="accelerate's: no, fp16 or bf16.")] = "no",
+) -> None:
+    """Train the embedded cascade. A part that was stopped goes on from its last checkpoint."""
+    with _errors():
+        from iterinv.train import PARTS, RECIPE
+        from iterinv.train import train as run
+
+        for each in PARTS if part == "all" else [part]:
+            typer.echo(f"{each}: {run(each, out, minutes, recipe or RECIPE, mixed_precision)}")
+
+
+@app.command()
+def version() -> None:
+    """Say the versions of this package and of what it computes with."""
+    from iterinv.app import versions
+
+    for name, number in versions().items():
+        typer.echo(f"{name} {number}")
+
+
+def main() -> None:
+    """The console script."""
+    app(prog_name="iterinv")
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    """User errors become a sentence and exit code 2, Ctrl-C one and 130; anything else is a bug and shows its traceback."""
+    try:
+        yield
+    except (ValueError, OSError, ArithmeticError) as error:
+        typer.echo(f"iterinv: {error}", err=True)
+        raise typer.Exit(2) from None
+    except KeyboardInterrupt:
+        typer.echo("iterinv: stopped; nothing was written", err=True)
+        raise typer.Exit(130) from None
+
+
+@contextmanager
+def _session(out: Path) -> Iterator[tuple[Path, Any, Any]]:
+    """Staging folder, progress callback (one bar for each stage and direction), and a way to say things above the bars."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    with _errors():
+        from iterinv.app import outputs
+
+        console = Console(stderr=True)
+        columns = TextColumn("{task.description:<24}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+        with outputs(out) as staging, Progress(*columns, console=console) as bars:
+            tasks: dict[str, Any] = {}
+
+            def progress(stage: str, doing: str, done: int, total: int) -> None:
+                name = f"stage {stage}: {doing}"
+                if name not in tasks or bars.tasks[tasks[name]].finished:
+                    tasks[name] = bars.add_task(name, total=total)
+                bars.update(tasks[name], completed=done)
+
+            yield staging, progress, lambda text: bars.console.print(f"note: {text}", markup=False, highlight=False)
+
+
+def _editor(name: str, strength: float | None, guidance: float | None) -> Editor:
+    with _errors():
+        from iterinv.edits import EDITORS
+
+        if name not in EDITORS:
+            raise ValueError(f"there is no editor {name!r}: the editors are {', '.join(EDITORS)}")
+        given = {"strength": strength, "guidance": guidance}
+        return EDITORS[name](**{k: v for k, v in given.items() if v is not None})
+
+
+def _invert(
+    picture: Path, prompt: str, method: str, steps: int, guidance: float, seed: int, fit: str, model: str, progress: Any,
+    say: Any,
+) -> Session:  # fmt: skip
+    from iterinv import app as work
+    from iterinv import images
+    from iterinv.cascade import Plan
+
+    prompt = work.check_prompt(prompt, "--prompt", say, vocabulary=model == "embedded")
+    plan = Plan.of(method, steps, guidance)
+    array, notes = images.read(picture)
+    cascade = work.load(model)
+    frame, more = images.Frame.fit(array, cascade.size, fit)
+    for note in [*notes, *more]:
+        say(f"{picture.name}: {note}")
+    session = work.Session(cascade, None, [*notes, *more])  # type: ignore[arg-type]
+    session.saved = work.invert(cascade, frame, prompt, plan, seed, progress)
+    return session
+
+
+def _reopen(path: Path, model: str, progress: Any) -> Session:
+    from iterinv import app as work
+    from iterinv import store
+
+    cascade = work.load(model)
+    session = work.Session(cascade, store.open_(path, cascade))
+    session.saved = session.saved._replace(inversion=cascade.rerun(session.inversion, progress))
+    return session
+
+
+def _tell(told: dict[str, Any], out: Path) -> None:
+    """The short report on the terminal."""
+    from rich.console import Console
+    from rich.table import Table
+
+    def decibels(fidelity: dict[str, Any]) -> str:
+        return "exact" if fidelity["psnr"] is None else f"{fidelity['psnr']:.1f} dB"
+
+    table = Table(title=f"{told['method']}, {told['steps']} steps", title_justify="left")
+    for column in ("stage", "size", "network calls", "seconds", "reconstruction", "exact pixels", "noise std"):
+        table.add_column(column, justify="left" if column == "stage" else "right")
+    for s in told["stages"]:
+        calls, fidelity = s["network_calls"], s["reconstruction"]
+        table.add_row(
+            s["stage"], str(s["size"]), f"{calls['forward']} + {calls['backward']} back", f"{s['seconds']:.1f}",
+            decibels(fidelity), f"{fidelity['exact_pixels']:.2%}", f"{s['terminal_noise']['std']:.2f}",
+        )  # fmt: skip
+    console = Console(file=sys.stdout)
+    console.print(table)
+    whole = told["reconstruction"]
+    lines = [f"reconstruction: {decibels(whole)}, {whole['exact_pixels']:.2%} of pixels equal"]
+    if "edit" in told:
+        edited = told["edit"]
+        lines.append(f"edit: {edited['editor']} to {edited['to']!r}")
+        if edited.get("background_exact_pixels") is not None:
+            lines.append(
+                f"mask: {edited['mask']:.1%} of the picture; outside it {edited['background_exact_pixels']:.2%} of pixels equal"
+            )
+    lines.append(f"{told['seconds']:.1f} s, {told['peak_memory_mb']:.0f} MB at most; files in {out}")
+    for line in lines:
+        console.print(line, markup=False, highlight=False)

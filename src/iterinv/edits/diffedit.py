@@ -1,0 +1,56 @@
+"""DiffEdit (Couairon, Verbeek, Schwenk, Cord, 2022), https://arxiv.org/abs/2210.11427
+
+Where would the two prompts predict different noise? There the picture may change; elsewhere every step is blended with
+the inverted picture's own state of the level it arrives at.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from iterinv.cascade import StageInversion
+from iterinv.models import Condition, Stage, draw, guide
+from iterinv.steps import DDIM, Step
+
+
+@dataclass(frozen=True)
+class DiffEdit:
+    """Prompt swap within a mask.
+
+    The mask is made at the first stage: ``maps`` noised copies of the picture at the level that lies ``mask_strength`` up
+    the grid, the mean absolute difference of the noise predicted for the two prompts (no guidance: it would only scale it),
+    clipped at ``clip`` times its mean and cut at half of that, then grown by ``grow`` pixels of the first stage.
+    ``strength``, ``guidance`` and ``rule`` are as in :class:`iterinv.edits.PromptSwap`.
+    """
+
+    strength: float = 0.8
+    guidance: float = 3.0
+    rule: Step = field(default_factory=DDIM)
+    mask_strength: float = 0.5
+    maps: int = 10
+    clip: float = 3.0
+    grow: int = 1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("strength", "mask_strength"):
+            if not 0 < getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it is a share of the levels and lies in (0, 1]")
+
+    def mask(self, stage: Stage, found: StageInversion, target: Condition) -> Tensor | None:
+        assert found.picture is not None
+        steps = len(found.grid) - 1
+        level = found.grid[min(steps - 1, round((1 - self.mask_strength) * steps))]
+        source, wanted = guide(stage.denoiser, found.condition), guide(stage.denoiser, target)
+        difference = torch.zeros_like(found.picture)
+        for k in range(self.maps):
+            noise = draw(tuple(found.picture.shape), self.seed + k).to(found.picture)
+            x = level.alpha * found.picture + level.sigma * noise
+            difference += (wanted(x, level) - source(x, level)).abs()
+        heat = difference.mean(1, keepdim=True)
+        cut = 0.5 * self.clip * heat.mean((2, 3), keepdim=True)
+        return F.max_pool2d((heat > cut).float(), 2 * self.grow + 1, stride=1, padding=self.grow)

@@ -1,0 +1,168 @@
+"""Picture files to tensors and back, and whole pictures of any shape to the square that a cascade works on and back.
+
+Tensors are (batch, 3, h, w) in [-1, 1]. A whole picture is (h, w, 3) uint8.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+SMALLEST_SIDE = 16
+FITS = ("pad", "crop")
+
+
+class BadPicture(ValueError):
+    """A file that cannot be taken as a picture; the message says why and what to do."""
+
+
+def read(path: Path) -> tuple[np.ndarray, list[str]]:
+    """A picture file as (h, w, 3) uint8, upright, and a note for everything that was converted on the way.
+
+    Raises :class:`BadPicture` for what is missing, empty, broken, not a picture, too small or too large.
+    """
+    if not path.exists():
+        raise BadPicture(f"there is no file {path}")
+    if path.is_dir():
+        raise BadPicture(f"{path} is a folder; give a picture file")
+    if path.stat().st_size == 0:
+        raise BadPicture(f"{path} is empty")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as file:
+                if min(file.size) < SMALLEST_SIDE:
+                    raise BadPicture(
+                        f"{path} is {file.width}x{file.height} px; a side of at least {SMALLEST_SIDE} px is needed"
+                    )
+                return _to_rgb(file)
+    except UnidentifiedImageError:
+        raise BadPicture(f"{path} is not a picture that Pillow can read; save it as PNG or JPEG") from None
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+        limit = (Image.MAX_IMAGE_PIXELS or 0) / 1e6
+        raise BadPicture(f"{path} has more than {limit:.0f} million pixels; reduce it first") from None
+    except (OSError, SyntaxError) as error:
+        raise BadPicture(f"{path} is truncated or damaged ({error})") from None
+
+
+def _to_rgb(file: Image.Image) -> tuple[np.ndarray, list[str]]:
+    notes = []
+    if getattr(file, "n_frames", 1) > 1:
+        notes.append(f"an animation of {file.n_frames} frames: the first is used")
+    deep = any("16" in str(tile.args) for tile in getattr(file, "tile", ())) or file.mode.startswith("I")
+    file.load()
+    upright = ImageOps.exif_transpose(file)
+    if file.getexif().get(0x0112, 1) != 1:
+        notes.append("rotated as its EXIF orientation says")
+    if deep:
+        notes.append("16 bits a channel: reduced to 8")
+    if upright.mode.startswith("I"):
+        values = np.asarray(upright).astype(np.float64)
+        upright = Image.fromarray((values.clip(0, 65535) / 257).round().astype(np.uint8))
+    if upright.mode == "F":
+        raise BadPicture("a picture of floating-point values has no known range; save it as 8-bit PNG")
+    if upright.has_transparency_data:
+        notes.append("transparent: laid on white")
+        layer = upright.convert("RGBA")
+        upright = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
+    if upright.mode != "RGB":
+        kind = {"L": "grey", "1": "black and white", "P": "palette"}.get(upright.mode, upright.mode)
+        notes.append(f"{kind}: converted to RGB")
+        upright = upright.convert("RGB")
+    return np.array(upright), notes
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A whole picture at working scale, and where the cascade's square lies over it.
+
+    ``whole`` (h, w, 3) uint8. ``top`` and ``left`` place the square over it: negative or zero where the picture was padded.
+    """
+
+    whole: np.ndarray
+    size: int
+    top: int
+    left: int
+
+    @classmethod
+    def fit(cls, picture: np.ndarray, size: int, how: str = "pad") -> tuple[Frame, list[str]]:
+        """Bring a picture to working scale: ``pad`` keeps all of it in the square, ``crop`` puts the square on its middle.
+
+        A picture of ``size`` x ``size`` is taken as it is. Gives notes of what was done. Raises ``ValueError`` for another
+        ``how`` and for a picture so long that padding leaves it thinner than eight pixels.
+        """
+        if how not in FITS:
+            raise ValueError(f"fit {how!r} is not one of {', '.join(FITS)}")
+        h, w = picture.shape[:2]
+        scale = size / (max(h, w) if how == "pad" else min(h, w))
+        height, width = max(1, round(h * scale)), max(1, round(w * scale))
+        if min(height, width) < 8:
+            raise BadPicture(
+                f"a picture of {w}x{h} px would be {width}x{height} in a square of {size}: cut it to a squarer shape, or "
+                "crop instead of pad"
+            )
+        notes = []
+        if (height, width) != (h, w):
+            verb = "reduced" if height * width < h * w else "enlarged"
+            notes.append(f"{verb} from {w}x{h} to {width}x{height} px, which the model works at")
+            picture = np.array(Image.fromarray(picture).resize((width, height), Image.Resampling.LANCZOS))
+        if height != width:
+            how_said = "padded to a square; the padding is taken off again" if how == "pad" else "only its middle is worked on"
+            notes.append(f"not square: {how_said}")
+        return cls(picture, size, (height - size) // 2, (width - size) // 2), notes
+
+    def square(self) -> Tensor:
+        """What the cascade sees: (1, 3, size, size) float32 in [-1, 1]; padding repeats the edge."""
+        h, w = self.whole.shape[:2]
+        rows = np.clip(np.arange(self.size) + self.top, 0, h - 1)
+        columns = np.clip(np.arange(self.size) + self.left, 0, w - 1)
+        return from_uint8(self.whole[rows][:, columns])
+
+    def place(self, square: Tensor) -> np.ndarray:
+        """The whole picture (h, w, 3) uint8 with the square (1, 3, size, size) put back in its place."""
+        return self._place(to_uint8(square), self.whole)
+
+    def place_mask(self, mask: Tensor) -> np.ndarray:
+        """A mask (1, 1, size, size) in [0, 1] over the whole picture: (h, w) uint8, 255 inside."""
+        values = (mask[0, 0] * 255).round().byte().cpu().numpy()
+        return self._place(values, np.zeros(self.whole.shape[:2], np.uint8))
+
+    def _place(self, values: np.ndarray, under: np.ndarray) -> np.ndarray:
+        h, w = under.shape[:2]
+        top, left = max(0, self.top), max(0, self.left)
+        rows, columns = min(h, self.size), min(w, self.size)
+        out = under.copy()
+        inner = values[max(0, -self.top) :, max(0, -self.left) :]
+        out[top : top + rows, left : left + columns] = inner[:rows, :columns]
+        return out
+
+
+def from_uint8(picture: np.ndarray) -> Tensor:
+    """(h, w, 3) uint8 to (1, 3, h, w) float32 in [-1, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)[None].float() / 127.5 - 1
+
+
+def to_uint8(x: Tensor) -> np.ndarray:
+    """The first picture of (batch, 3, h, w) in [-1, 1], clamped, to (h, w, 3) uint8."""
+    return ((x[0].clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 0).cpu().numpy()
+
+
+def strip(pictures: list[tuple[str, np.ndarray]], gap: int = 8) -> Image.Image:
+    """Pictures side by side at equal height, each under its name."""
+    from PIL import ImageDraw, ImageFont
+
+    font, height = ImageFont.load_default(16), max(p.shape[0] for _, p in pictures)
+    width = sum(p.shape[1] for _, p in pictures) + gap * (len(pictures) + 1)
+    sheet = Image.new("RGB", (width, height + 28 + gap), "white")
+    draw, x = ImageDraw.Draw(sheet), gap
+    for name, picture in pictures:
+        draw.text((x, 5), name, fill="black", font=font)
+        sheet.paste(Image.fromarray(picture), (x, 28))
+        x += picture.shape[1] + gap
+    return sheet

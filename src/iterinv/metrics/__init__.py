@@ -1,0 +1,23 @@
+"""Metrics, one file each. Pictures are (h, w, 3) uint8: what is written is what is measured."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from iterinv.metrics.noise import terminal_noise
+from iterinv.metrics.pixels import exact_pixels, max_abs_8bit, mse
+from iterinv.metrics.psnr import psnr
+from iterinv.metrics.ssim import ssim
+
+__all__ = ["exact_pixels", "fidelity", "max_abs_8bit", "mse", "psnr", "ssim", "terminal_noise"]
+
+
+def fidelity(reference: np.ndarray, picture: np.ndarray) -> dict[str, float | int | None]:
+    """How near a picture is to its reference. ``psnr`` of equal pictures is ``None``: no number stands for it."""
+    return {
+        "mse": mse(reference, picture),
+        "psnr": psnr(reference, picture),
+        "ssim": ssim(reference, picture),
+        "max_abs_8bit": max_abs_8bit(reference, picture),
+        "exact_pixels": exact_pixels(reference, picture),
+    }

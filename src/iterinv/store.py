@@ -1,0 +1,176 @@
+"""Inversions as files: safetensors with a JSON header, nothing that runs when it is read.
+
+Kept are the states that a rerun starts from, the low-resolution conditions with their noise, the grid, the plan, the
+prompt and the picture itself. The same inversion gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from iterinv import roots
+from iterinv.cascade import Cascade, Inversion, Plan, StageInversion, StageReport
+from iterinv.images import Frame
+from iterinv.levels import Level
+from iterinv.steps import BDIA, DDIM
+
+FORMAT = 1
+_CLASSES: dict[str, type] = {c.__name__: c for c in (DDIM, BDIA, roots.FixedPoint, roots.Anderson)}
+
+
+class BadInversion(ValueError):
+    """A file that cannot be taken as an inversion; the message says why and what to do."""
+
+
+class Saved(NamedTuple):
+    """An inversion and the picture it was made from."""
+
+    inversion: Inversion
+    frame: Frame
+
+
+def save(path: Path, saved: Saved) -> None:
+    """Write an inversion of one picture. The file appears whole or not at all. Raises ``ValueError`` for a batch."""
+    from safetensors.torch import save_file
+
+    inversion, frame = saved
+    tensors: dict[str, Tensor] = {"whole": torch.from_numpy(np.ascontiguousarray(frame.whole))}
+    stages = []
+    for k, found in enumerate(inversion.stages):
+        if len(found.state[0]) != 1:
+            raise ValueError(f"a file holds the inversion of one picture; this is a batch of {len(found.state[0])}")
+        for j, x in enumerate(found.state):
+            tensors[f"{k}.state.{j}"] = x
+        if found.plan.find is not None and found.path is not None:
+            tensors[f"{k}.path"] = torch.cat(found.path)
+        if found.condition.low is not None:
+            tensors[f"{k}.low.image"], tensors[f"{k}.low.noise"] = found.condition.low.image, found.condition.low.noise
+        report = {name: value for name, value in asdict(found.report).items() if name != "seconds"}
+        stages.append({"plan": _plan(found.plan), "start": found.start, "grid": list(found.grid), "report": report})
+    header = {
+        "format": FORMAT,
+        "prompt": inversion.prompt,
+        "seed": inversion.seed,
+        "fingerprint": inversion.fingerprint,
+        "frame": {"size": frame.size, "top": frame.top, "left": frame.left},
+        "stages": stages,
+    }
+    partial = path.with_name(path.name + ".partial")
+    try:
+        tensors = {name: x.detach().cpu().contiguous() for name, x in tensors.items()}
+        save_file(tensors, partial, metadata={"iterinv": json.dumps(header)})
+        os.chmod(partial, 0o644)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def open_(path: Path, cascade: Cascade) -> Saved:
+    """Reopen an inversion for a cascade; rerunning it gives the picture again.
+
+    Raises :class:`BadInversion` for a file that is missing, truncated, of another kind, format or model, or not finite.
+    """
+    header, tensors = _read(path)
+    if header.get("format") != FORMAT:
+        raise BadInversion(
+            f"{path} has format {header.get('format')}; this version reads format {FORMAT}: use the version of iterinv that "
+            "wrote it, or invert the picture again"
+        )
+    try:
+        if header["fingerprint"] != cascade.fingerprint:
+            raise BadInversion(
+                f"{path} was made by the cascade {header['fingerprint']}, not by the one loaded ({cascade.fingerprint}): "
+                "load that one, or invert the picture again"
+            )
+        return _rebuild(header, tensors, cascade)
+    except (KeyError, TypeError, IndexError, AttributeError) as error:
+        raise BadInversion(f"{path} lacks or garbles a part of an inversion ({error!r}): invert the picture again") from None
+    except BadInversion as error:
+        raise BadInversion(str(error) if str(path) in str(error) else f"{path}: {error}") from None
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        raise BadInversion(f"there is no file {path}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
+    except (SafetensorError, OSError) as error:
+        raise BadInversion(f"{path} is truncated or not an inversion file ({error})") from None
+    if "iterinv" not in metadata:
+        raise BadInversion(f"{path} is a safetensors file, but not an inversion: it has no iterinv header")
+    try:
+        return json.loads(metadata["iterinv"]), tensors
+    except json.JSONDecodeError as error:
+        raise BadInversion(f"{path} has a damaged header ({error})") from None
+
+
+def _rebuild(header: dict[str, Any], tensors: dict[str, Tensor], cascade: Cascade) -> Saved:
+    for name, x in tensors.items():
+        if x.is_floating_point() and not bool(torch.isfinite(x).all()):
+            raise BadInversion(f"the tensor {name} holds NaN or infinity: invert the picture again")
+    if len(header["stages"]) != len(cascade.stages):
+        raise BadInversion(f"it has {len(header['stages'])} stages, the cascade {len(cascade.stages)}")
+    found = []
+    for k, (stage, kept) in enumerate(zip(cascade.stages, header["stages"], strict=True)):
+        plan = _unplan(kept["plan"])
+        grid = tuple(Level(*level) for level in kept["grid"])
+        if grid != tuple(stage.schedule.grid(plan.steps, plan.spacing)):
+            raise BadInversion(f"the grid of stage {stage.name} is not the one that this cascade's schedule gives")
+        shape = (1, 3, stage.size, stage.size)
+        count = sum(name.startswith(f"{k}.state.") for name in tensors)
+        state = tuple(_shaped(tensors, f"{k}.state.{j}", shape) for j in range(count))
+        if count != len(plan.rule.init(*[state[0]] * 2)):
+            raise BadInversion(f"stage {stage.name} holds {count} states, which {plan.method} does not start from")
+        low, noise = tensors.get(f"{k}.low.image"), None
+        if stage.low_schedule is not None:
+            low, noise = tensors[f"{k}.low.image"], _shaped(tensors, f"{k}.low.noise", shape)
+        condition = stage.condition(header["prompt"], low, noise)
+        path = tensors.get(f"{k}.path")
+        if plan.find is not None:
+            path = _shaped(tensors, f"{k}.path", (len(grid), *shape[1:]))
+        report = StageReport(**kept["report"])
+        states = None if path is None else path.split(1)
+        found.append(StageInversion(plan, grid, condition, kept["start"], state, states, None, report))
+    frame = Frame(tensors["whole"].numpy(), **header["frame"])
+    inversion = Inversion(header["prompt"], header["seed"], header["fingerprint"], tuple(found))
+    return Saved(inversion, frame)
+
+
+def _shaped(tensors: dict[str, Tensor], name: str, shape: tuple[int, ...]) -> Tensor:
+    if tuple(tensors[name].shape) != shape:
+        raise BadInversion(f"the tensor {name} is {tuple(tensors[name].shape)}, not {shape}")
+    return tensors[name]
+
+
+def _setting(value: Any) -> dict[str, Any] | None:
+    return None if value is None else {"name": type(value).__name__, **asdict(value)}
+
+
+def _unsetting(kept: dict[str, Any] | None) -> Any:
+    if kept is None:
+        return None
+    rest = {name: value for name, value in kept.items() if name != "name"}
+    if kept["name"] not in _CLASSES:
+        raise BadInversion(f"it uses {kept['name']}, which this version does not know: use the version that wrote it")
+    return _CLASSES[kept["name"]](**rest)
+
+
+def _plan(plan: Plan) -> dict[str, Any]:
+    plain = {f.name: getattr(plan, f.name) for f in fields(plan) if f.name not in ("rule", "find")}
+    return {"rule": _setting(plan.rule), "find": _setting(plan.find), **plain}
+
+
+def _unplan(kept: dict[str, Any]) -> Plan:
+    return Plan(**{**kept, "rule": _unsetting(kept["rule"]), "find": _unsetting(kept["find"])})

@@ -1,0 +1,55 @@
+"""A tiny cascade of real diffusers classes with random weights, in the folders that the shipped one has."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+RECIPE = {
+    "text": {"width": 32, "heads": 2, "feed_forward": 32, "layers": 1, "tokens": 77},
+    "stages": [
+        {"name": "I", "size": 16, "channels": [32, 32], "mid": "UNetMidBlock2DSimpleCrossAttn", "sample_max": 1.5,
+         "down": ["ResnetDownsampleBlock2D", "SimpleCrossAttnDownBlock2D"]},
+        {"name": "II", "size": 32, "low": 16, "channels": [32, 32], "mid": "UNetMidBlock2DSimpleCrossAttn", "sample_max": 1.0,
+         "down": ["ResnetDownsampleBlock2D", "SimpleCrossAttnDownBlock2D"]},
+        {"name": "III", "size": 64, "low": 32, "channels": [16, 32], "mid": None, "sample_max": 1.0,
+         "down": ["ResnetDownsampleBlock2D", "ResnetDownsampleBlock2D"]},
+    ],
+}  # fmt: skip
+
+
+def build(folder: Path, seed: int = 0) -> Path:
+    from iterinv.train import networks
+
+    torch.manual_seed(seed)
+    words = networks.tokenizer(77)
+    text = words, networks.text_encoder(RECIPE, len(words))
+    for k, stage in enumerate(RECIPE["stages"]):
+        low = stage.get("low") is not None
+        networks.save_stage(folder / f"stage{k + 1}", networks.unet(RECIPE, stage), stage["sample_max"], low, None if low else text)
+    (folder / "cascade.json").write_text(json.dumps({"stages": ["stage1", "stage2", "stage3"], "noise_level": 100}))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory):
+    return build(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
+def tiny(tiny_folder):
+    from iterinv.app import load
+
+    return load(str(tiny_folder))
+
+
+@pytest.fixture
+def picture():
+    """A picture (1, 3, 64, 64) of 8-bit values in [-1, 1]."""
+    from iterinv.images import from_uint8, to_uint8
+    from iterinv.scenes import Scene, render
+
+    return from_uint8(to_uint8(render(Scene.random(3), 64)[None]))

@@ -1,0 +1,84 @@
+import pytest
+import torch
+
+from iterinv import drive
+from iterinv.levels import move
+from iterinv.models.toy import mixture
+from iterinv.roots import Anderson, FixedPoint, rms
+from iterinv.schedule import from_config
+from iterinv.steps import DDIM
+
+GRID = from_config({"beta_schedule": "squaredcos_cap_v2"}).grid(10)
+
+
+def x(seed=0):
+    return torch.randn(3, 40, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+PROBLEMS = {
+    "contraction": (lambda u: u - 0.5 * torch.cos(u), 1e-10),
+    "linear": (lambda u: u - 0.5 * u.roll(1, -1) - 0.1, 1e-8),
+    "expanding": (lambda u: 2.5 * u - torch.sin(u), 1e-8),  # a plain fixed point diverges here
+}
+
+
+@pytest.mark.parametrize(("residual", "tolerance"), PROBLEMS.values(), ids=PROBLEMS.keys())
+def test_anderson_solves_the_bank(residual, tolerance):
+    root = Anderson(60, tolerance, memory=5)(residual, x())
+    assert float(root.error.max()) <= tolerance
+    torch.testing.assert_close(rms(residual(root.value)), root.error, rtol=1e-6, atol=1e-15)
+
+
+def test_a_fixed_point_spends_what_it_says():
+    calls = []
+
+    def residual(u):
+        calls.append(1)
+        return u - 0.5 * torch.cos(u)
+
+    root = FixedPoint(7)(residual, x())
+    assert root.calls == len(calls) == 7
+    assert root.error.isnan().all()
+    assert float(residual(root.value).abs().max()) < 1e-2
+
+
+def test_anderson_counts_its_calls_and_stops_when_all_samples_are_there():
+    calls = []
+
+    def residual(u):
+        calls.append(1)
+        return 0.9 * u
+
+    root = Anderson(50, 1e-6)(residual, x())
+    assert root.calls == len(calls) < 6
+
+
+def test_anderson_returns_its_best_iterate_where_nothing_converges():
+    seen = []
+
+    def residual(u):
+        r = torch.sin(5 * u) + 3
+        seen.append(rms(r))
+        return r
+
+    root = Anderson(8, 1e-9)(residual, x())
+    torch.testing.assert_close(root.error, torch.stack(seen).min(0).values)
+
+
+def test_a_batch_is_its_samples():
+    """Each sample has its own mixing and its own stop: together or alone, the same root."""
+    together = Anderson(12, 1e-9)(PROBLEMS["contraction"][0], x() * torch.tensor([[0.1], [1.0], [9.0]]))
+    for k, scale in enumerate((0.1, 1.0, 9.0)):
+        alone = Anderson(12, 1e-9)(PROBLEMS["contraction"][0], x()[k : k + 1] * scale)
+        torch.testing.assert_close(together.value[k : k + 1], alone.value, rtol=0, atol=1e-9)
+
+
+def test_one_fixed_point_iteration_is_ddim_inversion():
+    """Noise of the known state at the destination's level: `move(x, eps(x, a), b, a)`."""
+    known = x()
+    states = drive.solve(DDIM(), mixture(), known, GRID, FixedPoint(1), stop=len(GRID) - 3)
+    expected = known
+    next(states)
+    for a, b, (state, _) in zip(GRID[-2:-4:-1], GRID[:-3:-1], states, strict=True):
+        expected = move(expected, mixture()(expected, a), b, a)
+        torch.testing.assert_close(state[0], expected, rtol=0, atol=1e-12)

@@ -1,0 +1,57 @@
+import pytest
+import torch
+from diffusers import DDIMScheduler
+from hypothesis import given
+from hypothesis import strategies as st
+
+from iterinv.schedule import SPACINGS, Schedule, from_config
+
+CONFIGS = {
+    "if": {"beta_schedule": "squaredcos_cap_v2"},
+    "sd": {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "steps_offset": 1, "set_alpha_to_one": False},
+    "x4": {"beta_schedule": "scaled_linear", "beta_start": 0.0001, "beta_end": 0.02, "steps_offset": 1, "set_alpha_to_one": False},
+    "linear": {"beta_schedule": "linear", "beta_start": 0.0001, "beta_end": 0.02},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS.keys())
+@pytest.mark.parametrize("spacing", SPACINGS)
+@pytest.mark.parametrize("steps", [7, 20, 50])
+def test_a_grid_is_the_one_that_diffusers_walks(config, spacing, steps):
+    scheduler = DDIMScheduler(**config, timestep_spacing=spacing)
+    scheduler.set_timesteps(steps)
+    schedule = from_config(scheduler.config)
+    grid = schedule.grid(steps, spacing)
+    assert [level.t for level in grid[:-1]] == scheduler.timesteps.tolist()
+    table = scheduler.alphas_cumprod
+    for level in grid[:-1]:
+        assert level.alpha**2 == pytest.approx(float(table[int(level.t)]), abs=1e-7)
+    assert grid[-1].alpha ** 2 == pytest.approx(float(scheduler.final_alpha_cumprod), abs=1e-7)
+
+
+@given(st.integers(1, 200), st.sampled_from(SPACINGS))
+def test_grids_run_from_noisy_to_clean_and_preserve_variance(steps, spacing):
+    grid = from_config(CONFIGS["linear"]).grid(steps, spacing)
+    assert len(grid) == steps + 1
+    assert all(a.sigma > b.sigma for a, b in zip(grid, grid[1:], strict=False))
+    assert all(level.alpha**2 + level.sigma**2 == pytest.approx(1) for level in grid)
+    assert grid[-1].sigma == 0
+
+
+def test_what_does_not_fit_is_refused_with_a_sentence():
+    schedule = from_config(CONFIGS["if"])
+    with pytest.raises(ValueError, match="steps do not fit"):
+        schedule.grid(0)
+    with pytest.raises(ValueError, match="not one of leading"):
+        schedule.grid(10, "karras")
+    with pytest.raises(ValueError, match="label 1000 is not in this schedule"):
+        schedule.level(1000)
+    with pytest.raises(ValueError, match="beta schedule 'sigmoid'"):
+        from_config({"beta_schedule": "sigmoid"})
+    with pytest.raises(ValueError, match="holds no signal"):
+        Schedule((0.9, 0.5, 0.0)).grid(3)
+
+
+def test_the_cosine_table_is_diffusers_own():
+    table = DDIMScheduler(beta_schedule="squaredcos_cap_v2").alphas_cumprod
+    assert torch.equal(torch.tensor(from_config(CONFIGS["if"]).alphas_cumprod), table)
