@@ -290,8 +290,14 @@ class Cascade:
 
 
 def resize(picture: Tensor, size: int) -> Tensor:
-    """A picture (batch, 3, h, w) at another size by area averages: how stages see a picture larger than they are."""
-    return picture if picture.shape[-2:] == (size, size) else F.interpolate(picture, (size, size), mode="area")
+    """A picture (batch, 3, h, w) in [-1, 1] at a stage's size: area averages, rounded to 8 bits.
+
+    Rounded, because a stage's reconstruction is judged by its 8-bit pixels, and an average may lie just between two.
+    """
+    if picture.shape[-2:] == (size, size):
+        return picture
+    small = F.interpolate(picture, (size, size), mode="area")
+    return ((small + 1) * 127.5).round() / 127.5 - 1
 
 
 def enlarge(mask: Tensor, size: int) -> Tensor:

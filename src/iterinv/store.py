@@ -42,11 +42,11 @@ def save(path: Path, saved: Saved) -> None:
     from safetensors.torch import save_file
 
     inversion, frame = saved
+    if len(inversion.stages[0].state[0]) != 1:
+        raise ValueError(f"a file holds the inversion of one picture; this is a batch of {len(inversion.stages[0].state[0])}")
     tensors: dict[str, Tensor] = {"whole": torch.from_numpy(np.ascontiguousarray(frame.whole))}
     stages = []
     for k, found in enumerate(inversion.stages):
-        if len(found.state[0]) != 1:
-            raise ValueError(f"a file holds the inversion of one picture; this is a batch of {len(found.state[0])}")
         for j, x in enumerate(found.state):
             tensors[f"{k}.state.{j}"] = x
         if found.plan.find is not None and found.path is not None:

@@ -1,0 +1,218 @@
+import pytest
+import torch
+
+from iterinv.cascade import METHODS, Blend, Cascade, Plan, enlarge, resize
+from iterinv.edits import DiffEdit, PromptSwap
+from iterinv.images import to_uint8
+from iterinv.levels import Level
+from iterinv.roots import Anderson
+from iterinv.steps import BDIA, DDIM
+
+PROMPT, TARGET = "a red sphere on a wooden floor", "a blue sphere on a wooden floor"
+
+
+@pytest.fixture(scope="module")
+def exact(tiny):
+    return tiny.invert(photo(), PROMPT, Plan.of("bdia", 10))
+
+
+def photo(batch=1, size=64):
+    values = torch.randint(0, 256, (batch, 3, size, size), generator=torch.Generator().manual_seed(2))
+    return values.float() / 127.5 - 1
+
+
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+@pytest.mark.parametrize("steps", [2, 10])
+def test_bdia_gives_every_pixel_back_at_every_stage_in_2n_minus_1_calls(tiny, steps, guidance):
+    x = photo()
+    inversion = tiny.invert(x, PROMPT, Plan.of("bdia", steps, guidance))
+    for stage, found in zip(tiny.stages, inversion.stages, strict=True):
+        assert (to_uint8(found.picture) == to_uint8(resize(x, stage.size))).all()
+        assert found.report.forward == (2 * steps - 1) * (1 if guidance == 1 else 2)
+        assert found.report.backward == 0
+        assert found.report.residual_max < 1e-9
+
+
+def test_float32_states_are_exact_too(tiny):
+    x = photo()
+    inversion = tiny.invert(x, PROMPT, Plan(steps=20, dtype="float32"))
+    assert inversion.stages[-1].state[0].dtype == torch.float32
+    assert (to_uint8(inversion.picture) == to_uint8(x)).all()
+
+
+def test_ddim_costs_2n_and_loses_the_picture_and_iterinv_finds_it(tiny):
+    x, steps = photo(), 10
+    ddim = tiny.invert(x, PROMPT, Plan.of("ddim", steps))
+    solved = tiny.invert(x, PROMPT, Plan(DDIM(), Anderson(60, 1e-7), steps))
+    assert [found.report.forward for found in ddim.stages] == [2 * steps] * 3
+    assert ddim.stages[-1].report.root_error_max is None  # one fixed-point iteration measures nothing
+    error = [float((i.picture - x).square().mean()) for i in (ddim, solved)]
+    assert error[0] > 1e-3 > 1e-5 > error[1]
+    assert solved.stages[-1].report.forward > 3 * steps
+
+
+def test_stages_are_conditioned_on_the_reconstruction_below(tiny, exact):
+    for below, found in zip(exact.stages, exact.stages[1:], strict=False):
+        torch.testing.assert_close(found.condition.low.image, below.picture.clamp(-1, 1).float(), rtol=0, atol=0)
+
+
+def test_rerunning_from_the_states_alone_gives_the_same_bits(tiny, exact):
+    from dataclasses import replace
+
+    bare = replace(exact, stages=tuple(replace(found, path=None, picture=None) for found in exact.stages))
+    again = tiny.rerun(bare)
+    for a, b in zip(exact.stages, again.stages, strict=True):
+        assert torch.equal(a.picture, b.picture)
+        assert all(torch.equal(x, y) for x, y in zip(a.path, b.path, strict=True))
+    with pytest.raises(ValueError, match="not rerun yet"):
+        _ = bare.picture
+
+
+def test_a_batch_of_two_is_two_batches_of_one(tiny):
+    pair = photo(2)
+    together = tiny.invert(pair, PROMPT, Plan.of("bdia", 6))
+    for k in range(2):
+        alone = tiny.invert(pair[k : k + 1], PROMPT, Plan.of("bdia", 6))
+        torch.testing.assert_close(together.stages[-1].noise[k], alone.stages[-1].noise[0], rtol=0, atol=1e-4)
+        assert together.stages[-1].report.forward == alone.stages[-1].report.forward
+
+
+def test_the_seed_draws_the_low_noise_and_nothing_else(tiny):
+    plan = Plan.of("bdia", 4)
+    a, b, c = (tiny.invert(photo(), PROMPT, plan, seed) for seed in (0, 0, 1))
+    assert torch.equal(a.stages[2].noise, b.stages[2].noise)
+    assert not torch.equal(a.stages[2].condition.low.noise, c.stages[2].condition.low.noise)
+    assert torch.equal(a.stages[0].noise, c.stages[0].noise)
+
+
+# Editors: the algebra that any editor keeps.
+
+
+@pytest.mark.parametrize("rule", [DDIM(), BDIA(), BDIA(0.5)], ids=["ddim", "bdia", "bdia 0.5"])
+def test_an_empty_mask_is_the_reconstruction_bit_for_bit(tiny, exact, rule):
+    class Nowhere(DiffEdit):
+        def mask(self, stage, found, target):
+            return torch.zeros(1, 1, stage.size, stage.size)
+
+    edit = tiny.edit(exact, TARGET, Nowhere(rule=rule))
+    for picture, found in zip(edit.pictures, exact.stages, strict=True):
+        assert torch.equal(picture, found.picture.clamp(-1, 1))
+
+
+def test_a_full_mask_is_the_rerun(tiny, exact):
+    class Everywhere(DiffEdit):
+        def mask(self, stage, found, target):
+            return torch.ones(1, 1, stage.size, stage.size)
+
+    masked = tiny.edit(exact, TARGET, Everywhere(strength=0.6, guidance=3.0))
+    free = tiny.edit(exact, TARGET, PromptSwap(strength=0.6, guidance=3.0))
+    assert free.masks is None
+    for a, b in zip(masked.pictures, free.pictures, strict=True):
+        assert torch.equal(a, b)
+
+
+def test_the_same_prompt_by_the_same_rule_is_the_reconstruction(tiny):
+    """Solved to a tolerance, DDIM run again from its own state with its own words gives the picture back."""
+    x = photo()
+    inversion = tiny.invert(x, PROMPT, Plan(DDIM(), Anderson(30, 1e-6), 5))
+    edit = tiny.edit(inversion, PROMPT, PromptSwap(strength=1.0, guidance=1.0))
+    torch.testing.assert_close(edit.pictures[-1].double(), inversion.picture, rtol=0, atol=1e-3)
+
+
+def test_outside_the_mask_the_background_is_the_pictures_own(tiny, exact):
+    edit = tiny.edit(exact, TARGET, DiffEdit(strength=0.8))
+    inside = edit.masks[-1].bool().expand(1, 3, -1, -1)
+    assert inside.any()
+    assert not inside.all()
+    edited, original = to_uint8(edit.pictures[-1]), to_uint8(photo())
+    outside = ~inside[0].permute(1, 2, 0).numpy()
+    assert (edited[outside] == original[outside]).all()
+    assert (edited != original).any()
+
+
+def test_the_blend_uses_the_level_that_the_step_arrives_at():
+    """Public ports blend with the state of the level that the step left, so their background never reaches the picture."""
+    path = [torch.full((1, 1, 2, 2), float(k)) for k in range(4)]
+    grid = tuple(Level(0.0, 1.0 - 0.2 * k, 0.5) for k in range(4))
+    blend = Blend(DDIM(), torch.zeros(1, 1, 2, 2), path)
+    for i in range(3):
+        (x,) = blend.step(lambda x, a: x, blend.init(path[i]), grid, i)
+        assert torch.equal(x, path[i + 1])
+
+
+def test_the_mask_does_not_depend_on_guidance_and_is_empty_for_equal_prompts(tiny, exact):
+    stage, found = tiny.stages[0], exact.stages[0]
+    target = stage.condition(TARGET)
+    assert torch.equal(DiffEdit(guidance=1.0).mask(stage, found, target), DiffEdit(guidance=9.0).mask(stage, found, target))
+    assert DiffEdit().mask(stage, found, stage.condition(PROMPT)).sum() == 0
+
+
+def test_a_mask_grows_with_the_picture():
+    mask = torch.zeros(1, 1, 8, 8)
+    mask[0, 0, 3, 4] = 1
+    large = enlarge(mask, 32)
+    rows, columns = large[0, 0].nonzero().T
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (10, 17, 14, 21)
+
+
+# What is refused, and how.
+
+
+def test_a_picture_of_another_kind_is_refused(tiny):
+    with pytest.raises(ValueError, match=r"this cascade takes \(batch, 3, 64, 64\)"):
+        tiny.invert(torch.zeros(1, 3, 32, 32), PROMPT)
+    with pytest.raises(ValueError, match=r"lie in \[-1, 1\]"):
+        tiny.invert(photo() * 2, PROMPT)
+    with pytest.raises(ValueError, match="finite"):
+        tiny.invert(photo() * float("nan"), PROMPT)
+    with pytest.raises(ValueError, match="2 plans for 3 stages"):
+        tiny.invert(photo(), PROMPT, [Plan(), Plan()])
+
+
+def test_plans_that_cannot_work_are_refused():
+    with pytest.raises(ValueError, match="DDIM cannot undo itself: give the plan a root finder"):
+        Plan(DDIM())
+    with pytest.raises(ValueError, match="gamma of at least 0.66"):
+        Plan(BDIA(0.5), steps=50)
+    with pytest.raises(ValueError, match="float16 costs the picture"):
+        Plan(dtype="float16")
+    with pytest.raises(ValueError, match="the methods are bdia, ddim, iterinv"):
+        Plan.of("edict")
+    with pytest.raises(ValueError, match="strength"):
+        PromptSwap(strength=0)
+    with pytest.raises(ValueError, match="mask_strength"):
+        DiffEdit(mask_strength=1.5)
+
+
+def test_method_names_go_both_ways():
+    for name in METHODS:
+        assert Plan.of(name).method == name
+    assert Plan(BDIA(0.96)).method == "bdia"
+    assert Plan(BDIA(), Anderson()).method == "BDIA+Anderson"
+
+
+def test_another_cascades_inversion_is_refused(tiny, exact):
+    other = Cascade(tiny.stages[:2])
+    with pytest.raises(ValueError, match="not by the one loaded"):
+        other.rerun(exact)
+
+
+def test_progress_hears_every_step_and_can_stop_the_work(tiny):
+    heard = []
+    tiny.invert(photo(), PROMPT, Plan.of("bdia", 4), progress=lambda *told: heard.append(told))
+    assert heard[:4] == [("I", "inverting", k, 4) for k in (1, 2, 3, 4)]
+    assert heard[4:8] == [("I", "reconstructing", k, 4) for k in (1, 2, 3, 4)]
+    assert {stage for stage, *_ in heard} == {"I", "II", "III"}
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        tiny.invert(photo(), PROMPT, progress=stop)
+
+
+def test_sampling_is_reproducible_and_in_range(tiny):
+    a, b = (tiny.sample(PROMPT, steps=3, batch=2, seed=1) for _ in range(2))
+    assert [p.shape[-1] for p in a] == [16, 32, 64]
+    assert all(torch.equal(x, y) and float(x.abs().max()) <= 1 for x, y in zip(a, b, strict=True))
+    assert not torch.equal(a[0][0], a[0][1])

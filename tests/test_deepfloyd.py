@@ -1,0 +1,113 @@
+"""The adapter against diffusers' own IF pipelines, on real classes with random weights at tiny size."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from diffusers import DDIMScheduler, DiffusionPipeline
+
+from iterinv import drive
+from iterinv.models import Calls, deepfloyd, draw, guide
+from iterinv.steps import DDIM
+
+PROMPT = "a red sphere on a wooden floor"
+
+
+def pipeline(folder):
+    absent = dict(safety_checker=None, feature_extractor=None, watermarker=None, requires_safety_checker=False)
+    pipe = DiffusionPipeline.from_pretrained(folder, dtype=torch.float32, **absent)
+    pipe.set_progress_bar_config(disable=True)
+    pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config, thresholding=False, clip_sample=False)
+    pipe.scheduler.register_to_config(variance_type="fixed_small")  # else the pipeline hands DDIM the variance channels too
+    return pipe
+
+
+def ours(stage, condition, noise, guidance, steps=10):
+    grid = stage.schedule.grid(steps)
+    with torch.no_grad():
+        *_, (x,) = drive.run(DDIM(), guide(stage.denoiser, condition, guidance), (noise,), grid)
+    return x
+
+
+@pytest.mark.parametrize("guidance", [1.0, 4.0])
+def test_sampling_is_what_ifpipeline_samples(tiny_folder, tiny, guidance):
+    pipe, stage = pipeline(tiny_folder / "stage1"), tiny.stages[0]
+    theirs = pipe(
+        PROMPT, num_inference_steps=10, guidance_scale=guidance, output_type="pt", generator=torch.Generator().manual_seed(4)
+    ).images
+    noise = torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(4))
+    torch.testing.assert_close(ours(stage, stage.condition(PROMPT), noise, guidance), theirs, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("guidance", [1.0, 4.0])
+@pytest.mark.parametrize("k", [1, 2])
+def test_enlarging_is_what_ifsuperresolutionpipeline_does(tiny_folder, tiny, k, guidance):
+    """It draws the sample's noise first, then that on the enlarged picture, at the full size."""
+    stage, below = tiny.stages[k], tiny.stages[k - 1].size
+    low = draw((1, 3, below, below), 9).clamp(-1, 1)
+    pipe = pipeline(tiny_folder / f"stage{k + 1}")
+    text = tiny.stages[0].embed([PROMPT])
+    null = tiny.stages[0].embed([""])
+    theirs = pipe(
+        image=low, prompt_embeds=text, negative_prompt_embeds=null, num_inference_steps=10, guidance_scale=guidance,
+        noise_level=100, output_type="pt", generator=torch.Generator().manual_seed(4),
+    ).images  # fmt: skip
+    generator = torch.Generator().manual_seed(4)
+    noise, on_low = (torch.randn(1, 3, stage.size, stage.size, generator=generator) for _ in range(2))
+    mine = ours(stage, stage.condition(PROMPT, low, on_low), noise, guidance)
+    torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-5 * float(theirs.abs().max()))  # random weights reach 20
+
+
+def test_noise_on_the_low_picture_is_drawn_once_and_alike_for_every_picture_of_a_batch(tiny):
+    stage = tiny.stages[1]
+    low = draw((2, 3, 16, 16), 0)
+    one, again = stage.condition(PROMPT, low, seed=5), stage.condition(PROMPT, low[:1], seed=5)
+    assert torch.equal(one.low.noise[:1], again.low.noise)
+    assert torch.equal(one.low.noise[0], one.low.noise[1])
+    assert not torch.equal(one.low.noise, stage.condition(PROMPT, low, seed=6).low.noise)
+    with pytest.raises(ValueError, match="stage II enlarges a smaller picture"):
+        stage.condition(PROMPT)
+
+
+def test_a_half_precision_network_keeps_the_states_dtype(tiny_folder):
+    stage = deepfloyd.load([tiny_folder / "stage1"], dtype=torch.bfloat16)[0]
+    x = torch.randn(1, 3, 16, 16, dtype=torch.float64)
+    with torch.no_grad():
+        out = guide(stage.denoiser, stage.condition(PROMPT), 2.0)(x, stage.schedule.level(500))
+    assert out.dtype == torch.float64
+    assert out.shape == x.shape
+
+
+def test_calls_count_guidance_twice_and_backward_apart(tiny):
+    stage = tiny.stages[0]
+    calls = Calls(stage.denoiser)
+    x = torch.randn(1, 3, 16, 16, requires_grad=True)
+    guide(calls, stage.condition(PROMPT), 1.0)(x, stage.schedule.level(500)).sum().backward()
+    assert (calls.forward, calls.backward) == (1, 1)
+    with torch.no_grad():
+        guide(calls, stage.condition(PROMPT), 3.0)(x, stage.schedule.level(500))
+    assert (calls.forward, calls.backward) == (3, 1)
+
+
+def test_guidance_is_the_line_through_both_predictions(tiny):
+    stage, x = tiny.stages[0], torch.randn(2, 3, 16, 16)
+    condition, level = stage.condition(PROMPT), stage.schedule.level(300)
+    with torch.no_grad():
+        without, one, three = (guide(stage.denoiser, condition, scale)(x, level) for scale in (0.0, 1.0, 3.0))
+    torch.testing.assert_close(three, without + 3 * (one - without), rtol=0, atol=1e-5)
+
+
+def test_other_folders_are_refused(tiny_folder, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no model_index\.json"):
+        deepfloyd.load([tmp_path])
+    with pytest.raises(ValueError, match="holds no text encoder"):
+        deepfloyd.load([tiny_folder / "stage2"])
+    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "StableDiffusionPipeline"}))
+    with pytest.raises(ValueError, match="is a StableDiffusionPipeline"):
+        deepfloyd.load([tmp_path])
+    other = shutil.copytree(tiny_folder / "stage1", tmp_path / "v")
+    config = other / "scheduler" / "scheduler_config.json"
+    config.write_text(config.read_text().replace('"epsilon"', '"v_prediction"'))
+    with pytest.raises(ValueError, match="v_prediction"):
+        deepfloyd.load([other])

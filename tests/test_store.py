@@ -1,0 +1,136 @@
+import json
+
+import pytest
+import torch
+from conftest import build
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from iterinv import app, store
+from iterinv.cascade import Plan
+from iterinv.images import Frame, to_uint8
+
+PROMPT = "a red sphere"
+
+
+@pytest.fixture(scope="module", params=["bdia", "ddim"])
+def saved(tiny, request):
+    picture = (torch.rand(48, 64, 3, generator=torch.Generator().manual_seed(1)) * 255).byte().numpy()
+    frame, _ = Frame.fit(picture, 64)
+    return app.invert(tiny, frame, PROMPT, Plan.of(request.param, 5), seed=3)
+
+
+@pytest.fixture
+def file(saved, tmp_path):
+    store.save(tmp_path / "a.safetensors", saved)
+    return tmp_path / "a.safetensors"
+
+
+def rewrite(file, header=None, **tensors):
+    """The same file with parts of it changed; a tensor given as None is taken out."""
+    with safe_open(file, framework="pt") as f:
+        metadata = json.loads(f.metadata()["iterinv"])
+    kept = {**load_file(file), **tensors}
+    metadata.update(header or {})
+    save_file({k: v for k, v in kept.items() if v is not None}, file, metadata={"iterinv": json.dumps(metadata)})
+
+
+def test_what_is_reopened_reruns_to_the_same_bits(tiny, saved, file):
+    again = store.open_(file, tiny)
+    rerun = tiny.rerun(again.inversion)
+    for a, b in zip(saved.inversion.stages, rerun.stages, strict=True):
+        assert a.plan == b.plan
+        assert torch.equal(a.picture, b.picture)
+        assert all(torch.equal(x, y) for x, y in zip(a.path, b.path, strict=True))
+        assert (a.report.forward, a.report.residual_max) == (b.report.forward, b.report.residual_max)
+    assert (again.frame.place(rerun.picture) == saved.frame.place(saved.inversion.picture)).all()
+    assert (again.inversion.prompt, again.inversion.seed) == (PROMPT, 3)
+
+
+def test_the_same_inversion_is_the_same_bytes(saved, file, tmp_path):
+    store.save(tmp_path / "b.safetensors", saved)
+    assert file.read_bytes() == (tmp_path / "b.safetensors").read_bytes()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.safetensors", "b.safetensors"]
+
+
+def test_a_batch_is_not_one_file(tiny, tmp_path):
+    inversion = tiny.invert(torch.zeros(2, 3, 64, 64), PROMPT, Plan.of("bdia", 2))
+    with pytest.raises(ValueError, match="a batch of 2"):
+        store.save(tmp_path / "c.safetensors", store.Saved(inversion, None))
+
+
+def test_bad_files_are_refused_with_a_sentence(tiny, tmp_path):
+    with pytest.raises(store.BadInversion, match="there is no file"):
+        store.open_(tmp_path / "none.safetensors", tiny)
+    (tmp_path / "text").write_text("hello")
+    with pytest.raises(store.BadInversion, match="truncated or not an inversion file"):
+        store.open_(tmp_path / "text", tiny)
+    save_file({"x": torch.zeros(2)}, tmp_path / "other.safetensors")
+    with pytest.raises(store.BadInversion, match="no iterinv header"):
+        store.open_(tmp_path / "other.safetensors", tiny)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.5, 0.999])
+def test_a_truncated_file_is_refused(tiny, file, share):
+    whole = file.read_bytes()
+    file.write_bytes(whole[: int(len(whole) * share)])
+    with pytest.raises(store.BadInversion, match="truncated"):
+        store.open_(file, tiny)
+
+
+def test_another_model_is_refused(file, tmp_path):
+    other = app.load.__wrapped__(str(build(tmp_path / "other", seed=1)))
+    with pytest.raises(store.BadInversion, match="not by the one loaded"):
+        store.open_(file, other)
+
+
+def test_another_version_is_refused(tiny, file):
+    rewrite(file, {"format": 99})
+    with pytest.raises(store.BadInversion, match=r"has format 99; this version reads format 1"):
+        store.open_(file, tiny)
+
+
+def test_values_that_are_not_finite_are_refused(tiny, file):
+    rewrite(file, **{"1.state.0": torch.full((1, 3, 32, 32), float("nan"), dtype=torch.float64)})
+    with pytest.raises(store.BadInversion, match=r"1\.state\.0 holds NaN"):
+        store.open_(file, tiny)
+
+
+def test_missing_or_misshapen_parts_are_refused(tiny, file):
+    rewrite(file, **{"2.low.noise": torch.zeros(1, 3, 8, 8)})
+    with pytest.raises(store.BadInversion, match=r"2\.low\.noise is \(1, 3, 8, 8\)"):
+        store.open_(file, tiny)
+    rewrite(file, **{"2.low.noise": None})
+    with pytest.raises(store.BadInversion, match=r"lacks or garbles"):
+        store.open_(file, tiny)
+    rewrite(file, {"stages": []})
+    with pytest.raises(store.BadInversion, match="0 stages"):
+        store.open_(file, tiny)
+
+
+def test_a_grid_that_the_model_does_not_have_is_refused(tiny, file):
+    with safe_open(file, framework="pt") as f:
+        stages = json.loads(f.metadata()["iterinv"])["stages"]
+    stages[0]["grid"][0][1] += 1e-3
+    rewrite(file, {"stages": stages})
+    with pytest.raises(store.BadInversion, match="the grid of stage I"):
+        store.open_(file, tiny)
+
+
+def test_nothing_is_left_when_writing_fails(saved, tmp_path, monkeypatch):
+    import safetensors.torch
+
+    def full(*_, **__):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(safetensors.torch, "save_file", full)
+    with pytest.raises(OSError, match="No space"):
+        store.save(tmp_path / "d.safetensors", saved)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_frame_comes_back(tiny, saved, file):
+    again = store.open_(file, tiny).frame
+    assert (again.whole == saved.frame.whole).all()
+    assert (again.size, again.top, again.left) == (64, -8, 0)
+    assert to_uint8(again.square()).shape == (64, 64, 3)
