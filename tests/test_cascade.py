@@ -172,7 +172,7 @@ def test_a_picture_of_another_kind_is_refused(tiny):
 def test_plans_that_cannot_work_are_refused():
     with pytest.raises(ValueError, match="DDIM cannot undo itself: give the plan a root finder"):
         Plan(DDIM())
-    with pytest.raises(ValueError, match="gamma of at least 0.66"):
+    with pytest.raises(ValueError, match=r"gamma of at least 0\.66"):
         Plan(BDIA(0.5), steps=50)
     with pytest.raises(ValueError, match="float16 costs the picture"):
         Plan(dtype="float16")

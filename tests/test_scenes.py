@@ -3,7 +3,20 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from iterinv.scenes import COLORS, FLOORS, LIGHTS, SHAPES, TEMPLATES, WALLS, Scene, Thing, caption, object_mask, render, vocabulary
+from iterinv.scenes import (
+    COLORS,
+    FLOORS,
+    LIGHTS,
+    SHAPES,
+    TEMPLATES,
+    WALLS,
+    Scene,
+    Thing,
+    caption,
+    object_mask,
+    render,
+    vocabulary,
+)
 
 seeds = st.integers(0, 1_000_000)
 

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 import torch
 from diffusers import DDIMScheduler
@@ -6,10 +8,11 @@ from hypothesis import strategies as st
 
 from iterinv.schedule import SPACINGS, Schedule, from_config
 
+STABLE = {"steps_offset": 1, "set_alpha_to_one": False}
 CONFIGS = {
     "if": {"beta_schedule": "squaredcos_cap_v2"},
-    "sd": {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "steps_offset": 1, "set_alpha_to_one": False},
-    "x4": {"beta_schedule": "scaled_linear", "beta_start": 0.0001, "beta_end": 0.02, "steps_offset": 1, "set_alpha_to_one": False},
+    "sd": {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, **STABLE},
+    "x4": {"beta_schedule": "scaled_linear", "beta_start": 0.0001, "beta_end": 0.02, **STABLE},
     "linear": {"beta_schedule": "linear", "beta_start": 0.0001, "beta_end": 0.02},
 }  # fmt: skip
 
@@ -33,7 +36,7 @@ def test_a_grid_is_the_one_that_diffusers_walks(config, spacing, steps):
 def test_grids_run_from_noisy_to_clean_and_preserve_variance(steps, spacing):
     grid = from_config(CONFIGS["linear"]).grid(steps, spacing)
     assert len(grid) == steps + 1
-    assert all(a.sigma > b.sigma for a, b in zip(grid, grid[1:], strict=False))
+    assert all(a.sigma > b.sigma for a, b in pairwise(grid))
     assert all(level.alpha**2 + level.sigma**2 == pytest.approx(1) for level in grid)
     assert grid[-1].sigma == 0
 

@@ -2,13 +2,14 @@ import json
 
 import pytest
 import torch
-from conftest import build
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from iterinv import app, store
 from iterinv.cascade import Plan
 from iterinv.images import Frame, to_uint8
+
+from conftest import build
 
 PROMPT = "a red sphere"
 

@@ -33,11 +33,17 @@ from iterinv.store import Saved
 
 
 @lru_cache(maxsize=1)
-def load(what: str = "embedded", device: str = "cpu") -> Cascade:
-    """The cascade that ships with the package, or one in a folder with a ``cascade.json``."""
+def load(
+    what: str = "embedded", dtype: torch.dtype | None = None, device: str = "cpu", torch_dtype: torch.dtype | None = None
+) -> Cascade:
+    """The cascade that ships with the package, or one in a folder with a ``cascade.json``.
+
+    ``dtype`` is the networks', float32 if not given (``torch_dtype`` is its older name); states keep their own. Raises
+    ``FileNotFoundError`` for a folder without a cascade.
+    """
     folder = embedded.FOLDER if what == "embedded" else Path(what)
     with _quiet():
-        return Cascade(embedded.load(folder, device=device))
+        return Cascade(embedded.load(folder, dtype or torch_dtype or torch.float32, device))
 
 
 @contextmanager
@@ -78,8 +84,7 @@ def invert(
     cascade: Cascade, frame: images.Frame, prompt: str, plan: Plan, seed: int = 0, progress: Progress | None = None
 ) -> Saved:
     """Invert the picture in a frame, and reconstruct it."""
-    device = "cpu"
-    return Saved(cascade.invert(frame.square().to(device), prompt, plan, seed, progress), frame)
+    return Saved(cascade.invert(frame.square(), prompt, plan, seed, progress), frame)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from iterinv import drive
 from iterinv.levels import Eps, Grid, State
-from iterinv.models import Calls, Condition, Stage, draw, guide
+from iterinv.models import Calls, Condition, Stage, guide
 from iterinv.roots import Anderson, FixedPoint, RootFinder, rms
 from iterinv.steps import BDIA, DDIM, Reversible, Step
 
@@ -136,11 +136,22 @@ class Inversion:
 
 
 class Editor(Protocol):
-    """Where and how an inversion is run again with other words. ``name`` is for reports."""
+    """Where and how an inversion is run again with other words."""
 
-    strength: float
-    guidance: float
-    rule: Step
+    @property
+    def strength(self) -> float:
+        """The share of the levels that are run again, in (0, 1]."""
+        ...
+
+    @property
+    def guidance(self) -> float:
+        """Classifier-free guidance of the first stage."""
+        ...
+
+    @property
+    def rule(self) -> Step:
+        """The rule it is run by."""
+        ...
 
     def mask(self, stage: Stage, found: StageInversion, target: Condition) -> Tensor | None:
         """Where stage I may change (batch, 1, size, size), 1 inside; ``None`` for everywhere."""

@@ -37,7 +37,9 @@ def edit(
     inversion: Annotated[Path | None, typer.Option("--inversion", "-i", help="Edit this inversion, not a picture.")] = None,
     out: Out = Path("out"),
     editor: Annotated[str, typer.Option(help="diffedit (within a mask) or prompt-swap (everywhere).")] = "diffedit",
-    strength: Annotated[float | None, typer.Option(help="Share of the levels run again; the editor's own if not given.")] = None,
+    strength: Annotated[
+        float | None, typer.Option(help="Share of the levels run again; the editor's own if not given.")
+    ] = None,
     edit_guidance: Annotated[float | None, typer.Option(help="Guidance of the edit; the editor's own if not given.")] = None,
     method: Method = "bdia",
     steps: Steps = 20,

@@ -49,9 +49,7 @@ def undo(rule: Reversible, eps: Eps, x: Tensor, grid: Grid, stop: int = 0) -> It
         yield state
 
 
-def solve(
-    rule: Step, eps: Eps, x: Tensor, grid: Grid, find: RootFinder, stop: int = 0
-) -> Iterator[tuple[State, Root | None]]:
+def solve(rule: Step, eps: Eps, x: Tensor, grid: Grid, find: RootFinder, stop: int = 0) -> Iterator[tuple[State, Root | None]]:
     """States from clean data ``x`` at ``grid[-1]`` back to ``grid[stop]``, each with the root that found it.
 
     At every level the unknown ``u`` solves ``(alpha_a / alpha_b) (step(u) - known) = 0``. Scaled so, one fixed-point

@@ -53,8 +53,9 @@ def read(path: Path) -> tuple[np.ndarray, list[str]]:
 
 def _to_rgb(file: Image.Image) -> tuple[np.ndarray, list[str]]:
     notes = []
-    if getattr(file, "n_frames", 1) > 1:
-        notes.append(f"an animation of {file.n_frames} frames: the first is used")
+    frames = getattr(file, "n_frames", 1)
+    if frames > 1:
+        notes.append(f"an animation of {frames} frames: the first is used")
     deep = any("16" in str(tile.args) for tile in getattr(file, "tile", ())) or file.mode.startswith("I")
     file.load()
     upright = ImageOps.exif_transpose(file)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -75,7 +76,7 @@ def _betas(kind: str, n: int, start: float, end: float) -> Tensor:
         return torch.linspace(start**0.5, end**0.5, n) ** 2
     if kind == "squaredcos_cap_v2":  # Nichol & Dhariwal 2021, eq. 17
         signal = [math.cos((k / n + 0.008) / 1.008 * math.pi / 2) ** 2 for k in range(n + 1)]
-        return torch.tensor([min(1 - b / a, 0.999) for a, b in zip(signal, signal[1:], strict=False)])
+        return torch.tensor([min(1 - b / a, 0.999) for a, b in pairwise(signal)])
     raise ValueError(f"beta schedule {kind!r} is not one of linear, scaled_linear, squaredcos_cap_v2")
 
 

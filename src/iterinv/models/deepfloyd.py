@@ -60,8 +60,8 @@ def load(
     """The stages of a cascade from diffusers folders, smallest first.
 
     Text is encoded by the first folder's encoder; the others may leave theirs out, as IF-II does. ``noise_level`` is the
-    label of the noise that a low-resolution picture is given, 250 as in diffusers. Raises ``FileNotFoundError`` for a folder without
-    ``model_index.json``, ``ValueError`` for another kind of pipeline or prediction.
+    label of the noise that a low-resolution picture is given, 250 as in diffusers. Raises ``FileNotFoundError`` for a folder
+    without ``model_index.json``, ``ValueError`` for another kind of pipeline or prediction.
     """
     from diffusers import DiffusionPipeline
 

@@ -11,7 +11,7 @@ from iterinv.levels import Eps, Grid, Level
 
 
 def arc(steps: int, noisy: float = 1.45, clean: float = 0.02) -> Grid:
-    """A grid of ``alpha = cos(a)``, ``sigma = sin(a)``, evenly spaced in the angle: smooth, and with the same ends for any n."""
+    """A grid of ``alpha = cos(a)``, ``sigma = sin(a)``, evenly spaced in the angle, with the same ends for any ``steps``."""
     angles = [noisy + (clean - noisy) * k / steps for k in range(steps + 1)]
     return tuple(Level(a, math.cos(a), math.sin(a)) for a in angles)
 

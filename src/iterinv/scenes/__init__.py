@@ -5,6 +5,18 @@ from iterinv.scenes.render import object_mask, render
 from iterinv.scenes.scene import COLORS, FLOORS, LIGHTS, MATERIALS, RADII, SHAPES, WALLS, Scene, Thing
 
 __all__ = [
-    "COLORS", "FLOORS", "LIGHTS", "MATERIALS", "RADII", "SHAPES", "TEMPLATES", "WALLS",
-    "Scene", "Thing", "caption", "object_mask", "render", "vocabulary",
+    "COLORS",
+    "FLOORS",
+    "LIGHTS",
+    "MATERIALS",
+    "RADII",
+    "SHAPES",
+    "TEMPLATES",
+    "WALLS",
+    "Scene",
+    "Thing",
+    "caption",
+    "object_mask",
+    "render",
+    "vocabulary",
 ]

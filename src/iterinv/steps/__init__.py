@@ -16,9 +16,12 @@ from iterinv.steps.ddim import DDIM
 
 @runtime_checkable
 class Step(Protocol):
-    """A rule. ``order`` is its order of convergence, which the tests measure."""
+    """A rule."""
 
-    order: int
+    @property
+    def order(self) -> int:
+        """The order of convergence, which the tests measure."""
+        ...
 
     def init(self, x: Tensor, *older: Tensor) -> State:
         """The state at a level from its sample (batch, ...) and, if known, those of the levels before it, latest first."""
@@ -31,9 +34,12 @@ class Step(Protocol):
 
 @runtime_checkable
 class Reversible(Step, Protocol):
-    """A rule that also undoes itself exactly. It can be undone down to ``grid[first]``, and is rerun from there."""
+    """A rule that also undoes itself exactly."""
 
-    first: int
+    @property
+    def first(self) -> int:
+        """The index of the noisiest level that it can be undone to, and is rerun from."""
+        ...
 
     def init_inverse(self, eps: Eps, x: Tensor, grid: Grid) -> State:
         """The state at ``grid[-1]`` from clean data."""

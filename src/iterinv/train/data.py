@@ -60,7 +60,7 @@ def scenes(folder: Path, size: int, count: int) -> np.ndarray:
 
 
 def photographs(size: int, shortest: tuple[int, ...] = (256, 320, 420)) -> list[Tensor]:
-    """Photographs (3, h, w) in [-1, 1], each at several scales; the shorter side is one of ``shortest`` and at least ``size``."""
+    """Photographs (3, h, w) in [-1, 1], each at several scales: the shorter side is one of ``shortest``, at least ``size``."""
     found = []
     for package, names in PHOTOGRAPHS.items():
         spec = find_spec(package)

@@ -38,8 +38,10 @@ class Batches:
             x = photo[:, top : top + n, left : left + n]
             return (x.flip(-1) if self.rng.random() < 0.5 else x), ""
         seed = int(self.rng.integers(len(self.scenes)))
-        words = "" if self.rng.random() < self.recipe["drop_caption"] else caption(
-            Scene.random(seed), int(self.rng.integers(TEMPLATES))
+        words = (
+            ""
+            if self.rng.random() < self.recipe["drop_caption"]
+            else caption(Scene.random(seed), int(self.rng.integers(TEMPLATES)))
         )
         return torch.from_numpy(self.scenes[seed].copy()).permute(2, 0, 1).float() / 127.5 - 1, words
 

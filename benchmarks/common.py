@@ -1,0 +1,82 @@
+"""What all benchmarks share: where results go, what they were made on, the pictures they use."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import time
+from collections.abc import Iterable, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from iterinv import images
+from iterinv.app import versions
+from iterinv.images import Frame
+from iterinv.scenes import COLORS, Scene
+from iterinv.train.data import HELD_OUT
+
+ROOT = Path(__file__).parents[1]
+OUT = ROOT / "docs" / "benchmarks"
+PHOTOGRAPHS = {"astronaut": "astronaut.png", "coffee": "coffee.png", "chelsea": "chelsea.png"}
+
+
+def shipped() -> dict[str, tuple[np.ndarray, str]]:
+    """The pictures under ``examples/`` and their captions."""
+    found = {}
+    for text in sorted((ROOT / "examples").glob("*.txt")):
+        found[text.stem] = images.read(text.with_suffix(".png"))[0], text.read_text(encoding="utf-8").strip()
+    return found
+
+
+def photographs() -> dict[str, tuple[np.ndarray, str]]:
+    """Photographs that scikit-image carries and that the cascade was not trained on. No words: it knows none for them."""
+    spec = find_spec("skimage")
+    assert spec is not None
+    assert spec.origin is not None
+    folder = Path(spec.origin).parent / "data"
+    return {name: (images.read(folder / file)[0], "") for name, file in PHOTOGRAPHS.items()}
+
+
+def square(picture: np.ndarray, size: int) -> Frame:
+    return Frame.fit(picture, size, "crop")[0]
+
+
+def recolourings(count: int) -> list[tuple[Scene, Scene]]:
+    """Held-out scenes of one thing, each with the same scene in another colour: source and true answer."""
+    names, pairs = list(COLORS), []
+    for k in range(count):
+        scene = Scene.random(HELD_OUT + k, things=1)
+        now = names.index(scene.things[0].color)
+        pairs.append((scene, scene.with_(color=names[(now + 1 + k % (len(names) - 1)) % len(names)])))
+    return pairs
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    lines = [" | ".join(columns), " | ".join("---" for _ in columns)]
+    lines += [" | ".join(str(cell) for cell in row) for row in rows]
+    return "\n".join(f"| {line} |" for line in lines)
+
+
+def publish(name: str, title: str, body: str, began: float) -> None:
+    """Print a result and write it to ``docs/benchmarks/{name}.md`` with what it was made on."""
+    commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
+    made = ", ".join(f"{k} {v}" for k, v in versions().items())
+    machine = f"{platform.machine()}, {torch.get_num_threads()} threads of {_processor()}"
+    foot = (
+        f"Made by `python benchmarks/{name}.py` at {commit or 'no commit'} in {time.time() - began:.0f} s: {machine}; {made}."
+    )
+    text = f"# {title}\n\n{body.strip()}\n\n{foot}\n"
+    OUT.mkdir(parents=True, exist_ok=True)
+    (OUT / f"{name}.md").write_text(text, encoding="utf-8")
+    print(text)
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or "an unnamed processor"
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "an unnamed processor")

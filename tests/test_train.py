@@ -1,0 +1,145 @@
+"""The trainer, at a size that takes seconds: every part, the resume, the losses against what they are defined as."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from iterinv import app
+from iterinv.schedule import from_config
+from iterinv.train import RECIPE, read_recipe, train
+from iterinv.train.data import PHOTOGRAPHS, photographs, scenes
+from iterinv.train.progress import Clock
+from iterinv.train.stage import Batches, noise_loss, variance_loss
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory):
+    settings = read_recipe()
+    settings["data"] = {"small": {"size": 16, "count": 24}, "large": {"size": 64, "count": 6}, "photographs": 0.5}
+    settings["text"].update(width=32, layers=1, heads=2, feed_forward=32, minutes=0.03, batch=16)
+    for stage, size, low, channels in zip(settings["stages"], (16, 32, 64), (None, 16, 32), (32, 32, 16), strict=True):
+        stage.update(size=size, channels=[channels, 32], down=[stage["down"][0], stage["down"][-1]], crop=min(size, 32))
+        stage.update(batch=4, minutes=0.05, **({"low": low} if low else {}))
+    path = tmp_path_factory.mktemp("recipe") / "recipe.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    return path
+
+
+@pytest.mark.slow
+def test_all_parts_make_a_cascade_that_inverts(recipe, tmp_path):
+    with pytest.raises(FileNotFoundError, match="iterinv train text"):
+        train("I", tmp_path, recipe=recipe)
+    train("text", tmp_path, recipe=recipe)
+    with pytest.raises(FileNotFoundError, match="iterinv train I "):
+        train("pack", tmp_path, recipe=recipe)
+    for part in ("I", "II", "III"):
+        folder = train(part, tmp_path, recipe=recipe)
+        assert (folder / "checkpoint").is_dir()
+        assert list(folder.glob("samples-*.png"))
+    weights = train("pack", tmp_path, recipe=recipe)
+    assert json.loads((weights / "cascade.json").read_text())["stages"] == ["stage1", "stage2", "stage3"]
+    assert (weights / "recipe.yaml").read_text() == recipe.read_text()
+    cascade = app.load.__wrapped__(str(weights))
+    x = torch.zeros(1, 3, 64, 64)
+    assert float((cascade.invert(x, "a red sphere").picture - x).abs().max()) < 1e-6
+
+
+@pytest.mark.slow
+def test_a_stopped_part_goes_on_from_its_checkpoint(recipe, tmp_path, capsys):
+    train("text", tmp_path, recipe=recipe)
+    train("I", tmp_path, minutes=0.05, recipe=recipe)
+    first = {file.name for file in (tmp_path / "stage-I").glob("samples-*.png")}
+    train("I", tmp_path, minutes=0.1, recipe=recipe)
+    steps = sorted(int(file.stem.split("-")[1]) for file in (tmp_path / "stage-I").glob("samples-*.png"))
+    assert len(first) == 1
+    assert steps[-1] > steps[0]
+
+
+def test_there_is_no_other_part(tmp_path):
+    with pytest.raises(ValueError, match="the parts are text, I, II, III, pack"):
+        train("IV", tmp_path)
+
+
+def test_the_clock_stops_and_counts_over_runs():
+    clock = Clock("test", minutes=0.002)
+    steps = sum(1 for _ in clock)
+    assert clock.step == steps > 0
+    later = Clock("test", minutes=0.002)
+    later.load_state_dict(clock.state_dict())
+    assert list(later) == []
+    assert Clock("test", minutes=1).rate(warmup=100) == pytest.approx(0.01, rel=0.01)
+    assert later.rate(1) == pytest.approx(0, abs=1e-3)
+
+
+def test_rendered_scenes_are_kept_on_disk(tmp_path):
+    drawn = scenes(tmp_path, 8, 3)
+    stamp = (tmp_path / "scenes-8-3.npy").stat().st_mtime_ns
+    assert drawn.shape == (3, 8, 8, 3)
+    assert (np.asarray(scenes(tmp_path, 8, 3)) == drawn).all()
+    assert (tmp_path / "scenes-8-3.npy").stat().st_mtime_ns == stamp
+
+
+def test_the_benchmarks_photographs_are_not_trained_on():
+    names = {name for group in PHOTOGRAPHS.values() for name in group}
+    assert not any(held in name for name in names for held in ("astronaut", "coffee", "chelsea"))
+    for photo in photographs(64, (64,)):
+        assert photo.shape[0] == 3
+        assert min(photo.shape[1:]) == 64
+        assert float(photo.abs().max()) <= 1
+
+
+def test_low_resolution_pictures_lie_under_their_targets(tmp_path):
+    """Target and enlarged picture are cut at the same place: they must agree, up to the detail that was lost."""
+    settings = read_recipe()
+    settings["data"] = {"small": {}, "large": {"size": 64, "count": 4}, "photographs": 0.0}
+    stage = {"size": 64, "low": 32, "crop": 24, "batch": 8}
+    x, large, words = Batches(settings, stage, tmp_path, seed=0).draw()
+    assert x.shape == large.shape == (8, 3, 24, 24)
+    assert len(words) == 8
+    shifted = (x[..., 2:] - large[..., :-2]).square().mean()
+    assert (x - large).square().mean() < shifted / 2
+
+
+def test_the_variance_term_is_least_at_the_true_posterior():
+    """With the noise known, the best interpolation is the one whose variance is the posterior's: v = -1."""
+    table = torch.tensor(from_config({"beta_schedule": "squaredcos_cap_v2"}).alphas_cumprod)
+    x0 = torch.rand(1, 3, 4, 4, generator=torch.Generator().manual_seed(0)) - 0.5
+    noise = torch.randn(1, 3, 4, 4, generator=torch.Generator().manual_seed(1))
+    for label in (10, 500):
+        t = torch.tensor([label])
+        x = table[t].sqrt() * x0 + (1 - table[t]).sqrt() * noise
+        low, middle, high = (float(variance_loss(noise, torch.full_like(x, v), x0, x, t, table)) for v in (-1.0, 0.0, 1.0))
+        assert low == pytest.approx(0, abs=1e-4)
+        assert low < middle < high
+    assert float(variance_loss(noise, noise, x0, noise, torch.tensor([0]), table)) == 0
+
+
+def test_a_perfect_network_has_no_loss_but_its_variance():
+    """The loss of predicting the noise itself is zero; of predicting nothing, the weighted mean square of the noise."""
+    table = torch.tensor(from_config({"beta_schedule": "squaredcos_cap_v2"}).alphas_cumprod)
+    x0 = torch.zeros(64, 3, 8, 8)
+
+    class Out:
+        def __init__(self, sample):
+            self.sample = sample
+
+    def perfect(x, t, **_):  # of black pictures, the noise is the sample over sigma
+        return Out(torch.cat([x / (1 - table[t]).sqrt().reshape(-1, 1, 1, 1), -torch.ones_like(x)], 1))
+
+    def blind(x, t, **_):
+        return Out(torch.cat([torch.zeros_like(x), -torch.ones_like(x)], 1))
+
+    settings = {"snr_cap": math.inf}
+    example = (x0, None, [""] * 64)
+    assert float(noise_loss(perfect, lambda words: None, example, settings, table)) == pytest.approx(0, abs=1e-4)
+    assert float(noise_loss(blind, lambda words: None, example, settings, table)) == pytest.approx(1, abs=0.1)
+
+
+def test_the_shipped_recipe_is_whole():
+    settings = read_recipe(RECIPE)
+    assert [stage["name"] for stage in settings["stages"]] == ["I", "II", "III"]
+    assert [stage["size"] for stage in settings["stages"]] == [32, 64, 256]
