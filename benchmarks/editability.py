@@ -35,7 +35,7 @@ def measure(cascade: Cascade, plan: Plan, rule: Step, count: int = COUNT) -> tup
     for source, target in recolourings(count):
         x = from_uint8(to_uint8(render(source, stage.size)[None]))
         inversion = stage.invert(x, caption(source), plan)
-        edited = stage.edit(inversion, caption(target), PromptSwap(STRENGTH, GUIDANCE, rule)).pictures[0]
+        edited = stage.edit(inversion, caption(target), PromptSwap(strength=STRENGTH, guidance=GUIDANCE, rule=rule)).pictures[0]
         thing = object_mask(source, stage.size)[None]
         answers = {c: psnr(edited, render(source.with_(color=c), stage.size)[None], thing) for c in COLORS}
         changed += max(answers, key=lambda c: answers[c]) == target.things[0].color

@@ -22,8 +22,9 @@ def recipe(tmp_path_factory):
     settings["data"] = {"small": {"size": 16, "count": 24}, "large": {"size": 64, "count": 6}, "photographs": 0.5}
     settings["text"].update(width=32, layers=1, heads=2, feed_forward=32, minutes=0.03, batch=16)
     for stage, size, low, channels in zip(settings["stages"], (16, 32, 64), (None, 16, 32), (32, 32, 16), strict=True):
-        stage.update(size=size, channels=[channels, 32], down=[stage["down"][0], stage["down"][-1]], crop=min(size, 32))
-        stage.update(batch=4, minutes=0.05, **({"low": low} if low else {}))
+        stage.update(size=size, channels=[channels, 32], down=[stage["down"][0], stage["down"][-1]])
+        phase = {"minutes": 0.025, "crop": min(size, 32), "batch": 4, "rate": 1e-3}
+        stage.update(phases=[phase, {**phase, "crop": size, "batch": 2}], **({"low": low} if low else {}))
     path = tmp_path_factory.mktemp("recipe") / "recipe.yaml"
     path.write_text(yaml.safe_dump(settings))
     return path
@@ -65,14 +66,21 @@ def test_there_is_no_other_part(tmp_path):
 
 
 def test_the_clock_stops_and_counts_over_runs():
-    clock = Clock("test", minutes=0.002)
+    clock = Clock("test", [{"minutes": 0.002, "rate": 2.0}])
     steps = sum(1 for _ in clock)
     assert clock.step == steps > 0
-    later = Clock("test", minutes=0.002)
+    later = Clock("test", [{"minutes": 0.002, "rate": 2.0}])
     later.load_state_dict(clock.state_dict())
     assert list(later) == []
-    assert Clock("test", minutes=1).rate(warmup=100) == pytest.approx(0.01, rel=0.01)
+    assert Clock("test", [{"minutes": 1, "rate": 2.0}]).rate(warmup=100) == pytest.approx(0.02, rel=0.01)
     assert later.rate(1) == pytest.approx(0, abs=1e-3)
+
+
+def test_each_phase_begins_at_its_own_rate():
+    clock = Clock("test", [{"minutes": 1, "rate": 2.0}, {"minutes": 3, "rate": 0.5}])
+    for spent, rate in ((0, 2.0), (30, 1.0), (60, 0.5), (150, 0.25), (240, 0.0)):
+        clock.load_state_dict({"step": 500, "spent": spent})
+        assert clock.rate(warmup=100) == pytest.approx(rate, abs=0.01)
 
 
 def test_rendered_scenes_are_kept_on_disk(tmp_path):
@@ -96,8 +104,7 @@ def test_low_resolution_pictures_lie_under_their_targets(tmp_path):
     """Target and enlarged picture are cut at the same place: they must agree, up to the detail that was lost."""
     settings = read_recipe()
     settings["data"] = {"small": {}, "large": {"size": 64, "count": 4}, "photographs": 0.0}
-    stage = {"size": 64, "low": 32, "crop": 24, "batch": 8}
-    x, large, words = Batches(settings, stage, tmp_path, seed=0).draw()
+    x, large, words = Batches(settings, {"size": 64, "low": 32}, tmp_path, seed=0).draw(8, 24)
     assert x.shape == large.shape == (8, 3, 24, 24)
     assert len(words) == 8
     shifted = (x[..., 2:] - large[..., :-2]).square().mean()

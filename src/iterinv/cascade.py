@@ -140,7 +140,12 @@ class Editor(Protocol):
 
     @property
     def strength(self) -> float:
-        """The share of the levels that are run again, in (0, 1]."""
+        """The share of the levels that are run again at the first stage, in (0, 1]."""
+        ...
+
+    @property
+    def detail(self) -> float:
+        """The same share at the super-resolution stages."""
         ...
 
     @property
@@ -245,8 +250,10 @@ class Cascade:
     def edit(self, inversion: Inversion, prompt: str, editor: Editor, progress: Progress | None = None) -> Edit:
         """Run an inversion again with other words: stage I as the editor says, the others under its edited picture.
 
-        Every stage starts from its own inverted state at the editor's strength and, where the editor gives a mask, keeps
-        everything outside it. Raises ``ValueError`` for an inversion made with other weights.
+        Every stage starts from its own inverted state and, where the editor gives a mask, keeps everything outside it. The
+        state of a super-resolution stage is first moved by what the stage below changed: it holds the old picture's colours,
+        times alpha, and they are exchanged for the new one's while its noise is kept. Raises ``ValueError`` for an inversion
+        made with other weights.
         """
         if any(found.path is None or found.picture is None for found in inversion.stages):
             inversion = self.rerun(inversion, progress)
@@ -264,10 +271,14 @@ class Cascade:
                     masks.append(mask)
             elif masks:
                 masks.append(enlarge(masks[0], stage.size))
-            start = min(len(found.grid) - 2, round((1 - editor.strength) * (len(found.grid) - 1)))
-            scale = editor.guidance if kept is None else found.plan.guidance
+            start = start_index(found.grid, editor.detail if kept else editor.strength)
+            scale = found.plan.guidance if kept else editor.guidance
             rule = Blend(editor.rule, masks[-1], found.path) if masks else editor.rule
-            states = drive.run(rule, guide(stage.denoiser, target, scale), rule.init(*found.path[start::-1]), found.grid, start)
+            samples = found.path[start::-1]
+            if kept and target.low:
+                moved = target.low.enlarged() - kept.enlarged()
+                samples = tuple(x + a.alpha * moved for x, a in zip(samples, found.grid[start::-1], strict=True))
+            states = drive.run(rule, guide(stage.denoiser, target, scale), rule.init(*samples), found.grid, start)
             last = _last(states, stage, "editing", len(found.grid) - start, progress)
             pictures.append(last[0].clamp(-1, 1))
         return Edit(tuple(pictures), tuple(masks) or None)
@@ -275,11 +286,13 @@ class Cascade:
     @torch.no_grad()
     def sample(
         self, prompt: str, steps: int = 20, guidance: float = 3.0, seed: int = 0, batch: int = 1, rule: Step | None = None,
-        progress: Progress | None = None,
+        detail: float = 0.8, progress: Progress | None = None,
     ) -> tuple[Tensor, ...]:  # fmt: skip
         """Draw pictures (batch, 3, size, size) in [-1, 1] from the words alone, one tensor a stage.
 
-        Guidance acts on the first stage. The noise of every stage comes from CPU generators seeded with ``seed``.
+        Guidance acts on the first stage. The noise of every stage comes from CPU generators seeded with ``seed``. A
+        super-resolution stage runs the last ``detail`` of its levels, from the enlarged picture noised to the first of them:
+        at the levels before, a small error of the predicted noise is a large one of colour, which the stage below settled.
         """
         rule = rule or DDIM()
         pictures: list[Tensor] = []
@@ -288,8 +301,12 @@ class Cascade:
             condition = stage.condition(prompt, pictures[-1] if pictures else None, seed=seed + k)
             eps = guide(stage.denoiser, condition, 1.0 if pictures else guidance)
             grid = stage.schedule.grid(steps)
-            states = drive.run(rule, eps, rule.init(noise.double()), grid)
-            pictures.append(_last(states, stage, "sampling", len(grid), progress)[0].clamp(-1, 1))
+            start, x = 0, noise.double()
+            if condition.low:
+                start = start_index(grid, detail)
+                x = grid[start].alpha * condition.low.enlarged() + grid[start].sigma * x
+            states = drive.run(rule, eps, rule.init(x), grid, start)
+            pictures.append(_last(states, stage, "sampling", len(grid) - start, progress)[0].clamp(-1, 1))
         return tuple(pictures)
 
     def _check(self, inversion: Inversion) -> None:
@@ -316,6 +333,12 @@ def enlarge(mask: Tensor, size: int) -> Tensor:
     grow = size // mask.shape[-1] // 2
     large = F.interpolate(mask, (size, size), mode="nearest")
     return F.max_pool2d(large, 2 * grow + 1, stride=1, padding=grow)
+
+
+def start_index(grid: Grid, share: float) -> int:
+    """The index of the level from which the last ``share`` of a grid's steps is run, at least one step."""
+    steps = len(grid) - 1
+    return min(steps - 1, round((1 - share) * steps))
 
 
 def _told(items: Iterable[_T], stage: Stage, doing: str, total: int, progress: Progress | None) -> Iterator[_T]:

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from iterinv.cascade import StageInversion
+from iterinv.cascade import StageInversion, start_index
+from iterinv.edits.settings import check_shares
 from iterinv.models import Condition, Stage, draw, guide
 from iterinv.steps import DDIM, Step
 
@@ -24,11 +25,12 @@ class DiffEdit:
     The mask is made at the first stage: ``maps`` noised copies of the picture at the level that lies ``mask_strength`` up
     the grid, the mean absolute difference of the noise predicted for the two prompts (no guidance: it would only scale it),
     clipped at ``clip`` times its mean and cut at half of that, then grown by ``grow`` pixels of the first stage.
-    ``strength``, ``guidance`` and ``rule`` are as in :class:`iterinv.edits.PromptSwap`.
+    ``strength``, ``guidance``, ``detail`` and ``rule`` are as in :class:`iterinv.edits.PromptSwap`.
     """
 
-    strength: float = 0.8
+    strength: float = 1.0
     guidance: float = 3.0
+    detail: float = 0.8
     rule: Step = field(default_factory=DDIM)
     mask_strength: float = 0.5
     maps: int = 10
@@ -37,14 +39,11 @@ class DiffEdit:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("strength", "mask_strength"):
-            if not 0 < getattr(self, name) <= 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it is a share of the levels and lies in (0, 1]")
+        check_shares(strength=self.strength, detail=self.detail, mask_strength=self.mask_strength)
 
     def mask(self, stage: Stage, found: StageInversion, target: Condition) -> Tensor | None:
         assert found.picture is not None
-        steps = len(found.grid) - 1
-        level = found.grid[min(steps - 1, round((1 - self.mask_strength) * steps))]
+        level = found.grid[start_index(found.grid, self.mask_strength)]
         source, wanted = guide(stage.denoiser, found.condition), guide(stage.denoiser, target)
         difference = torch.zeros_like(found.picture)
         for k in range(self.maps):

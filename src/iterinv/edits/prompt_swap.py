@@ -7,13 +7,15 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from iterinv.cascade import StageInversion
+from iterinv.edits.settings import check_shares
 from iterinv.models import Condition, Stage
 from iterinv.steps import DDIM, Step
 
 
 @dataclass(frozen=True)
 class PromptSwap:
-    """``strength`` in (0, 1] is the share of the levels that are run again; ``guidance`` acts on the first stage.
+    """``strength`` in (0, 1] is the share of the levels that are run again at the first stage, ``detail`` at the others.
+    ``guidance`` acts on the first stage.
 
     ``rule`` is damped on purpose. BDIA at gamma = 1 reproduces a picture exactly, but once the words change its undamped
     parasitic mode ruins the edit; the test of this file measures it. Raises ``ValueError`` for a strength outside (0, 1].
@@ -21,11 +23,11 @@ class PromptSwap:
 
     strength: float = 0.7
     guidance: float = 3.0
+    detail: float = 0.8
     rule: Step = field(default_factory=DDIM)
 
     def __post_init__(self) -> None:
-        if not 0 < self.strength <= 1:
-            raise ValueError(f"strength is {self.strength}; it is the share of the levels run again and lies in (0, 1]")
+        check_shares(strength=self.strength, detail=self.detail)
 
     def mask(self, stage: Stage, found: StageInversion, target: Condition) -> Tensor | None:
         return None

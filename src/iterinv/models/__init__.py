@@ -23,17 +23,20 @@ class Low:
     """The low-resolution condition of a super-resolution stage, its noise already drawn.
 
     ``image`` (batch, 3, h, w) in [-1, 1] at the resolution of the stage below; ``noise`` (batch, 3, H, W) at that of this
-    stage; ``alpha``, ``sigma`` and ``label`` of the level that the noise is added at.
+    stage; ``level`` is the one that the noise is added at.
     """
 
     image: Tensor
     noise: Tensor
     level: Level
 
-    def noised(self, size: tuple[int, ...]) -> Tensor:
-        """What the network sees: enlarged bilinearly with aligned corners, then noised, as IF's pipelines do."""
-        large = F.interpolate(self.image, size, mode="bilinear", align_corners=True)
-        return self.level.alpha * large + self.level.sigma * self.noise
+    def enlarged(self) -> Tensor:
+        """The picture at the size of the noise: bilinear with aligned corners, as IF's pipelines do it."""
+        return F.interpolate(self.image, self.noise.shape[-2:], mode="bilinear", align_corners=True)
+
+    def noised(self) -> Tensor:
+        """What the network sees of it."""
+        return self.level.alpha * self.enlarged() + self.level.sigma * self.noise
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ class IFDenoiser:
         dtype = self.unet.dtype
         sample, labels = x.to(dtype), None
         if low is not None:
-            sample = torch.cat([sample, low.noised(x.shape[-2:]).to(dtype)], 1)
+            sample = torch.cat([sample, low.noised().to(dtype)], 1)
             labels = torch.full((len(x),), int(low.level.t), device=x.device)
         t = torch.full((len(x),), level.t, device=x.device)
         out = self.unet(sample, t, encoder_hidden_states=text.to(dtype), class_labels=labels).sample

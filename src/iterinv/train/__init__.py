@@ -39,6 +39,12 @@ def train(part: str, out: Path, minutes: float | None = None, recipe: Path = REC
     return _stage(settings, next(s for s in settings["stages"] if s["name"] == part), out, minutes, precision)
 
 
+def _within(phases: list[dict[str, Any]], minutes: float | None) -> list[dict[str, Any]]:
+    """The phases, all shortened or lengthened alike where another total is asked for."""
+    factor = 1.0 if minutes is None else minutes / sum(phase["minutes"] for phase in phases)
+    return [{**phase, "minutes": phase["minutes"] * factor} for phase in phases]
+
+
 def _text(recipe: dict[str, Any], out: Path, minutes: float | None) -> Path:
     from iterinv.train import networks
     from iterinv.train.progress import Clock
@@ -46,7 +52,7 @@ def _text(recipe: dict[str, Any], out: Path, minutes: float | None) -> Path:
 
     words = networks.tokenizer(recipe["text"]["tokens"])
     encoder = networks.text_encoder(recipe, len(words))
-    right = train_text(recipe, words, encoder, Clock("text", minutes or recipe["text"]["minutes"]))
+    right = train_text(recipe, words, encoder, Clock("text", _within([recipe["text"]], minutes)))
     words.save_pretrained(out / "text")
     encoder.save_pretrained(out / "text")
     print(f"text encoder: {right:.2%} of attributes read rightly from captions")
@@ -68,17 +74,19 @@ def _stage(recipe: dict[str, Any], stage: dict[str, Any], out: Path, minutes: fl
     from iterinv.models.deepfloyd import embedder
     from iterinv.train import networks
     from iterinv.train.preview import Preview
+    from iterinv.train.progress import Clock
     from iterinv.train.stage import train_stage
 
     embed = embedder(*_load_text(out))
-    folder = out / f"stage-{stage['name']}"
+    part = stage["name"]
+    folder = out / f"stage-{part}"
     folder.mkdir(exist_ok=True)
     torch.manual_seed(recipe["seed"])
     network = networks.unet(recipe, stage)
     noise = schedule.from_config(networks.scheduler(stage["sample_max"]).config)
     preview = Preview(recipe, stage, noise, embed)
-    budget = minutes or stage["minutes"]
-    network = train_stage(recipe, stage, network, embed, noise, folder, out / "data", budget, preview, precision)
+    clock = Clock(f"stage {part}", _within(stage["phases"], minutes))
+    network = train_stage(recipe, stage, network, embed, noise, folder, out / "data", clock, preview, precision)
     network.save_pretrained(folder / "unet")
     return folder
 

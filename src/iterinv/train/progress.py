@@ -1,19 +1,24 @@
-"""A time budget that a training loop iterates over: steps, learning-rate factor, and a line of progress now and then."""
+"""A time budget that a training loop iterates over: steps, learning rate, and a line of progress now and then."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from rich.console import Console
 
 
 class Clock:
-    """Counts steps until ``minutes`` of work are spent, over all the runs that a checkpoint carried the count through."""
+    """Counts steps until the minutes of all phases are spent, over all the runs that a checkpoint carried the count through.
 
-    def __init__(self, name: str, minutes: float, every: float = 30.0) -> None:
-        self.name, self.budget, self.every = name, minutes * 60, every
+    A phase is a mapping with its ``minutes``, its peak learning ``rate``, and whatever else the loop reads from it.
+    """
+
+    def __init__(self, name: str, phases: Sequence[Mapping[str, Any]], every: float = 30.0) -> None:
+        self.name, self.phases, self.every = name, phases, every
+        self.budget = 60 * sum(phase["minutes"] for phase in phases)
         self.step, self.spent, self._began, self._said = 0, 0.0, time.monotonic(), -math.inf
         self._console = Console(stderr=True)
 
@@ -32,9 +37,19 @@ class Clock:
             yield self.step
             self.step += 1
 
+    def phase(self) -> tuple[Mapping[str, Any], float]:
+        """The phase that the present moment is in, and the share of it that is spent, in [0, 1]."""
+        left = self.seconds
+        for phase in self.phases:
+            if left < phase["minutes"] * 60:
+                return phase, left / (phase["minutes"] * 60)
+            left -= phase["minutes"] * 60
+        return self.phases[-1], 1.0
+
     def rate(self, warmup: int) -> float:
-        """Linear warm-up over ``warmup`` steps, then a cosine that reaches zero when the budget is spent."""
-        return min(1.0, (self.step + 1) / warmup) * 0.5 * (1 + math.cos(math.pi * min(1.0, self.seconds / self.budget)))
+        """The learning rate now: a warm-up over ``warmup`` steps, then in each phase a cosine from its peak to zero."""
+        phase, spent = self.phase()
+        return phase["rate"] * min(1.0, (self.step + 1) / warmup) * 0.5 * (1 + math.cos(math.pi * spent))
 
     def say(self, step: int, **values: float) -> None:
         if time.monotonic() - self._said >= self.every:

@@ -45,10 +45,11 @@ class Batches:
         )
         return torch.from_numpy(self.scenes[seed].copy()).permute(2, 0, 1).float() / 127.5 - 1, words
 
-    def draw(self) -> Example:
-        drawn = [self._picture() for _ in range(self.stage["batch"])]
+    def draw(self, batch: int, crop: int) -> Example:
+        """``batch`` examples, cut to ``crop`` pixels where that is less than the stage's size."""
+        drawn = [self._picture() for _ in range(batch)]
         x, words = torch.stack([picture for picture, _ in drawn]), [w for _, w in drawn]
-        size, crop, low = self.stage["size"], self.stage["crop"], self.stage.get("low")
+        size, low = self.stage["size"], self.stage.get("low")
         if x.shape[-1] != size:
             x = F.interpolate(x, (size, size), mode="area")
         if low is None:
@@ -105,9 +106,9 @@ def noise_loss(network: Any, encode: Any, example: Example, recipe: Mapping[str,
 
 def train_stage(
     recipe: Mapping[str, Any], stage: Mapping[str, Any], network: Any, encode: Any, schedule: Schedule, folder: Path,
-    cache: Path, minutes: float, preview: Any, precision: str = "no",
+    cache: Path, clock: Clock, preview: Any, precision: str = "no",
 ) -> Any:  # fmt: skip
-    """Train ``network`` for ``minutes`` (earlier runs counted) and give it back with its averaged weights.
+    """Train ``network`` until ``clock`` stops (earlier runs counted) and give it back with its averaged weights.
 
     Every ten minutes a checkpoint and a grid of samples, ``preview(network) -> PIL image``, are written to ``folder``; a
     run begins from the checkpoint it finds there. ``precision`` is accelerate's mixed precision.
@@ -117,8 +118,7 @@ def train_stage(
 
     torch.manual_seed(recipe["seed"])
     accelerator = Accelerator(mixed_precision=precision)
-    clock = Clock(f"stage {stage['name']}", minutes)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=stage["rate"], betas=(0.9, 0.99), weight_decay=0.01)
+    optimizer = torch.optim.AdamW(network.parameters(), betas=(0.9, 0.99), weight_decay=0.01)
     average = EMAModel(network.parameters(), decay=recipe["ema"], use_ema_warmup=True, inv_gamma=1.0, power=0.75)
     average.to(accelerator.device)
     network = network.to(memory_format=torch.channels_last)
@@ -144,8 +144,9 @@ def train_stage(
 
     for step in clock:
         for group in optimizer.param_groups:
-            group["lr"] = stage["rate"] * clock.rate(recipe["warmup"])
-        x0, large, words = batches.draw()
+            group["lr"] = clock.rate(recipe["warmup"])
+        phase, _ = clock.phase()
+        x0, large, words = batches.draw(phase["batch"], phase["crop"])
         example = (x0.to(accelerator.device), None if large is None else large.to(accelerator.device), words)
         loss = noise_loss(network, encode, example, recipe, table)
         optimizer.zero_grad()

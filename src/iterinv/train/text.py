@@ -61,7 +61,7 @@ def train_text(recipe: Mapping[str, Any], words: Any, encoder: Any, clock: Clock
     right = 0.0
     for step in clock:
         for group in optimizer.param_groups:
-            group["lr"] = text["rate"] * clock.rate(recipe["warmup"])
+            group["lr"] = clock.rate(recipe["warmup"])
         scenes = [Scene.random(draw.randrange(recipe["data"]["small"]["count"])) for _ in range(text["batch"])]
         captions = [caption(scene, draw.randrange(TEMPLATES)) for scene in scenes]
         answers = torch.tensor([_answers(*pair) for pair in zip(scenes, captions, strict=True)])
