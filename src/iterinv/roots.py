@@ -59,8 +59,8 @@ class Anderson:
     iterate is worse than the best one, that sample falls back to a damped step from its best. Returns the best iterate.
     """
 
-    iterations: int = 20
-    tolerance: float = 1e-6
+    iterations: int = 12
+    tolerance: float = 1e-5
     memory: int = 4
     ridge: float = 1e-10
 
