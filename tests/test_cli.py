@@ -107,11 +107,11 @@ def test_three_commands_do_what_one_does_with_equal_bytes(done, tiny_folder, pho
 def test_the_command_line_and_the_library_make_the_same_bytes(done, tiny, photo):
     out, _ = done
     frame, _ = Frame.fit(np.array(Image.open(photo)), 64)
-    saved = app.invert(tiny, frame, PROMPT, Plan.of("bdia", 5))
-    edited = tiny.edit(saved.inversion, TO, DiffEdit())
+    inversion = tiny.invert(frame.square(), PROMPT, Plan.of("bdia", 5))
+    edited = tiny.edit(inversion, TO, DiffEdit())
     assert (frame.place(edited.pictures[-1]) == np.array(Image.open(out / "edited.png"))).all()
     again = store.open_(out / "inversion.safetensors", tiny)
-    assert (again.inversion.stages[2].state[0] == saved.inversion.stages[2].state[0]).all()
+    assert (again.inversion.stages[2].state[0] == inversion.stages[2].state[0]).all()
 
 
 @pytest.mark.parametrize("method", ["ddim", "iterinv"])

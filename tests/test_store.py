@@ -18,7 +18,7 @@ PROMPT = "a red sphere"
 def saved(tiny, request):
     picture = (torch.rand(48, 64, 3, generator=torch.Generator().manual_seed(1)) * 255).byte().numpy()
     frame, _ = Frame.fit(picture, 64)
-    return app.invert(tiny, frame, PROMPT, Plan.of(request.param, 5), seed=3)
+    return store.Saved(tiny.invert(frame.square(), PROMPT, Plan.of(request.param, 5), seed=3), frame)
 
 
 @pytest.fixture

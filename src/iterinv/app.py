@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from torch import Tensor
 
 import iterinv
 from iterinv import images, metrics, store
-from iterinv.cascade import Cascade, Edit, Editor, Inversion, Plan, Progress, resize
+from iterinv.cascade import Cascade, Edit, Editor, Inversion, resize
 from iterinv.models import embedded
 from iterinv.store import Saved
 
@@ -78,13 +78,6 @@ def check_prompt(prompt: str, name: str, say: Callable[[str], None], vocabulary:
             + " ".join(known())
         )
     return prompt.strip()
-
-
-def invert(
-    cascade: Cascade, frame: images.Frame, prompt: str, plan: Plan, seed: int = 0, progress: Progress | None = None
-) -> Saved:
-    """Invert the picture in a frame, and reconstruct it."""
-    return Saved(cascade.invert(frame.square(), prompt, plan, seed, progress), frame)
 
 
 @contextmanager
@@ -178,14 +171,17 @@ def edit_report(prompt: str, editor: Editor, edit: Edit, frame: images.Frame) ->
     return told
 
 
-@dataclass
+@dataclass(frozen=True)
 class Session:
-    """One picture's way through the program: what was read, found and made, and how it is written."""
+    """One picture's way through the program: what was found and made of it, and how that is written.
+
+    ``saved`` holds an inversion that was rerun; ``began`` is when the work did, by ``time.perf_counter``.
+    """
 
     cascade: Cascade
     saved: Saved
-    notes: list[str] = field(default_factory=list)
-    began: float = field(default_factory=time.perf_counter)
+    notes: list[str]
+    began: float
 
     @property
     def inversion(self) -> Inversion:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -65,6 +66,8 @@ def edit(
         if to.lower() == session.inversion.prompt.lower():
             say("--to says what the prompt says, so nothing is asked to change")
         edited = session.cascade.edit(session.inversion, to, how, progress)
+        if edited.masks is not None and not edited.masks[0].any():
+            say("the mask is empty: the model sees no difference between the two prompts in this picture, so nothing changed")
         session.write_original(staging)
         session.write_reconstruction(staging)
         session.write_inversion(staging)
@@ -223,9 +226,10 @@ def _invert(
     say: Any,
 ) -> Session:  # fmt: skip
     from iterinv import app as work
-    from iterinv import images
+    from iterinv import images, store
     from iterinv.cascade import Plan
 
+    began = time.perf_counter()
     prompt = work.check_prompt(prompt, "--prompt", say, vocabulary=model == "embedded")
     plan = Plan.of(method, steps, guidance)
     array, notes = images.read(picture)
@@ -233,19 +237,18 @@ def _invert(
     frame, more = images.Frame.fit(array, cascade.size, fit)
     for note in [*notes, *more]:
         say(f"{picture.name}: {note}")
-    session = work.Session(cascade, None, [*notes, *more])  # type: ignore[arg-type]
-    session.saved = work.invert(cascade, frame, prompt, plan, seed, progress)
-    return session
+    inversion = cascade.invert(frame.square(), prompt, plan, seed, progress)
+    return work.Session(cascade, store.Saved(inversion, frame), [*notes, *more], began)
 
 
 def _reopen(path: Path, model: str, progress: Any) -> Session:
     from iterinv import app as work
     from iterinv import store
 
+    began = time.perf_counter()
     cascade = work.load(model)
-    session = work.Session(cascade, store.open_(path, cascade))
-    session.saved = session.saved._replace(inversion=cascade.rerun(session.inversion, progress))
-    return session
+    inversion, frame = store.open_(path, cascade)
+    return work.Session(cascade, store.Saved(cascade.rerun(inversion, progress), frame), [], began)
 
 
 def _tell(told: dict[str, Any], out: Path) -> None:
