@@ -111,3 +111,22 @@ def test_other_folders_are_refused(tiny_folder, tmp_path):
     config.write_text(config.read_text().replace('"epsilon"', '"v_prediction"'))
     with pytest.raises(ValueError, match="v_prediction"):
         deepfloyd.load([other])
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "unet/diffusion_pytorch_model.safetensors", "text_encoder/model.safetensors", "tokenizer/tokenizer.json",
+        "scheduler/scheduler_config.json",
+    ],
+)  # fmt: skip
+def test_the_fingerprint_tells_of_any_change_that_a_prediction_would_see(tiny_folder, tmp_path, file):
+    copy = shutil.copytree(tiny_folder / "stage1", tmp_path / "stage1")
+    before = deepfloyd.fingerprint(copy)
+    assert before == deepfloyd.fingerprint(tiny_folder / "stage1")
+    with open(copy / file, "r+b") as stream:
+        stream.seek(-1, 2)
+        last = stream.read(1)
+        stream.seek(-1, 2)
+        stream.write(bytes([last[0] ^ 1]))
+    assert deepfloyd.fingerprint(copy) != before

@@ -106,10 +106,14 @@ def _check(folder: Path) -> None:
         raise ValueError(f"{folder} is a {kind}; a pixel stage is one of {', '.join(PIPELINES)}")
 
 
+FINGERPRINTED = ("unet/*.safetensors", "*scheduler/scheduler_config.json", "text_encoder/*.safetensors", "tokenizer/*.json")
+
+
 def fingerprint(folder: Path) -> str:
-    """A short hash of the network's weights and of what its schedule is."""
+    """A short hash of all that a prediction depends on: the networks' weights, the tokenizer and the schedules."""
     digest = hashlib.sha256()
-    for file in sorted([*folder.glob("unet/*.safetensors"), folder / "scheduler" / "scheduler_config.json"]):
+    for file in sorted(file for pattern in FINGERPRINTED for file in folder.glob(pattern)):
+        digest.update(file.relative_to(folder).as_posix().encode())
         with open(file, "rb") as stream:
             digest.update(hashlib.file_digest(stream, "sha256").digest())
     return digest.hexdigest()[:16]
