@@ -178,6 +178,12 @@ def test_plans_that_cannot_work_are_refused():
         Plan(dtype="float16")
     with pytest.raises(ValueError, match="the methods are bdia, ddim, iterinv"):
         Plan.of("edict")
+    with pytest.raises(ValueError, match=r"1 step\(s\) leave BDIA nothing to undo"):
+        Plan(steps=1)
+    with pytest.raises(ValueError, match="guidance is nan"):
+        Plan(guidance=float("nan"))
+    with pytest.raises(ValueError, match="guidance is inf"):
+        DiffEdit(guidance=float("inf"))
     with pytest.raises(ValueError, match="strength"):
         PromptSwap(strength=0)
     with pytest.raises(ValueError, match="mask_strength"):

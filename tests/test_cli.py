@@ -14,15 +14,15 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from iterinv import app, store
-from iterinv.cascade import Plan
+from iterinv.cascade import METHODS, Plan
 from iterinv.cli import app as command
 from iterinv.edits import DiffEdit
 from iterinv.images import Frame
+from iterinv.roots import Anderson
+from iterinv.steps import DDIM
 
 PROMPT, TO = "a red sphere on a wooden floor", "a blue sphere on a wooden floor"
-FILES = {
-    "original.png", "reconstruction.png", "edited.png", "mask.png", "comparison.png", "report.json", "inversion.safetensors",
-}  # fmt: skip
+FILES = set(app.FILES)
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,10 @@ def refused(words, *args):
 
 def test_edit_writes_its_seven_files_and_a_short_report(done):
     out, result = done
-    assert {file.name for file in out.iterdir()} == FILES
+    assert {file.name for file in out.iterdir()} == {
+        "original.png", "reconstruction.png", "edited.png", "mask.png", "comparison.png", "report.json",
+        "inversion.safetensors",
+    }  # fmt: skip
     assert all(os.stat(file).st_mode & 0o444 == 0o444 for file in out.iterdir())
     assert "reconstruction: exact, 100.00% of pixels equal" in result.output
     sizes = {name: Image.open(out / f"{name}.png").size for name in ("original", "reconstruction", "edited", "mask")}
@@ -88,11 +91,12 @@ def test_the_report_has_the_keys_that_other_tools_rely_on(done):
     assert set(told["versions"]) >= {"iterinv", "torch", "diffusers", "transformers"}
 
 
-def test_three_commands_do_what_one_does_with_equal_bytes(done, tiny_folder, photo, tmp_path):
-    one, _ = done
-    model = ("--model", tiny_folder)
-    a, b, c = (tmp_path / name for name in "abc")
-    assert call("invert", photo, "--prompt", PROMPT, "--steps", 5, "--out", a, *model).exit_code == 0
+@pytest.mark.parametrize("method", METHODS)
+def test_three_commands_do_what_one_does_with_equal_bytes(tiny_folder, photo, tmp_path, method):
+    model, how = ("--model", tiny_folder), ("--prompt", PROMPT, "--steps", 5, "--method", method)
+    one, a, b, c = (tmp_path / name for name in ("one", *"abc"))
+    assert call("edit", photo, "--to", TO, "--out", one, *how, *model).exit_code == 0
+    assert call("invert", photo, "--out", a, *how, *model).exit_code == 0
     assert call("reconstruct", a / "inversion.safetensors", "--out", b, *model).exit_code == 0
     assert call("edit", "--inversion", a / "inversion.safetensors", "--to", TO, "--out", c, *model).exit_code == 0
     assert {file.name for file in a.iterdir()} == {"original.png", "inversion.safetensors", "report.json"}
@@ -165,6 +169,15 @@ def test_bad_input_is_a_sentence_and_nothing_is_written(tiny_folder, photo, done
     refused("truncated or not an inversion", "reconstruct", photo, "--out", out, *model)
     refused("the prompt is empty", "sample", " ", "--out", out, *model)
     refused("there is no part 'IV'", "train", "IV", "--out", tmp_path / "train")
+    refused("minutes is -1", "train", "text", "--minutes", -1, "--out", tmp_path / "train")
+    refused("guidance is nan", "edit", photo, *prompts, "--edit-guidance", "nan", *model)
+    refused("guidance is inf", "invert", photo, "--prompt", PROMPT, "--guidance", "inf", "--out", out, *model)
+    refused("--prompt is empty", "invert", photo, "--prompt", "\u200b", "--out", out, *model)
+    refused("is not text in UTF-8", "invert", photo, "--prompt", "a red \udcff", "--out", out, *model)
+    refused("Invalid value for '--seed'", "invert", photo, "--prompt", PROMPT, "--seed", -1, "--out", out, *model)
+    reopened = "edit", "--inversion", file, "--to", TO, "--out", out, *model
+    refused("--steps --fit: an inversion has its own", *reopened, "--steps", 9, "--fit", "pad")
+    refused("--prompt: an inversion has its own", *reopened, "--prompt", PROMPT)
     assert not out.exists()
 
 
@@ -190,18 +203,99 @@ def test_a_failure_leaves_an_existing_folder_as_it_was(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["kept.txt"]
 
 
-def test_ctrl_c_in_the_middle_says_so_and_leaves_nothing(tiny_folder, photo, tmp_path):
-    out = tmp_path / "out"
+def test_moving_into_place_is_all_or_nothing(tmp_path):
+    """A folder in the way of the last file: the first are not moved, or moved back."""
+    (tmp_path / "a.png").write_text("old")
+
+    def move():
+        with app.outputs(tmp_path) as staging:
+            for name in ("a.png", "b.png", "z.json"):
+                (staging / name).write_text("new")
+
+    (tmp_path / "z.json").mkdir()
+    with pytest.raises(OSError, match=r"z\.json is a folder"):
+        move()
+    assert (tmp_path / "a.png").read_text() == "old"
+    (tmp_path / "z.json").rmdir()
+
+    replace, moved = Path.replace, []
+
+    def stop_at_the_second(self, target):
+        moved.append(self.name)
+        if len(moved) == 3:  # old a.png aside, new a.png in, and then
+            raise KeyboardInterrupt
+        return replace(self, target)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "replace", stop_at_the_second)
+        with pytest.raises(KeyboardInterrupt):
+            move()
+    assert [file.name for file in tmp_path.iterdir()] == ["a.png"]
+    assert (tmp_path / "a.png").read_text() == "old"
+    move()
+    assert {file.name: file.read_text() for file in tmp_path.iterdir()} == dict.fromkeys(("a.png", "b.png", "z.json"), "new")
+
+
+def test_folders_made_on_the_way_are_removed_again(tmp_path):
+    def fail():
+        with app.outputs(tmp_path / "a" / "b" / "c"):
+            raise ValueError("stop")
+
+    with pytest.raises(ValueError, match="stop"):
+        fail()
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_picture_itself_is_not_replaced(tiny_folder, tmp_path):
+    Image.new("RGB", (200, 300)).save(tmp_path / "original.png")
+    before = (tmp_path / "original.png").read_bytes()
+    words = "invert", tmp_path / "original.png", "--prompt", PROMPT, "--out", tmp_path, "--model", tiny_folder
+    refused("would be replaced by what is made of it", *words)
+    assert (tmp_path / "original.png").read_bytes() == before
+
+
+def test_what_an_earlier_run_left_is_told(tiny_folder, photo, tmp_path):
+    (tmp_path / "edited.png").write_text("of another picture")
+    result = call("invert", photo, "--prompt", PROMPT, "--steps", 2, "--out", tmp_path, "--model", tiny_folder)
+    assert result.exit_code == 0
+    assert "also holds edited.png of an earlier run" in " ".join(result.output.split())
+
+
+def test_a_solver_that_did_not_arrive_is_told(tiny_folder, photo, tmp_path, monkeypatch):
+    monkeypatch.setitem(METHODS, "iterinv", (DDIM(), Anderson(2)))
+    words = "invert", photo, "--prompt", PROMPT, "--steps", 2, "--method", "iterinv", "--out", tmp_path, "--model", tiny_folder
+    assert "not to 1e-05; take more steps" in " ".join(call(*words).output.split())
+
+
+def test_a_picture_that_is_cropped_is_judged_by_what_was_worked_on(tiny_folder, tmp_path):
+    path = tmp_path / "long.png"
+    Image.fromarray(np.random.default_rng(1).integers(0, 256, (20, 80, 3), dtype=np.uint8)).save(path)
+    words = "invert", path, "--prompt", PROMPT, "--steps", 2, "--method", "ddim", "--fit", "crop", "--out", tmp_path / "out"
+    assert call(*words, "--model", tiny_folder).exit_code == 0
+    told = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert told["reconstruction"] == told["stages"][-1]["reconstruction"]
+
+
+@pytest.mark.parametrize("wait", [0.15, 0.4, 1.0, 4.0])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "terminated"])
+def test_stopped_at_any_moment_it_says_so_and_leaves_nothing(tiny_folder, photo, tmp_path, wait, number):
+    """From when Python has begun to run the script: while it imports, loads and works."""
+    out, begun = tmp_path / "out", tmp_path / "begun"
     words = "edit", photo, "--prompt", PROMPT, "--to", TO, "--out", out, "--model", tiny_folder, "--steps", 500
-    process = subprocess.Popen([script(), *map(str, words)], stderr=subprocess.PIPE, text=True)
+    code = (
+        f"import iterinv.__main__ as m, pathlib, sys; sys.argv[1:] = {[str(word) for word in words]!r}; "
+        f"s = m._stop; m.signal.signal(m.signal.SIGINT, s); m.signal.signal(m.signal.SIGTERM, s); "
+        f"pathlib.Path({str(begun)!r}).touch(); m.main()"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
-    while not out.exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    time.sleep(3)
-    process.send_signal(signal.SIGINT)
+    while not begun.exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(wait)
+    process.send_signal(number)
     _, told = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "stopped; nothing was written" in told
+    assert process.returncode == 130, told
+    assert "iterinv: stopped; no file was left half-written" in told
     assert "Traceback" not in told
     assert not out.exists()
 

@@ -7,8 +7,11 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, DiffusionPipeline
 
-from iterinv import drive
-from iterinv.models import Calls, deepfloyd, draw, guide
+from iterinv import app, drive, store
+from iterinv.cascade import Plan
+from iterinv.edits import DiffEdit
+from iterinv.images import Frame, to_uint8
+from iterinv.models import Calls, deepfloyd, draw, embedded, guide
 from iterinv.steps import DDIM
 
 PROMPT = "a red sphere on a wooden floor"
@@ -101,7 +104,7 @@ def test_guidance_is_the_line_through_both_predictions(tiny):
 def test_other_folders_are_refused(tiny_folder, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no model_index\.json"):
         deepfloyd.load([tmp_path])
-    with pytest.raises(ValueError, match="holds no text encoder"):
+    with pytest.raises(FileNotFoundError, match="holds no text encoder"):
         deepfloyd.load([tiny_folder / "stage2"])
     (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "StableDiffusionPipeline"}))
     with pytest.raises(ValueError, match="is a StableDiffusionPipeline"):
@@ -113,20 +116,59 @@ def test_other_folders_are_refused(tiny_folder, tmp_path):
         deepfloyd.load([other])
 
 
-@pytest.mark.parametrize(
-    "file",
-    [
-        "unet/diffusion_pytorch_model.safetensors", "text_encoder/model.safetensors", "tokenizer/tokenizer.json",
-        "scheduler/scheduler_config.json",
-    ],
-)  # fmt: skip
-def test_the_fingerprint_tells_of_any_change_that_a_prediction_would_see(tiny_folder, tmp_path, file):
-    copy = shutil.copytree(tiny_folder / "stage1", tmp_path / "stage1")
-    before = deepfloyd.fingerprint(copy)
-    assert before == deepfloyd.fingerprint(tiny_folder / "stage1")
-    with open(copy / file, "r+b") as stream:
-        stream.seek(-1, 2)
-        last = stream.read(1)
-        stream.seek(-1, 2)
-        stream.write(bytes([last[0] ^ 1]))
-    assert deepfloyd.fingerprint(copy) != before
+def test_the_fingerprint_tells_of_any_change_that_a_prediction_would_see(tiny_folder, tmp_path):
+    """Of one bit in any file but the pipeline's index, of the precision, and of the noise on the condition."""
+    copy = shutil.copytree(tiny_folder / "stage2", tmp_path / "stage")
+    shutil.copytree(tiny_folder / "stage1", copy, dirs_exist_ok=True)
+
+    def told(dtype=torch.float32, noise_level=100):
+        return deepfloyd.fingerprint(copy, dtype, noise_level)
+
+    before, files = told(), [file for file in copy.rglob("*") if file.is_file() and file.name != "model_index.json"]
+    assert {file.parent.name for file in files} >= {"unet", "text_encoder", "tokenizer", "scheduler", "image_noising_scheduler"}
+    for file in files:
+        whole = file.read_bytes()
+        file.write_bytes(bytes([whole[0] ^ 1]) + whole[1:])
+        assert told() != before, file
+        file.write_bytes(whole)
+    assert before == told()
+    assert len({before, told(torch.bfloat16), told(noise_level=400)}) == 3
+
+
+def test_a_prompt_that_is_cut_off_is_told(tiny):
+    with pytest.warns(UserWarning, match="what comes after the 77th is not read"):
+        tiny.stages[0].embed(["a red sphere " * 40])
+
+
+def test_damaged_cascade_folders_are_refused_by_name(tiny_folder, tmp_path):
+    copy = shutil.copytree(tiny_folder, tmp_path / "copy")
+    for text, words in (
+        ("{", "is damaged"),
+        ("[]", "holds no object"),
+        ("{}", "a list of folders"),
+        ('{"stages": []}', "a list"),
+    ):
+        (copy / "cascade.json").write_text(text)
+        with pytest.raises(ValueError, match=rf"cascade.json.*{words}"):
+            embedded.load(copy)
+    (copy / "cascade.json").write_text(json.dumps({"stages": ["stage1", "stage2"], "noise_level": 2000}))
+    with pytest.raises(ValueError, match="label 2000 is not in this schedule"):
+        embedded.load(copy)
+    shutil.rmtree(copy / "stage1" / "tokenizer")
+    with pytest.raises(FileNotFoundError, match="no tokenizer"):
+        deepfloyd.load([copy / "stage1"])
+    (copy / "stage2" / "model_index.json").write_bytes(b"\xff")
+    with pytest.raises(ValueError, match=r"model_index.json is damaged"):
+        deepfloyd.load([copy / "stage2"])
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+def test_a_gpu_inverts_samples_and_reopens(tiny_folder, picture, tmp_path):
+    cascade = app.load(str(tiny_folder), device="cuda")
+    frame = Frame.fit(to_uint8(picture), 64)[0]
+    inversion = cascade.invert(picture, PROMPT, Plan.of("bdia", 5))
+    store.save(tmp_path / "a.safetensors", store.Saved(inversion, frame))
+    again = cascade.rerun(store.open_(tmp_path / "a.safetensors", cascade).inversion)
+    assert (to_uint8(again.picture) == to_uint8(picture)).all()
+    assert cascade.sample(PROMPT, 2)[-1].is_cuda
+    assert cascade.edit(again, "a blue sphere", DiffEdit()).pictures[-1].is_cuda

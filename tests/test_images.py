@@ -1,3 +1,4 @@
+import os
 import struct
 import zlib
 
@@ -62,6 +63,8 @@ def test_what_does_not_fit_is_refused():
         Frame.fit(pixels(64, 64), 64, "stretch")
     with pytest.raises(BadPicture, match="cut it to a squarer shape"):
         Frame.fit(pixels(16, 1000), 64)
+    with pytest.raises(BadPicture, match="cut it shorter"):
+        Frame.fit(np.zeros((16, 100_000, 3), np.uint8), 1024, "crop")
 
 
 MODES = {
@@ -159,3 +162,35 @@ def test_bad_files_are_refused_with_a_sentence(tmp_path, monkeypatch):
 def test_a_strip_shows_each_picture_under_its_name():
     sheet = strip([("a", pixels(32, 32)), ("b", pixels(32, 48))])
     assert sheet.size == (32 + 48 + 3 * 8, 32 + 28 + 8)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(16, 90), st.integers(16, 90), st.sampled_from(["pad", "crop"]))
+def test_what_lies_under_the_square_is_what_was_worked_on(h, w, how):
+    frame, _ = Frame.fit(pixels(h, w), 64, how)
+    assert frame.fits()
+    inverted = frame.place(-frame.square())
+    assert (frame.under(inverted) == 255 - frame.under(frame.whole)).all()
+    rest = np.ones(frame.whole.shape[:2], bool)
+    frame.under(rest)[:] = False
+    assert (inverted[rest] == frame.whole[rest]).all()
+
+
+def test_nothing_is_said_of_what_was_not_done(tmp_path):
+    """Widths with a 16 in their stride are not depth; an orientation that does not exist turns nothing."""
+    for width in (54, 72):
+        Image.fromarray(pixels(20, width)).save(tmp_path / f"{width}.bmp")
+        assert read(tmp_path / f"{width}.bmp")[1] == []
+    exif = Image.Exif()
+    exif[0x0112] = 99
+    Image.fromarray(pixels(20, 30)).save(tmp_path / "odd.png", exif=exif)
+    assert read(tmp_path / "odd.png")[1] == []
+
+
+def test_values_without_a_known_range_are_refused(tmp_path):
+    Image.fromarray(np.full((20, 20), 70_000, np.int32)).save(tmp_path / "deep.tif")
+    with pytest.raises(BadPicture, match="32-bit values"):
+        read(tmp_path / "deep.tif")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(BadPicture, match="not a regular file"):
+        read(tmp_path / "pipe")

@@ -58,4 +58,5 @@ def test_terminal_noise_of_noise_and_of_what_is_not():
     assert told["autocorrelation"] == pytest.approx(0, abs=0.02)
     smooth = torch.nn.functional.avg_pool2d(unit, 5, 1)
     assert metrics.terminal_noise(2 * smooth + 1)["autocorrelation"] > 0.7
+    assert metrics.terminal_noise(unit * 0 + 1) == {"mean": 1.0, "std": 0.0, "kurtosis": None, "autocorrelation": None}
     assert metrics.terminal_noise(unit.sign())["kurtosis"] == pytest.approx(1, abs=0.01)

@@ -82,3 +82,28 @@ def test_one_fixed_point_iteration_is_ddim_inversion():
     for a, b, (state, _) in zip(GRID[-2:-4:-1], GRID[:-3:-1], states, strict=True):
         expected = move(expected, mixture()(expected, a), b, a)
         torch.testing.assert_close(state[0], expected, rtol=0, atol=1e-12)
+
+
+def test_a_batch_is_its_samples_where_one_is_at_rest():
+    """A sample that needs no step has nothing to mix; it must not spoil the small problem of the others."""
+    start = x()
+    start[0] = 0.0
+
+    def residual(u):
+        return u - 0.5 * torch.sin(u)
+
+    root = Anderson(30, 1e-9)(residual, start)
+    assert torch.equal(root.value[0], start[0])
+    assert float(root.error.max()) <= 1e-9
+
+
+def test_anderson_steps_over_a_residual_that_is_not_finite():
+    calls = []
+
+    def residual(u):
+        calls.append(1)
+        return (u - 0.5 * torch.cos(u)) * (float("nan") if len(calls) == 3 else 1)
+
+    root = Anderson(40, 1e-9)(residual, x())
+    assert float(root.error.max()) <= 1e-9
+    assert bool(root.value.isfinite().all())

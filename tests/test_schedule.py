@@ -51,6 +51,8 @@ def test_what_does_not_fit_is_refused_with_a_sentence():
         schedule.level(1000)
     with pytest.raises(ValueError, match="beta schedule 'sigmoid'"):
         from_config({"beta_schedule": "sigmoid"})
+    with pytest.raises(ValueError, match="rescaled to zero signal"):
+        from_config({**CONFIGS["sd"], "rescale_betas_zero_snr": True})
     with pytest.raises(ValueError, match="holds no signal"):
         Schedule((0.9, 0.5, 0.0)).grid(3)
 

@@ -14,7 +14,7 @@ from conftest import build
 PROMPT = "a red sphere"
 
 
-@pytest.fixture(scope="module", params=["bdia", "ddim"])
+@pytest.fixture(scope="module", params=["bdia", "ddim", "iterinv"])
 def saved(tiny, request):
     picture = (torch.rand(48, 64, 3, generator=torch.Generator().manual_seed(1)) * 255).byte().numpy()
     frame, _ = Frame.fit(picture, 64)
@@ -28,12 +28,13 @@ def file(saved, tmp_path):
 
 
 def rewrite(file, header=None, **tensors):
-    """The same file with parts of it changed; a tensor given as None is taken out."""
+    """The same file with parts of it changed and a checksum that fits; a tensor given as None is taken out."""
     with safe_open(file, framework="pt") as f:
         metadata = json.loads(f.metadata()["iterinv"])
-    kept = {**load_file(file), **tensors}
+    kept = {name: x for name, x in {**load_file(file), **tensors}.items() if x is not None}
+    del metadata["sha256"]
     metadata.update(header or {})
-    save_file({k: v for k, v in kept.items() if v is not None}, file, metadata={"iterinv": json.dumps(metadata)})
+    save_file(kept, file, metadata={"iterinv": json.dumps({"sha256": store._checksum(metadata, kept), **metadata})})
 
 
 def test_what_is_reopened_reruns_to_the_same_bits(tiny, saved, file):
@@ -48,10 +49,22 @@ def test_what_is_reopened_reruns_to_the_same_bits(tiny, saved, file):
     assert (again.inversion.prompt, again.inversion.seed) == (PROMPT, 3)
 
 
-def test_the_same_inversion_is_the_same_bytes(saved, file, tmp_path):
-    store.save(tmp_path / "b.safetensors", saved)
+def test_the_same_inversion_is_the_same_bytes(tiny, saved, file, tmp_path):
+    """Made again from the picture, not only written again."""
+    frame, plan = saved.frame, saved.inversion.stages[0].plan
+    again = store.Saved(tiny.invert(frame.square(), PROMPT, plan, seed=3), frame)
+    store.save(tmp_path / "b.safetensors", again)
     assert file.read_bytes() == (tmp_path / "b.safetensors").read_bytes()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.safetensors", "b.safetensors"]
+
+
+@pytest.mark.parametrize("where", [0.05, 0.3, 0.5, 0.7, 0.95])
+def test_a_single_flipped_bit_is_noticed(tiny, file, where):
+    whole = bytearray(file.read_bytes())
+    whole[int(where * len(whole))] ^= 4
+    file.write_bytes(whole)
+    with pytest.raises(store.BadInversion, match=r"a\.safetensors"):
+        store.open_(file, tiny)
 
 
 def test_a_batch_is_not_one_file(tiny, tmp_path):
@@ -80,7 +93,7 @@ def test_a_truncated_file_is_refused(tiny, file, share):
 
 
 def test_another_model_is_refused(file, tmp_path):
-    other = app.load.__wrapped__(str(build(tmp_path / "other", seed=1)))
+    other = app.load(str(build(tmp_path / "other", seed=1)))
     with pytest.raises(store.BadInversion, match="not by the one loaded"):
         store.open_(file, other)
 
@@ -109,13 +122,43 @@ def test_missing_or_misshapen_parts_are_refused(tiny, file):
         store.open_(file, tiny)
 
 
-def test_a_grid_that_the_model_does_not_have_is_refused(tiny, file):
+def test_headers_that_other_programs_wrote_are_refused(tiny, file):
+    whole = file.read_bytes()
     with safe_open(file, framework="pt") as f:
         stages = json.loads(f.metadata()["iterinv"])["stages"]
-    stages[0]["grid"][0][1] += 1e-3
-    rewrite(file, {"stages": stages})
-    with pytest.raises(store.BadInversion, match="the grid of stage I"):
-        store.open_(file, tiny)
+    first, *rest = stages
+    grid = [[*first["grid"][0][:1], first["grid"][0][1] + 1e-3, *first["grid"][0][2:]], *first["grid"][1:]]
+    odd_plans = [{"steps": "5"}, {"dtype": "float16"}, {"guidance": "1"}, {"rule": {"name": "os.system"}}, {"steps": 10**9}]
+    cases = [
+        ({"stages": [{**first, "grid": grid}, *rest]}, "the grid of stage I"),
+        *(({"stages": [{**first, "start": odd}, *rest]}, "does not start from") for odd in (5, -1, "1", None)),
+        *(({"stages": [{**first, "plan": {**first["plan"], **odd}}, *rest]}, "") for odd in odd_plans),
+        ({"frame": {"size": 32, "top": -8, "left": 0}}, "does not lie under"),
+        ({"frame": {"size": 64, "top": 9, "left": 0}}, "does not lie under"),
+        ({"frame": {"size": "64", "top": None, "left": []}}, "lacks or garbles|does not lie under"),
+    ]
+    for header, words in cases:
+        file.write_bytes(whole)
+        rewrite(file, header)
+        with pytest.raises(store.BadInversion, match=words):
+            store.open_(file, tiny)
+    for odd in ("null", "5", "[]", '"text"', "{}", "not JSON", "[" * 10_000):
+        save_file({"x": torch.zeros(2)}, file, metadata={"iterinv": odd})
+        with pytest.raises(store.BadInversion, match="lacks or garbles"):
+            store.open_(file, tiny)
+
+
+def test_tensors_of_another_kind_are_refused(tiny, file):
+    whole, kept = file.read_bytes(), load_file(file)
+    odd = {
+        "0.state.0": kept["0.state.0"].half(), "1.state.0": kept["1.state.0"] > 0, "whole": kept["whole"].float(),
+        "1.low.image": torch.zeros(2, 3, 16, 16), "2.low.image": torch.zeros(1, 3, 5, 7),
+    }  # fmt: skip
+    for name, x in odd.items():
+        file.write_bytes(whole)
+        rewrite(file, **{name: x})
+        with pytest.raises(store.BadInversion, match=f"the tensor {name} is"):
+            store.open_(file, tiny)
 
 
 def test_nothing_is_left_when_writing_fails(saved, tmp_path, monkeypatch):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import resource
 import shutil
 import sys
@@ -31,8 +32,12 @@ from iterinv.cascade import Cascade, Edit, Editor, Inversion, resize
 from iterinv.models import embedded
 from iterinv.store import Saved
 
+FILES = (
+    "original.png", "reconstruction.png", "edited.png", "mask.png", "comparison.png", "report.json", "inversion.safetensors",
+)  # fmt: skip
+"""All that a run may write."""
 
-@lru_cache(maxsize=1)
+
 def load(
     what: str = "embedded", dtype: torch.dtype | None = None, device: str = "cpu", torch_dtype: torch.dtype | None = None
 ) -> Cascade:
@@ -42,8 +47,13 @@ def load(
     ``FileNotFoundError`` for a folder without a cascade.
     """
     folder = embedded.FOLDER if what == "embedded" else Path(what)
+    return _load(folder.resolve(), dtype or torch_dtype or torch.float32, device)
+
+
+@lru_cache(maxsize=1)
+def _load(folder: Path, dtype: torch.dtype, device: str) -> Cascade:
     with _quiet():
-        return Cascade(embedded.load(folder, dtype or torch_dtype or torch.float32, device))
+        return Cascade(embedded.load(folder, dtype, device))
 
 
 @contextmanager
@@ -69,8 +79,12 @@ def check_prompt(prompt: str, name: str, say: Callable[[str], None], vocabulary:
     """The prompt, stripped. Warns of words that the embedded cascade was not trained on. Raises ``ValueError`` if empty."""
     from iterinv.scenes import vocabulary as known
 
-    if not prompt.strip():
+    if not re.search(r"\w", prompt):
         raise ValueError(f"{name} is empty: say in words what the picture shows, or should show")
+    try:
+        prompt.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{name} is not text in UTF-8: type it again") from None
     unknown = embedded.unknown_words(prompt) if vocabulary else []
     if unknown:
         say(
@@ -84,24 +98,56 @@ def check_prompt(prompt: str, name: str, say: Callable[[str], None], vocabulary:
 def outputs(folder: Path) -> Iterator[Path]:
     """A staging folder whose files move to ``folder`` when the block ends well, and vanish when it does not.
 
-    Raises ``OSError`` at once if ``folder`` cannot be written.
+    Files of the same names are replaced; they come back if not all can be. Raises ``OSError`` at once if ``folder`` cannot be
+    written.
     """
-    new = not folder.exists()
+    made: list[Path] = []
     try:
+        made = [each for each in (folder, *folder.parents) if not each.exists()]
         folder.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=".iterinv-", dir=folder))
     except OSError as error:
+        _remove(made)
         raise OSError(f"the output folder {folder} cannot be written ({error.strerror or error})") from None
     try:
         yield staging
-        for file in sorted(staging.iterdir()):
-            file.replace(folder / file.name)
+        _move(staging, folder)
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
-        if new and not any(folder.iterdir()):
-            folder.rmdir()
+        _remove(made)
         raise
-    staging.rmdir()
+    shutil.rmtree(staging)
+
+
+def _move(staging: Path, folder: Path) -> None:
+    """Move all files of a folder to another, or none."""
+    files = sorted(staging.iterdir())
+    for target in (folder / file.name for file in files):
+        if target.is_dir():
+            raise OSError(f"{target} is a folder, and a file of that name is to be written: choose another --out")
+    before = staging / "before"
+    before.mkdir()
+    try:
+        for file in files:
+            target = folder / file.name
+            if target.exists():
+                target.replace(before / file.name)
+            file.replace(target)
+    except BaseException:
+        for file in files:
+            if not file.exists():
+                (folder / file.name).replace(file)
+            if (before / file.name).exists():
+                (before / file.name).replace(folder / file.name)
+        raise
+
+
+def _remove(made: list[Path]) -> None:
+    """Remove the folders that were made, innermost first, as far as they are empty."""
+    for each in made:
+        if not each.is_dir() or any(each.iterdir()):
+            break
+        each.rmdir()
 
 
 def versions() -> dict[str, str]:
@@ -148,7 +194,7 @@ def report(cascade: Cascade, saved: Saved, seconds: float, notes: list[str] | No
         "prompt": inversion.prompt,
         "seed": inversion.seed,
         "stages": stages,
-        "reconstruction": metrics.fidelity(frame.whole, frame.place(inversion.picture)),
+        "reconstruction": metrics.fidelity(frame.under(frame.whole), frame.under(frame.place(inversion.picture))),
         "seconds": round(seconds, 3),
         "peak_memory_mb": round(peak_memory_mb(), 1),
         "model": cascade.fingerprint,
@@ -163,10 +209,10 @@ def edit_report(prompt: str, editor: Editor, edit: Edit, frame: images.Frame) ->
     told: dict[str, Any] = {"to": prompt, "editor": type(editor).__name__, "strength": editor.strength}
     told["guidance"], told["rule"] = editor.guidance, type(editor.rule).__name__
     if edit.masks is not None:
-        inside = frame.place_mask(edit.masks[-1]) > 0
+        inside = frame.under(frame.place_mask(edit.masks[-1])) > 0
         told["mask"] = float(inside.mean())
         outside = ~inside
-        same = (edited == frame.whole).all(-1)
+        same = frame.under((edited == frame.whole).all(-1))
         told["background_exact_pixels"] = float(same[outside].mean()) if outside.any() else None
     return told
 

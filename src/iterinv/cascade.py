@@ -6,6 +6,7 @@ that the stage below made, since that is what it will see when it is run again.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -39,8 +40,8 @@ class Plan:
     """How a stage is run and inverted.
 
     ``guidance`` is the classifier-free guidance scale of inversion and reconstruction alike; 1 is none. ``dtype`` is the
-    state's, whatever the network's. Raises ``ValueError`` for a rule that can neither undo itself nor be solved, and for a
-    gamma whose growth over the steps the dtype cannot carry.
+    state's, whatever the network's. Raises ``ValueError`` for a rule that can neither undo itself nor be solved, for a gamma
+    whose growth over the steps the dtype cannot carry, and for settings that leave nothing to do.
     """
 
     rule: Step = field(default_factory=BDIA)
@@ -55,6 +56,10 @@ class Plan:
             raise ValueError(f"{type(self.rule).__name__} cannot undo itself: give the plan a root finder")
         if self.dtype not in ("float32", "float64"):
             raise ValueError(f"a state in {self.dtype} costs the picture: use float32 or float64")
+        if self.steps <= (first := getattr(self.rule, "first", 0)):
+            raise ValueError(f"{self.steps} step(s) leave {type(self.rule).__name__} nothing to undo: take {first + 1} or more")
+        if not math.isfinite(self.guidance):
+            raise ValueError(f"guidance is {self.guidance}; it is a finite number, 1 for none")
         growth, limit = getattr(self.rule, "gamma", 1.0) ** -self.steps, {"float32": 1e3, "float64": 1e9}[self.dtype]
         if growth > limit:
             raise ValueError(
@@ -80,7 +85,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class StageReport:
-    """What inverting and reconstructing at one stage cost, and how well the two met.
+    """What inverting and reconstructing at one stage cost, and how well the two met. ``seconds`` are of the last run.
 
     ``residual_max`` is the largest rms, over the levels, between the states found by inverting and those of the rerun.
     ``root_error_max`` is the largest error that the root finder measured, ``None`` where none is measured.
@@ -242,8 +247,11 @@ class Cascade:
         self._check(inversion)
         stages = []
         for stage, found in zip(self.stages, inversion.stages, strict=True):
+            began = time.perf_counter()
             path = _rerun(stage, found, guide(stage.denoiser, found.condition, found.plan.guidance), progress)
-            stages.append(replace(found, path=path if found.plan.find is None else found.path, picture=path[-1]))
+            report = replace(found.report, seconds=time.perf_counter() - began)
+            kept = path if found.plan.find is None else found.path
+            stages.append(replace(found, path=kept, picture=path[-1], report=report))
         return replace(inversion, stages=tuple(stages))
 
     @torch.no_grad()
@@ -301,7 +309,7 @@ class Cascade:
             condition = stage.condition(prompt, pictures[-1] if pictures else None, seed=seed + k)
             eps = guide(stage.denoiser, condition, 1.0 if pictures else guidance)
             grid = stage.schedule.grid(steps)
-            start, x = 0, noise.double()
+            start, x = 0, noise.to(stage.device).double()
             if condition.low:
                 start = start_index(grid, detail)
                 x = grid[start].alpha * condition.low.enlarged() + grid[start].sigma * x
@@ -355,7 +363,7 @@ def _last(states: Iterable[State], stage: Stage, doing: str, total: int, progres
 
 def _invert(stage: Stage, plan: Plan, condition: Condition, x: Tensor, progress: Progress | None) -> StageInversion:
     began, grid, n = time.perf_counter(), stage.schedule.grid(plan.steps, plan.spacing), plan.steps + 1
-    x = x.to(getattr(torch, plan.dtype))
+    x = x.to(stage.device, getattr(torch, plan.dtype))
     calls = Calls(stage.denoiser, len(x))
     eps = guide(calls, condition, plan.guidance)
     errors: list[float] = []

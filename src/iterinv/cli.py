@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,13 +26,14 @@ Prompt = Annotated[str, typer.Option("--prompt", "-p", help="What the picture sh
 Model = Annotated[str, typer.Option("--model", help="'embedded', or a cascade folder made by `iterinv train`.")]
 Method = Annotated[str, typer.Option("--method", "-m", help="bdia (exact), iterinv (solved to a tolerance) or ddim.")]
 Steps = Annotated[int, typer.Option("--num-inference-steps", "--steps", "-n", min=2, help="Steps at every stage.")]
-Seed = Annotated[int, typer.Option("--seed", help="Draws the noise on the low-resolution conditions.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Draws the noise on the low-resolution conditions.")]
 Guidance = Annotated[float, typer.Option("--guidance-scale", "--guidance", help="Classifier-free guidance; 1 is none.")]
 Fit = Annotated[str, typer.Option("--fit", help="A picture that is not square: 'pad' it, or 'crop' to its middle.")]
 
 
 @app.command()
 def edit(
+    context: typer.Context,
     to: Annotated[str, typer.Option("--to", "-t", help="What it should show.")],
     picture: Annotated[Path | None, typer.Argument(help="A picture file.", show_default=False)] = None,
     prompt: Annotated[str | None, typer.Option("--prompt", "-p", help="What the picture shows.")] = None,
@@ -50,13 +52,16 @@ def edit(
 ) -> None:
     """Invert a picture, reconstruct it, and run it again with other words."""
     how = _editor(editor, strength, edit_guidance)
-    with _session(out) as (staging, progress, say):
+    with _session(out, picture) as (staging, progress, say):
         from iterinv import app as work
 
         to = work.check_prompt(to, "--to", say, vocabulary=model == "embedded")
         if (picture is None) == (inversion is None):
             raise ValueError("give a picture to edit, or an inversion with --inversion")
         if inversion is not None:
+            given = [name for name in ("prompt", "method", "steps", "seed", "fit") if _given(context, name)]
+            if given:
+                raise ValueError(f"--{' --'.join(given)}: an inversion has its own; leave out, or give the picture instead")
             session = _reopen(inversion, model, progress)
         else:
             if prompt is None:
@@ -90,7 +95,7 @@ def invert(
     model: Model = "embedded",
 ) -> None:
     """Invert a picture and keep the inversion as a file."""
-    with _session(out) as (staging, progress, say):
+    with _session(out, picture) as (staging, progress, say):
         from iterinv import app as work
 
         session = _invert(picture, prompt, method, steps, guidance, seed, fit, model, progress, say)
@@ -166,40 +171,41 @@ def version() -> None:
     """Say the versions of this package and of what it computes with."""
     from iterinv.app import versions
 
-    for name, number in versions().items():
-        typer.echo(f"{name} {number}")
-
-
-def main() -> None:
-    """The console script."""
-    app(prog_name="iterinv")
+    with _errors():
+        for name, number in versions().items():
+            typer.echo(f"{name} {number}")
 
 
 @contextmanager
 def _errors() -> Iterator[None]:
-    """User errors become a sentence and exit code 2, Ctrl-C one and 130; anything else is a bug and shows its traceback."""
+    """User errors become a sentence and exit code 2; anything else is a bug and shows its traceback."""
     try:
         yield
     except (ValueError, OSError, ArithmeticError) as error:
         typer.echo(f"iterinv: {error}", err=True)
         raise typer.Exit(2) from None
-    except KeyboardInterrupt:
-        typer.echo("iterinv: stopped; nothing was written", err=True)
-        raise typer.Exit(130) from None
+    except MemoryError:
+        typer.echo("iterinv: there is not enough memory for this; take a smaller picture or fewer at once", err=True)
+        raise typer.Exit(2) from None
 
 
 @contextmanager
-def _session(out: Path) -> Iterator[tuple[Path, Any, Any]]:
-    """Staging folder, progress callback (one bar for each stage and direction), and a way to say things above the bars."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+def _session(out: Path, picture: Path | None = None) -> Iterator[tuple[Path, Any, Any]]:
+    """Staging folder, progress callback (one bar for each stage and direction), and a way to say things above the bars.
 
+    Warnings are said the same way. Raises, as an error to the user, where what is made would replace the picture itself.
+    """
     with _errors():
-        from iterinv.app import outputs
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+        from iterinv.app import FILES, outputs
+
+        if picture is not None and picture.name in FILES and picture.resolve() == (out / picture.name).resolve():
+            raise ValueError(f"{picture} would be replaced by what is made of it: choose another --out")
         console = Console(stderr=True)
         columns = TextColumn("{task.description:<24}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-        with outputs(out) as staging, Progress(*columns, console=console) as bars:
+        with outputs(out) as staging, Progress(*columns, console=console) as bars, warnings.catch_warnings():
             tasks: dict[str, Any] = {}
 
             def progress(stage: str, doing: str, done: int, total: int) -> None:
@@ -208,7 +214,21 @@ def _session(out: Path) -> Iterator[tuple[Path, Any, Any]]:
                     tasks[name] = bars.add_task(name, total=total)
                 bars.update(tasks[name], completed=done)
 
-            yield staging, progress, lambda text: bars.console.print(f"note: {text}", markup=False, highlight=False)
+            def say(message: Warning | str, *_: Any, **__: Any) -> None:
+                bars.console.print(f"note: {message}", markup=False, highlight=False)
+
+            warnings.simplefilter("always", UserWarning)
+            warnings.showwarning = say
+            yield staging, progress, say
+            stale = sorted(name for name in FILES if (out / name).exists() and not (staging / name).exists())
+            if stale:
+                say(f"{out} also holds {', '.join(stale)} of an earlier run")
+
+
+def _given(context: typer.Context, name: str) -> bool:
+    """Whether an option stands on the command line."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def _editor(name: str, strength: float | None, guidance: float | None) -> Editor:
@@ -228,6 +248,7 @@ def _invert(
     from iterinv import app as work
     from iterinv import images, store
     from iterinv.cascade import Plan
+    from iterinv.roots import Anderson
 
     began = time.perf_counter()
     prompt = work.check_prompt(prompt, "--prompt", say, vocabulary=model == "embedded")
@@ -238,6 +259,11 @@ def _invert(
     for note in [*notes, *more]:
         say(f"{picture.name}: {note}")
     inversion = cascade.invert(frame.square(), prompt, plan, seed, progress)
+    if isinstance(plan.find, Anderson):
+        for stage, found in zip(cascade.stages, inversion.stages, strict=True):
+            error = found.report.root_error_max
+            if error is not None and not error <= plan.find.tolerance:
+                say(f"stage {stage.name}: solved to {error:.0e}, not to {plan.find.tolerance:.0e}; take more steps")
     return work.Session(cascade, store.Saved(inversion, frame), [*notes, *more], began)
 
 
@@ -253,6 +279,11 @@ def _reopen(path: Path, model: str, progress: Any) -> Session:
 
 def _tell(told: dict[str, Any], out: Path) -> None:
     """The short report on the terminal."""
+    with _errors():
+        _print(told, out)
+
+
+def _print(told: dict[str, Any], out: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 

@@ -5,6 +5,7 @@ Tensors are (batch, 3, h, w) in [-1, 1]. A whole picture is (h, w, 3) uint8.
 
 from __future__ import annotations
 
+import math
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,8 +30,8 @@ def read(path: Path) -> tuple[np.ndarray, list[str]]:
     """
     if not path.exists():
         raise BadPicture(f"there is no file {path}")
-    if path.is_dir():
-        raise BadPicture(f"{path} is a folder; give a picture file")
+    if not path.is_file():
+        raise BadPicture(f"{path} is {'a folder' if path.is_dir() else 'not a regular file'}; give a picture file")
     if path.stat().st_size == 0:
         raise BadPicture(f"{path} is empty")
     try:
@@ -56,15 +57,17 @@ def _to_rgb(file: Image.Image) -> tuple[np.ndarray, list[str]]:
     frames = getattr(file, "n_frames", 1)
     if frames > 1:
         notes.append(f"an animation of {frames} frames: the first is used")
-    deep = any("16" in str(tile.args) for tile in getattr(file, "tile", ())) or file.mode.startswith("I")
+    deep = file.mode.startswith("I") or any(";16" in _rawmode(tile.args) for tile in getattr(file, "tile", ()))
     file.load()
     upright = ImageOps.exif_transpose(file)
-    if file.getexif().get(0x0112, 1) != 1:
+    if file.getexif().get(0x0112, 1) in range(2, 9):
         notes.append("rotated as its EXIF orientation says")
     if deep:
         notes.append("16 bits a channel: reduced to 8")
     if upright.mode.startswith("I"):
         values = np.asarray(upright).astype(np.float64)
+        if values.max() > 65535:
+            raise BadPicture("a picture of 32-bit values has no known range; save it as 8-bit PNG")
         upright = Image.fromarray((values.clip(0, 65535) / 257).round().astype(np.uint8))
     if upright.mode == "F":
         raise BadPicture("a picture of floating-point values has no known range; save it as 8-bit PNG")
@@ -77,6 +80,11 @@ def _to_rgb(file: Image.Image) -> tuple[np.ndarray, list[str]]:
         notes.append(f"{kind}: converted to RGB")
         upright = upright.convert("RGB")
     return np.array(upright), notes
+
+
+def _rawmode(args: object) -> str:
+    """The raw mode of a Pillow tile, which says how many bits a file's values have: alone, or first of several arguments."""
+    return str(args[0] if isinstance(args, tuple) and args else args)
 
 
 @dataclass(frozen=True)
@@ -96,7 +104,7 @@ class Frame:
         """Bring a picture to working scale: ``pad`` keeps all of it in the square, ``crop`` puts the square on its middle.
 
         A picture of ``size`` x ``size`` is taken as it is. Gives notes of what was done. Raises ``ValueError`` for another
-        ``how`` and for a picture so long that padding leaves it thinner than eight pixels.
+        ``how``, for a picture so long that padding leaves it thinner than eight pixels, or that scaling makes it too large.
         """
         if how not in FITS:
             raise ValueError(f"fit {how!r} is not one of {', '.join(FITS)}")
@@ -108,6 +116,8 @@ class Frame:
                 f"a picture of {w}x{h} px would be {width}x{height} in a square of {size}: cut it to a squarer shape, or "
                 "crop instead of pad"
             )
+        if height * width > (Image.MAX_IMAGE_PIXELS or math.inf):
+            raise BadPicture(f"a picture of {w}x{h} px would be {width}x{height} with a short side of {size}: cut it shorter")
         notes = []
         if (height, width) != (h, w):
             verb = "reduced" if height * width < h * w else "enlarged"
@@ -118,12 +128,21 @@ class Frame:
             notes.append(f"not square: {how_said}")
         return cls(picture, size, (height - size) // 2, (width - size) // 2), notes
 
+    def fits(self) -> bool:
+        """Whether the square lies over the picture as :meth:`fit` would lay it."""
+        h, w = self.whole.shape[:2]
+        return (self.top, self.left) == ((h - self.size) // 2, (w - self.size) // 2) and self.size in (h, w)
+
     def square(self) -> Tensor:
         """What the cascade sees: (1, 3, size, size) float32 in [-1, 1]; padding repeats the edge."""
         h, w = self.whole.shape[:2]
         rows = np.clip(np.arange(self.size) + self.top, 0, h - 1)
         columns = np.clip(np.arange(self.size) + self.left, 0, w - 1)
         return from_uint8(self.whole[rows][:, columns])
+
+    def under(self, picture: np.ndarray) -> np.ndarray:
+        """The part of a whole picture or mask (h, w, ...) that the square lies over: what the cascade has worked on."""
+        return picture[max(0, self.top) :, max(0, self.left) :][: self.size, : self.size]
 
     def place(self, square: Tensor) -> np.ndarray:
         """The whole picture (h, w, 3) uint8 with the square (1, 3, size, size) put back in its place."""

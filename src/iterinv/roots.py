@@ -2,7 +2,7 @@
 
 A residual takes and gives (batch, ...) and treats every sample of the batch by itself; so do the solvers, so that a batch
 of n equals n batches of one. A residual should be close to ``u - root``, so that subtracting it is a good first step.
-Every solver returns the best iterate *whose residual it measured or would measure next*, and says how large that was.
+A solver says how large the residual is at what it returns, if it spent a call to know.
 """
 
 from __future__ import annotations
@@ -65,7 +65,8 @@ class Anderson:
     ridge: float = 1e-10
 
     def __call__(self, residual: Residual, guess: Tensor) -> Root:
-        u, best, error = guess, guess, torch.full((len(guess),), torch.inf, dtype=torch.float64)
+        u, best = guess, guess
+        error = torch.full((len(guess),), torch.inf, dtype=torch.float64, device=guess.device)
         least = torch.zeros_like(guess)  # the residual at the best iterate
         points: list[Tensor] = []
         residuals: list[Tensor] = []
@@ -74,8 +75,9 @@ class Anderson:
             now = rms(r.double())
             better = _each(now < error, u)
             best, least = torch.where(better, u, best), torch.where(better, r, least)
-            worse = _each(now > 2 * error, u)
-            error = torch.minimum(error, now)
+            worse = _each(~(now <= 2 * error), u)  # NaN is worse
+            error = error.fmin(now)
+            r = r.nan_to_num(0.0, 0.0, 0.0)  # a memory of what is not finite would spoil every later step
             if calls == self.iterations or bool((error <= self.tolerance).all()):
                 break
             points, residuals = [*points, u][-self.memory :], [*residuals, r][-self.memory :]
@@ -90,7 +92,7 @@ class Anderson:
         du = torch.stack([u - p for p in points[:-1]], -1).flatten(1, -2).double()
         dr = torch.stack([r - p for p in residuals[:-1]], -1).flatten(1, -2).double()
         gram = dr.mT @ dr
-        trace = gram.diagonal(dim1=-2, dim2=-1).sum(-1)[:, None, None] + torch.finfo(torch.float64).tiny
+        trace = gram.diagonal(dim1=-2, dim2=-1).sum(-1)[:, None, None] + 1e-200  # a sample at rest has a Gram of zeros
         eye = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
         mix = torch.linalg.solve(gram + self.ridge * trace * eye, dr.mT @ r.flatten(1)[..., None].double())
         flat = u.flatten(1).double() - r.flatten(1).double() - ((du - dr) @ mix)[..., 0]

@@ -38,7 +38,7 @@ class Schedule:
         return _level(t, self.alphas_cumprod[t])
 
     def grid(self, steps: int, spacing: str = "leading") -> Grid:
-        """``steps + 1`` levels, noisy to clean, spaced as diffusers' DDIM spaces them.
+        """``steps + 1`` levels, noisy to clean, with the labels of diffusers' DDIM.
 
         The last is the clean end; it carries the label of the level before it, but a rule never calls the network there.
         Raises ``ValueError`` for an unknown spacing, a number of steps outside 1..labels, or a first level without signal.
@@ -84,8 +84,10 @@ def from_config(config: Mapping[str, Any]) -> Schedule:
     """The schedule of a diffusers scheduler's configuration.
 
     The products are taken in float32 as diffusers takes them, since they are the table that the network was trained on.
-    Raises ``ValueError`` for a beta schedule this package does not know.
+    Raises ``ValueError`` for a beta schedule this package does not know, and for one rescaled to zero signal.
     """
+    if config.get("rescale_betas_zero_snr"):
+        raise ValueError("a schedule rescaled to zero signal (rescale_betas_zero_snr) cannot be inverted from its first level")
     n = int(config.get("num_train_timesteps", 1000))
     if config.get("trained_betas") is not None:
         betas = torch.tensor(config["trained_betas"], dtype=torch.float32)

@@ -1,11 +1,12 @@
 """Inversions as files: safetensors with a JSON header, nothing that runs when it is read.
 
 Kept are the states that a rerun starts from, the low-resolution conditions with their noise, the grid, the plan, the
-prompt and the picture itself. The same inversion gives the same bytes.
+prompt, the picture itself, and a checksum of all that. The same inversion gives the same bytes.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from dataclasses import asdict, fields
@@ -66,7 +67,9 @@ def save(path: Path, saved: Saved) -> None:
     partial = path.with_name(path.name + ".partial")
     try:
         tensors = {name: x.detach().cpu().contiguous() for name, x in tensors.items()}
-        save_file(tensors, partial, metadata={"iterinv": json.dumps(header)})
+        # One entry of metadata, since safetensors writes several in no fixed order.
+        text = json.dumps({"sha256": _checksum(header, tensors), **header})
+        save_file(tensors, partial, metadata={"iterinv": text})
         os.chmod(partial, 0o644)
         partial.replace(path)
     finally:
@@ -78,30 +81,44 @@ def open_(path: Path, cascade: Cascade) -> Saved:
 
     Raises :class:`BadInversion` for a file that is missing, truncated, of another kind, format or model, or not finite.
     """
-    header, tensors = _read(path)
-    if header.get("format") != FORMAT:
-        raise BadInversion(
-            f"{path} has format {header.get('format')}; this version reads format {FORMAT}: use the version of iterinv that "
-            "wrote it, or invert the picture again"
-        )
+    text, tensors = _read(path)
     try:
+        header = json.loads(text)
+        if header["format"] != FORMAT:
+            raise BadInversion(
+                f"it has format {header['format']}; this version reads format {FORMAT}: use the version of iterinv that wrote "
+                "it, or invert the picture again"
+            )
+        if header.pop("sha256") != _checksum(header, tensors):
+            raise BadInversion(
+                "its checksum does not fit what it holds: it was damaged; copy it again, or invert the picture again"
+            )
         if header["fingerprint"] != cascade.fingerprint:
             raise BadInversion(
-                f"{path} was made by the cascade {header['fingerprint']}, not by the one loaded ({cascade.fingerprint}): "
-                "load that one, or invert the picture again"
+                f"it was made by the cascade {header['fingerprint']}, not by the one loaded ({cascade.fingerprint}): other "
+                "weights, settings or precision; load that one, or invert the picture again"
             )
         return _rebuild(header, tensors, cascade)
-    except (KeyError, TypeError, IndexError, AttributeError) as error:
-        raise BadInversion(f"{path} lacks or garbles a part of an inversion ({error!r}): invert the picture again") from None
     except BadInversion as error:
-        raise BadInversion(str(error) if str(path) in str(error) else f"{path}: {error}") from None
+        raise BadInversion(f"{path}: {error}") from None
+    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RuntimeError) as error:
+        # Past the checksum only a file that another program wrote gets here.
+        raise BadInversion(f"{path} lacks or garbles a part of an inversion ({error!r}): invert the picture again") from None
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def _checksum(header: dict[str, Any], tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256(json.dumps(header).encode())
+    for name in sorted(tensors):
+        digest.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}".encode())
+        digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _read(path: Path) -> tuple[str, dict[str, Tensor]]:
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
-        raise BadInversion(f"there is no file {path}")
+        raise BadInversion(f"{path} is not a file" if path.exists() else f"there is no file {path}")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -110,10 +127,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise BadInversion(f"{path} is truncated or not an inversion file ({error})") from None
     if "iterinv" not in metadata:
         raise BadInversion(f"{path} is a safetensors file, but not an inversion: it has no iterinv header")
-    try:
-        return json.loads(metadata["iterinv"]), tensors
-    except json.JSONDecodeError as error:
-        raise BadInversion(f"{path} has a damaged header ({error})") from None
+    return metadata["iterinv"], tensors
 
 
 def _rebuild(header: dict[str, Any], tensors: dict[str, Tensor], cascade: Cascade) -> Saved:
@@ -128,30 +142,39 @@ def _rebuild(header: dict[str, Any], tensors: dict[str, Tensor], cascade: Cascad
         grid = tuple(Level(*level) for level in kept["grid"])
         if grid != tuple(stage.schedule.grid(plan.steps, plan.spacing)):
             raise BadInversion(f"the grid of stage {stage.name} is not the one that this cascade's schedule gives")
+        if kept["start"] != getattr(plan.rule, "first", 0):
+            raise BadInversion(f"stage {stage.name} starts at level {kept['start']}, which {plan.method} does not start from")
         shape = (1, 3, stage.size, stage.size)
         count = sum(name.startswith(f"{k}.state.") for name in tensors)
-        state = tuple(_shaped(tensors, f"{k}.state.{j}", shape) for j in range(count))
+        dtype = getattr(torch, plan.dtype)
+        state = tuple(_shaped(tensors, f"{k}.state.{j}", shape, dtype).to(stage.device) for j in range(count))
         if count != len(plan.rule.init(*[state[0]] * 2)):
             raise BadInversion(f"stage {stage.name} holds {count} states, which {plan.method} does not start from")
-        low, noise = tensors.get(f"{k}.low.image"), None
+        low = noise = None
         if stage.low_schedule is not None:
-            low, noise = tensors[f"{k}.low.image"], _shaped(tensors, f"{k}.low.noise", shape)
+            below = cascade.stages[k - 1].size
+            low = _shaped(tensors, f"{k}.low.image", (1, 3, below, below))
+            noise = _shaped(tensors, f"{k}.low.noise", shape)
         condition = stage.condition(header["prompt"], low, noise)
-        path = tensors.get(f"{k}.path")
+        states = None
         if plan.find is not None:
-            path = _shaped(tensors, f"{k}.path", (len(grid), *shape[1:]))
+            states = _shaped(tensors, f"{k}.path", (len(grid), *shape[1:])).to(stage.device).split(1)
         report = StageReport(**kept["report"])
-        states = None if path is None else path.split(1)
         found.append(StageInversion(plan, grid, condition, kept["start"], state, states, None, report))
-    frame = Frame(tensors["whole"].numpy(), **header["frame"])
+    frame = Frame(_shaped(tensors, "whole", (*tensors["whole"].shape[:2], 3), torch.uint8).numpy(), **header["frame"])
+    if frame.size != cascade.size or not frame.fits():
+        raise BadInversion(
+            f"its picture of {frame.whole.shape[:2]} px does not lie under a square of {cascade.size} as it says"
+        )
     inversion = Inversion(header["prompt"], header["seed"], header["fingerprint"], tuple(found))
     return Saved(inversion, frame)
 
 
-def _shaped(tensors: dict[str, Tensor], name: str, shape: tuple[int, ...]) -> Tensor:
-    if tuple(tensors[name].shape) != shape:
-        raise BadInversion(f"the tensor {name} is {tuple(tensors[name].shape)}, not {shape}")
-    return tensors[name]
+def _shaped(tensors: dict[str, Tensor], name: str, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> Tensor:
+    x = tensors[name]
+    if tuple(x.shape) != shape or x.dtype != dtype:
+        raise BadInversion(f"the tensor {name} is {tuple(x.shape)} of {x.dtype}, not {shape} of {dtype}")
+    return x
 
 
 def _setting(value: Any) -> dict[str, Any] | None:

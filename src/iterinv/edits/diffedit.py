@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from iterinv.cascade import StageInversion, start_index
-from iterinv.edits.settings import check_shares
+from iterinv.edits.settings import check_guidance, check_shares
 from iterinv.models import Condition, Stage, draw, guide
 from iterinv.steps import DDIM, Step
 
@@ -39,6 +39,7 @@ class DiffEdit:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_guidance(self.guidance)
         check_shares(strength=self.strength, detail=self.detail, mask_strength=self.mask_strength)
 
     def mask(self, stage: Stage, found: StageInversion, target: Condition) -> Tensor | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from iterinv.cascade import StageInversion
-from iterinv.edits.settings import check_shares
+from iterinv.edits.settings import check_guidance, check_shares
 from iterinv.models import Condition, Stage
 from iterinv.steps import DDIM, Step
 
@@ -18,7 +18,7 @@ class PromptSwap:
     ``guidance`` acts on the first stage.
 
     ``rule`` is damped on purpose. BDIA at gamma = 1 reproduces a picture exactly, but once the words change its undamped
-    parasitic mode ruins the edit; the test of this file measures it. Raises ``ValueError`` for a strength outside (0, 1].
+    parasitic mode ruins the edit (``benchmarks/editability.py``). Raises ``ValueError`` for a strength outside (0, 1].
     """
 
     strength: float = 0.7
@@ -27,6 +27,7 @@ class PromptSwap:
     rule: Step = field(default_factory=DDIM)
 
     def __post_init__(self) -> None:
+        check_guidance(self.guidance)
         check_shares(strength=self.strength, detail=self.detail)
 
     def mask(self, stage: Stage, found: StageInversion, target: Condition) -> Tensor | None:

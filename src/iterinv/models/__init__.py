@@ -74,6 +74,7 @@ class Stage:
     fingerprint: str
     low_schedule: Schedule | None = None
     noise_level: int = 0
+    device: str = "cpu"
 
     def condition(self, prompt: str, low: Tensor | None = None, noise: Tensor | None = None, seed: int = 0) -> Condition:
         """The condition of a prompt and, in a super-resolution stage, of the picture below (batch, 3, h, w) in [-1, 1].
@@ -87,9 +88,9 @@ class Stage:
         if low is None:
             raise ValueError(f"stage {self.name} enlarges a smaller picture: pass it as low")
         if noise is None:
-            noise = draw((len(low), 3, self.size, self.size), seed).to(low.device)
-        low = low.clamp(-1, 1).float()
-        return Condition(text, null, Low(low, noise, self.low_schedule.level(self.noise_level)))
+            noise = draw((len(low), 3, self.size, self.size), seed)
+        low = low.clamp(-1, 1).float().to(self.device)
+        return Condition(text, null, Low(low, noise.to(self.device), self.low_schedule.level(self.noise_level)))
 
 
 def draw(shape: tuple[int, ...], seed: int) -> Tensor:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,9 @@ def embedder(tokenizer: Any, encoder: Any) -> Callable[[list[str]], Tensor]:
     @torch.no_grad()
     def embed(prompts: list[str]) -> Tensor:
         words = [prompt.lower().strip() for prompt in prompts]
+        longest = max(map(len, tokenizer(words, add_special_tokens=True, verbose=False).input_ids))
+        if longest > 77:
+            warnings.warn(f"a prompt has {longest} tokens; what comes after the 77th is not read", stacklevel=2)
         tokens = tokenizer(
             words, padding="max_length", max_length=77, truncation=True, add_special_tokens=True, return_tensors="pt"
         ).to(encoder.device)
@@ -61,7 +65,8 @@ def load(
 
     Text is encoded by the first folder's encoder; the others may leave theirs out, as IF-II does. ``noise_level`` is the
     label of the noise that a low-resolution picture is given, 250 as in diffusers. Raises ``FileNotFoundError`` for a folder
-    without ``model_index.json``, ``ValueError`` for another kind of pipeline or prediction.
+    without ``model_index.json`` or without what the first stage reads words by, ``ValueError`` for another kind of pipeline or
+    prediction, and for a noise level that the schedule lacks.
     """
     from diffusers import DiffusionPipeline
 
@@ -78,10 +83,15 @@ def load(
                 "prediction is understood here"
             )
         if embed is None:
-            if pipe.text_encoder is None:
-                raise ValueError(f"{folder} holds no text encoder; the first stage of a cascade must have one")
+            if pipe.text_encoder is None or pipe.tokenizer is None or not any((folder / "tokenizer").glob("*")):
+                raise FileNotFoundError(
+                    f"{folder} holds no text encoder or no tokenizer; the first stage of a cascade must have both"
+                )
             embed = embedder(pipe.tokenizer, pipe.text_encoder.eval().requires_grad_(False))
-        low = getattr(pipe, "image_noising_scheduler", None)
+        noising = getattr(pipe, "image_noising_scheduler", None)
+        low_schedule = None if noising is None else schedule.from_config(noising.config)
+        if low_schedule is not None:
+            low_schedule.level(noise_level)  # raises where there is none
         found.append(
             Stage(
                 name="I" * (len(found) + 1),
@@ -89,9 +99,10 @@ def load(
                 denoiser=IFDenoiser(unet),
                 schedule=schedule.from_config(pipe.scheduler.config),
                 embed=embed,
-                fingerprint=fingerprint(folder),
-                low_schedule=None if low is None else schedule.from_config(low.config),
-                noise_level=0 if low is None else noise_level,
+                fingerprint=fingerprint(folder, dtype, 0 if noising is None else noise_level),
+                low_schedule=low_schedule,
+                noise_level=0 if noising is None else noise_level,
+                device=device,
             )
         )
     return tuple(found)
@@ -101,18 +112,27 @@ def _check(folder: Path) -> None:
     file = folder / "model_index.json"
     if not file.is_file():
         raise FileNotFoundError(f"{folder} holds no model_index.json: it is not a diffusers pipeline folder")
-    kind = json.loads(file.read_text(encoding="utf-8")).get("_class_name")
+    kind = read_json(file).get("_class_name")
     if kind not in PIPELINES:
         raise ValueError(f"{folder} is a {kind}; a pixel stage is one of {', '.join(PIPELINES)}")
 
 
-FINGERPRINTED = ("unet/*.safetensors", "*scheduler/scheduler_config.json", "text_encoder/*.safetensors", "tokenizer/*.json")
+def read_json(file: Path) -> dict[str, Any]:
+    """The object in a JSON file. Raises ``ValueError``, naming the file, where there is none."""
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{file} is damaged ({error}): get the folder again") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"{file} is damaged (it holds no object): get the folder again")
+    return found
 
 
-def fingerprint(folder: Path) -> str:
-    """A short hash of all that a prediction depends on: the networks' weights, the tokenizer and the schedules."""
-    digest = hashlib.sha256()
-    for file in sorted(file for pattern in FINGERPRINTED for file in folder.glob(pattern)):
+def fingerprint(folder: Path, dtype: torch.dtype, noise_level: int) -> str:
+    """A short hash of all that a prediction depends on: networks, words, schedules, precision, noise on the condition."""
+    digest = hashlib.sha256(f"{dtype} {noise_level}".encode())
+    parts = ("unet", "text_encoder", "tokenizer", "scheduler", "image_noising_scheduler")
+    for file in sorted(file for part in parts for file in folder.glob(f"{part}/**/*") if file.is_file()):
         digest.update(file.relative_to(folder).as_posix().encode())
         with open(file, "rb") as stream:
             digest.update(hashlib.file_digest(stream, "sha256").digest())

@@ -5,7 +5,6 @@ Its weights are three ordinary diffusers folders beside a ``cascade.json``; ``it
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
@@ -18,13 +17,18 @@ FOLDER = Path(__file__).parents[1] / "weights" / "embedded"
 
 
 def load(folder: Path = FOLDER, dtype: torch.dtype = torch.float32, device: str = "cpu") -> tuple[Stage, ...]:
-    """The stages of a cascade folder: ``cascade.json`` names the stages' folders and the noise level between them."""
+    """The stages of a cascade folder: ``cascade.json`` names the stages' folders and the noise level between them.
+
+    Raises ``FileNotFoundError`` for a folder without it, ``ValueError`` for a file that does not say so.
+    """
     file = folder / "cascade.json"
     if not file.is_file():
         raise FileNotFoundError(f"{folder} holds no cascade.json; give a folder that `iterinv train pack` wrote")
-    cascade = json.loads(file.read_text(encoding="utf-8"))
-    folders = [folder / name for name in cascade["stages"]]
-    return deepfloyd.load(folders, dtype, device, cascade["noise_level"])
+    cascade = deepfloyd.read_json(file)
+    names, noise_level = cascade.get("stages"), cascade.get("noise_level")
+    if not isinstance(names, list) or not names or not isinstance(noise_level, int):
+        raise ValueError(f'{file} must hold "stages", a list of folders from small to large, and "noise_level", a number')
+    return deepfloyd.load([folder / str(name) for name in names], dtype, device, noise_level)
 
 
 def unknown_words(prompt: str) -> list[str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 PARTS = ("text", "I", "II", "III", "pack")
+PRECISIONS = ("no", "fp16", "bf16")
 RECIPE = Path(__file__).with_name("recipe.yaml")
 
 
@@ -25,11 +26,15 @@ def train(part: str, out: Path, minutes: float | None = None, recipe: Path = REC
     """Train one part of :data:`PARTS` into the folder ``out`` and give the folder it wrote.
 
     ``minutes`` overrides the recipe's budget. The stages need the text encoder, ``pack`` needs all; each says what is
-    missing. A part that was stopped goes on from its last checkpoint. Raises ``ValueError`` for an unknown part,
-    ``FileNotFoundError`` for a missing one.
+    missing. A part that was stopped goes on from its last checkpoint. Raises ``ValueError`` for an unknown part, precision or
+    budget, ``FileNotFoundError`` for a missing part.
     """
     if part not in PARTS:
         raise ValueError(f"there is no part {part!r}: the parts are {', '.join(PARTS)}")
+    if minutes is not None and not minutes > 0:
+        raise ValueError(f"minutes is {minutes:g}; a time budget is more than nothing")
+    if precision not in PRECISIONS:
+        raise ValueError(f"there is no precision {precision!r}: take one of {', '.join(PRECISIONS)}")
     settings = read_recipe(recipe)
     out.mkdir(parents=True, exist_ok=True)
     if part == "text":

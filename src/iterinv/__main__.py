@@ -1,0 +1,39 @@
+"""The console script. What it needs is imported where Ctrl-C is already answered with a sentence."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from types import FrameType
+
+STOPPED = 130
+
+
+def main() -> None:
+    """Run the command line. Ctrl-C and a request to end stop it with exit code 130; what was begun is cleaned away."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
+    try:
+        from iterinv.cli import app
+
+        app(prog_name="iterinv")
+    except KeyboardInterrupt:
+        _say()
+    except SystemExit as leaving:
+        if leaving.code == STOPPED:
+            _say()
+        raise
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one would cut the cleaning short
+    raise KeyboardInterrupt
+
+
+def _say() -> None:
+    print("iterinv: stopped; no file was left half-written", file=sys.stderr)
+    sys.exit(STOPPED)
+
+
+if __name__ == "__main__":
+    main()
