@@ -155,7 +155,7 @@ class Editor(Protocol):
 
     @property
     def guidance(self) -> float:
-        """Classifier-free guidance of the first stage."""
+        """Guidance of the first stage, from the source's words to the target's: 1 is none."""
         ...
 
     @property
@@ -258,10 +258,12 @@ class Cascade:
     def edit(self, inversion: Inversion, prompt: str, editor: Editor, progress: Progress | None = None) -> Edit:
         """Run an inversion again with other words: stage I as the editor says, the others under its edited picture.
 
-        Every stage starts from its own inverted state and, where the editor gives a mask, keeps everything outside it. The
-        state of a super-resolution stage is first moved by what the stage below changed: it holds the old picture's colours,
-        times alpha, and they are exchanged for the new one's while its noise is kept. Raises ``ValueError`` for an inversion
-        made with other weights.
+        Stage I is guided away from the words that the inversion was made with, not from the empty prompt, so guidance acts on
+        what the two differ in (negative-prompt inversion: Miyake, Iohara, Saito, Tanaka, 2023,
+        https://arxiv.org/abs/2305.16807). Every stage starts from its own inverted state and, where the editor gives a mask,
+        keeps everything outside it. The state of a super-resolution stage is first moved by what the stage below changed: it
+        holds the old picture's colours, times alpha, and they are exchanged for the new one's while its noise is kept. Raises
+        ``ValueError`` for an inversion made with other weights.
         """
         if any(found.path is None or found.picture is None for found in inversion.stages):
             inversion = self.rerun(inversion, progress)
@@ -274,6 +276,7 @@ class Cascade:
             low = pictures[-1] if kept else None
             target = stage.condition(prompt, low, kept.noise if kept else None)
             if not pictures:
+                target = replace(target, null=found.condition.text)
                 mask = editor.mask(stage, found, target)
                 if mask is not None:
                     masks.append(mask)

@@ -28,9 +28,9 @@ class DiffEdit:
     ``strength``, ``guidance``, ``detail`` and ``rule`` are as in :class:`iterinv.edits.PromptSwap`.
     """
 
-    strength: float = 1.0
-    guidance: float = 3.0
-    detail: float = 0.8
+    strength: float = 0.7
+    guidance: float = 4.0
+    detail: float = 0.3
     rule: Step = field(default_factory=DDIM)
     mask_strength: float = 0.5
     maps: int = 10

@@ -15,15 +15,15 @@ from iterinv.steps import DDIM, Step
 @dataclass(frozen=True)
 class PromptSwap:
     """``strength`` in (0, 1] is the share of the levels that are run again at the first stage, ``detail`` at the others.
-    ``guidance`` acts on the first stage.
+    ``guidance`` acts on the first stage, from the source's words to the target's.
 
     ``rule`` is damped on purpose. BDIA at gamma = 1 reproduces a picture exactly, but once the words change its undamped
     parasitic mode ruins the edit (``benchmarks/editability.py``). Raises ``ValueError`` for a strength outside (0, 1].
     """
 
     strength: float = 0.7
-    guidance: float = 3.0
-    detail: float = 0.8
+    guidance: float = 4.0
+    detail: float = 0.3
     rule: Step = field(default_factory=DDIM)
 
     def __post_init__(self) -> None:
