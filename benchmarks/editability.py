@@ -50,9 +50,9 @@ def main() -> None:
         rows.append([name, again, f"{changed} of {COUNT}", f"{background:.1f}", f"{true:.1f}"])
         print(*rows[-1], sep=" | ", flush=True)
     body = f"""
-Stage I, {COUNT} held-out scenes, inverted at {STEPS} steps with the source caption, the last {editor.strength:.0%} run again with
-another colour word at guidance {editor.guidance:g}, no mask. *Background*: outside the thing, against the source. *Truth*: within the
-thing, against the render of the recoloured scene.
+Stage I, {COUNT} held-out scenes, inverted at {STEPS} steps with the source caption, the last {editor.strength:.0%} run again
+with another colour word at guidance {editor.guidance:g}, no mask. *Background*: outside the thing, against the source.
+*Truth*: within the thing, against the render of the recoloured scene.
 
 {table(["inverted by", "run again by", "colour changed", "background, dB", "truth, dB"], rows)}
 """
