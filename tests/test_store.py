@@ -132,7 +132,7 @@ def test_headers_that_other_programs_wrote_are_refused(tiny, file):
     cases = [
         ({"stages": [{**first, "grid": grid}, *rest]}, "the grid of stage I"),
         *(({"stages": [{**first, "start": odd}, *rest]}, "does not start from") for odd in (5, -1, "1", None)),
-        *(({"stages": [{**first, "plan": {**first["plan"], **odd}}, *rest]}, "") for odd in odd_plans),
+        *(({"stages": [{**first, "plan": {**first["plan"], **odd}}, *rest]}, "safetensors") for odd in odd_plans),
         ({"frame": {"size": 32, "top": -8, "left": 0}}, "does not lie under"),
         ({"frame": {"size": 64, "top": 9, "left": 0}}, "does not lie under"),
         ({"frame": {"size": "64", "top": None, "left": []}}, "lacks or garbles|does not lie under"),
