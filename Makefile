@@ -27,7 +27,8 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/mypy
 
 bench: $(VENV)/.installed-dev
-	for name in reconstruction samples edits editability demo; do $(BIN)/python benchmarks/$$name.py || exit 1; done
+	for name in reconstruction samples edits editability demo rules overhead methods; do \
+	  OMP_WAIT_POLICY=PASSIVE $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 clean:
 	rm -rf $(VENV) out

@@ -7,17 +7,18 @@ import time
 from common import publish, recolourings, table
 from edits import psnr
 from iterinv.app import load
-from iterinv.cascade import Cascade, Plan
+from iterinv.cascade import Cascade
 from iterinv.edits import PromptSwap
 from iterinv.images import from_uint8, to_uint8
+from iterinv.inversion import Plan
 from iterinv.roots import FixedPoint
 from iterinv.scenes import COLORS, caption, object_mask, render
 from iterinv.steps import BDIA, DDIM, Step
 
 COUNT, STEPS = 12, 25
 CASES: list[tuple[str, Plan, Step]] = [
-    ("DDIM", Plan(DDIM(), FixedPoint(1), STEPS), DDIM()),
-    ("DDIM, 8 iterations", Plan(DDIM(), FixedPoint(8), STEPS), DDIM()),
+    ("DDIM", Plan(DDIM(), FixedPoint(1), steps=STEPS), DDIM()),
+    ("DDIM, 8 iterations", Plan(DDIM(), FixedPoint(8), steps=STEPS), DDIM()),
     *(
         (f"BDIA, gamma {gamma:g}", Plan(BDIA(gamma), steps=STEPS), rule)
         for gamma in (1.0, 0.96, 0.9)

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from common import OUT, publish, recolourings, table
 from iterinv.app import contact_sheet, load
-from iterinv.cascade import Plan
 from iterinv.edits import DiffEdit
 from iterinv.images import from_uint8, to_uint8
+from iterinv.methods import plan
 from iterinv.scenes import COLORS, caption, object_mask, render
 
 COUNT, STEPS = 20, 20
@@ -31,7 +31,7 @@ def main() -> None:
         x = from_uint8(to_uint8(render(source, cascade.size)[None]))
         truth = render(target, cascade.size)[None]
         thing = object_mask(source, cascade.size)[None]
-        inversion = cascade.invert(x, caption(source), Plan.of("bdia", STEPS))
+        inversion = cascade.invert(x, caption(source), plan("bdia", STEPS))
         edit = cascade.edit(inversion, caption(target), editor)
         edited = edit.pictures[-1].float()
         assert edit.masks is not None

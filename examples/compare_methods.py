@@ -12,8 +12,8 @@ cascade = iterinv.load(*sys.argv[1:])
 frame, _ = Frame.fit(read(Path(__file__).with_name("red-sphere.png"))[0], cascade.size)
 prompt = Path(__file__).with_name("red-sphere.txt").read_text(encoding="utf-8").strip()
 
-for method in iterinv.METHODS:
-    inversion = cascade.invert(frame.square(), prompt, iterinv.Plan.of(method, steps=10))
+for method in ("bdia", "ddim", "iterinv-anderson"):
+    inversion = cascade.invert(frame.square(), prompt, iterinv.plan(method, steps=10))
     for stage, found in zip(cascade.stages, inversion.stages, strict=True):
         told = fidelity(to_uint8(resize(frame.square(), stage.size)), to_uint8(found.picture))
         psnr = "exact" if told["psnr"] is None else f"{told['psnr']:.1f} dB"

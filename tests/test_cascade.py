@@ -1,19 +1,22 @@
 import pytest
 import torch
 
-from iterinv.cascade import METHODS, Blend, Cascade, Plan, enlarge, resize
+from iterinv import store
+from iterinv.cascade import Blend, Cascade, enlarge, resize
 from iterinv.edits import DiffEdit, PromptSwap
-from iterinv.images import to_uint8
+from iterinv.images import Frame, to_uint8
+from iterinv.inversion import Plan
 from iterinv.levels import Level
+from iterinv.methods import METHODS, plan
 from iterinv.roots import Anderson
-from iterinv.steps import BDIA, DDIM
+from iterinv.steps import BDIA, DDIM, EDICT, FixedPointBDIA
 
 PROMPT, TARGET = "a red sphere on a wooden floor", "a blue sphere on a wooden floor"
 
 
 @pytest.fixture(scope="module")
 def exact(tiny):
-    return tiny.invert(photo(), PROMPT, Plan.of("bdia", 10))
+    return tiny.invert(photo(), PROMPT, plan("bdia", 10))
 
 
 def photo(batch=1, size=64):
@@ -21,11 +24,54 @@ def photo(batch=1, size=64):
     return values.float() / 127.5 - 1
 
 
+EXACT = ["bdia", "bdia-fixed", "bdia-heun", "bdia-2s", "belm", "edict", "direct", "edit-friendly"]
+
+
+@pytest.mark.filterwarnings("ignore:.*inverts under guidance")
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_works_at_every_stage_at_any_guidance_and_leaves_its_files(tiny, tmp_path, method, guidance):
+    """What comes back is told truly, and what is reopened reruns to the same bits."""
+    x = photo()
+    frame = Frame(to_uint8(x), 64, 0, 0)
+    inversion = tiny.invert(x, PROMPT, plan(method, 4, guidance))
+    assert [found.plan.method for found in inversion.stages] == [method] * 3
+    if method in EXACT:
+        assert (to_uint8(inversion.picture) == to_uint8(x)).all()
+    store.save(tmp_path / "a.safetensors", store.Saved(inversion, frame))
+    again = tiny.rerun(store.open_(tmp_path / "a.safetensors", tiny).inversion)
+    for a, b in zip(inversion.stages, again.stages, strict=True):
+        assert a.plan == b.plan
+        assert torch.equal(a.picture, b.picture)
+        assert torch.equal(a.noise, b.noise)
+    edit = tiny.edit(again, TARGET, DiffEdit())
+    assert all(bool(picture.isfinite().all()) for picture in edit.pictures)
+
+
+@pytest.mark.filterwarnings("ignore:.*inverts under guidance")
+@pytest.mark.parametrize("method", METHODS)
+def test_a_batch_of_two_is_two_batches_of_one(tiny, method):
+    stage, pair = Cascade(tiny.stages[:1]), photo(2, 16)
+    together = stage.invert(pair, PROMPT, plan(method, 4, 3.0))
+    for k in range(2):
+        alone = stage.invert(pair[k : k + 1], PROMPT, plan(method, 4, 3.0))
+        torch.testing.assert_close(together.stages[0].noise[k], alone.stages[0].noise[0], rtol=0, atol=2e-3)
+        torch.testing.assert_close(together.picture[k], alone.picture[0], rtol=0, atol=2e-3)
+
+
+def test_fixed_point_arithmetic_gives_the_float_picture_back_with_no_bit_changed(tiny):
+    for guidance in (1.0, 7.0):
+        x = photo()
+        inversion = tiny.invert(x, PROMPT, plan("bdia-fixed", 20, guidance))
+        assert torch.equal(inversion.stages[-1].picture, x.double())
+        assert all(found.report.residual_max == 0 for found in inversion.stages)
+
+
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
 @pytest.mark.parametrize("steps", [2, 10])
 def test_bdia_gives_every_pixel_back_at_every_stage_in_2n_minus_1_calls(tiny, steps, guidance):
     x = photo()
-    inversion = tiny.invert(x, PROMPT, Plan.of("bdia", steps, guidance))
+    inversion = tiny.invert(x, PROMPT, plan("bdia", steps, guidance))
     for stage, found in zip(tiny.stages, inversion.stages, strict=True):
         assert (to_uint8(found.picture) == to_uint8(resize(x, stage.size))).all()
         assert found.report.forward == (2 * steps - 1) * (1 if guidance == 1 else 2)
@@ -42,8 +88,8 @@ def test_float32_states_are_exact_too(tiny):
 
 def test_ddim_costs_2n_and_loses_the_picture_and_iterinv_finds_it(tiny):
     x, steps = photo(), 10
-    ddim = tiny.invert(x, PROMPT, Plan.of("ddim", steps))
-    solved = tiny.invert(x, PROMPT, Plan(DDIM(), Anderson(60, 1e-7), steps))
+    ddim = tiny.invert(x, PROMPT, plan("ddim", steps))
+    solved = tiny.invert(x, PROMPT, Plan(DDIM(), Anderson(60, 1e-7), steps=steps))
     assert [found.report.forward for found in ddim.stages] == [2 * steps] * 3
     assert ddim.stages[-1].report.root_error_max is None  # one fixed-point iteration measures nothing
     error = [float((i.picture - x).square().mean()) for i in (ddim, solved)]
@@ -68,18 +114,8 @@ def test_rerunning_from_the_states_alone_gives_the_same_bits(tiny, exact):
         _ = bare.picture
 
 
-def test_a_batch_of_two_is_two_batches_of_one(tiny):
-    pair = photo(2)
-    together = tiny.invert(pair, PROMPT, Plan.of("bdia", 6))
-    for k in range(2):
-        alone = tiny.invert(pair[k : k + 1], PROMPT, Plan.of("bdia", 6))
-        torch.testing.assert_close(together.stages[-1].noise[k], alone.stages[-1].noise[0], rtol=0, atol=1e-4)
-        assert together.stages[-1].report.forward == alone.stages[-1].report.forward
-
-
 def test_the_seed_draws_the_low_noise_and_nothing_else(tiny):
-    plan = Plan.of("bdia", 4)
-    a, b, c = (tiny.invert(photo(), PROMPT, plan, seed) for seed in (0, 0, 1))
+    a, b, c = (tiny.invert(photo(), PROMPT, plan("bdia", 4), seed) for seed in (0, 0, 1))
     assert torch.equal(a.stages[2].noise, b.stages[2].noise)
     assert not torch.equal(a.stages[2].condition.low.noise, c.stages[2].condition.low.noise)
     assert torch.equal(a.stages[0].noise, c.stages[0].noise)
@@ -114,7 +150,7 @@ def test_a_full_mask_is_the_rerun(tiny, exact):
 def test_the_same_prompt_by_the_same_rule_is_the_reconstruction(tiny):
     """Solved to a tolerance, DDIM run again from its own state with its own words gives the picture back."""
     x = photo()
-    inversion = tiny.invert(x, PROMPT, Plan(DDIM(), Anderson(30, 1e-6), 5))
+    inversion = tiny.invert(x, PROMPT, Plan(DDIM(), Anderson(30, 1e-6), steps=5))
     edit = tiny.edit(inversion, PROMPT, PromptSwap(strength=1.0, guidance=1.0))
     torch.testing.assert_close(edit.pictures[-1].double(), inversion.picture, rtol=0, atol=1e-3)
 
@@ -172,12 +208,12 @@ def test_a_picture_of_another_kind_is_refused(tiny):
 def test_plans_that_cannot_work_are_refused():
     with pytest.raises(ValueError, match="DDIM cannot undo itself: give the plan a root finder"):
         Plan(DDIM())
-    with pytest.raises(ValueError, match=r"gamma of at least 0\.66"):
-        Plan(BDIA(0.5), steps=50)
+    with pytest.raises(ValueError, match="fixed-point states are carried in float64"):
+        Plan(FixedPointBDIA(), dtype="float32")
     with pytest.raises(ValueError, match="float16 costs the picture"):
         Plan(dtype="float16")
-    with pytest.raises(ValueError, match="the methods are bdia, ddim, iterinv"):
-        Plan.of("edict")
+    with pytest.raises(ValueError, match="the methods are bdia, bdia-fixed, "):
+        plan("magic")
     with pytest.raises(ValueError, match=r"1 step\(s\) leave BDIA nothing to undo"):
         Plan(steps=1)
     with pytest.raises(ValueError, match="guidance is nan"):
@@ -192,9 +228,32 @@ def test_plans_that_cannot_work_are_refused():
 
 def test_method_names_go_both_ways():
     for name in METHODS:
-        assert Plan.of(name).method == name
-    assert Plan(BDIA(0.96)).method == "bdia"
-    assert Plan(BDIA(), Anderson()).method == "BDIA+Anderson"
+        assert plan(name).method == name
+    assert Plan(BDIA(0.96)).method == "BDIA"
+    assert Plan(DDIM(), Anderson()).method == "DDIM+Anderson"
+
+
+@pytest.mark.parametrize(
+    ("rule", "dtype", "ways"),
+    [
+        (BDIA(0.5), "float64", "29 steps or a gamma of 0.661 or more or another method"),
+        (BDIA(0.8), "float32", "41 steps or a gamma of 0.832 or more"),
+        (EDICT(0.8), "float64", "46 steps or another method"),
+    ],
+)
+def test_growth_that_the_dtype_cannot_carry_is_refused_and_the_way_out_works(tiny, rule, dtype, ways):
+    """Said is the largest number of steps, or the smallest gamma; both are taken."""
+    with pytest.raises(ValueError, match=ways):
+        tiny.invert(photo(), PROMPT, Plan(rule, steps=50, dtype=dtype))
+    stage = tiny.stages[0]
+    Plan(rule, steps=int(ways.split()[0]), dtype=dtype).check(stage)
+    if "gamma" in ways:
+        Plan(BDIA(float(ways.split("gamma of ")[1].split()[0])), steps=50, dtype=dtype).check(stage)
+
+
+def test_solving_under_guidance_is_warned_of(tiny):
+    with pytest.warns(UserWarning, match="ddim inverts under guidance 3"):
+        tiny.invert(photo(), PROMPT, plan("ddim", 2, 3.0))
 
 
 def test_another_cascades_inversion_is_refused(tiny, exact):
@@ -205,7 +264,7 @@ def test_another_cascades_inversion_is_refused(tiny, exact):
 
 def test_progress_hears_every_step_and_can_stop_the_work(tiny):
     heard = []
-    tiny.invert(photo(), PROMPT, Plan.of("bdia", 4), progress=lambda *told: heard.append(told))
+    tiny.invert(photo(), PROMPT, plan("bdia", 4), progress=lambda *told: heard.append(told))
     assert heard[:4] == [("I", "inverting", k, 4) for k in (1, 2, 3, 4)]
     assert heard[4:8] == [("I", "reconstructing", k, 4) for k in (1, 2, 3, 4)]
     assert {stage for stage, *_ in heard} == {"I", "II", "III"}

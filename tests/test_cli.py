@@ -14,12 +14,11 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from iterinv import app, store
-from iterinv.cascade import METHODS, Plan
 from iterinv.cli import app as command
 from iterinv.edits import DiffEdit
 from iterinv.images import Frame
+from iterinv.methods import METHODS, plan
 from iterinv.roots import Anderson
-from iterinv.steps import DDIM
 
 PROMPT, TO = "a red sphere on a wooden floor", "a blue sphere on a wooden floor"
 FILES = set(app.FILES)
@@ -91,7 +90,7 @@ def test_the_report_has_the_keys_that_other_tools_rely_on(done):
     assert set(told["versions"]) >= {"iterinv", "torch", "diffusers", "transformers"}
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ["bdia", "bdia-fixed", "iterinv-anderson", "null-text", "direct", "edit-friendly"])
 def test_three_commands_do_what_one_does_with_equal_bytes(tiny_folder, photo, tmp_path, method):
     model, how = ("--model", tiny_folder), ("--prompt", PROMPT, "--steps", 5, "--method", method)
     one, a, b, c = (tmp_path / name for name in ("one", *"abc"))
@@ -111,14 +110,14 @@ def test_three_commands_do_what_one_does_with_equal_bytes(tiny_folder, photo, tm
 def test_the_command_line_and_the_library_make_the_same_bytes(done, tiny, photo):
     out, _ = done
     frame, _ = Frame.fit(np.array(Image.open(photo)), 64)
-    inversion = tiny.invert(frame.square(), PROMPT, Plan.of("bdia", 5))
+    inversion = tiny.invert(frame.square(), PROMPT, plan("bdia", 5))
     edited = tiny.edit(inversion, TO, DiffEdit())
     assert (frame.place(edited.pictures[-1]) == np.array(Image.open(out / "edited.png"))).all()
     again = store.open_(out / "inversion.safetensors", tiny)
     assert (again.inversion.stages[2].state[0] == inversion.stages[2].state[0]).all()
 
 
-@pytest.mark.parametrize("method", ["ddim", "iterinv"])
+@pytest.mark.parametrize("method", ["ddim", "iterinv-anderson"])
 def test_other_methods_by_name(tiny_folder, photo, tmp_path, method):
     words = "invert", photo, "--prompt", PROMPT, "--steps", 4, "--method", method, "--out", tmp_path, "--model", tiny_folder
     assert call(*words).exit_code == 0
@@ -160,7 +159,7 @@ def test_bad_input_is_a_sentence_and_nothing_is_written(tiny_folder, photo, done
     refused("give a picture to edit, or an inversion", "edit", "--to", TO, "--out", out, *model)
     file = done[0] / "inversion.safetensors"
     refused("give a picture to edit, or an inversion", "edit", photo, "--inversion", file, *prompts, *model)
-    refused("there is no method 'edict'", "edit", photo, *prompts, "--method", "edict", *model)
+    refused("there is no method 'magic'", "edit", photo, *prompts, "--method", "magic", *model)
     refused("there is no editor 'magic'", "edit", photo, *prompts, "--editor", "magic", *model)
     refused("strength is 2.0", "edit", photo, *prompts, "--strength", 2, *model)
     refused("not one of pad, crop", "edit", photo, *prompts, "--fit", "stretch", *model)
@@ -262,9 +261,9 @@ def test_what_an_earlier_run_left_is_told(tiny_folder, photo, tmp_path):
 
 
 def test_a_solver_that_did_not_arrive_is_told(tiny_folder, photo, tmp_path, monkeypatch):
-    monkeypatch.setitem(METHODS, "iterinv", (DDIM(), Anderson(2)))
-    words = "invert", photo, "--prompt", PROMPT, "--steps", 2, "--method", "iterinv", "--out", tmp_path, "--model", tiny_folder
-    assert "not to 1e-05; take more steps" in " ".join(call(*words).output.split())
+    monkeypatch.setitem(METHODS, "iterinv-anderson", METHODS["iterinv-anderson"]._replace(find=Anderson(2)))
+    how = "--prompt", PROMPT, "--steps", 2, "--method", "iterinv-anderson", "--out", tmp_path, "--model", tiny_folder
+    assert "not to 1e-05; take more steps" in " ".join(call("invert", photo, *how).output.split())
 
 
 def test_a_picture_that_is_cropped_is_judged_by_what_was_worked_on(tiny_folder, tmp_path):

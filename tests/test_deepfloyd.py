@@ -8,9 +8,9 @@ import torch
 from diffusers import DDIMScheduler, DiffusionPipeline
 
 from iterinv import app, drive, store
-from iterinv.cascade import Plan
 from iterinv.edits import DiffEdit
 from iterinv.images import Frame, to_uint8
+from iterinv.methods import plan
 from iterinv.models import Calls, deepfloyd, draw, embedded, guide
 from iterinv.steps import DDIM
 
@@ -166,7 +166,7 @@ def test_damaged_cascade_folders_are_refused_by_name(tiny_folder, tmp_path):
 def test_a_gpu_inverts_samples_and_reopens(tiny_folder, picture, tmp_path):
     cascade = app.load(str(tiny_folder), device="cuda")
     frame = Frame.fit(to_uint8(picture), 64)[0]
-    inversion = cascade.invert(picture, PROMPT, Plan.of("bdia", 5))
+    inversion = cascade.invert(picture, PROMPT, plan("bdia", 5))
     store.save(tmp_path / "a.safetensors", store.Saved(inversion, frame))
     again = cascade.rerun(store.open_(tmp_path / "a.safetensors", cascade).inversion)
     assert (to_uint8(again.picture) == to_uint8(picture)).all()

@@ -8,9 +8,10 @@ from diffusers import DDIMScheduler, DiffusionPipeline
 
 import iterinv
 from iterinv import drive
-from iterinv.cascade import Cascade, Plan, resize
+from iterinv.cascade import Cascade, resize
 from iterinv.edits import DiffEdit, PromptSwap
 from iterinv.images import from_uint8, read, to_uint8
+from iterinv.methods import plan
 from iterinv.models import draw, guide
 from iterinv.models.embedded import FOLDER
 from iterinv.scenes import COLORS, Scene, caption, object_mask, render
@@ -76,7 +77,7 @@ def test_diffusers_opens_it_and_samples_what_we_sample(cascade, k):
 
 def test_a_shipped_picture_comes_back_exactly_at_every_stage(cascade):
     steps, x = 4, from_uint8(read(PICTURES[0])[0])
-    inversion = cascade.invert(x, PICTURES[0].with_suffix(".txt").read_text().strip(), Plan.of("bdia", steps))
+    inversion = cascade.invert(x, PICTURES[0].with_suffix(".txt").read_text().strip(), plan("bdia", steps))
     for stage, found in zip(cascade.stages, inversion.stages, strict=True):
         assert (to_uint8(found.picture) == to_uint8(resize(x, stage.size))).all()
         assert (found.report.forward, found.report.backward) == (2 * steps - 1, 0)
@@ -104,7 +105,7 @@ def test_ddim_loses_what_iterinv_keeps(cascade):
     where = torch.ones(1, 1, 32, 32)
     for source, _ in recolourings(2):
         x = from_uint8(to_uint8(render(source, 32)[None]))
-        ddim, solved = (stage.invert(x, caption(source), Plan.of(m)).picture for m in ("ddim", "iterinv"))
+        ddim, solved = (stage.invert(x, caption(source), plan(m)).picture for m in ("ddim", "iterinv-anderson"))
         assert psnr(ddim, x, where) < 40
         assert psnr(solved, x, where) > 45
 
@@ -114,7 +115,7 @@ def test_exactness_is_not_editability(cascade):
     stage, background = Cascade(cascade.stages[:1]), {1.0: 0.0, 0.5: 0.0, 0.0: 0.0}
     for source, target in recolourings(4):
         x = from_uint8(to_uint8(render(source, 32)[None]))
-        inversion = stage.invert(x, caption(source), Plan.of("bdia", 25))
+        inversion = stage.invert(x, caption(source), plan("bdia", 25))
         outside = (object_mask(source, 32)[None] == 0).float()
         for gamma in background:
             rule = BDIA(gamma) if gamma else DDIM()
@@ -128,7 +129,7 @@ def test_a_colour_edit_changes_the_colour_and_keeps_the_rest(cascade):
     stage, right = Cascade(cascade.stages[:1]), 0
     for source, target in recolourings(6):
         x = from_uint8(to_uint8(render(source, 32)[None]))
-        inversion = stage.invert(x, caption(source), Plan.of("bdia"))
+        inversion = stage.invert(x, caption(source), plan("bdia"))
         edit = stage.edit(inversion, caption(target), DiffEdit())
         right += nearest_color(edit.pictures[0], source, 32) == target.things[0].color
         kept = edit.masks[0] == 0

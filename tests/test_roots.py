@@ -1,10 +1,12 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
 from iterinv import drive
 from iterinv.levels import move
 from iterinv.models.toy import mixture
-from iterinv.roots import Anderson, FixedPoint, rms
+from iterinv.roots import Anderson, Average, Damped, FixedPoint, GradientDescent, Where, rms
 from iterinv.schedule import from_config
 from iterinv.steps import DDIM
 
@@ -22,11 +24,48 @@ PROBLEMS = {
 }
 
 
+TESTED = {"anderson": Anderson(60, memory=5), "damped": Damped(200)}
+
+
+@pytest.mark.parametrize("find", TESTED.values(), ids=TESTED.keys())
 @pytest.mark.parametrize(("residual", "tolerance"), PROBLEMS.values(), ids=PROBLEMS.keys())
-def test_anderson_solves_the_bank(residual, tolerance):
-    root = Anderson(60, tolerance, memory=5)(residual, x())
+def test_what_tests_its_residual_solves_the_bank(find, residual, tolerance):
+    root = replace(find, tolerance=tolerance)(residual, x())
     assert float(root.error.max()) <= tolerance
     torch.testing.assert_close(rms(residual(root.value)), root.error, rtol=1e-6, atol=1e-15)
+
+
+@pytest.mark.parametrize("find", [FixedPoint(30), Average(30), GradientDescent(200)], ids=["fixed", "average", "gradient"])
+@pytest.mark.parametrize("problem", ["contraction", "linear"])
+def test_what_does_not_test_gets_near_where_it_converges(find, problem):
+    residual, _ = PROBLEMS[problem]
+    root = find(residual, x())
+    assert root.error.isnan().all()
+    assert root.calls == find.iterations
+    assert float(residual(root.value).abs().max()) < 1e-4
+
+
+def test_an_average_ends_a_circle():
+    """Fixed-point iterates that jump from one side of the root to the other: their mean lies between."""
+    root = Average(10, 2)(lambda u: 1.95 * (u - 3), x())
+    assert float((root.value - 3).abs().max()) < 0.1 * float(
+        (FixedPoint(10)(lambda u: 1.95 * (u - 3), x()).value - 3).abs().max()
+    )
+
+
+def test_gradient_descent_is_the_published_loop():
+    """u <- u - s_j grad |F(u) - known|^2, summed, s_j = rate sqrt(1 - j / (2 (N - 1))), the residual not scaled."""
+    known, where = x(1), Where(share=0.5, scale=0.7)
+
+    def field(u):
+        return u + 0.3 * torch.sin(u)
+
+    root = GradientDescent(3, 0.2)(lambda u: where.scale * (field(u) - known), known, where)
+    u = known
+    for _ in range(3):
+        u = u - 0.2 * 0.75**0.5 * 2 * (field(u) - known) * (1 + 0.3 * torch.cos(u))
+    torch.testing.assert_close(root.value, u, rtol=0, atol=1e-12)
+    assert not root.value.requires_grad
 
 
 def test_a_fixed_point_spends_what_it_says():
@@ -65,11 +104,15 @@ def test_anderson_returns_its_best_iterate_where_nothing_converges():
     torch.testing.assert_close(root.error, torch.stack(seen).min(0).values)
 
 
-def test_a_batch_is_its_samples():
-    """Each sample has its own mixing and its own stop: together or alone, the same root."""
-    together = Anderson(12, 1e-9)(PROBLEMS["contraction"][0], x() * torch.tensor([[0.1], [1.0], [9.0]]))
+EVERY = {**TESTED, "fixed": FixedPoint(9), "average": Average(), "gradient": GradientDescent()}
+
+
+@pytest.mark.parametrize("find", EVERY.values(), ids=EVERY.keys())
+def test_a_batch_is_its_samples(find):
+    """Each sample has its own mixing, its own damping and its own stop: together or alone, the same root."""
+    together = find(PROBLEMS["contraction"][0], x() * torch.tensor([[0.1], [1.0], [9.0]]))
     for k, scale in enumerate((0.1, 1.0, 9.0)):
-        alone = Anderson(12, 1e-9)(PROBLEMS["contraction"][0], x()[k : k + 1] * scale)
+        alone = find(PROBLEMS["contraction"][0], x()[k : k + 1] * scale)
         torch.testing.assert_close(together.value[k : k + 1], alone.value, rtol=0, atol=1e-9)
 
 

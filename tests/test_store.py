@@ -6,19 +6,19 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from iterinv import app, store
-from iterinv.cascade import Plan
 from iterinv.images import Frame, to_uint8
+from iterinv.methods import plan
 
 from conftest import build
 
 PROMPT = "a red sphere"
 
 
-@pytest.fixture(scope="module", params=["bdia", "ddim", "iterinv"])
+@pytest.fixture(scope="module", params=["bdia", "ddim", "iterinv-anderson", "null-text", "direct"])
 def saved(tiny, request):
     picture = (torch.rand(48, 64, 3, generator=torch.Generator().manual_seed(1)) * 255).byte().numpy()
     frame, _ = Frame.fit(picture, 64)
-    return store.Saved(tiny.invert(frame.square(), PROMPT, Plan.of(request.param, 5), seed=3), frame)
+    return store.Saved(tiny.invert(frame.square(), PROMPT, plan(request.param, 5), seed=3), frame)
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_a_single_flipped_bit_is_noticed(tiny, file, where):
 
 
 def test_a_batch_is_not_one_file(tiny, tmp_path):
-    inversion = tiny.invert(torch.zeros(2, 3, 64, 64), PROMPT, Plan.of("bdia", 2))
+    inversion = tiny.invert(torch.zeros(2, 3, 64, 64), PROMPT, plan("bdia", 2))
     with pytest.raises(ValueError, match="a batch of 2"):
         store.save(tmp_path / "c.safetensors", store.Saved(inversion, None))
 
@@ -100,7 +100,7 @@ def test_another_model_is_refused(file, tmp_path):
 
 def test_another_version_is_refused(tiny, file):
     rewrite(file, {"format": 99})
-    with pytest.raises(store.BadInversion, match=r"has format 99; this version reads format 1"):
+    with pytest.raises(store.BadInversion, match=r"has format 99; this version reads format 2"):
         store.open_(file, tiny)
 
 

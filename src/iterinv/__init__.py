@@ -9,19 +9,22 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from iterinv.app import load
-    from iterinv.cascade import METHODS, Cascade, Edit, Inversion, Plan
+    from iterinv.cascade import Cascade, Edit
     from iterinv.edits import DiffEdit, PromptSwap
+    from iterinv.inversion import Inversion, Plan
     from iterinv.levels import Level, move
+    from iterinv.methods import METHODS, plan
     from iterinv.steps import BDIA, DDIM
 
 _HOME = {
     "BDIA": "steps", "DDIM": "steps", "Cascade": "cascade", "DiffEdit": "edits", "Edit": "cascade",
-    "Inversion": "cascade", "Level": "levels", "METHODS": "cascade", "Plan": "cascade", "PromptSwap": "edits",
-    "load": "app", "move": "levels",
+    "Inversion": "inversion", "Level": "levels", "METHODS": "methods", "Plan": "inversion", "PromptSwap": "edits",
+    "load": "app", "move": "levels", "plan": "methods",
 }  # fmt: skip
 
 __all__ = [
     "BDIA", "DDIM", "METHODS", "Cascade", "DiffEdit", "Edit", "Inversion", "Level", "Plan", "PromptSwap", "load", "move",
+    "plan",
 ]  # fmt: skip
 
 

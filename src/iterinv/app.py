@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -28,7 +28,9 @@ from torch import Tensor
 
 import iterinv
 from iterinv import images, metrics, store
-from iterinv.cascade import Cascade, Edit, Editor, Inversion, resize
+from iterinv.cascade import Cascade, Edit, Editor, resize
+from iterinv.diagnosis import diagnose
+from iterinv.inversion import Inversion
 from iterinv.models import embedded
 from iterinv.store import Saved
 
@@ -162,8 +164,27 @@ def peak_memory_mb() -> float:
     """The most memory this process held at any time, in MB: the GPU's where one is used, else resident memory."""
     if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
         return torch.cuda.max_memory_allocated() / 1e6
-    scale = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale / 1e6
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+        return int(status.split("VmHWM:")[1].split()[0]) * 1024 / 1e6
+    except (OSError, IndexError):
+        scale = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale / 1e6
+
+
+@contextmanager
+def peak_memory() -> Iterator[Callable[[], float]]:
+    """The most memory held within the block, in MB, told by what it gives after the block.
+
+    On Linux the kernel's mark is set back at the beginning; elsewhere it is the process's own peak so far.
+    """
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    held: list[float] = []
+    yield lambda: held[0]
+    held.append(round(peak_memory_mb(), 1))
 
 
 def report(cascade: Cascade, saved: Saved, seconds: float, notes: list[str] | None = None) -> dict[str, Any]:
@@ -171,8 +192,9 @@ def report(cascade: Cascade, saved: Saved, seconds: float, notes: list[str] | No
     inversion, frame = saved
     plan = inversion.stages[-1].plan
     square = frame.square()
+    lost, why = diagnose(cascade, inversion, square)
     stages = []
-    for stage, found in zip(cascade.stages, inversion.stages, strict=True):
+    for stage, found, loss in zip(cascade.stages, inversion.stages, lost, strict=True):
         assert found.picture is not None
         seen = images.to_uint8(resize(square, stage.size))
         stages.append(
@@ -185,6 +207,7 @@ def report(cascade: Cascade, saved: Saved, seconds: float, notes: list[str] | No
                 "root_error_max": found.report.root_error_max,
                 "terminal_noise": metrics.terminal_noise(found.noise),
                 "reconstruction": metrics.fidelity(seen, images.to_uint8(found.picture)),
+                "loss": loss,
             }
         )
     return {
@@ -195,6 +218,7 @@ def report(cascade: Cascade, saved: Saved, seconds: float, notes: list[str] | No
         "seed": inversion.seed,
         "stages": stages,
         "reconstruction": metrics.fidelity(frame.under(frame.whole), frame.under(frame.place(inversion.picture))),
+        "why": why,
         "seconds": round(seconds, 3),
         "peak_memory_mb": round(peak_memory_mb(), 1),
         "model": cascade.fingerprint,

@@ -6,138 +6,20 @@ that the stage below made, since that is what it will see when it is run again.
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from typing import NamedTuple, Protocol, TypeVar
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from iterinv import drive
+from iterinv.inversion import Inversion, Plan, Progress, StageInversion, invert_stage, rerun_stage, told
 from iterinv.levels import Eps, Grid, State
-from iterinv.models import Calls, Condition, Stage, guide
-from iterinv.roots import Anderson, FixedPoint, RootFinder, rms
-from iterinv.steps import BDIA, DDIM, Reversible, Step
-
-METHODS: dict[str, tuple[Step, RootFinder | None]] = {
-    "bdia": (BDIA(), None),
-    "ddim": (DDIM(), FixedPoint(1)),
-    "iterinv": (DDIM(), Anderson()),
-}
-"""Inversion methods by name: a rule, and a root finder where the rule does not undo itself."""
-
-Progress = Callable[[str, str, int, int], None]
-"""``progress(stage, doing, done, total)``, called after every step. Whatever it raises stops the work."""
-
-_T = TypeVar("_T")
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How a stage is run and inverted.
-
-    ``guidance`` is the classifier-free guidance scale of inversion and reconstruction alike; 1 is none. ``dtype`` is the
-    state's, whatever the network's. Raises ``ValueError`` for a rule that can neither undo itself nor be solved, for a gamma
-    whose growth over the steps the dtype cannot carry, and for settings that leave nothing to do.
-    """
-
-    rule: Step = field(default_factory=BDIA)
-    find: RootFinder | None = None
-    steps: int = 20
-    guidance: float = 1.0
-    spacing: str = "leading"
-    dtype: str = "float64"
-
-    def __post_init__(self) -> None:
-        if self.find is None and not isinstance(self.rule, Reversible):
-            raise ValueError(f"{type(self.rule).__name__} cannot undo itself: give the plan a root finder")
-        if self.dtype not in ("float32", "float64"):
-            raise ValueError(f"a state in {self.dtype} costs the picture: use float32 or float64")
-        if self.steps <= (first := getattr(self.rule, "first", 0)):
-            raise ValueError(f"{self.steps} step(s) leave {type(self.rule).__name__} nothing to undo: take {first + 1} or more")
-        if not math.isfinite(self.guidance):
-            raise ValueError(f"guidance is {self.guidance}; it is a finite number, 1 for none")
-        growth, limit = getattr(self.rule, "gamma", 1.0) ** -self.steps, {"float32": 1e3, "float64": 1e9}[self.dtype]
-        if growth > limit:
-            raise ValueError(
-                f"gamma ** -steps = {growth:.1e} multiplies rounding beyond what {self.dtype} carries; use a gamma of at "
-                f"least {limit ** (-1 / self.steps):.3f} for {self.steps} steps"
-            )
-
-    @classmethod
-    def of(cls, method: str = "bdia", steps: int = 20, guidance: float = 1.0) -> Plan:
-        """The plan of a method's name, one of :data:`METHODS`."""
-        if method not in METHODS:
-            raise ValueError(f"there is no method {method!r}: the methods are {', '.join(METHODS)}")
-        rule, find = METHODS[method]
-        return cls(rule, find, steps, guidance)
-
-    @property
-    def method(self) -> str:
-        """The name in :data:`METHODS` of this kind of rule and root finder, else the names of the two."""
-        kinds = (type(self.rule), type(self.find))
-        names = [name for name, pair in METHODS.items() if tuple(map(type, pair)) == kinds]
-        return names[0] if names else "+".join(kind.__name__ for kind in kinds)
-
-
-@dataclass(frozen=True)
-class StageReport:
-    """What inverting and reconstructing at one stage cost, and how well the two met. ``seconds`` are of the last run.
-
-    ``residual_max`` is the largest rms, over the levels, between the states found by inverting and those of the rerun.
-    ``root_error_max`` is the largest error that the root finder measured, ``None`` where none is measured.
-    """
-
-    forward: int = 0
-    backward: int = 0
-    seconds: float = 0.0
-    residual_max: float | None = None
-    root_error_max: float | None = None
-
-
-@dataclass(frozen=True)
-class StageInversion:
-    """What inverting one stage leaves: ``state`` at ``grid[start]`` and the condition; with them the picture is rerun.
-
-    ``path`` holds the states that an editor may start from and blend with, one for each level of the grid, noisy to clean:
-    those of the rerun for a reversible rule, those found for a solved one. ``picture`` is the reconstruction (batch, 3, size,
-    size), unclamped.
-    """
-
-    plan: Plan
-    grid: Grid
-    condition: Condition
-    start: int
-    state: State
-    path: tuple[Tensor, ...] | None = None
-    picture: Tensor | None = None
-    report: StageReport = StageReport()
-
-    @property
-    def noise(self) -> Tensor:
-        """The terminal noise (batch, 3, size, size): the state at the noisiest level."""
-        return self.state[-1]
-
-
-@dataclass(frozen=True)
-class Inversion:
-    """A picture turned back, stage by stage. It can be saved, reopened, rerun and edited."""
-
-    prompt: str
-    seed: int
-    fingerprint: str
-    stages: tuple[StageInversion, ...]
-
-    @property
-    def picture(self) -> Tensor:
-        """The reconstruction at the largest stage (batch, 3, size, size), clamped to [-1, 1]."""
-        picture = self.stages[-1].picture
-        if picture is None:
-            raise ValueError("this inversion was not rerun yet: call Cascade.rerun")
-        return picture.clamp(-1, 1)
+from iterinv.models import Condition, Stage, guide
+from iterinv.steps import DDIM, Step
 
 
 class Editor(Protocol):
@@ -235,7 +117,7 @@ class Cascade:
         for k, (stage, how) in enumerate(zip(self.stages, plans, strict=True)):
             low = found[-1].picture if found else None
             condition = stage.condition(prompt, low, seed=seed + k)
-            found.append(_invert(stage, how, condition, resize(picture, stage.size), progress))
+            found.append(invert_stage(stage, how, condition, resize(picture, stage.size), progress))
         return Inversion(prompt, seed, self.fingerprint, tuple(found))
 
     @torch.no_grad()
@@ -248,7 +130,7 @@ class Cascade:
         stages = []
         for stage, found in zip(self.stages, inversion.stages, strict=True):
             began = time.perf_counter()
-            path = _rerun(stage, found, guide(stage.denoiser, found.condition, found.plan.guidance), progress)
+            path = rerun_stage(stage, found, progress)
             report = replace(found.report, seconds=time.perf_counter() - began)
             kept = path if found.plan.find is None else found.path
             stages.append(replace(found, path=kept, picture=path[-1], report=report))
@@ -276,7 +158,7 @@ class Cascade:
             low = pictures[-1] if kept else None
             target = stage.condition(prompt, low, kept.noise if kept else None)
             if not pictures:
-                target = replace(target, null=found.condition.text)
+                target = replace(target, null=found.condition.text, shape=found.condition.shape)
                 mask = editor.mask(stage, found, target)
                 if mask is not None:
                     masks.append(mask)
@@ -352,48 +234,6 @@ def start_index(grid: Grid, share: float) -> int:
     return min(steps - 1, round((1 - share) * steps))
 
 
-def _told(items: Iterable[_T], stage: Stage, doing: str, total: int, progress: Progress | None) -> Iterator[_T]:
-    for done, item in enumerate(items, 1):
-        if progress is not None:
-            progress(stage.name, doing, done, total)
-        yield item
-
-
 def _last(states: Iterable[State], stage: Stage, doing: str, total: int, progress: Progress | None) -> State:
-    *_, last = _told(states, stage, doing, total, progress)
+    *_, last = told(states, stage, doing, total, progress)
     return last
-
-
-def _invert(stage: Stage, plan: Plan, condition: Condition, x: Tensor, progress: Progress | None) -> StageInversion:
-    began, grid, n = time.perf_counter(), stage.schedule.grid(plan.steps, plan.spacing), plan.steps + 1
-    x = x.to(stage.device, getattr(torch, plan.dtype))
-    calls = Calls(stage.denoiser, len(x))
-    eps = guide(calls, condition, plan.guidance)
-    errors: list[float] = []
-    if plan.find is None:
-        assert isinstance(plan.rule, Reversible)
-        undone = list(_told(drive.undo(plan.rule, eps, x, grid), stage, "inverting", n - plan.rule.first, progress))
-        start, state = plan.rule.first, undone[-1]
-        path = (*state[:0:-1], *(each[0] for each in reversed(undone)))
-    else:
-        solved = list(_told(drive.solve(plan.rule, eps, x, grid, plan.find), stage, "inverting", n, progress))
-        start, state = 0, solved[-1][0]
-        path = tuple(each[0] for each, _ in reversed(solved))
-        errors = [float(root.error.max()) for _, root in solved if root is not None]
-    found = StageInversion(plan, grid, condition, start, state, path)
-    rerun = _rerun(stage, found, eps, progress)
-    residual = max(float(rms(a - b).max()) for a, b in zip(path, rerun, strict=True))
-    report = StageReport(
-        calls.forward, calls.backward, time.perf_counter() - began, residual,
-        max((e for e in errors if e == e), default=None),
-    )  # fmt: skip
-    # A solved path is kept as found, in float32: it is what a file holds. A reversible one is the rerun's, made again at will.
-    kept = rerun if plan.find is None else tuple(x.float() for x in path)
-    return replace(found, path=kept, picture=rerun[-1], report=report)
-
-
-def _rerun(stage: Stage, found: StageInversion, eps: Eps, progress: Progress | None) -> tuple[Tensor, ...]:
-    """The samples at every level of the grid when the inversion is run again, those that its state starts from included."""
-    states = drive.run(found.plan.rule, eps, found.state, found.grid, found.start)
-    states = _told(states, stage, "reconstructing", len(found.grid) - found.start, progress)
-    return (*found.state[:0:-1], *(state[0] for state in states))

@@ -15,6 +15,7 @@ import typer
 if TYPE_CHECKING:
     from iterinv.app import Session
     from iterinv.cascade import Editor
+    from iterinv.images import Frame
 
 app = typer.Typer(
     help="Turn a picture back into the noise and the path that reproduce it, and edit it with words.",
@@ -24,7 +25,7 @@ app = typer.Typer(
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for what is made.")]
 Prompt = Annotated[str, typer.Option("--prompt", "-p", help="What the picture shows.")]
 Model = Annotated[str, typer.Option("--model", help="'embedded', or a cascade folder made by `iterinv train`.")]
-Method = Annotated[str, typer.Option("--method", "-m", help="bdia (exact), iterinv (solved to a tolerance) or ddim.")]
+Method = Annotated[str, typer.Option("--method", "-m", help="bdia is exact; `iterinv methods` lists the others.")]
 Steps = Annotated[int, typer.Option("--num-inference-steps", "--steps", "-n", min=2, help="Steps at every stage.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Draws the noise on the low-resolution conditions.")]
 Guidance = Annotated[float, typer.Option("--guidance-scale", "--guidance", help="Classifier-free guidance; 1 is none.")]
@@ -122,6 +123,51 @@ def reconstruct(
         told = session.report()
         work.write_report(staging, told)
     _tell(told, out)
+
+
+@app.command()
+def compare(
+    picture: Annotated[Path, typer.Argument(help="A picture file.")],
+    prompt: Prompt,
+    out: Out = Path("out"),
+    methods: Annotated[str, typer.Option(help="Names, with commas between them; all if not given.")] = "",
+    steps: Steps = 20,
+    guidance: Guidance = 1.0,
+    seed: Seed = 0,
+    fit: Fit = "pad",
+    model: Model = "embedded",
+) -> None:
+    """Run many methods on one picture: what each costs and keeps."""
+    rows: list[dict[str, Any]] = []
+    with _session(out) as (staging, progress, say):
+        import json
+
+        from iterinv import app as work
+        from iterinv.evaluate import compare as comparison
+        from iterinv.methods import METHODS
+
+        prompt = work.check_prompt(prompt, "--prompt", say, vocabulary=model == "embedded")
+        cascade = work.load(model)
+        frame, _ = _frame(picture, cascade.size, fit, say)
+        names = [name.strip() for name in methods.split(",") if name.strip()] or list(METHODS)
+        for row in comparison.compare(cascade, frame, prompt, names, steps, guidance, seed, progress):
+            rows.append(row)
+        title = f"{picture.name}, {steps} steps, guidance {guidance:g}"
+        told = {"picture": picture.name, "prompt": prompt, "steps": steps, "guidance": guidance, "seed": seed}
+        told |= {"model": cascade.fingerprint, "versions": work.versions(), "methods": rows}
+        (staging / "compare.json").write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+        comparison.plot(rows, staging / "compare.png", title)
+    _tell_rows(rows, title, out)
+
+
+@app.command()
+def methods() -> None:
+    """List the inversion methods."""
+    with _errors():
+        from iterinv.methods import METHODS
+
+        for name, method in METHODS.items():
+            typer.echo(f"{name:17} {method.about}")
 
 
 @app.command()
@@ -246,25 +292,32 @@ def _invert(
     say: Any,
 ) -> Session:  # fmt: skip
     from iterinv import app as work
-    from iterinv import images, store
-    from iterinv.cascade import Plan
-    from iterinv.roots import Anderson
+    from iterinv import store
+    from iterinv.methods import plan
+    from iterinv.roots import Anderson, Damped
 
     began = time.perf_counter()
     prompt = work.check_prompt(prompt, "--prompt", say, vocabulary=model == "embedded")
-    plan = Plan.of(method, steps, guidance)
-    array, notes = images.read(picture)
+    how = plan(method, steps, guidance)
     cascade = work.load(model)
-    frame, more = images.Frame.fit(array, cascade.size, fit)
-    for note in [*notes, *more]:
-        say(f"{picture.name}: {note}")
-    inversion = cascade.invert(frame.square(), prompt, plan, seed, progress)
-    if isinstance(plan.find, Anderson):
+    frame, notes = _frame(picture, cascade.size, fit, say)
+    inversion = cascade.invert(frame.square(), prompt, how, seed, progress)
+    if isinstance(how.find, Anderson | Damped):
         for stage, found in zip(cascade.stages, inversion.stages, strict=True):
             error = found.report.root_error_max
-            if error is not None and not error <= plan.find.tolerance:
-                say(f"stage {stage.name}: solved to {error:.0e}, not to {plan.find.tolerance:.0e}; take more steps")
-    return work.Session(cascade, store.Saved(inversion, frame), [*notes, *more], began)
+            if error is not None and not error <= how.find.tolerance:
+                say(f"stage {stage.name}: solved to {error:.0e}, not to {how.find.tolerance:.0e}; take more steps")
+    return work.Session(cascade, store.Saved(inversion, frame), notes, began)
+
+
+def _frame(picture: Path, size: int, fit: str, say: Any) -> tuple[Frame, list[str]]:
+    from iterinv import images
+
+    array, notes = images.read(picture)
+    frame, more = images.Frame.fit(array, size, fit)
+    for note in [*notes, *more]:
+        say(f"{picture.name}: {note}")
+    return frame, [*notes, *more]
 
 
 def _reopen(path: Path, model: str, progress: Any) -> Session:
@@ -277,6 +330,30 @@ def _reopen(path: Path, model: str, progress: Any) -> Session:
     return work.Session(cascade, store.Saved(cascade.rerun(inversion, progress), frame), [], began)
 
 
+def _decibels(psnr: float | None) -> str:
+    return "exact" if psnr is None else f"{psnr:.1f} dB"
+
+
+def _tell_rows(rows: list[dict[str, Any]], title: str, out: Path) -> None:
+    with _errors():
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table(title=title, title_justify="left")
+        for column in ("method", "PSNR", "exact pixels", "stage by stage", "forward", "backward", "seconds", "MB", "noise std"):
+            table.add_column(column, justify="left" if column == "method" else "right", no_wrap=column == "method")
+        for row in rows:
+            stages = " / ".join(_decibels(stage["reconstruction"]["psnr"]) for stage in row["stages"])
+            calls, noise = row["network_calls"], row["terminal_noise"]
+            table.add_row(
+                row["method"], _decibels(row["psnr"]), f"{row['exact_pixels']:.2%}", stages, str(calls["forward"]),
+                str(calls["backward"]), f"{row['seconds']:.1f}", f"{row['peak_memory_mb']:.0f}", f"{noise['std']:.2f}",
+            )  # fmt: skip
+        console = Console(file=sys.stdout)
+        console.print(table)
+        console.print(f"compare.json and compare.png in {out}", markup=False, highlight=False)
+
+
 def _tell(told: dict[str, Any], out: Path) -> None:
     """The short report on the terminal."""
     with _errors():
@@ -287,9 +364,6 @@ def _print(told: dict[str, Any], out: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    def decibels(fidelity: dict[str, Any]) -> str:
-        return "exact" if fidelity["psnr"] is None else f"{fidelity['psnr']:.1f} dB"
-
     table = Table(title=f"{told['method']}, {told['steps']} steps", title_justify="left")
     for column in ("stage", "size", "network calls", "seconds", "reconstruction", "exact pixels", "noise std"):
         table.add_column(column, justify="left" if column == "stage" else "right")
@@ -297,12 +371,13 @@ def _print(told: dict[str, Any], out: Path) -> None:
         calls, fidelity = s["network_calls"], s["reconstruction"]
         table.add_row(
             s["stage"], str(s["size"]), f"{calls['forward']} + {calls['backward']} back", f"{s['seconds']:.1f}",
-            decibels(fidelity), f"{fidelity['exact_pixels']:.2%}", f"{s['terminal_noise']['std']:.2f}",
+            _decibels(fidelity["psnr"]), f"{fidelity['exact_pixels']:.2%}", f"{s['terminal_noise']['std']:.2f}",
         )  # fmt: skip
     console = Console(file=sys.stdout)
     console.print(table)
     whole = told["reconstruction"]
-    lines = [f"reconstruction: {decibels(whole)}, {whole['exact_pixels']:.2%} of pixels equal"]
+    lines = [f"reconstruction: {_decibels(whole['psnr'])}, {whole['exact_pixels']:.2%} of pixels equal"]
+    lines.append(told["why"])
     if "edit" in told:
         edited = told["edit"]
         lines.append(f"edit: {edited['editor']} to {edited['to']!r}")

@@ -1,19 +1,33 @@
-"""The one loop over a grid, in its three forms. Each is a generator: callers collect, show progress, or stop.
+"""The one loop over a grid, in its forms. Each is a generator: callers collect, show progress, or stop.
 
 ``run`` goes from noisy to clean. ``undo`` walks the same grid back with a reversible rule. ``solve`` walks it back with any
-one-step rule, by finding at each level the state that the rule takes to the one already known.
+one-step rule, by finding at each level the state that the rule takes to the one already known; ``relax`` with a multistep
+rule, whose steps depend on levels not yet known, by walking it back several times.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from iterinv.levels import Eps, Grid, State
-from iterinv.roots import Root, RootFinder
+from iterinv.levels import Eps, Grid, Level, State
+from iterinv.roots import Root, RootFinder, Where
 from iterinv.steps import Reversible, Step
+
+SWEEPS = 3
+"""How often :func:`relax` walks the grid back with what the walk before predicted."""
+
+
+@runtime_checkable
+class Remembering(Step, Protocol):
+    """A multistep rule: besides the sample its state holds what it predicted at the level before."""
+
+    def memory(self, eps: Eps, x: Tensor, a: Level) -> Tensor:
+        """What the rule keeps of a sample at a level."""
+        ...
 
 
 class NotFinite(ArithmeticError):
@@ -57,11 +71,39 @@ def solve(rule: Step, eps: Eps, x: Tensor, grid: Grid, find: RootFinder, stop: i
     """
     yield rule.init(x), None
     for i in reversed(range(stop, len(grid) - 1)):
-        known, scale = x, grid[i].alpha / grid[i + 1].alpha
-
-        def residual(u: Tensor, i: int = i, known: Tensor = known, scale: float = scale) -> Tensor:
-            return scale * (rule.step(eps, rule.init(u), grid, i)[0] - known)
-
-        root = find(residual, known)
+        root = _solve(rule, eps, (), x, x, grid, i, find)
         x = root.value
         yield _finite(rule.init(x), grid, i, "solving"), root
+
+
+def relax(
+    rule: Remembering, eps: Eps, x: Tensor, grid: Grid, find: RootFinder, sweeps: int = SWEEPS
+) -> Iterator[tuple[State, Root | None]]:
+    """:func:`solve` for a multistep rule: ``1 + sweeps`` walks from clean data ``x`` to ``grid[0]``, of which the last counts.
+
+    A step from a level needs what was predicted at the noisier one before, which a walk back has not reached. The first walk
+    goes without; each of the others takes it from the states of the walk before, where it also starts its search.
+    """
+    walk = list(solve(rule, eps, x, grid, find))
+    yield from walk
+    for _ in range(sweeps):
+        guesses = [state[0] for state, _ in reversed(walk)]  # noisy to clean
+        memories = [rule.memory(eps, u, a) for u, a in zip(guesses[:-2], grid[:-2], strict=True)]
+        walk, known = [(rule.init(x), None)], x
+        yield walk[0]
+        for i in reversed(range(len(grid) - 1)):
+            root = _solve(rule, eps, (memories[i - 1],) if i else (), guesses[i], known, grid, i, find)
+            known = root.value
+            walk.append((_finite(rule.init(known), grid, i, "solving"), root))
+            yield walk[-1]
+
+
+def _solve(
+    rule: Step, eps: Eps, memory: tuple[Tensor, ...], guess: Tensor, known: Tensor, grid: Grid, i: int, find: RootFinder
+) -> Root:
+    scale = grid[i].alpha / grid[i + 1].alpha
+
+    def residual(u: Tensor) -> Tensor:
+        return scale * (rule.step(eps, (*rule.init(u), *memory), grid, i)[0] - known)
+
+    return find(residual, guess, Where((len(grid) - 2 - i) / max(len(grid) - 2, 1), scale))

@@ -7,6 +7,7 @@ A solver says how large the residual is at what it returns, if it spent a call t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -25,12 +26,27 @@ class Root(NamedTuple):
     calls: int
 
 
-RootFinder = Callable[[Residual, Tensor], Root]
+class Where(NamedTuple):
+    """Which of a sequence of problems this is.
+
+    ``share`` runs from 0 at the first to 1 at the last. ``scale`` is what the residual was multiplied by, so that it is
+    close to ``u - root``.
+    """
+
+    share: float = 0.0
+    scale: float = 1.0
+
+
+RootFinder = Callable[[Residual, Tensor, Where], Root]
 
 
 def rms(x: Tensor) -> Tensor:
     """Root mean square of each sample: (batch, ...) to (batch,)."""
     return x.flatten(1).square().mean(1).sqrt()
+
+
+def _unknown(u: Tensor) -> Tensor:
+    return torch.full((len(u),), float("nan"), dtype=torch.float64, device=u.device)
 
 
 def _each(values: Tensor, like: Tensor) -> Tensor:
@@ -43,11 +59,82 @@ class FixedPoint:
 
     iterations: int = 1
 
-    def __call__(self, residual: Residual, guess: Tensor) -> Root:
+    def __call__(self, residual: Residual, guess: Tensor, where: Where = Where()) -> Root:
         u = guess
         for _ in range(self.iterations):
             u = u - residual(u)
-        return Root(u, torch.full((len(u),), float("nan"), dtype=u.dtype), self.iterations)
+        return Root(u, _unknown(u), self.iterations)
+
+
+@dataclass(frozen=True)
+class Average:
+    """The mean of the ``last`` of as many fixed-point iterates: where they circle the root, their mean is nearer to it.
+
+    ReNoise (Garibi, Patashnik, Voynov, Averbuch-Elor, Cohen-Or, 2024, https://arxiv.org/abs/2403.14602) averages predicted
+    noise so, which is the same, since a state is linear in it. Its regularisation of the noise is not part of this.
+    """
+
+    iterations: int = 10
+    last: int = 2
+
+    def __call__(self, residual: Residual, guess: Tensor, where: Where = Where()) -> Root:
+        u, mean = guess, torch.zeros_like(guess)
+        for k in range(self.iterations):
+            u = u - residual(u)
+            if k >= self.iterations - self.last:
+                mean = mean + u / self.last
+        return Root(mean, _unknown(u), self.iterations)
+
+
+@dataclass(frozen=True)
+class GradientDescent:
+    """Descent on the summed square of the unscaled residual, as IterInv publishes it (Tang, Wang, van de Weijer, 2023).
+
+    A fixed number of iterations from the known state, at the rate ``rate * sqrt(1 - share / 2)``, with neither test nor stop:
+    the last iterate is returned unmeasured. Every iteration costs one call and one backward pass.
+    """
+
+    iterations: int = 21
+    rate: float = 0.3
+
+    def __call__(self, residual: Residual, guess: Tensor, where: Where = Where()) -> Root:
+        u, rate = guess, self.rate * math.sqrt(1 - where.share / 2)
+        for _ in range(self.iterations):
+            with torch.enable_grad():
+                v = u.detach().requires_grad_(True)
+                (slope,) = torch.autograd.grad((residual(v) / where.scale).square().sum(), v)
+            u = u - rate * slope
+        return Root(u, _unknown(u), self.iterations)
+
+
+@dataclass(frozen=True)
+class Damped:
+    """``u <- u - damping * residual(u)`` with a residual test: no backward pass, and a sample stops at ``tolerance``.
+
+    The first step is whole, and so DDIM inversion. Where a step made a sample worse, it goes on from its best iterate with
+    half the damping. Returns the best iterate.
+    """
+
+    iterations: int = 30
+    tolerance: float = 1e-5
+    damping: float = 0.5
+
+    def __call__(self, residual: Residual, guess: Tensor, where: Where = Where()) -> Root:
+        u, best, least = guess, guess, torch.zeros_like(guess)
+        error = torch.full((len(guess),), torch.inf, dtype=torch.float64, device=guess.device)
+        damping = torch.full_like(error, self.damping)
+        for calls in range(1, self.iterations + 1):
+            r = residual(u)
+            now = rms(r.double())
+            better = now < error
+            best, least = torch.where(_each(better, u), u, best), torch.where(_each(better, u), r, least)
+            damping = torch.where(better, damping, damping / 2)
+            error = torch.where(better, now, error)
+            if calls == self.iterations or bool((error <= self.tolerance).all()):
+                break
+            size = torch.where(error <= self.tolerance, 0.0, damping if calls > 1 else 1.0)
+            u = best - _each(size, u).to(u.dtype) * least
+        return Root(best, error, calls)
 
 
 @dataclass(frozen=True)
@@ -64,7 +151,7 @@ class Anderson:
     memory: int = 4
     ridge: float = 1e-10
 
-    def __call__(self, residual: Residual, guess: Tensor) -> Root:
+    def __call__(self, residual: Residual, guess: Tensor, where: Where = Where()) -> Root:
         u, best = guess, guess
         error = torch.full((len(guess),), torch.inf, dtype=torch.float64, device=guess.device)
         least = torch.zeros_like(guess)  # the residual at the best iterate

@@ -65,6 +65,29 @@ class Schedule:
         return (*levels, _level(labels[-1], self.clean))
 
 
+@dataclass(frozen=True)
+class Karras:
+    """EDM's noise levels (Karras et al. 2022, eq. 5): noise is added and nothing mixed, so alpha is 1 throughout.
+
+    The label of a level is its sigma. ``steps`` levels from ``sigma_max`` to ``sigma_min``, dense at the end as ``rho`` says,
+    and the clean end.
+    """
+
+    sigma_min: float = 0.002
+    sigma_max: float = 80.0
+    rho: float = 7.0
+
+    def grid(self, steps: int, spacing: str = "leading") -> Grid:
+        """``steps + 1`` levels, noisy to clean. There is one spacing; another name than the default is refused."""
+        if steps < 2:
+            raise ValueError(f"{steps} steps do not fit: this schedule takes 2 or more")
+        if spacing != "leading":
+            raise ValueError(f"spacing {spacing!r} means nothing here: EDM's levels are spaced by rho")
+        start, end = self.sigma_max ** (1 / self.rho), self.sigma_min ** (1 / self.rho)
+        sigmas = [(start + k / (steps - 1) * (end - start)) ** self.rho for k in range(steps)]
+        return (*(Level(sigma, 1.0, sigma) for sigma in sigmas), Level(self.sigma_min, 1.0, 0.0))
+
+
 def _level(t: float, alpha_squared: float) -> Level:
     return Level(float(t), math.sqrt(alpha_squared), math.sqrt(1 - alpha_squared))
 

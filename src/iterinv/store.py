@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,14 +17,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from iterinv import roots
-from iterinv.cascade import Cascade, Inversion, Plan, StageInversion, StageReport
+from iterinv.cascade import Cascade
 from iterinv.images import Frame
+from iterinv.inversion import Inversion, Plan, StageInversion, StageReport
 from iterinv.levels import Level
-from iterinv.steps import BDIA, DDIM
+from iterinv.methods import METHODS
+from iterinv.models import Stage
+from iterinv.refine import NullText, Offsets
 
-FORMAT = 1
-_CLASSES: dict[str, type] = {c.__name__: c for c in (DDIM, BDIA, roots.FixedPoint, roots.Anderson)}
+FORMAT = 2
+_CLASSES: dict[str, type] = {
+    type(part).__name__: type(part)
+    for method in METHODS.values()
+    for part in (method.rule, method.find, method.refine, getattr(method.rule, "base", None))
+    if part is not None
+}
 
 
 class BadInversion(ValueError):
@@ -52,6 +59,10 @@ def save(path: Path, saved: Saved) -> None:
             tensors[f"{k}.state.{j}"] = x
         if found.plan.find is not None and found.path is not None:
             tensors[f"{k}.path"] = torch.cat(found.path)
+        if found.offsets is not None:
+            tensors[f"{k}.offsets"] = torch.cat(found.offsets)
+        if found.condition.nulls is not None:
+            tensors[f"{k}.nulls"] = torch.cat([found.condition.nulls[level.t] for level in found.grid[:-1]])
         if found.condition.low is not None:
             tensors[f"{k}.low.image"], tensors[f"{k}.low.noise"] = found.condition.low.image, found.condition.low.noise
         report = {name: value for name, value in asdict(found.report).items() if name != "seconds"}
@@ -142,7 +153,7 @@ def _rebuild(header: dict[str, Any], tensors: dict[str, Tensor], cascade: Cascad
         grid = tuple(Level(*level) for level in kept["grid"])
         if grid != tuple(stage.schedule.grid(plan.steps, plan.spacing)):
             raise BadInversion(f"the grid of stage {stage.name} is not the one that this cascade's schedule gives")
-        if kept["start"] != getattr(plan.rule, "first", 0):
+        if kept["start"] != plan.first:
             raise BadInversion(f"stage {stage.name} starts at level {kept['start']}, which {plan.method} does not start from")
         shape = (1, 3, stage.size, stage.size)
         count = sum(name.startswith(f"{k}.state.") for name in tensors)
@@ -160,7 +171,8 @@ def _rebuild(header: dict[str, Any], tensors: dict[str, Tensor], cascade: Cascad
         if plan.find is not None:
             states = _shaped(tensors, f"{k}.path", (len(grid), *shape[1:])).to(stage.device).split(1)
         report = StageReport(**kept["report"])
-        found.append(StageInversion(plan, grid, condition, kept["start"], state, states, None, report))
+        each = StageInversion(plan, grid, condition, plan.first, state, states, None, report)
+        found.append(_refined(stage, each, tensors, k))
     frame = Frame(_shaped(tensors, "whole", (*tensors["whole"].shape[:2], 3), torch.uint8).numpy(), **header["frame"])
     if frame.size != cascade.size or not frame.fits():
         raise BadInversion(
@@ -170,6 +182,19 @@ def _rebuild(header: dict[str, Any], tensors: dict[str, Tensor], cascade: Cascad
     return Saved(inversion, frame)
 
 
+def _refined(stage: Stage, found: StageInversion, tensors: dict[str, Tensor], k: int) -> StageInversion:
+    """With what the plan's refinement had fitted."""
+    steps, condition = found.plan.steps, found.condition
+    if isinstance(found.plan.refine, Offsets):
+        offsets = _shaped(tensors, f"{k}.offsets", (steps, 3, stage.size, stage.size)).to(stage.device)
+        return replace(found, offsets=offsets.split(1))
+    if isinstance(found.plan.refine, NullText):
+        nulls = _shaped(tensors, f"{k}.nulls", (steps, *condition.text.shape[1:])).to(stage.device).split(1)
+        labels = (level.t for level in found.grid[:-1])
+        return replace(found, condition=replace(condition, nulls=dict(zip(labels, nulls, strict=True))))
+    return found if found.plan.refine is None else found.plan.refine(stage, found)
+
+
 def _shaped(tensors: dict[str, Tensor], name: str, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> Tensor:
     x = tensors[name]
     if tuple(x.shape) != shape or x.dtype != dtype:
@@ -177,23 +202,23 @@ def _shaped(tensors: dict[str, Tensor], name: str, shape: tuple[int, ...], dtype
     return x
 
 
-def _setting(value: Any) -> dict[str, Any] | None:
-    return None if value is None else {"name": type(value).__name__, **asdict(value)}
+def _setting(value: Any) -> Any:
+    if not is_dataclass(value):
+        return value
+    return {"name": type(value).__name__, **{f.name: _setting(getattr(value, f.name)) for f in fields(value)}}
 
 
-def _unsetting(kept: dict[str, Any] | None) -> Any:
-    if kept is None:
-        return None
-    rest = {name: value for name, value in kept.items() if name != "name"}
+def _unsetting(kept: Any) -> Any:
+    if not isinstance(kept, dict):
+        return kept
     if kept["name"] not in _CLASSES:
         raise BadInversion(f"it uses {kept['name']}, which this version does not know: use the version that wrote it")
-    return _CLASSES[kept["name"]](**rest)
+    return _CLASSES[kept["name"]](**{name: _unsetting(value) for name, value in kept.items() if name != "name"})
 
 
 def _plan(plan: Plan) -> dict[str, Any]:
-    plain = {f.name: getattr(plan, f.name) for f in fields(plan) if f.name not in ("rule", "find")}
-    return {"rule": _setting(plan.rule), "find": _setting(plan.find), **plain}
+    return {f.name: _setting(getattr(plan, f.name)) for f in fields(plan)}
 
 
 def _unplan(kept: dict[str, Any]) -> Plan:
-    return Plan(**{**kept, "rule": _unsetting(kept["rule"]), "find": _unsetting(kept["find"])})
+    return Plan(**{name: _unsetting(value) for name, value in kept.items()})

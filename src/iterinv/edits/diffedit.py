@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from iterinv.cascade import StageInversion, start_index
+from iterinv.cascade import start_index
 from iterinv.edits.settings import check_guidance, check_shares
+from iterinv.inversion import StageInversion
 from iterinv.models import Condition, Stage, draw, guide
 from iterinv.steps import DDIM, Step
 

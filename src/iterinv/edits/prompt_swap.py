@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from iterinv.cascade import StageInversion
 from iterinv.edits.settings import check_guidance, check_shares
+from iterinv.inversion import StageInversion
 from iterinv.models import Condition, Stage
 from iterinv.steps import DDIM, Step
 

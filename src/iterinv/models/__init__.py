@@ -6,7 +6,7 @@ predicted noise in the sample's dtype.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from iterinv.levels import Eps, Level
-from iterinv.schedule import Schedule
+from iterinv.schedule import Karras, Schedule
 
 
 @dataclass(frozen=True)
@@ -43,12 +43,15 @@ class Low:
 class Condition:
     """Everything a network is told besides the sample, made once per picture.
 
-    ``text`` and ``null`` (batch, tokens, width) are the embeddings of the prompt and of the empty prompt.
+    ``text`` and ``null`` (batch, tokens, width) are the embeddings of the prompt and of the empty prompt. ``nulls`` stand for
+    ``null`` at the levels whose labels they are kept by. ``shape`` is applied to the difference of the two predictions.
     """
 
     text: Tensor
     null: Tensor
     low: Low | None = None
+    nulls: Mapping[float, Tensor] | None = None
+    shape: Callable[[Tensor], Tensor] | None = None
 
 
 class Denoiser(Protocol):
@@ -69,7 +72,7 @@ class Stage:
     name: str
     size: int
     denoiser: Denoiser
-    schedule: Schedule
+    schedule: Schedule | Karras
     embed: Callable[[list[str]], Tensor]
     fingerprint: str
     low_schedule: Schedule | None = None
@@ -123,17 +126,19 @@ class Calls:
 def guide(denoiser: Denoiser, condition: Condition, scale: float = 1.0) -> Eps:
     """The field of a condition under classifier-free guidance (Ho & Salimans 2022): ``null + scale (text - null)``.
 
-    At scale 1 the null half is not computed. Otherwise both halves go through the network as one batch, in both directions.
+    At scale 1, and where null and text are the same, the null half is not computed. Otherwise both halves go through the
+    network as one batch, in both directions.
     """
-    text, null, low = condition.text, condition.null, condition.low
-    if scale == 1:
+    text, null, low, nulls, shape = condition.text, condition.null, condition.low, condition.nulls or {}, condition.shape
+    if (scale == 1 and shape is None) or (null is text and not nulls):
         return lambda x, a: denoiser(x, a, text.expand(len(x), -1, -1), low)
     if low is not None:
         low = Low(torch.cat([low.image] * 2), torch.cat([low.noise] * 2), low.level)
 
     def eps(x: Tensor, a: Level) -> Tensor:
-        both = torch.cat([null.expand(len(x), -1, -1), text.expand(len(x), -1, -1)])
+        both = torch.cat([nulls.get(a.t, null).expand(len(x), -1, -1), text.expand(len(x), -1, -1)])
         without, with_text = denoiser(torch.cat([x, x]), a, both, low).chunk(2)
-        return without + scale * (with_text - without)
+        difference = with_text - without
+        return without + scale * (difference if shape is None else shape(difference))
 
     return eps

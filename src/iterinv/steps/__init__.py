@@ -10,8 +10,13 @@ from typing import Protocol, runtime_checkable
 from torch import Tensor
 
 from iterinv.levels import Eps, Grid, State
-from iterinv.steps.bdia import BDIA
+from iterinv.steps.bdia import BDIA, BDIADPMPP, BDIAHeun, FixedPointBDIA
+from iterinv.steps.belm import BELM
 from iterinv.steps.ddim import DDIM
+from iterinv.steps.ddpm import DDPM
+from iterinv.steps.dpmpp import DPMPP2M, DPMPP2S
+from iterinv.steps.edict import EDICT
+from iterinv.steps.heun import Heun
 
 
 @runtime_checkable
@@ -49,7 +54,38 @@ class Reversible(Step, Protocol):
         """From ``grid[i + 1]`` to ``grid[i]``: what ``step`` did, undone."""
         ...
 
+    def growth(self, grid: Grid) -> float:
+        """By how much rounding is multiplied when a whole grid is undone."""
+        ...
 
-RULES: dict[str, type[Step]] = {"ddim": DDIM, "bdia": BDIA}
 
-__all__ = ["BDIA", "DDIM", "RULES", "Reversible", "Step"]
+RULES: dict[str, Step] = {
+    "ddim": DDIM(),
+    "heun": Heun(),
+    "dpmpp-2s": DPMPP2S(),
+    "dpmpp-2m": DPMPP2M(),
+    "bdia": BDIA(),
+    "bdia-fixed": FixedPointBDIA(),
+    "bdia-heun": BDIAHeun(),
+    "bdia-dpmpp": BDIADPMPP(),
+    "edict": EDICT(),
+    "belm": BELM(),
+}
+"""Rules by name, with their defaults."""
+
+__all__ = [
+    "BDIA",
+    "BDIADPMPP",
+    "BELM",
+    "DDIM",
+    "DDPM",
+    "DPMPP2M",
+    "DPMPP2S",
+    "EDICT",
+    "RULES",
+    "BDIAHeun",
+    "FixedPointBDIA",
+    "Heun",
+    "Reversible",
+    "Step",
+]

@@ -1,31 +1,77 @@
 """BDIA: Exact Diffusion Inversion via Bi-directional Integration Approximation
 (Zhang, Lewis, Kleijn, 2023), https://arxiv.org/abs/2307.10829
 
-The next state is linear in the two before it and one noise estimate, so the same line solved for the *oldest* state
-runs backwards: exact inversion at the price of DDIM, one network call a step.
+The next state is linear in the two before it and in what a one-step rule makes of the middle one, so the same line solved
+for the *oldest* state runs backwards: exact inversion, with DDIM as the one-step rule at DDIM's price, one network call a
+step.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Protocol
 
+import torch
 from torch import Tensor
 
-from iterinv.levels import Eps, Grid, State, move
+from iterinv.levels import Eps, Grid, Level, State, move
+from iterinv.steps.ddim import DDIM
+from iterinv.steps.dpmpp import along, clean, extrapolated
+from iterinv.steps.heun import heun
+
+
+class Base(Protocol):
+    """A one-step rule that can go from a level to several at once, both ways."""
+
+    @property
+    def order(self) -> int: ...
+
+    def carry(self, eps: Eps, x: Tensor, a: Level, *to: Level) -> tuple[Tensor, ...]: ...
+
+
+def forth(base: Base, eps: Eps, state: State, grid: Grid, i: int, gamma: float) -> State:
+    """With p, a, b three levels in a row and ``D`` the base: ``x_b = D(x_a, a, b) + gamma (x_p - D(x_a, a, p))``.
+
+    Without ``x_p``, the base's own step.
+    """
+    x, *older = state
+    a, b = grid[i], grid[i + 1]
+    if not older:
+        return *base.carry(eps, x, a, b), x
+    there, back = base.carry(eps, x, a, b, grid[i - 1])
+    return there + gamma * (older[0] - back), x
+
+
+def back(base: Base, eps: Eps, state: State, grid: Grid, i: int, gamma: float) -> State:
+    """:func:`forth` solved for the oldest state."""
+    y, x = state
+    there, oldest = base.carry(eps, x, grid[i], grid[i + 1], grid[i - 1])
+    return x, (y - there) / gamma + oldest
+
+
+def start_back(eps: Eps, x: Tensor, grid: Grid) -> State:
+    """The pair at the clean end: the data, and one DDIM inversion step from it.
+
+    The network is given the destination's label: it knows nothing of the clean end.
+    """
+    clean_end, b = grid[-1], grid[-2]
+    return x, move(x, eps(x, b), clean_end, b)
 
 
 @dataclass(frozen=True)
 class BDIA:
-    """With p, a, b three levels in a row and ``e = eps(x_a, a)``::
+    """With p, a, b three levels in a row and ``D`` the base rule (the paper's eq. for DDIM: ``D = move(x_a, eps, a, .)``)::
 
-        x_b = move(x_a, e, a, b) + gamma * (x_p - move(x_a, e, a, p))
+        x_b = D(x_a, a, b) + gamma * (x_p - D(x_a, a, p))
 
     ``gamma`` in (0, 1]. At 1 it is the leapfrog rule: second order, undone without growth of error. Each undone step
-    multiplies an error by ``1 / gamma``. The first step of a run is DDIM. The state at ``grid[i]`` is ``(x_i, x_{i-1})``;
-    the pair at ``grid[1]`` is what reproduces a picture.
+    multiplies an error by ``1 / gamma``. The first step of a run is the base's. The state at ``grid[i]`` is
+    ``(x_i, x_{i-1})``; the pair at ``grid[1]`` is what reproduces a picture. ``base`` may be any one-step rule that carries
+    both ways: DDIM costs one call a step, Heun and DPM-Solver++ 2S three.
     """
 
     gamma: float = 1.0
+    base: Base = field(default_factory=DDIM)
     first = 1
 
     def __post_init__(self) -> None:
@@ -34,27 +80,120 @@ class BDIA:
 
     @property
     def order(self) -> int:
-        return 2 if self.gamma == 1 else 1
+        return 2 if self.gamma == 1 else self.base.order
 
     def init(self, x: Tensor, *older: Tensor) -> State:
         return x, *older[:1]
 
     def step(self, eps: Eps, state: State, grid: Grid, i: int) -> State:
-        x, *older = state
-        a, b = grid[i], grid[i + 1]
-        e = eps(x, a)
-        y = move(x, e, a, b)
-        if older:
-            y = y + self.gamma * (older[0] - move(x, e, a, grid[i - 1]))
-        return y, x
+        return forth(self.base, eps, state, grid, i, self.gamma)
 
     def init_inverse(self, eps: Eps, x: Tensor, grid: Grid) -> State:
-        # One DDIM inversion step. The network is given the destination's label: it knows nothing of the clean end.
-        clean, b = grid[-1], grid[-2]
-        return x, move(x, eps(x, b), clean, b)
+        return start_back(eps, x, grid)
+
+    def undo(self, eps: Eps, state: State, grid: Grid, i: int) -> State:
+        return back(self.base, eps, state, grid, i, self.gamma)
+
+    def growth(self, grid: Grid) -> float:
+        return self.gamma ** -(len(grid) - 1)
+
+
+@dataclass(frozen=True)
+class FixedPointBDIA:
+    """BDIA at gamma = 1 in fixed-point arithmetic: undone bit for bit by construction, whatever the steps and guidance.
+
+    ``x_b = x_p + g(x_a)`` with ``g = D(x_a, a, b) - D(x_a, a, p)`` rounded to a multiple of ``2 ** -bits``. All states are
+    such multiples, so adding and subtracting ``g`` is exact integer arithmetic: int64, carried as the float64 of the same
+    value between steps, which is exact below ``2 ** (53 - bits)``. Raises ``OverflowError`` above.
+    """
+
+    bits: int = 40
+    order = 2
+    first = 1
+
+    def init(self, x: Tensor, *older: Tensor) -> State:
+        return tuple(self._real(self._fixed(each)) for each in (x, *older[:1]))
+
+    def step(self, eps: Eps, state: State, grid: Grid, i: int) -> State:
+        x, *older = state
+        if not older:
+            (y,) = DDIM().carry(eps, x, grid[i], grid[i + 1])
+            return self._real(self._fixed(y)), x
+        return self._real(self._fixed(older[0]) + self._gain(eps, x, grid, i)), x
+
+    def init_inverse(self, eps: Eps, x: Tensor, grid: Grid) -> State:
+        x = self._real(self._fixed(x))
+        return x, self._real(self._fixed(start_back(eps, x, grid)[1]))
 
     def undo(self, eps: Eps, state: State, grid: Grid, i: int) -> State:
         y, x = state
+        return x, self._real(self._fixed(y) - self._gain(eps, x, grid, i))
+
+    def growth(self, grid: Grid) -> float:
+        return 1.0
+
+    def _gain(self, eps: Eps, x: Tensor, grid: Grid, i: int) -> Tensor:
+        there, oldest = DDIM().carry(eps, x, grid[i], grid[i + 1], grid[i - 1])
+        return self._fixed(there - oldest)
+
+    def _fixed(self, x: Tensor) -> Tensor:
+        if x.dtype != torch.float64:
+            raise TypeError(f"fixed-point states are carried in float64, not {x.dtype}")
+        return (x * 2.0**self.bits).round().to(torch.int64)
+
+    def _real(self, x: Tensor) -> Tensor:
+        if bool((x.abs() >= 2**53).any()):
+            raise OverflowError(
+                f"a state outgrew fixed-point arithmetic (above {2 ** (53 - self.bits)}): use less guidance or fewer bits"
+            )
+        return x.double() * 2.0**-self.bits
+
+
+@dataclass(frozen=True)
+class BDIAHeun:
+    """BDIA on Heun for sampling, with the slope of the level before kept: as many network calls as Heun.
+
+    ``D(x_a, a, p)`` is the trapezoid of the slopes at ``a`` and ``p``, both known. It cannot be undone explicitly, since the
+    kept slope depends on the oldest state: for that, ``BDIA(base=Heun())``. The state is ``(x_a, x_p, e_p)``.
+    """
+
+    gamma: float = 1.0
+    order = 2
+
+    def init(self, x: Tensor, *older: Tensor) -> State:
+        return (x,)
+
+    def step(self, eps: Eps, state: State, grid: Grid, i: int) -> State:
+        x, *past = state
         a, b = grid[i], grid[i + 1]
         e = eps(x, a)
-        return x, (y - move(x, e, a, b)) / self.gamma + move(x, e, a, grid[i - 1])
+        y = heun(eps, x, e, a, b)
+        if past:
+            older, slope = past
+            y = y + self.gamma * (older - move(x, (e + slope) / 2, a, grid[i - 1]))
+        return y, x, e
+
+
+@dataclass(frozen=True)
+class BDIADPMPP:
+    """BDIA on DPM-Solver++ 2M for sampling: one network call a step.
+
+    ``D(x_a, a, p)`` holds the mean of the clean data predicted at ``a`` and ``p``. Not explicitly undone; at gamma near 1 it
+    is not stable. The state is ``(x_a, x0_p, x_p)``.
+    """
+
+    gamma: float = 0.5
+    order = 2
+
+    def init(self, x: Tensor, *older: Tensor) -> State:
+        return (x,)
+
+    def step(self, eps: Eps, state: State, grid: Grid, i: int) -> State:
+        x, *past = state
+        a, b = grid[i], grid[i + 1]
+        x0 = clean(x, eps(x, a), a)
+        if not past:
+            return along(x, x0, a, b), x0, x
+        before, older = past
+        y = along(x, extrapolated(x0, before, grid, i), a, b)
+        return y + self.gamma * (older - along(x, (x0 + before) / 2, a, grid[i - 1])), x0, x

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from iterinv.levels import Eps, Grid, State, move
+from iterinv.levels import Eps, Grid, Level, State, move
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,9 @@ class DDIM:
         return (x,)
 
     def step(self, eps: Eps, state: State, grid: Grid, i: int) -> State:
-        (x,) = state
-        a, b = grid[i], grid[i + 1]
-        return (move(x, eps(x, a), a, b),)
+        return self.carry(eps, state[0], grid[i], grid[i + 1])
+
+    def carry(self, eps: Eps, x: Tensor, a: Level, *to: Level) -> tuple[Tensor, ...]:
+        """From level ``a`` to each of the others, by one network call in all."""
+        e = eps(x, a)
+        return tuple(move(x, e, a, b) for b in to)

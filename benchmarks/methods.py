@@ -1,0 +1,134 @@
+"""Every method at equal steps on the same pictures: what comes back, at what cost, and from what noise.
+
+Resumable: each (picture, method, steps) is a line of docs/benchmarks/methods.jsonl, and is not done twice. With a number of
+minutes it stops after as many and reports what there is: `python benchmarks/methods.py 30`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+import warnings
+from typing import Any
+
+import numpy as np
+
+from common import OUT, photographs, publish, square, table
+from iterinv.app import load
+from iterinv.evaluate.compare import compare, front, plot, work
+from iterinv.images import to_uint8
+from iterinv.methods import METHODS
+from iterinv.scenes import Scene, caption, render
+from iterinv.train.data import HELD_OUT
+
+STEPS, SCENES = (20, 50), 8
+FILE = OUT / "methods.jsonl"
+SLOW = {"iterinv": 2, "dpmpp-2m": 2}
+"""Methods of hundreds of calls a level: on so many pictures only, the first of the scenes and of the photographs."""
+
+
+def pictures() -> dict[str, tuple[np.ndarray, str]]:
+    """Held-out scenes with their captions, and photographs with none, one after the other."""
+    scenes = {}
+    for k in range(SCENES):
+        scene = Scene.random(HELD_OUT + 500 + k)
+        scenes[f"scene-{k}"] = to_uint8(render(scene, 256)[None]), caption(scene)
+    photos = photographs()
+    first = next(iter(scenes)), next(iter(photos))
+    both = {**scenes, **photos}
+    return {**{name: both[name] for name in first}, **both}
+
+
+def jobs() -> list[tuple[int, str, str]]:
+    """(steps, picture, method), the coarse grid first, the quick methods first."""
+    names = list(pictures())
+    quick = [(n, name, m) for n in STEPS for name in names for m in METHODS if m not in SLOW]
+    slow = [(n, name, m) for n in STEPS for m, count in SLOW.items() for name in names[:count]]
+    return sorted(quick + slow, key=lambda job: job[0])
+
+
+def known() -> dict[tuple[int, str, str], dict[str, Any]]:
+    rows = [json.loads(line) for line in FILE.read_text(encoding="utf-8").splitlines()] if FILE.exists() else []
+    return {(row["steps"], row["picture"], row["method"]): row for row in rows}
+
+
+def measure(minutes: float) -> None:
+    cascade, shown, end = load(), pictures(), time.time() + 60 * minutes
+    for job in jobs():
+        if job in known() or time.time() > end:
+            continue
+        steps, name, method = job
+        picture, words = shown[name]
+        (row,) = compare(cascade, square(picture, cascade.size), words, [method], steps)
+        kept = {"steps": steps, "picture": name, **{k: v for k, v in row.items() if k != "stages"}}
+        kept["stages"] = [
+            {k: stage[k] for k in ("stage", "network_calls", "seconds", "residual_max", "reconstruction", "terminal_noise")}
+            for stage in row["stages"]
+        ]
+        with FILE.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(kept) + "\n")
+        print(*job, row["psnr"], row["seconds"], flush=True)
+
+
+def mean(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """One row for a method's rows over pictures: mean PSNR of those that are not exact, mean cost."""
+    lossy = [row["psnr"] for row in rows if row["psnr"] is not None]
+    calls = {way: round(np.mean([row["network_calls"][way] for row in rows])) for way in ("forward", "backward")}
+    stages = [[row["stages"][k]["reconstruction"]["psnr"] for row in rows] for k in range(3)]
+    return {
+        "method": rows[0]["method"],
+        "pictures": len(rows),
+        "exact": len(rows) - len(lossy),
+        "psnr": float(np.mean(lossy)) if lossy else None,
+        "lowest": [min((p for p in each if p is not None), default=None) for each in stages],
+        "network_calls": calls,
+        "seconds": float(np.mean([row["seconds"] for row in rows])),
+        "peak_memory_mb": float(np.max([row["peak_memory_mb"] for row in rows])),
+        "terminal_noise": {"std": float(np.mean([row["terminal_noise"]["std"] for row in rows]))},
+        "noise": [float(np.mean([row["stages"][k]["terminal_noise"]["std"] for row in rows])) for k in range(3)],
+    }
+
+
+def main() -> None:
+    began = time.time()
+    warnings.simplefilter("ignore")
+    measure(float(sys.argv[1]) if len(sys.argv) > 1 else 1e9)
+    rows, body = known(), ""
+    for steps in STEPS:
+        means = [mean(each) for m in METHODS if (each := [row for job, row in rows.items() if (job[0], job[2]) == (steps, m)])]
+        if not means:
+            continue
+        plot(means, OUT / f"methods-{steps}.png", f"{steps} steps, no guidance, mean over pictures")
+        best = front(means)
+        listed = [
+            [
+                f"**{m['method']}**" if m["method"] in best else m["method"],
+                f"{m['exact']} of {m['pictures']}",
+                "" if m["psnr"] is None else f"{m['psnr']:.1f}",
+                " / ".join("exact" if p is None else f"{p:.0f}" for p in m["lowest"]),
+                m["network_calls"]["forward"],
+                m["network_calls"]["backward"],
+                work(m),
+                f"{m['seconds']:.0f}",
+                f"{m['peak_memory_mb']:.0f}",
+                " / ".join(f"{std:.2f}" for std in m["noise"]),
+            ]
+            for m in means
+        ]
+        columns = [
+            "method", "exact", "else dB", "lowest dB at I / II / III", "forward", "backward", "work", "seconds", "MB",
+            "noise std I / II / III",
+        ]  # fmt: skip
+        body += f"\n## {steps} steps\n\n{table(columns, listed)}\n\n![{steps} steps](methods-{steps}.png)\n"
+    body = f"""
+{SCENES} held-out scenes and three photographs, all stages, no guidance; {", ".join(SLOW)} on the first scene and the first
+photograph. *Exact*: pictures of which every 8-bit pixel of 256 px is equal; *else*: mean PSNR of the others. *Work*: network
+evaluations, inverting and reconstructing together, a backward one counted as two. In bold, and red in the plots: no other
+method is both cheaper and better.
+{body}"""
+    publish("methods", "Every method, at equal steps", body, began)
+
+
+if __name__ == "__main__":
+    main()

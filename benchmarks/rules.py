@@ -1,0 +1,73 @@
+"""Orders of convergence, and what BDIA adds to sampling with other rules, where the truth is known."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from common import publish, table
+from iterinv import drive
+from iterinv.levels import Grid
+from iterinv.models.toy import arc, gaussian, gaussian_flow, mixture
+from iterinv.schedule import Karras
+from iterinv.steps import BDIA, BDIADPMPP, DDIM, DPMPP2M, DPMPP2S, RULES, BDIAHeun, Heun, Step
+
+COUNTS, REFERENCE = (9, 18, 40, 80), 20_000
+SAMPLING: dict[str, Step] = {
+    "DDIM": DDIM(), "BDIA, gamma 0.5": BDIA(0.5), "BDIA, gamma 0.9": BDIA(0.9), "BDIA, gamma 1": BDIA(1.0),
+    "Heun": Heun(), "BDIA on Heun, undone (3 calls), gamma 1": BDIA(1.0, Heun()),
+    "BDIA on Heun, kept slope, gamma 0.5": BDIAHeun(0.5), "BDIA on Heun, kept slope, gamma 1": BDIAHeun(1.0),
+    "DPM-Solver++ 2S": DPMPP2S(), "DPM-Solver++ 2M": DPMPP2M(),
+    "BDIA on 2M, gamma 0.3": BDIADPMPP(0.3), "BDIA on 2M, gamma 0.5": BDIADPMPP(0.5),
+}  # fmt: skip
+
+
+def end(rule: Step, eps: Callable[..., Tensor], x: Tensor, grid: Grid) -> tuple[Tensor, int]:
+    """The clean end of a run, and how often it called the field."""
+    calls = 0
+
+    def counted(*args: object) -> Tensor:
+        nonlocal calls
+        calls += 1
+        return eps(*args)
+
+    *_, state = drive.run(rule, counted, rule.init(x), grid)
+    return state[0], calls
+
+
+def rms(x: Tensor) -> float:
+    return float(x.square().mean().sqrt())
+
+
+def main() -> None:
+    began, counts = time.time(), (64, 128, 256)
+    x = torch.randn(4000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    orders = []
+    for name, rule in RULES.items():
+        truth = gaussian_flow(x, arc(1)[0], arc(1)[-1])
+        errors = [float((end(rule, gaussian(), x, arc(n))[0] - truth).abs().max()) for n in counts]
+        slope = -np.polyfit(np.log(counts), np.log(errors), 1)[0]
+        orders.append([name, rule.order, f"{slope:.2f}", *(f"{e:.1e}" for e in errors)])
+    fine, _ = end(Heun(), mixture(), 80 * x, Karras().grid(REFERENCE))
+    rows = []
+    for name, rule in SAMPLING.items():
+        results = [end(rule, mixture(), 80 * x, Karras().grid(n)) for n in COUNTS]
+        rows.append([name, *(f"{rms(found - fine):.1e} ({calls})" for found, calls in results)])
+    body = f"""
+Orders on a linear field whose flow is known, 64 to 256 steps: declared, measured, largest error.
+
+{table(["rule", "declared", "measured", *(f"{n} steps" for n in counts)], orders)}
+
+Sampling a two-sided mixture in EDM's variables: rms against Heun at {REFERENCE} steps; in brackets the network calls.
+
+{table(["rule", *(f"{n} steps" for n in COUNTS)], rows)}
+"""
+    publish("rules", "Rules, where the truth is known", body, began)
+
+
+if __name__ == "__main__":
+    main()

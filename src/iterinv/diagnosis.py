@@ -1,0 +1,70 @@
+"""Why does a picture not come back? Every loss of an inversion measured apart, and the largest named."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from iterinv.cascade import Cascade, resize
+from iterinv.inversion import Inversion, StageInversion, rerun_stage
+from iterinv.models import Stage
+from iterinv.roots import rms
+from iterinv.steps import Reversible
+
+EIGHT_BITS = 1 / 255
+"""Half of an 8-bit step in [-1, 1]: what no loss may reach where pixels are to be equal."""
+
+
+def losses(stage: Stage, found: StageInversion, x: Tensor) -> dict[str, float | None]:
+    """What a stage loses of its picture ``x`` (batch, 3, size, size), each an rms in [-1, 1].
+
+    ``round_trip`` is all of it. ``solver`` is what inverting and rerunning miss of each other where the words and the guidance
+    are the same; ``guidance`` what guidance adds to that where the inversion was made without (``None`` elsewhere); ``dtype``
+    the rounding that the state's precision and the rule's growth allow; ``codec`` that of an autoencoder (``None`` for pixels).
+    """
+    assert found.picture is not None
+    plan, rule = found.plan, found.plan.rule
+    growth = rule.growth(found.grid) if plan.find is None and isinstance(rule, Reversible) else 1.0
+    whole = _rms(found.picture - x)
+    solver, guidance = whole, None
+    if plan.refine is not None and plan.guidance != 1 and found.offsets is None:
+        bare = replace(found, plan=replace(plan, guidance=1.0), condition=replace(found.condition, nulls=None, shape=None))
+        solver = _rms(rerun_stage(stage, bare, None)[-1] - x)
+        guidance = max(whole - solver, 0.0)
+    rounding = torch.finfo(getattr(torch, plan.dtype)).eps * growth * _rms(found.noise)
+    return {"round_trip": whole, "solver": solver, "guidance": guidance, "dtype": rounding, "codec": None}
+
+
+def diagnose(cascade: Cascade, inversion: Inversion, picture: Tensor) -> tuple[list[dict[str, float | None]], str]:
+    """The losses of every stage, and one line that names the largest and what to do about it."""
+    told = [
+        losses(stage, found, resize(picture, stage.size).to(found.noise))
+        for stage, found in zip(cascade.stages, inversion.stages, strict=True)
+    ]
+    largest = [
+        float((found.picture.clamp(-1, 1) - resize(picture, stage.size).to(found.picture)).abs().max())
+        for stage, found in zip(cascade.stages, inversion.stages, strict=True)
+        if found.picture is not None
+    ]
+    if max(largest) < EIGHT_BITS:
+        return told, "Every pixel comes back, at every stage."
+    k = max(range(len(told)), key=lambda k: told[k]["round_trip"] or 0.0)
+    plan, name = inversion.stages[k].plan, cascade.stages[k].name
+    parts = {part: told[k][part] or 0.0 for part in ("solver", "guidance", "dtype", "codec")}
+    worst = max(parts, key=lambda part: parts[part])
+    words = {
+        "solver": f"the solver: {plan.method} finds states that its rerun leaves"
+        + (f", the more so under guidance {plan.guidance:g}" if plan.guidance != 1 and plan.refine is None else "")
+        + "; take bdia, which is exact, or iterinv-anderson, which is solved to a tolerance",
+        "guidance": f"guidance {plan.guidance:g}, under which the rerun leaves the path inverted without it; take less, more "
+        "iterations, or bdia",
+        "dtype": f"rounding: the rule multiplies that of {plan.dtype}; take a gamma nearer to 1, fewer steps or float64",
+        "codec": "the autoencoder, before anything is inverted; nothing but another codec brings it back",
+    }[worst]
+    return told, f"Stage {name} loses most (rms {told[k]['round_trip']:.1e}), and to {words}."
+
+
+def _rms(x: Tensor) -> float:
+    return float(rms(x).max())

@@ -1,0 +1,94 @@
+"""Many methods on one picture, at equal steps: what each costs and keeps."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from iterinv import app
+from iterinv.cascade import Cascade
+from iterinv.images import Frame
+from iterinv.inversion import Progress
+from iterinv.methods import plan
+from iterinv.store import Saved
+
+KEYS = ("psnr", "exact_pixels")
+
+
+def compare(
+    cascade: Cascade, frame: Frame, prompt: str, methods: Sequence[str], steps: int = 20, guidance: float = 1.0, seed: int = 0,
+    progress: Progress | None = None,
+) -> Iterator[dict[str, Any]]:  # fmt: skip
+    """A row a method, as it is done: ``method, psnr, exact_pixels, network_calls, seconds, peak_memory_mb, terminal_noise,
+    stages, why``.
+
+    PSNR is of the picture that was worked on, ``None`` where all pixels are equal. ``terminal_noise`` is the first stage's.
+    Raises ``ValueError`` for a method that there is not, before any work.
+    """
+    plans = [plan(method, steps, guidance) for method in methods]
+    for each in plans:
+        with app.peak_memory() as peak:
+            began = time.perf_counter()
+            inversion = cascade.invert(frame.square(), prompt, each, seed, progress)
+            seconds = time.perf_counter() - began
+        told = app.report(cascade, Saved(inversion, frame), seconds)
+        calls = [stage["network_calls"] for stage in told["stages"]]
+        yield {
+            "method": each.method,
+            **{key: told["reconstruction"][key] for key in KEYS},
+            "network_calls": {way: sum(each[way] for each in calls) for way in ("forward", "backward")},
+            "seconds": told["seconds"],
+            "peak_memory_mb": peak(),
+            "terminal_noise": told["stages"][0]["terminal_noise"],
+            "stages": told["stages"],
+            "why": told["why"],
+        }
+
+
+def work(row: dict[str, Any]) -> int:
+    """Network work in forward evaluations: a backward one counts as two."""
+    calls = row["network_calls"]
+    return int(calls["forward"] + 2 * calls["backward"])
+
+
+def front(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """The methods that no other beats in both PSNR and network work, cheapest first."""
+    ordered, best, names = sorted(rows, key=lambda row: (work(row), -_decibels(row))), float("-inf"), []
+    for row in ordered:
+        if _decibels(row) > best:
+            best = _decibels(row)
+            names.append(str(row["method"]))
+    return names
+
+
+def plot(rows: Sequence[dict[str, Any]], path: Path, title: str) -> None:
+    """PSNR and the noise's spread against network work, a point a method."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 4.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    finite = [_decibels(row) for row in rows if row["psnr"] is not None]
+    top = max([60.0, *finite]) + 8
+    best = front(rows)
+    for row in rows:
+        exact = row["psnr"] is None
+        color = "tab:red" if row["method"] in best else "tab:blue"
+        for axes, y in ((left, top if exact else _decibels(row)), (right, row["terminal_noise"]["std"])):
+            axes.plot(work(row), y, "o", color=color)
+            axes.annotate(row["method"], (work(row), y), xytext=(4, 3), textcoords="offset points", fontsize=7)
+    left.axhline(top, color="grey", linewidth=0.5, linestyle=":")
+    left.set_ylabel(f"reconstruction, dB (at {top:.0f}: every pixel equal)")
+    right.axhline(1, color="grey", linewidth=0.5, linestyle=":")
+    right.set_ylabel("spread of the terminal noise, stage I (1: a sampler's)")
+    right.set_yscale("log")
+    for axes in (left, right):
+        axes.set_xscale("log")
+        axes.set_xlabel("network work: forward + 2 backward evaluations")
+    figure.suptitle(f"{title}; red: none is both cheaper and better")
+    figure.savefig(path, dpi=110)
+
+
+def _decibels(row: dict[str, Any]) -> float:
+    return float("inf") if row["psnr"] is None else float(row["psnr"])

@@ -1,0 +1,255 @@
+"""How a stage is run and inverted, and what inverting leaves behind.
+
+A method is a rule, a way to find the path where the rule cannot undo itself, and a refinement or none.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+from iterinv import drive
+from iterinv.levels import Eps, Grid, State
+from iterinv.models import Calls, Condition, Stage, guide
+from iterinv.roots import RootFinder, rms
+from iterinv.steps import BDIA, FixedPointBDIA, Reversible, Step
+
+Progress = Callable[[str, str, int, int], None]
+"""``progress(stage, doing, done, total)``, called after every step. Whatever it raises stops the work."""
+
+LARGEST_GROWTH = {"float32": 1e4, "float64": 1e9}
+"""By how much rounding may be multiplied and still leave the 8-bit picture alone."""
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Scatter:
+    """A path that no rule takes: at every level the picture under noise of its own, ``alpha x0 + sigma n_i``.
+
+    The noises are drawn from ``seed``, independent of each other. With :class:`iterinv.refine.Offsets` it is edit-friendly
+    DDPM inversion (Huberman-Spiegelglas, Kulikov, Michaeli, 2024), https://arxiv.org/abs/2304.06140
+    """
+
+    seed: int = 0
+
+
+class Refine(Protocol):
+    """What is fitted to an inversion made without guidance so that a rerun under the plan's guidance stays on its path.
+
+    It calls ``stage``'s denoiser, and so is counted.
+    """
+
+    def __call__(self, stage: Stage, found: StageInversion) -> StageInversion: ...
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a stage is run and inverted.
+
+    ``find`` is there for a rule that does not undo itself. ``guidance`` is the classifier-free guidance scale of inversion and
+    reconstruction alike, 1 for none; with a refinement that of reconstruction, inversion having none. ``dtype`` is the
+    state's, whatever the network's. ``method`` is the name it goes by. Raises ``ValueError`` for a rule that can neither undo
+    itself nor be solved, and for settings that leave nothing to do.
+    """
+
+    rule: Step = field(default_factory=BDIA)
+    find: RootFinder | Scatter | None = None
+    refine: Refine | None = None
+    steps: int = 20
+    guidance: float = 1.0
+    spacing: str = "leading"
+    dtype: str = "float64"
+    method: str = ""
+
+    def __post_init__(self) -> None:
+        if self.find is None and not isinstance(self.rule, Reversible):
+            raise ValueError(f"{type(self.rule).__name__} cannot undo itself: give the plan a root finder")
+        if self.dtype not in LARGEST_GROWTH:
+            raise ValueError(f"a state in {self.dtype} costs the picture: use float32 or float64")
+        if isinstance(self.rule, FixedPointBDIA) and self.dtype != "float64":
+            raise ValueError(f"fixed-point states are carried in float64, not in {self.dtype}")
+        if self.steps <= self.first:
+            raise ValueError(
+                f"{self.steps} step(s) leave {type(self.rule).__name__} nothing to undo: take {self.first + 1} or more"
+            )
+        if not math.isfinite(self.guidance):
+            raise ValueError(f"guidance is {self.guidance}; it is a finite number, 1 for none")
+        if not self.method:
+            parts = [type(part).__name__ for part in (self.rule, self.find, self.refine) if part is not None]
+            object.__setattr__(self, "method", "+".join(parts))
+
+    @property
+    def first(self) -> int:
+        """The index of the level that a run starts from."""
+        return int(getattr(self.rule, "first", 0)) if self.find is None else 0
+
+    def check(self, stage: Stage) -> Grid:
+        """The grid of a stage. Raises ``ValueError`` where undoing it would multiply rounding beyond what the dtype carries."""
+        grid, limit = stage.schedule.grid(self.steps, self.spacing), LARGEST_GROWTH[self.dtype]
+        if self.find is None and isinstance(self.rule, Reversible) and (growth := self.rule.growth(grid)) > limit:
+            grids = (stage.schedule.grid(n, self.spacing) for n in range(self.first + 1, self.steps))
+            fits = [len(each) - 1 for each in grids if self.rule.growth(each) <= limit]
+            ways = [f"{max(fits)} steps"] if fits else []
+            if getattr(self.rule, "gamma", 1.0) < 1:
+                ways.append(f"a gamma of {math.ceil(1e3 * limit ** (-1 / self.steps)) / 1e3:.3f} or more")
+            raise ValueError(
+                f"undoing {self.steps} steps of {self.rule} multiplies rounding by {growth:.0e}, more than {self.dtype} "
+                f"carries; take {' or '.join([*ways, 'another method'])}"
+            )
+        return grid
+
+
+@dataclass(frozen=True)
+class StageReport:
+    """What inverting and reconstructing at one stage cost, and how well the two met. ``seconds`` are of the last run.
+
+    ``residual_max`` is the largest rms, over the levels, between the states found by inverting and those of the rerun.
+    ``root_error_max`` is the largest error that the root finder measured, ``None`` where none is measured.
+    """
+
+    forward: int = 0
+    backward: int = 0
+    seconds: float = 0.0
+    residual_max: float | None = None
+    root_error_max: float | None = None
+
+
+@dataclass(frozen=True)
+class Corrected:
+    """A rule, and after each of its steps an offset: ``step(...) + offsets[i]``."""
+
+    rule: Step
+    offsets: tuple[Tensor, ...]
+
+    @property
+    def order(self) -> int:
+        return self.rule.order
+
+    def init(self, x: Tensor, *older: Tensor) -> State:
+        return self.rule.init(x, *older)
+
+    def step(self, eps: Eps, state: State, grid: Grid, i: int) -> State:
+        new, *rest = self.rule.step(eps, state, grid, i)
+        return (new + self.offsets[i], *rest)
+
+
+@dataclass(frozen=True)
+class StageInversion:
+    """What inverting one stage leaves: ``state`` at ``grid[start]`` and the condition; with them the picture is rerun.
+
+    ``path`` holds the states that an editor may start from and blend with, one for each level of the grid, noisy to clean:
+    those of the rerun for a reversible rule, those found for a solved one. ``picture`` is the reconstruction (batch, 3, size,
+    size), unclamped. ``offsets``, one a step, are what a refinement adds after it.
+    """
+
+    plan: Plan
+    grid: Grid
+    condition: Condition
+    start: int
+    state: State
+    path: tuple[Tensor, ...] | None = None
+    picture: Tensor | None = None
+    report: StageReport = StageReport()
+    offsets: tuple[Tensor, ...] | None = None
+
+    @property
+    def noise(self) -> Tensor:
+        """The terminal noise (batch, 3, size, size): the state at the noisiest level."""
+        return self.state[-1]
+
+    @property
+    def rule(self) -> Step:
+        """The rule that it is rerun by."""
+        return self.plan.rule if self.offsets is None else Corrected(self.plan.rule, self.offsets)
+
+
+@dataclass(frozen=True)
+class Inversion:
+    """A picture turned back, stage by stage. It can be saved, reopened, rerun and edited."""
+
+    prompt: str
+    seed: int
+    fingerprint: str
+    stages: tuple[StageInversion, ...]
+
+    @property
+    def picture(self) -> Tensor:
+        """The reconstruction at the largest stage (batch, 3, size, size), clamped to [-1, 1]."""
+        picture = self.stages[-1].picture
+        if picture is None:
+            raise ValueError("this inversion was not rerun yet: call Cascade.rerun")
+        return picture.clamp(-1, 1)
+
+
+def told(items: Iterable[_T], stage: Stage, doing: str, total: int, progress: Progress | None) -> Iterator[_T]:
+    """The items, each told of as it comes."""
+    for done, item in enumerate(items, 1):
+        if progress is not None:
+            progress(stage.name, doing, done, total)
+        yield item
+
+
+def invert_stage(stage: Stage, plan: Plan, condition: Condition, x: Tensor, progress: Progress | None) -> StageInversion:
+    """Invert a picture (batch, 3, size, size) at one stage, and rerun it."""
+    began, grid, n = time.perf_counter(), plan.check(stage), plan.steps + 1
+    x = x.to(stage.device, getattr(torch, plan.dtype))
+    calls = Calls(stage.denoiser, len(x))
+    counted = replace(stage, denoiser=calls)
+    eps = guide(calls, condition, 1.0 if plan.refine else plan.guidance)
+    if plan.find is not None and plan.refine is None and plan.guidance != 1:
+        warnings.warn(
+            f"{plan.method} inverts under guidance {plan.guidance:g}, where a solver converges slowly or not at all and the "
+            "noise leaves its distribution: take guidance 1, a refinement (null-text, negative-prompt) or bdia",
+            stacklevel=3,
+        )
+    errors: list[float] = []
+    if plan.find is None:
+        assert isinstance(plan.rule, Reversible)
+        undone = list(told(drive.undo(plan.rule, eps, x, grid), stage, "inverting", n - plan.first, progress))
+        state = undone[-1]
+        path = (*state[plan.first : 0 : -1], *(each[0] for each in reversed(undone)))
+    elif isinstance(plan.find, Scatter):
+        path = tuple(told(_scatter(x, grid, plan.find.seed), stage, "inverting", n, progress))
+        state = plan.rule.init(path[0])
+    else:
+        relaxed = isinstance(plan.rule, drive.Remembering)
+        walk: Any = drive.relax if relaxed else drive.solve
+        total = n * (1 + drive.SWEEPS) if relaxed else n
+        solved = list(told(walk(plan.rule, eps, x, grid, plan.find), stage, "inverting", total, progress))[-n:]
+        state = plan.rule.init(solved[-1][0][0])
+        path = tuple(each[0] for each, _ in reversed(solved))
+        errors = [float(root.error.max()) for _, root in solved if root is not None]
+    found = StageInversion(plan, grid, condition, plan.first, state, path)
+    if plan.refine is not None:
+        found = plan.refine(counted, found)
+    rerun = rerun_stage(counted, found, progress)
+    residual = max(float(rms(a - b).max()) for a, b in zip(path, rerun, strict=True))
+    measured = max(errors, default=None) if all(map(math.isfinite, errors)) else None
+    report = StageReport(calls.forward, calls.backward, time.perf_counter() - began, residual, measured)
+    # A solved path is kept as found, in float32: it is what a file holds. A reversible one is the rerun's, made again at will.
+    kept = rerun if plan.find is None else tuple(x.float() for x in path)
+    return replace(found, path=kept, picture=rerun[-1], report=report)
+
+
+def rerun_stage(stage: Stage, found: StageInversion, progress: Progress | None) -> tuple[Tensor, ...]:
+    """The samples at every level of the grid when an inversion is run again, those that its state starts from included."""
+    eps = guide(stage.denoiser, found.condition, found.plan.guidance)
+    states = drive.run(found.rule, eps, found.state, found.grid, found.start)
+    states = told(states, stage, "reconstructing", len(found.grid) - found.start, progress)
+    return (*found.state[found.start : 0 : -1], *(state[0] for state in states))
+
+
+def _scatter(x: Tensor, grid: Grid, seed: int) -> Iterator[Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    for level in grid[:-1]:
+        noise = torch.randn((1, *x.shape[1:]), generator=generator).to(x)
+        yield level.alpha * x + level.sigma * noise
+    yield x

@@ -1,0 +1,48 @@
+"""Inversion methods by name: a rule, how its path is found, a refinement or none."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from iterinv.inversion import Plan, Refine, Scatter
+from iterinv.refine import NegativePrompt, NullText, Offsets, Proximal
+from iterinv.roots import Anderson, Average, Damped, FixedPoint, GradientDescent, RootFinder
+from iterinv.steps import BDIA, BELM, DDIM, DDPM, DPMPP2M, DPMPP2S, EDICT, FixedPointBDIA, Heun, Step
+
+
+class Method(NamedTuple):
+    """What a method is made of, and what it is in a line."""
+
+    about: str
+    rule: Step
+    find: RootFinder | Scatter | None = None
+    refine: Refine | None = None
+
+
+METHODS: dict[str, Method] = {
+    "bdia": Method("exact, one call a step (BDIA, gamma 1)", BDIA()),
+    "bdia-fixed": Method("exact to the last bit: BDIA in fixed-point arithmetic", FixedPointBDIA()),
+    "bdia-heun": Method("exact, three calls a step: BDIA on Heun", BDIA(base=Heun())),
+    "bdia-2s": Method("exact, three calls a step: BDIA on DPM-Solver++ 2S", BDIA(base=DPMPP2S())),
+    "belm": Method("exact, one call a step (O-BELM)", BELM()),
+    "edict": Method("exact, two calls a step (EDICT)", EDICT()),
+    "ddim": Method("DDIM inversion: one iteration of what the next five solve", DDIM(), FixedPoint(1)),
+    "iterinv": Method("DDIM solved by gradient descent, as IterInv publishes it", DDIM(), GradientDescent()),
+    "iterinv-damped": Method("DDIM solved by damped steps, to a tolerance", DDIM(), Damped()),
+    "iterinv-anderson": Method("DDIM solved by Anderson acceleration, to a tolerance", DDIM(), Anderson()),
+    "renoise": Method("DDIM by the mean of the last of ten iterates (ReNoise)", DDIM(), Average()),
+    "dpmpp-2m": Method("DPM-Solver++ 2M solved to a tolerance, in sweeps", DPMPP2M(), Anderson()),
+    "null-text": Method("DDIM inversion, the null embedding fitted to guidance", DDIM(), FixedPoint(1), NullText()),
+    "negative-prompt": Method("DDIM inversion, the prompt for null embedding", DDIM(), FixedPoint(1), NegativePrompt()),
+    "proximal": Method("negative-prompt, edits by large differences only", DDIM(), FixedPoint(1), Proximal()),
+    "direct": Method("DDIM inversion, what each step misses kept (direct inversion)", DDIM(), FixedPoint(1), Offsets()),
+    "edit-friendly": Method("independent noises, DDPM's noise maps kept", DDPM(), Scatter(), Offsets()),
+}
+
+
+def plan(method: str = "bdia", steps: int = 20, guidance: float = 1.0, dtype: str = "float64") -> Plan:
+    """The plan of a method by name. Raises ``ValueError`` for another name, and for settings that cannot work."""
+    if method not in METHODS:
+        raise ValueError(f"there is no method {method!r}: the methods are {', '.join(METHODS)}")
+    _, rule, find, refine = METHODS[method]
+    return Plan(rule, find, refine, steps, guidance, dtype=dtype, method=method)

@@ -1,0 +1,19 @@
+"""Negative-prompt inversion (Miyake, Iohara, Saito, Tanaka, 2023), https://arxiv.org/abs/2305.16807
+
+Along an inverted path the best null embedding is near the prompt's own, so it is taken for it, and nothing is optimised.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from iterinv.inversion import StageInversion
+from iterinv.models import Stage
+
+
+@dataclass(frozen=True)
+class NegativePrompt:
+    """The empty prompt's place is given to the prompt: under the same words, guidance of any scale changes nothing."""
+
+    def __call__(self, stage: Stage, found: StageInversion) -> StageInversion:
+        return replace(found, condition=replace(found.condition, null=found.condition.text))

@@ -1,0 +1,47 @@
+"""O-BELM: Bidirectional Explicit Linear Multi-step samplers (Wang, Yin, Dong, Zhang, Liu, Zhu, Li, 2024),
+https://arxiv.org/abs/2410.07273
+
+Of all rules that are linear in the two states before and in one noise estimate, and so undone explicitly, the one with the
+smallest local error. With ``h`` the differences of ``sigma / alpha`` it is BDIA with a gamma for every step,
+``(h_b / h_p)^2 alpha_b / alpha_p``: the tests show that this is the paper's equation.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from iterinv.levels import Eps, Grid, State
+from iterinv.steps.bdia import back, forth, start_back
+from iterinv.steps.ddim import DDIM
+
+
+@dataclass(frozen=True)
+class BELM:
+    """Second order, one network call a step, no setting. The state at ``grid[i]`` is ``(x_i, x_{i-1})``."""
+
+    order = 2
+    first = 1
+
+    def init(self, x: Tensor, *older: Tensor) -> State:
+        return x, *older[:1]
+
+    def step(self, eps: Eps, state: State, grid: Grid, i: int) -> State:
+        return forth(DDIM(), eps, state, grid, i, self.gamma(grid, i) if i else 0.0)
+
+    def init_inverse(self, eps: Eps, x: Tensor, grid: Grid) -> State:
+        return start_back(eps, x, grid)
+
+    def undo(self, eps: Eps, state: State, grid: Grid, i: int) -> State:
+        return back(DDIM(), eps, state, grid, i, self.gamma(grid, i))
+
+    def gamma(self, grid: Grid, i: int) -> float:
+        """The weight of the oldest state in the step from ``grid[i]``, ``i >= 1``."""
+        p, a, b = grid[i - 1], grid[i], grid[i + 1]
+        shorter = (a.sigma / a.alpha - b.sigma / b.alpha) / (p.sigma / p.alpha - a.sigma / a.alpha)
+        return shorter**2 * b.alpha / p.alpha
+
+    def growth(self, grid: Grid) -> float:
+        return math.prod(1 / self.gamma(grid, i) for i in range(1, len(grid) - 1))

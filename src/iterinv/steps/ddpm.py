@@ -1,0 +1,31 @@
+"""DDPM's ancestral step (Ho, Jain, Abbeel, 2020; Song, Meng, Ermon, 2021, eq. 12 with eta = 1), without the noise it adds.
+
+Alone it samples nothing; with the noise maps of edit-friendly inversion put back after each step it follows their path.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from iterinv.levels import Eps, Grid, State
+from iterinv.steps.dpmpp import clean
+
+
+@dataclass(frozen=True)
+class DDPM:
+    """``alpha_b x0 + sqrt(sigma_b^2 - v) eps``, the mean; ``v = (sigma_b / sigma_a)^2 (1 - (alpha_a / alpha_b)^2)``."""
+
+    order = 1
+
+    def init(self, x: Tensor, *older: Tensor) -> State:
+        return (x,)
+
+    def step(self, eps: Eps, state: State, grid: Grid, i: int) -> State:
+        (x,) = state
+        a, b = grid[i], grid[i + 1]
+        e = eps(x, a)
+        v = (b.sigma / a.sigma) ** 2 * (1 - (a.alpha / b.alpha) ** 2)
+        return (b.alpha * clean(x, e, a) + math.sqrt(max(b.sigma**2 - v, 0.0)) * e,)

@@ -1,0 +1,73 @@
+"""`iterinv compare`: the same table by the library and by the command line."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from iterinv.cli import app as command
+from iterinv.evaluate.compare import compare, front, plot, work
+from iterinv.images import Frame
+from iterinv.methods import METHODS
+
+PROMPT = "a red sphere on a wooden floor"
+KEYS = {"method", "psnr", "exact_pixels", "network_calls", "seconds", "peak_memory_mb", "terminal_noise", "stages", "why"}
+
+
+@pytest.fixture(scope="module")
+def photo(tmp_path_factory):
+    path = tmp_path_factory.mktemp("photo") / "photo.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(path)
+    return path
+
+
+def test_the_command_prints_plots_and_writes_one_table(tiny_folder, tiny, photo, tmp_path):
+    names = ["bdia", "ddim", "iterinv"]
+    words = ["compare", photo, "--prompt", PROMPT, "--steps", 3, "--methods", "bdia, ddim,iterinv", "--out", tmp_path]
+    result = CliRunner().invoke(command, [str(word) for word in (*words, "--model", tiny_folder)])
+    assert result.exit_code == 0, result.output
+    assert {file.name for file in tmp_path.iterdir()} == {"compare.json", "compare.png"}
+    told = json.loads((tmp_path / "compare.json").read_text())
+    assert [row["method"] for row in told["methods"]] == names
+    assert all(set(row) == KEYS for row in told["methods"])
+    assert all(name in result.output for name in names)
+    frame, _ = Frame.fit(np.array(Image.open(photo)), 64)
+    for row, again in zip(told["methods"], compare(tiny, frame, PROMPT, names, 3), strict=True):
+        for key in ("psnr", "exact_pixels", "network_calls", "terminal_noise"):
+            assert row[key] == again[key]
+    exact, lossy, published = told["methods"]
+    assert exact["psnr"] is None
+    assert lossy["psnr"] < 60
+    assert exact["network_calls"] == {"forward": 15, "backward": 0}
+    assert published["network_calls"] == {"forward": 3 * (3 * 21 + 3), "backward": 3 * 3 * 21}
+    assert np.array(Image.open(tmp_path / "compare.png")).std() > 10
+
+
+def test_a_method_that_there_is_not_is_refused_before_any_work(tiny_folder, photo, tmp_path):
+    words = ["compare", photo, "--prompt", PROMPT, "--methods", "bdia,magic", "--out", tmp_path / "out", "--model", tiny_folder]
+    result = CliRunner().invoke(command, [str(word) for word in words])
+    assert result.exit_code == 2
+    assert "there is no method 'magic'" in result.output
+    assert not (tmp_path / "out").exists()
+
+
+def test_methods_are_listed():
+    told = CliRunner().invoke(command, ["methods"]).output
+    assert [line.split()[0] for line in told.splitlines()] == list(METHODS)
+
+
+def row(name, psnr, forward, backward=0):
+    return {
+        "method": name, "psnr": psnr, "network_calls": {"forward": forward, "backward": backward},
+        "terminal_noise": {"std": 1.0},
+    }  # fmt: skip
+
+
+def test_the_front_is_what_none_beats_in_both(tmp_path):
+    rows = [row("a", 30.0, 10), row("b", 25.0, 12), row("c", 50.0, 30, 10), row("d", None, 60), row("e", None, 90)]
+    assert [work(each) for each in rows] == [10, 12, 50, 60, 90]
+    assert front(rows) == ["a", "c", "d"]
+    plot(rows, tmp_path / "plot.png", "made up")
+    assert Image.open(tmp_path / "plot.png").size[0] > 800

@@ -1,0 +1,63 @@
+"""Each loss is made on purpose, and named."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from iterinv.cascade import Cascade
+from iterinv.diagnosis import diagnose
+from iterinv.inversion import Plan
+from iterinv.methods import plan
+from iterinv.roots import FixedPoint
+from iterinv.steps import BDIA, DDIM
+
+PROMPT = "a red sphere on a wooden floor"
+
+
+@pytest.fixture
+def photo():
+    values = torch.randint(0, 256, (1, 3, 16, 16), generator=torch.Generator().manual_seed(2))
+    return values.float() / 127.5 - 1
+
+
+@pytest.fixture
+def first(tiny):
+    return Cascade(tiny.stages[:1])
+
+
+def test_an_exact_inversion_loses_nothing(first, photo):
+    (told,), why = diagnose(first, first.invert(photo, PROMPT, plan("bdia", 6)), photo)
+    assert why == "Every pixel comes back, at every stage."
+    assert told["round_trip"] < 1e-6
+    assert told["codec"] is None
+    assert told["dtype"] < 1e-12
+
+
+def test_the_solver_is_named(first, photo):
+    (told,), why = diagnose(first, first.invert(photo, PROMPT, Plan(DDIM(), FixedPoint(1), steps=6)), photo)
+    assert told["solver"] == told["round_trip"] > 1e-3
+    assert why.startswith("Stage I loses most")
+    assert "the solver: DDIM+FixedPoint finds states that its rerun leaves" in why
+
+
+def test_guidance_is_named_where_it_is_what_is_lost(first, photo):
+    """An inversion without guidance, solved well, and a guided rerun with a null embedding that was never fitted."""
+
+    class Nothing:
+        def __call__(self, stage, found):
+            return found
+
+    how = replace(plan("iterinv-anderson", 4), refine=Nothing(), guidance=9.0)
+    inversion = first.invert(photo, PROMPT, how)
+    (told,), why = diagnose(first, inversion, photo)
+    assert told["guidance"] > 2 * told["solver"]
+    assert "guidance 9, under which the rerun leaves the path" in why
+
+
+def test_rounding_is_told_by_what_the_rule_multiplies(first, photo):
+    tame, wild = (
+        diagnose(first, first.invert(photo, PROMPT, Plan(BDIA(gamma), steps=12, dtype="float32")), photo)[0][0]["dtype"]
+        for gamma in (1.0, 0.6)
+    )
+    assert wild > 100 * tame

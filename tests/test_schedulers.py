@@ -1,0 +1,120 @@
+"""BDIA in diffusers' own form, against diffusers' DDIM and against our loops."""
+
+import pytest
+import torch
+from diffusers import DDIMScheduler, DiffusionPipeline
+
+from iterinv import drive
+from iterinv.models.toy import mixture
+from iterinv.schedule import from_config
+from iterinv.schedulers import BDIAInverseScheduler, BDIAScheduler, level
+from iterinv.steps import BDIA
+
+PLAIN = {"beta_schedule": "squaredcos_cap_v2", "clip_sample": False}
+STABLE = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "clip_sample": False, "steps_offset": 1}
+SPACINGS = ("leading", "trailing", "linspace")
+
+
+def data(seed=0):
+    return torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def told(scheduler, x, t):
+    """What a network of the scheduler's prediction type would say of the mixture."""
+    a, e = level(scheduler, int(t)), mixture()(x, level(scheduler, int(t)))
+    kind = scheduler.config.prediction_type
+    x0 = (x - a.sigma * e) / a.alpha
+    return {"epsilon": e, "v_prediction": a.alpha * e - a.sigma * x0, "sample": x0}[kind]
+
+
+def sampled(scheduler, x, steps):
+    scheduler.set_timesteps(steps)
+    for t in scheduler.timesteps:
+        x = scheduler.step(told(scheduler, x, t), t, x).prev_sample
+    return x
+
+
+@pytest.mark.parametrize("spacing", SPACINGS)
+@pytest.mark.parametrize("kind", ["epsilon", "v_prediction", "sample"])
+@pytest.mark.parametrize("clip", [False, True])
+def test_gamma_0_is_ddim_bit_for_bit(spacing, kind, clip):
+    config = {**STABLE, "timestep_spacing": spacing, "prediction_type": kind, "clip_sample": clip}
+    theirs, ours = sampled(DDIMScheduler(**config), data(), 13), sampled(BDIAScheduler(**config, gamma=0), data(), 13)
+    assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("spacing", SPACINGS)
+@pytest.mark.parametrize("kind", ["epsilon", "v_prediction", "sample"])
+@pytest.mark.parametrize("gamma", [0.5, 1.0])
+def test_it_samples_what_our_loop_samples(spacing, kind, gamma):
+    scheduler = BDIAScheduler(**STABLE, timestep_spacing=spacing, prediction_type=kind, gamma=gamma)
+    grid = from_config(scheduler.config).grid(13, spacing)
+    *_, (ours, _) = drive.run(BDIA(gamma), mixture(), (data(),), grid)
+    torch.testing.assert_close(sampled(scheduler, data(), 13), ours, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("spacing", SPACINGS)
+@pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize("gamma", [0.96, 1.0])
+def test_what_is_inverted_is_sampled_again(spacing, kind, gamma):
+    config = {**STABLE, "timestep_spacing": spacing, "prediction_type": kind, "gamma": gamma}
+    inverse, forward = BDIAInverseScheduler(**config), BDIAScheduler(**config)
+    x = data()
+    inverse.set_timesteps(20)
+    assert len(inverse.timesteps) == 20
+    z = x
+    for t in inverse.timesteps:
+        z = inverse.step(told(inverse, z, t), t, z).prev_sample
+    assert torch.equal(z, inverse.pair[0])
+    forward.start_from(inverse.pair)
+    assert float((sampled(forward, z, 20) - x).abs().max()) < 1e-9
+    grid = from_config(forward.config).grid(20, spacing)
+    *_, (_, noisiest) = drive.undo(BDIA(gamma), mixture(), x, grid)
+    torch.testing.assert_close(z, noisiest, rtol=0, atol=1e-5)
+
+
+def test_it_is_saved_loaded_and_made_from_another_schedulers_configuration(tmp_path):
+    scheduler = BDIAScheduler.from_config(DDIMScheduler(**STABLE).config, gamma=0.7)
+    assert scheduler.config.gamma == 0.7
+    assert scheduler.config.steps_offset == 1
+    scheduler.save_pretrained(tmp_path)
+    again = BDIAScheduler.from_pretrained(tmp_path)
+    assert again.config.gamma == 0.7
+    assert torch.equal(sampled(again, data(), 9), sampled(scheduler, data(), 9))
+    inverse = BDIAInverseScheduler.from_config(scheduler.config)
+    assert inverse.config.gamma == 0.7
+
+
+def test_a_run_forgets_the_run_before():
+    scheduler = BDIAScheduler(**PLAIN, gamma=1.0)
+    first = sampled(scheduler, data(), 7)
+    sampled(scheduler, data(5), 7)
+    assert torch.equal(sampled(scheduler, data(), 7), first)
+
+
+def test_a_pipeline_takes_it(tiny_folder):
+    absent = dict(safety_checker=None, feature_extractor=None, watermarker=None, requires_safety_checker=False)
+    pipe = DiffusionPipeline.from_pretrained(tiny_folder / "stage1", dtype=torch.float32, **absent)
+    pipe.set_progress_bar_config(disable=True)
+    pictures = []
+    for gamma in (0.0, 0.5):
+        pipe.scheduler = BDIAScheduler.from_config(pipe.scheduler.config, gamma=gamma, thresholding=False, clip_sample=False)
+        pipe.scheduler.register_to_config(variance_type="fixed_small")
+        generator = torch.Generator().manual_seed(0)
+        pictures.append(pipe("a red sphere", num_inference_steps=5, generator=generator, output_type="pt").images)
+    assert pictures[0].shape == pictures[1].shape == (1, 3, 16, 16)
+    assert bool(torch.stack(pictures).isfinite().all())
+    assert not torch.equal(*pictures)
+
+
+def test_what_cannot_be_undone_is_refused():
+    with pytest.raises(ValueError, match=r"gamma is 1\.5"):
+        BDIAScheduler(gamma=1.5)
+    with pytest.raises(ValueError, match="must lie in"):
+        BDIAInverseScheduler(gamma=0.0)
+    with pytest.raises(ValueError, match="clipping and thresholding cannot be undone"):
+        BDIAInverseScheduler(clip_sample=True)
+    scheduler = BDIAScheduler(**PLAIN)
+    scheduler.set_timesteps(5)
+    with pytest.raises(ValueError, match="eta is 1"):
+        scheduler.step(data(), 800, data(), eta=1)
