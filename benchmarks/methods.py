@@ -1,7 +1,7 @@
 """Every method at equal steps on the same pictures: what comes back, at what cost, and from what noise.
 
-Resumable: each (picture, method, steps) is a line of docs/benchmarks/methods.jsonl, and is not done twice. With a number of
-minutes it stops after as many and reports what there is: `python benchmarks/methods.py 30`.
+Resumable: each (steps, guidance, picture, method) is a line of docs/benchmarks/methods.jsonl, and is not done twice. With a
+number of minutes it stops after as many and reports what there is: `python benchmarks/methods.py 30`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from iterinv.methods import METHODS
 from iterinv.scenes import Scene, caption, render
 from iterinv.train.data import HELD_OUT
 
-STEPS, SCENES = (20, 50), 8
+STEPS, SCENES, GUIDANCE = (20, 50), 8, (3.0, 5.0, 7.0)
 FILE = OUT / "methods.jsonl"
 SLOW = {"iterinv": 2, "dpmpp-2m": 2}
 """Methods of hundreds of calls a level: on so many pictures only, the first of the scenes and of the photographs."""
@@ -40,28 +40,35 @@ def pictures() -> dict[str, tuple[np.ndarray, str]]:
     return {**{name: both[name] for name in first}, **both}
 
 
-def jobs() -> list[tuple[int, str, str]]:
-    """(steps, picture, method), the coarse grid first, the quick methods first."""
+Job = tuple[int, float, str, str]
+"""Steps, guidance, picture, method."""
+
+
+def jobs() -> list[Job]:
+    """The coarse grid first, then the quick methods, then guidance for the two that are exact under any, then the slow."""
     names = list(pictures())
-    quick = [(n, name, m) for n in STEPS for name in names for m in METHODS if m not in SLOW]
-    slow = [(n, name, m) for n in STEPS for m, count in SLOW.items() for name in names[:count]]
-    return sorted(quick + slow, key=lambda job: job[0])
+    found: list[Job] = []
+    for n in STEPS:
+        found += [(n, 1.0, name, m) for name in names for m in METHODS if m not in SLOW]
+        found += [(n, 1.0, name, m) for m, count in SLOW.items() for name in names[:count]]
+        found += [(n, w, name, m) for w in GUIDANCE for name in names for m in ("bdia", "bdia-fixed")]
+    return found
 
 
-def known() -> dict[tuple[int, str, str], dict[str, Any]]:
+def known() -> dict[Job, dict[str, Any]]:
     rows = [json.loads(line) for line in FILE.read_text(encoding="utf-8").splitlines()] if FILE.exists() else []
-    return {(row["steps"], row["picture"], row["method"]): row for row in rows}
+    return {(row["steps"], row["guidance"], row["picture"], row["method"]): row for row in rows}
 
 
 def measure(minutes: float) -> None:
-    cascade, shown, end = load(), pictures(), time.time() + 60 * minutes
+    cascade, shown, end, done = load(), pictures(), time.time() + 60 * minutes, known()
     for job in jobs():
-        if job in known() or time.time() > end:
+        if job in done or time.time() > end:
             continue
-        steps, name, method = job
+        steps, guidance, name, method = job
         picture, words = shown[name]
-        (row,) = compare(cascade, square(picture, cascade.size), words, [method], steps)
-        kept = {"steps": steps, "picture": name, **{k: v for k, v in row.items() if k != "stages"}}
+        (row,) = compare(cascade, square(picture, cascade.size), words, [method], steps, guidance)
+        kept = {"steps": steps, "guidance": guidance, "picture": name, **{k: v for k, v in row.items() if k != "stages"}}
         kept["stages"] = [
             {k: stage[k] for k in ("stage", "network_calls", "seconds", "residual_max", "reconstruction", "terminal_noise")}
             for stage in row["stages"]
@@ -69,6 +76,47 @@ def measure(minutes: float) -> None:
         with FILE.open("a", encoding="utf-8") as file:
             file.write(json.dumps(kept) + "\n")
         print(*job, row["psnr"], row["seconds"], flush=True)
+
+
+def enlarging(rows: list[dict[str, Any]]) -> float:
+    """Mean network work of the two super-resolution stages."""
+    return float(np.mean([sum(work(stage) for stage in row["stages"][1:]) for row in rows]))
+
+
+def ratios(rows: dict[Job, dict[str, Any]]) -> str:
+    """How much less the exact and the best solved method work than the published one, at stages II and III."""
+
+    def of(steps: int, method: str) -> list[dict[str, Any]]:
+        return [row for job, row in rows.items() if (job[0], job[1], job[3]) == (steps, 1.0, method)]
+
+    lines = []
+    for ours, method, theirs in ((20, "bdia", 20), (20, "iterinv-anderson", 20), (50, "bdia", 50), (20, "bdia", 50)):
+        mine, published = of(ours, method), of(theirs, "iterinv")
+        if mine and published:
+            lines.append(
+                [f"`{method}`, {ours} steps", f"`iterinv`, {theirs} steps", f"{enlarging(published) / enlarging(mine):.1f}"]
+            )
+    return table(["", "against", "times less network work at stages II and III"], lines) if lines else ""
+
+
+def guided(rows: dict[Job, dict[str, Any]]) -> str:
+    """Exact pixels under guidance, and whether any bit of a state changed."""
+    lines = []
+    for steps in STEPS:
+        for method in ("bdia", "bdia-fixed"):
+            for w in (1.0, *GUIDANCE):
+                these = [row for job, row in rows.items() if (job[0], job[1], job[3]) == (steps, w, method)]
+                if not these:
+                    continue
+                exact = sum(all(s["reconstruction"]["exact_pixels"] == 1.0 for s in row["stages"]) for row in these)
+                bits = sum(all(s["residual_max"] == 0 for s in row["stages"]) for row in these)
+                spread = " / ".join(
+                    f"{np.mean([r['stages'][k]['terminal_noise']['std'] for r in these]):.2f}" for k in range(3)
+                )
+                lines.append([method, steps, f"{w:g}", f"{exact} of {len(these)}", f"{bits} of {len(these)}", spread])
+    return table(
+        ["method", "steps", "guidance", "all pixels, all stages", "all bits of all states", "noise std I / II / III"], lines
+    )
 
 
 def mean(rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -96,7 +144,11 @@ def main() -> None:
     measure(float(sys.argv[1]) if len(sys.argv) > 1 else 1e9)
     rows, body = known(), ""
     for steps in STEPS:
-        means = [mean(each) for m in METHODS if (each := [row for job, row in rows.items() if (job[0], job[2]) == (steps, m)])]
+        means = [
+            mean(each)
+            for m in METHODS
+            if (each := [row for job, row in rows.items() if (job[0], job[1], job[3]) == (steps, 1.0, m)])
+        ]
         if not means:
             continue
         plot(means, OUT / f"methods-{steps}.png", f"{steps} steps, no guidance, mean over pictures")
@@ -126,7 +178,15 @@ def main() -> None:
 photograph. *Exact*: pictures of which every 8-bit pixel of 256 px is equal; *else*: mean PSNR of the others. *Work*: network
 evaluations, inverting and reconstructing together, a backward one counted as two. In bold, and red in the plots: no other
 method is both cheaper and better.
-{body}"""
+{body}
+## Against IterInv as published
+
+{ratios(rows)}
+
+## Guidance
+
+{guided(rows)}
+"""
     publish("methods", "Every method, at equal steps", body, began)
 
 

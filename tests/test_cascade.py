@@ -1,8 +1,11 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
 from iterinv import store
 from iterinv.cascade import Blend, Cascade, enlarge, resize
+from iterinv.drive import NotFinite
 from iterinv.edits import DiffEdit, PromptSwap
 from iterinv.images import Frame, to_uint8
 from iterinv.inversion import Plan
@@ -103,8 +106,6 @@ def test_stages_are_conditioned_on_the_reconstruction_below(tiny, exact):
 
 
 def test_rerunning_from_the_states_alone_gives_the_same_bits(tiny, exact):
-    from dataclasses import replace
-
     bare = replace(exact, stages=tuple(replace(found, path=None, picture=None) for found in exact.stages))
     again = tiny.rerun(bare)
     for a, b in zip(exact.stages, again.stages, strict=True):
@@ -281,3 +282,12 @@ def test_sampling_is_reproducible_and_in_range(tiny):
     assert [p.shape[-1] for p in a] == [16, 32, 64]
     assert all(torch.equal(x, y) and float(x.abs().max()) <= 1 for x, y in zip(a, b, strict=True))
     assert not torch.equal(a[0][0], a[0][1])
+
+
+def test_a_state_that_is_not_finite_is_told_with_stage_and_method(tiny):
+    def broken(x, level, text, low):
+        return x * float("nan") if level.t < 500 else x
+
+    cascade = Cascade((tiny.stages[0], replace(tiny.stages[1], denoiser=broken)))
+    with pytest.raises(NotFinite, match=r"stage II by bdia: undoing: the state at level \d of 4 \(label \d+\)"):
+        cascade.invert(photo(1, 32), PROMPT, plan("bdia", 4))

@@ -3,6 +3,8 @@
 import pytest
 import torch
 from diffusers import DDIMScheduler, DiffusionPipeline
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from iterinv import drive
 from iterinv.models.toy import mixture
@@ -118,3 +120,32 @@ def test_what_cannot_be_undone_is_refused():
     scheduler.set_timesteps(5)
     with pytest.raises(ValueError, match="eta is 1"):
         scheduler.step(data(), 800, data(), eta=1)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(2, 60), st.sampled_from(SPACINGS), st.sampled_from([0, 1]), st.booleans(),
+    st.sampled_from(["epsilon", "v_prediction"]), st.sampled_from([1.0, 3.0, 7.0]),
+    st.sampled_from([torch.float32, torch.float64]),
+)  # fmt: skip
+def test_the_pair_is_exact_on_any_grid(steps, spacing, offset, to_one, kind, guidance, dtype):
+    """Whatever the spacing, the offset, the clean end, what the network predicts, the guidance and the precision."""
+    config = {**STABLE, "timestep_spacing": spacing, "steps_offset": offset, "set_alpha_to_one": to_one}
+    config |= {"prediction_type": kind, "gamma": 1.0}
+    inverse, forward = BDIAInverseScheduler(**config), BDIAScheduler(**config)
+    x = z = data().to(dtype)
+
+    def guided(scheduler, x, t):
+        return guidance * told(scheduler, x, t) + (1 - guidance) * told(scheduler, 0.9 * x, t)
+
+    inverse.set_timesteps(steps)
+    for t in inverse.timesteps:
+        z = inverse.step(guided(inverse, z, t), t, z).prev_sample
+    forward.start_from(inverse.pair)
+    forward.set_timesteps(steps)
+    for t in forward.timesteps:
+        z = forward.step(guided(forward, z, t), t, z).prev_sample
+    assert z.dtype == dtype
+    assert float((z - x).abs().max()) < (1e-3 if dtype == torch.float32 else 1e-9) * max(
+        1.0, float(inverse.pair[0].abs().max())
+    )

@@ -198,7 +198,14 @@ def told(items: Iterable[_T], stage: Stage, doing: str, total: int, progress: Pr
 
 
 def invert_stage(stage: Stage, plan: Plan, condition: Condition, x: Tensor, progress: Progress | None) -> StageInversion:
-    """Invert a picture (batch, 3, size, size) at one stage, and rerun it."""
+    """Invert a picture (batch, 3, size, size) at one stage, and rerun it. Raises :class:`iterinv.drive.NotFinite`."""
+    try:
+        return _invert(stage, plan, condition, x, progress)
+    except drive.NotFinite as error:
+        raise drive.NotFinite(f"stage {stage.name} by {plan.method}: {error}") from None
+
+
+def _invert(stage: Stage, plan: Plan, condition: Condition, x: Tensor, progress: Progress | None) -> StageInversion:
     began, grid, n = time.perf_counter(), plan.check(stage), plan.steps + 1
     x = x.to(stage.device, getattr(torch, plan.dtype))
     calls = Calls(stage.denoiser, len(x))
