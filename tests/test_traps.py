@@ -1,0 +1,120 @@
+"""Mistakes that public code makes, which ours could repeat: each made here on purpose, or shown not to be made."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import pytest
+import torch
+
+from iterinv import drive
+from iterinv.cascade import Cascade
+from iterinv.levels import move
+from iterinv.methods import METHODS, plan
+from iterinv.models import Low, deepfloyd, draw, guide
+from iterinv.models.toy import mixture
+from iterinv.roots import FixedPoint
+from iterinv.schedule import from_config
+from iterinv.steps import BDIA, DDIM
+
+X4 = from_config({"beta_schedule": "scaled_linear", "beta_start": 1e-4, "beta_end": 0.02, "steps_offset": 1})
+PROMPT = "a red sphere on a wooden floor"
+
+
+def photo(size):
+    values = torch.randint(0, 256, (1, 3, size, size), generator=torch.Generator().manual_seed(2))
+    return values.float() / 127.5 - 1
+
+
+def rms(x):
+    return float(x.square().mean().sqrt())
+
+
+def test_a_velocity_taken_for_noise_is_lost_at_any_number_of_steps():
+    """Published DDIM rows for the x4 upscaler invert so: finer grids do not help them, while the right reading gains."""
+    x = 0.6 * torch.randn(4, 64, generator=torch.Generator().manual_seed(0), dtype=torch.float64).sign()
+
+    def velocity(u, a):
+        e = mixture()(u, a)
+        return a.alpha * e - a.sigma * (u - a.sigma * e) / a.alpha
+
+    def lost(steps, inverse_eps):
+        grid, u = X4.grid(steps), x
+        for i in reversed(range(steps)):
+            u = move(u, inverse_eps(u, grid[i]), grid[i + 1], grid[i])
+        *_, (back,) = drive.run(DDIM(), mixture(), (u,), grid)
+        return rms(back - x)
+
+    right, wrong = ([lost(n, eps) for n in (50, 100, 200)] for eps in (mixture(), velocity))
+    assert right[2] < right[1] < right[0] < 0.05
+    assert min(wrong) > 5 * right[0]
+
+
+def test_another_noise_on_the_low_picture_is_another_reconstruction(tiny):
+    """The noise of the condition must be that of the inversion: drawn anew, the picture is lost by orders of magnitude."""
+    inversion = tiny.invert(photo(64), PROMPT, plan("bdia", 10))
+    found = inversion.stages[2]
+    low = found.condition.low
+    other = replace(found.condition, low=Low(low.image, draw(tuple(low.noise.shape), 99), low.level))
+    with torch.no_grad():
+        eps = guide(tiny.stages[2].denoiser, other)
+        *_, (back, *_) = drive.run(found.rule, eps, found.state, found.grid, found.start)
+    assert rms(back - photo(64)) > 1e3 * max(rms(found.picture - photo(64)), 1e-9)
+
+
+def test_thresholding_in_a_folders_scheduler_does_not_reach_our_steps(tiny_folder, tmp_path):
+    """It is on in IF's own configuration, and has no inverse."""
+    config = json.loads((tiny_folder / "stage1" / "scheduler" / "scheduler_config.json").read_text())
+    assert config["thresholding"]
+    plain = shutil.copytree(tiny_folder / "stage1", tmp_path / "plain")
+    (plain / "scheduler" / "scheduler_config.json").write_text(json.dumps({**config, "thresholding": False}))
+    noises = []
+    for folder in (tiny_folder / "stage1", plain):
+        cascade = Cascade(deepfloyd.load([folder]))
+        noises.append(cascade.invert(photo(16), PROMPT, plan("bdia", 5)).stages[0].noise)
+    assert torch.equal(*noises)
+
+
+@pytest.mark.filterwarnings("ignore:.*inverts under guidance")
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("steps", [7, 10])
+def test_no_method_shows_the_network_a_label_it_does_not_know(tiny, method, steps):
+    """Public BDIA calls it at -20 on its first step back; steps that do not divide 1000 leave its integer grid."""
+    labels, stage = set(), tiny.stages[0]
+
+    def watched(x, level, text, low):
+        labels.add(level.t)
+        assert level.sigma > 0
+        return stage.denoiser(x, level, text, low)
+
+    Cascade((replace(stage, denoiser=watched),)).invert(photo(16), PROMPT, plan(method, steps, 3.0))
+    assert labels <= {level.t for level in stage.schedule.grid(steps)[:-1]}
+
+
+def test_the_source_label_is_not_the_destinations():
+    """DDIM inversion asks for the noise at the level it goes to; asked at the level it leaves, it loses several times more."""
+    x = 0.6 * torch.randn(4, 64, generator=torch.Generator().manual_seed(0), dtype=torch.float64).sign()
+    grid = X4.grid(50)
+
+    def lost(shift):
+        u = x
+        for i in reversed(range(50)):
+            u = move(u, mixture()(u, grid[min(i + shift, 49)]), grid[i + 1], grid[i])
+        *_, (back,) = drive.run(DDIM(), mixture(), (u,), grid)
+        return rms(back - x)
+
+    assert lost(0) < 0.7 * lost(1)
+    *_, (state, _) = drive.solve(DDIM(), mixture(), x, grid, FixedPoint(1))
+    *_, (back,) = drive.run(DDIM(), mixture(), state, grid)
+    assert rms(back - x) == pytest.approx(lost(0))
+
+
+def test_one_half_of_the_pair_is_not_enough():
+    """A fresh first step from the noise alone is not BDIA's way back: the pair is what reproduces."""
+    x = 0.6 * torch.randn(4, 64, generator=torch.Generator().manual_seed(0), dtype=torch.float64).sign()
+    grid = X4.grid(30)
+    *_, pair = drive.undo(BDIA(), mixture(), x, grid)
+    *_, (whole, _) = drive.run(BDIA(), mixture(), pair, grid, 1)
+    *_, (half, _) = drive.run(BDIA(), mixture(), BDIA().init(pair[1]), grid)
+    assert rms(whole - x) < 1e-12
+    assert rms(half - x) > 1e-6
