@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from iterinv.cascade import Cascade
+from iterinv.edits import PromptSwap
 from iterinv.inversion import Plan
 from iterinv.methods import plan
 from iterinv.models import Condition, guide
@@ -137,3 +138,14 @@ def test_edit_friendly_noise_maps_are_ddpms(first, photo):
     noises = [(x - level.alpha * found.path[-1]) / level.sigma for x, level in zip(found.path[:-1], grid[:-1], strict=True)]
     mixed = torch.stack([noise[0].flatten() for noise in noises]).corrcoef()
     assert float((mixed - torch.eye(10)).abs().max()) < 0.2  # independent, at every level anew
+
+
+def test_an_edit_friendly_edit_runs_its_own_noise_maps(tiny):
+    """Under the same words they lead back to the picture from any level, which no other rule does from such states."""
+    values = torch.randint(0, 256, (1, 3, 64, 64), generator=torch.Generator().manual_seed(3))
+    x = values.float() / 127.5 - 1
+    inversion = tiny.invert(x, PROMPT, plan("edit-friendly", 8))
+    same = tiny.edit(inversion, PROMPT, PromptSwap(strength=0.6))
+    other = tiny.edit(inversion, "a blue cube on a plain floor", PromptSwap(strength=0.6))
+    torch.testing.assert_close(same.pictures[-1].float(), x, rtol=0, atol=1e-4)
+    assert float((other.pictures[0] - same.pictures[0]).abs().max()) > 1e-3

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from iterinv import drive
-from iterinv.inversion import Inversion, Plan, Progress, StageInversion, invert_stage, rerun_stage, told
+from iterinv.inversion import Inversion, Plan, Progress, Scatter, StageInversion, invert_stage, rerun_stage, told
 from iterinv.levels import Eps, Grid, State
 from iterinv.models import Condition, Stage, guide
 from iterinv.steps import DDIM, Step
@@ -166,7 +166,9 @@ class Cascade:
                 masks.append(enlarge(masks[0], stage.size))
             start = start_index(found.grid, editor.detail if kept else editor.strength)
             scale = found.plan.guidance if kept else editor.guidance
-            rule = Blend(editor.rule, masks[-1], found.path) if masks else editor.rule
+            # A scattered path belongs to no rule but the one whose noise maps were kept along it.
+            own = found.rule if isinstance(found.plan.find, Scatter) else editor.rule
+            rule = Blend(own, masks[-1], found.path) if masks else own
             samples = found.path[start::-1]
             if kept and target.low:
                 moved = target.low.enlarged() - kept.enlarged()
