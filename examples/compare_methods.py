@@ -17,4 +17,4 @@ for method in ("bdia", "ddim", "iterinv-anderson"):
     for stage, found in zip(cascade.stages, inversion.stages, strict=True):
         told = fidelity(to_uint8(resize(frame.square(), stage.size)), to_uint8(found.picture))
         psnr = "exact" if told["psnr"] is None else f"{told['psnr']:.1f} dB"
-        print(f"{method:8} stage {stage.name:3} {stage.size:4} px  {psnr:>9}  {found.report.forward} network calls")
+        print(f"{method:16} stage {stage.name:3} {stage.size:4} px  {psnr:>9}  {found.report.forward} network calls")

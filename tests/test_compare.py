@@ -53,6 +53,13 @@ def test_a_method_that_there_is_not_is_refused_before_any_work(tiny_folder, phot
     assert not (tmp_path / "out").exists()
 
 
+def test_a_method_that_cannot_work_here_is_refused_before_any_work(tiny, photo, monkeypatch):
+    frame, _ = Frame.fit(np.array(Image.open(photo)), 64)
+    monkeypatch.setattr("iterinv.cascade.Cascade.invert", lambda *_: pytest.fail("work was done"))
+    with pytest.raises(ValueError, match="undoing 300 steps of EDICT"):
+        next(compare(tiny, frame, PROMPT, ["bdia", "edict"], 300))
+
+
 def test_methods_are_listed():
     told = CliRunner().invoke(command, ["methods"]).output
     assert [line.split()[0] for line in told.splitlines()] == list(METHODS)
@@ -66,8 +73,15 @@ def row(name, psnr, forward, backward=0):
 
 
 def test_the_front_is_what_none_beats_in_both(tmp_path):
-    rows = [row("a", 30.0, 10), row("b", 25.0, 12), row("c", 50.0, 30, 10), row("d", None, 60), row("e", None, 90)]
-    assert [work(each) for each in rows] == [10, 12, 50, 60, 90]
-    assert front(rows) == ["a", "c", "d"]
+    rows = [
+        row("a", 30.0, 10),
+        row("b", 25.0, 12),
+        row("c", 50.0, 30, 10),
+        row("d", None, 60),
+        row("e", None, 90),
+        row("f", None, 60),
+    ]
+    assert [work(each) for each in rows] == [10, 12, 50, 60, 90, 60]
+    assert front(rows) == ["a", "c", "d", "f"]
     plot(rows, tmp_path / "plot.png", "made up")
     assert Image.open(tmp_path / "plot.png").size[0] > 800

@@ -21,7 +21,7 @@ def test_examples_run(name, tiny_folder, tmp_path, monkeypatch, capsys):
         assert Image.open(tmp_path / "edited.png").size == (64, 64)
     else:
         assert told.count("exact") >= 3
-        assert "bdia     stage III   64 px      exact  19 network calls" in told
+        assert "bdia             stage III   64 px      exact  19 network calls" in told
 
 
 def test_the_shipped_pictures_are_what_draw_draws(tmp_path, monkeypatch):

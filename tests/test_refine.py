@@ -12,7 +12,7 @@ from iterinv.methods import plan
 from iterinv.models import Condition, guide
 from iterinv.refine import NullText, Offsets, Proximal
 from iterinv.roots import Anderson, FixedPoint
-from iterinv.steps import DDIM, DDPM
+from iterinv.steps import BDIA, DDIM, DDPM, DPMPP2M, EDICT
 
 PROMPT = "a red sphere on a wooden floor"
 
@@ -149,3 +149,18 @@ def test_an_edit_friendly_edit_runs_its_own_noise_maps(tiny):
     other = tiny.edit(inversion, "a blue cube on a plain floor", PromptSwap(strength=0.6))
     torch.testing.assert_close(same.pictures[-1].float(), x, rtol=0, atol=1e-4)
     assert float((other.pictures[0] - same.pictures[0]).abs().max()) > 1e-3
+
+
+@pytest.mark.parametrize("refine", [Offsets(), NullText(), Proximal()])
+@pytest.mark.parametrize("rule", [BDIA(), EDICT(), DPMPP2M()])
+def test_refinements_of_rules_that_remember_are_refused(rule, refine):
+    with pytest.raises(ValueError, match="needs a one-step rule"):
+        Plan(rule, Anderson(), refine)
+
+
+def test_a_null_text_inversion_is_edited_by_its_own_embeddings(first, photo):
+    x = photo[:1]
+    fitted, plain = (first.invert(x, PROMPT, plan(method, 5, g)) for method, g in (("null-text", 5.0), ("ddim", 1.0)))
+    same = first.edit(fitted, PROMPT, PromptSwap(strength=1.0))
+    torch.testing.assert_close(same.pictures[0].double(), fitted.picture.double(), rtol=0, atol=1e-4)
+    assert not torch.equal(first.edit(plain, PROMPT, PromptSwap(strength=1.0)).pictures[0], same.pictures[0])

@@ -68,8 +68,12 @@ def test_what_is_inverted_is_sampled_again(spacing, kind, gamma):
     for t in inverse.timesteps:
         z = inverse.step(told(inverse, z, t), t, z).prev_sample
     assert torch.equal(z, inverse.pair[0])
-    forward.start_from(inverse.pair)
+    forward.start_from(inverse)
     assert float((sampled(forward, z, 20) - x).abs().max()) < 1e-9
+    fresh = data(7)
+    assert torch.equal(
+        sampled(forward, fresh, 20), sampled(BDIAScheduler(**config), fresh, 20)
+    )  # the pair is for its own noise
     grid = from_config(forward.config).grid(20, spacing)
     *_, (_, noisiest) = drive.undo(BDIA(gamma), mixture(), x, grid)
     torch.testing.assert_close(z, noisiest, rtol=0, atol=1e-5)
@@ -113,9 +117,14 @@ def test_what_cannot_be_undone_is_refused():
     with pytest.raises(ValueError, match=r"gamma is 1\.5"):
         BDIAScheduler(gamma=1.5)
     with pytest.raises(ValueError, match="must lie in"):
-        BDIAInverseScheduler(gamma=0.0)
+        BDIAInverseScheduler(gamma=0.0, clip_sample=False)
     with pytest.raises(ValueError, match="clipping and thresholding cannot be undone"):
-        BDIAInverseScheduler(clip_sample=True)
+        BDIAInverseScheduler.from_config(DDIMScheduler().config)
+    mine, other = BDIAScheduler(**PLAIN), BDIAInverseScheduler(**PLAIN, gamma=0.9)
+    with pytest.raises(ValueError, match=r"gamma 1\.0 and 0\.9; make both from one"):
+        mine.start_from(other)
+    with pytest.raises(ValueError, match="nothing was inverted yet"):
+        mine.start_from(BDIAInverseScheduler(**PLAIN))
     scheduler = BDIAScheduler(**PLAIN)
     scheduler.set_timesteps(5)
     with pytest.raises(ValueError, match="eta is 1"):
@@ -141,7 +150,7 @@ def test_the_pair_is_exact_on_any_grid(steps, spacing, offset, to_one, kind, gui
     inverse.set_timesteps(steps)
     for t in inverse.timesteps:
         z = inverse.step(guided(inverse, z, t), t, z).prev_sample
-    forward.start_from(inverse.pair)
+    forward.start_from(inverse)
     forward.set_timesteps(steps)
     for t in forward.timesteps:
         z = forward.step(guided(forward, z, t), t, z).prev_sample

@@ -268,8 +268,9 @@ def test_eight_bit_pixels_are_fixed_point_numbers():
 def test_fixed_point_arithmetic_says_where_it_ends():
     with pytest.raises(TypeError, match="carried in float64"):
         FixedPointBDIA().init(noise().float())
-    with pytest.raises(OverflowError, match="above 8192"):
-        FixedPointBDIA().init(noise() * 1e5)
+    for wild in (noise() * 1e5, noise() * 1e30, noise() * float("nan")):
+        with pytest.raises(OverflowError, match="above 8192"):
+            FixedPointBDIA().init(wild)
 
 
 def edm_grid(steps):

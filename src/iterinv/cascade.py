@@ -142,10 +142,11 @@ class Cascade:
 
         Stage I is guided away from the words that the inversion was made with, not from the empty prompt, so guidance acts on
         what the two differ in (negative-prompt inversion: Miyake, Iohara, Saito, Tanaka, 2023,
-        https://arxiv.org/abs/2305.16807). Every stage starts from its own inverted state and, where the editor gives a mask,
-        keeps everything outside it. The state of a super-resolution stage is first moved by what the stage below changed: it
-        holds the old picture's colours, times alpha, and they are exchanged for the new one's while its noise is kept. Raises
-        ``ValueError`` for an inversion made with other weights.
+        https://arxiv.org/abs/2305.16807); a null-text inversion by its own fitted embeddings and guidance. Every stage starts
+        from its own inverted state and, where the editor gives a mask, keeps everything outside it. The state of a
+        super-resolution stage is first moved by what the stage below changed: it holds the old picture's colours, times alpha,
+        and they are exchanged for the new one's while its noise is kept. Raises ``ValueError`` for an inversion made with
+        other weights.
         """
         if any(found.path is None or found.picture is None for found in inversion.stages):
             inversion = self.rerun(inversion, progress)
@@ -158,14 +159,18 @@ class Cascade:
             low = pictures[-1] if kept else None
             target = stage.condition(prompt, low, kept.noise if kept else None)
             if not pictures:
-                target = replace(target, null=found.condition.text, shape=found.condition.shape)
+                target = _guided(target, found)
                 mask = editor.mask(stage, found, target)
                 if mask is not None:
                     masks.append(mask)
             elif masks:
                 masks.append(enlarge(masks[0], stage.size))
             start = start_index(found.grid, editor.detail if kept else editor.strength)
-            scale = found.plan.guidance if kept else editor.guidance
+            scale = editor.guidance
+            if kept:  # what was refined was inverted without guidance
+                scale = found.plan.guidance if found.plan.refine is None else 1.0
+            elif target.nulls is not None:
+                scale = found.plan.guidance
             # A scattered path belongs to no rule but the one whose noise maps were kept along it.
             own = found.rule if isinstance(found.plan.find, Scatter) else editor.rule
             rule = Blend(own, masks[-1], found.path) if masks else own
@@ -210,6 +215,13 @@ class Cascade:
                 f"this inversion was made by the cascade {inversion.fingerprint}, not by the one loaded "
                 f"({self.fingerprint}): load that one, or invert the picture again"
             )
+
+
+def _guided(target: Condition, found: StageInversion) -> Condition:
+    """The words to guide towards, with what to guide away from: embeddings that were fitted, else the source's words."""
+    if found.condition.nulls is not None:
+        return replace(target, nulls=found.condition.nulls)
+    return replace(target, null=found.condition.text, shape=found.condition.shape)
 
 
 def resize(picture: Tensor, size: int) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 from iterinv.cascade import Cascade, resize
 from iterinv.inversion import Inversion, StageInversion, rerun_stage
 from iterinv.models import Stage
-from iterinv.roots import rms
+from iterinv.roots import Anderson, rms
 from iterinv.steps import Reversible
 
 EIGHT_BITS = 1 / 255
@@ -21,14 +21,15 @@ def losses(stage: Stage, found: StageInversion, x: Tensor) -> dict[str, float | 
     """What a stage loses of its picture ``x`` (batch, 3, size, size), each an rms in [-1, 1].
 
     ``round_trip`` is all of it. ``solver`` is what inverting and rerunning miss of each other where the words and the guidance
-    are the same; ``guidance`` what guidance adds to that where the inversion was made without (``None`` elsewhere); ``dtype``
-    the rounding that the state's precision and the rule's growth allow; ``codec`` that of an autoencoder (``None`` for pixels).
+    are the same (``None`` for a rule that undoes itself: it loses by rounding alone); ``guidance`` what guidance adds to that
+    where the inversion was made without (``None`` elsewhere); ``dtype`` the rounding that the state's precision and the rule's
+    growth allow; ``codec`` that of an autoencoder (``None`` for pixels).
     """
     assert found.picture is not None
     plan, rule = found.plan, found.plan.rule
     growth = rule.growth(found.grid) if plan.find is None and isinstance(rule, Reversible) else 1.0
     whole = _rms(found.picture - x)
-    solver, guidance = whole, None
+    solver, guidance = (None if plan.find is None else whole), None
     if plan.refine is not None and plan.guidance != 1 and found.offsets is None:
         bare = replace(found, plan=replace(plan, guidance=1.0), condition=replace(found.condition, nulls=None, shape=None))
         solver = _rms(rerun_stage(stage, bare, None)[-1] - x)
@@ -53,11 +54,12 @@ def diagnose(cascade: Cascade, inversion: Inversion, picture: Tensor) -> tuple[l
     k = max(range(len(told)), key=lambda k: told[k]["round_trip"] or 0.0)
     plan, name = inversion.stages[k].plan, cascade.stages[k].name
     parts = {part: told[k][part] or 0.0 for part in ("solver", "guidance", "dtype", "codec")}
+    better = "more steps" if isinstance(plan.find, Anderson) else "iterinv-anderson, which is solved to a tolerance"
     worst = max(parts, key=lambda part: parts[part])
     words = {
         "solver": f"the solver: {plan.method} finds states that its rerun leaves"
         + (f", the more so under guidance {plan.guidance:g}" if plan.guidance != 1 and plan.refine is None else "")
-        + "; take bdia, which is exact, or iterinv-anderson, which is solved to a tolerance",
+        + f"; take bdia, which is exact, or {better}",
         "guidance": f"guidance {plan.guidance:g}, under which the rerun leaves the path inverted without it; take less, more "
         "iterations, or bdia",
         "dtype": f"rounding: the rule multiplies that of {plan.dtype}; take a gamma nearer to 1, fewer steps or float64",

@@ -76,6 +76,9 @@ class Plan:
             raise ValueError(f"a state in {self.dtype} costs the picture: use float32 or float64")
         if isinstance(self.rule, FixedPointBDIA) and self.dtype != "float64":
             raise ValueError(f"fixed-point states are carried in float64, not in {self.dtype}")
+        one_step = self.find is not None and len(self.rule.init(torch.zeros(()), torch.zeros(()))) == 1
+        if self.refine is not None and (not one_step or isinstance(self.rule, drive.Remembering)):
+            raise ValueError(f"{type(self.refine).__name__} needs a one-step rule that does not undo itself, such as DDIM")
         if self.steps <= self.first:
             raise ValueError(
                 f"{self.steps} step(s) leave {type(self.rule).__name__} nothing to undo: take {self.first + 1} or more"
@@ -239,7 +242,7 @@ def _invert(stage: Stage, plan: Plan, condition: Condition, x: Tensor, progress:
         found = plan.refine(counted, found)
     rerun = rerun_stage(counted, found, progress)
     residual = max(float(rms(a - b).max()) for a, b in zip(path, rerun, strict=True))
-    measured = max(errors, default=None) if all(map(math.isfinite, errors)) else None
+    measured = max((error for error in errors if not math.isnan(error)), default=None)
     report = StageReport(calls.forward, calls.backward, time.perf_counter() - began, residual, measured)
     # A solved path is kept as found, in float32: it is what a file holds. A reversible one is the rerun's, made again at will.
     kept = rerun if plan.find is None else tuple(x.float() for x in path)

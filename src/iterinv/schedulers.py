@@ -23,12 +23,18 @@ from iterinv.steps.dpmpp import clean
 Pair = tuple[Tensor, Tensor]
 """The two noisiest states of an inversion, noisiest first."""
 
+SHARED = (
+    "num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas", "set_alpha_to_one", "steps_offset",
+    "prediction_type", "timestep_spacing", "rescale_betas_zero_snr", "gamma",
+)  # fmt: skip
+"""What two schedulers must have in common to undo each other."""
+
 
 class BDIAScheduler(DDIMScheduler):
-    """DDIM, and from its second step on ``gamma`` times what the step missed of the level before (2.7b of the paper's rule).
+    """DDIM, and from its second step on ``gamma`` times what a step back would miss of the state before.
 
-    ``gamma`` 0 is DDIM bit for bit. About 0.5 is best at ten steps, towards 1 at forty and more; at 1 the rule is undone
-    exactly by :class:`BDIAInverseScheduler`. Its steps end at the next timestep of the grid; DDIM's own do not under
+    ``gamma`` 0 is DDIM bit for bit. About 0.5 is best at ten steps, towards 1 at forty and more. Above 0 the rule is undone
+    exactly by :class:`BDIAInverseScheduler`, best at 1. Its steps end at the next timestep of the grid; DDIM's own do not under
     ``linspace``. Everything else (``timestep_spacing``, ``prediction_type``, clipping ...) is as in ``DDIMScheduler``.
     Deterministic: raises ``ValueError`` for an ``eta`` other than 0.
     """
@@ -51,15 +57,27 @@ class BDIAScheduler(DDIMScheduler):
         sample_max_value: float = 1.0,
         timestep_spacing: str = "leading",
         rescale_betas_zero_snr: bool = False,
-        gamma: float = 0.5,
+        gamma: float = 1.0,
     ) -> None:
         if not 0 <= gamma <= 1:
             raise ValueError(f"gamma is {gamma}; it lies in [0, 1], 0 for DDIM")
         super().__init__(
-            num_train_timesteps, beta_start, beta_end, beta_schedule, trained_betas, clip_sample, set_alpha_to_one,
-            steps_offset, prediction_type, thresholding, dynamic_thresholding_ratio, clip_sample_range, sample_max_value,
-            timestep_spacing, rescale_betas_zero_snr,
-        )  # fmt: skip
+            num_train_timesteps=num_train_timesteps,
+            beta_start=beta_start,
+            beta_end=beta_end,
+            beta_schedule=beta_schedule,
+            trained_betas=trained_betas,
+            clip_sample=clip_sample,
+            set_alpha_to_one=set_alpha_to_one,
+            steps_offset=steps_offset,
+            prediction_type=prediction_type,
+            thresholding=thresholding,
+            dynamic_thresholding_ratio=dynamic_thresholding_ratio,
+            clip_sample_range=clip_sample_range,
+            sample_max_value=sample_max_value,
+            timestep_spacing=timestep_spacing,
+            rescale_betas_zero_snr=rescale_betas_zero_snr,
+        )  # fmt: skip  (by name: diffusers takes what is passed by position for a default, and drops it in from_config)
         self.older: tuple[Tensor, Level] | None = None
         self.pair: Pair | None = None
 
@@ -68,9 +86,17 @@ class BDIAScheduler(DDIMScheduler):
         super().set_timesteps(num_inference_steps, device=device)
         self.older = None
 
-    def start_from(self, pair: Pair) -> None:
-        """Take an inversion's pair: a run from its first state then goes to its second, whatever the network predicts there."""
-        self.pair = pair
+    def start_from(self, inverse: BDIAInverseScheduler) -> None:
+        """Take the pair that an inversion ended in: a run from its first state then goes to its second, whatever the network
+        predicts there. Any other run is not touched. Raises ``ValueError`` where the two schedulers would not undo each other.
+        """
+        unlike = [key for key in (*SHARED, "clip_sample", "thresholding") if self.config[key] != inverse.config[key]]
+        if unlike:
+            told = ", ".join(f"{key} {self.config[key]} and {inverse.config[key]}" for key in unlike)
+            raise ValueError(f"these schedulers do not undo each other: {told}; make both from one configuration")
+        if inverse.pair is None:
+            raise ValueError("nothing was inverted yet: step the inverse scheduler through its timesteps first")
+        self.pair = inverse.pair
 
     def step(
         self, model_output: Tensor, timestep: int, sample: Tensor, eta: float = 0.0, *args: Any, return_dict: bool = True,
@@ -90,13 +116,13 @@ class BDIAScheduler(DDIMScheduler):
         a = level(self, timestep)
         b = level(self, labels[i + 1] if i + 1 < len(labels) else -1)
         older, self.older = self.older, (sample, a)
-        if i == 0 and self.pair is not None:
+        if i == 0 and self.pair is not None and torch.equal(sample, self.pair[0]):
             return self.pair[1]
         e = noise(self, model_output, sample, a)
         clipped = self.config.clip_sample or self.config.thresholding
         x0 = out.pred_original_sample if clipped else clean(sample, e, a)  # DDIM's own is rounded to float32 coefficients
         new = b.alpha * x0 + b.sigma * e
-        if i and older is not None:
+        if i and older is not None and older[1].t == labels[i - 1]:
             past, p = older
             new = new + self.config.gamma * (past - (p.alpha * x0 + p.sigma * e))
         return new
@@ -120,7 +146,7 @@ class BDIAInverseScheduler(DDIMScheduler):
         beta_end: float = 0.02,
         beta_schedule: str = "linear",
         trained_betas: np.ndarray | list[float] | None = None,
-        clip_sample: bool = False,
+        clip_sample: bool = True,
         set_alpha_to_one: bool = True,
         steps_offset: int = 0,
         prediction_type: str = "epsilon",
@@ -134,10 +160,19 @@ class BDIAInverseScheduler(DDIMScheduler):
         if clip_sample or thresholding:
             raise ValueError("clipping and thresholding cannot be undone: pass clip_sample=False, thresholding=False to both")
         super().__init__(
-            num_train_timesteps, beta_start, beta_end, beta_schedule, trained_betas, clip_sample, set_alpha_to_one,
-            steps_offset, prediction_type, thresholding, timestep_spacing=timestep_spacing,
+            num_train_timesteps=num_train_timesteps,
+            beta_start=beta_start,
+            beta_end=beta_end,
+            beta_schedule=beta_schedule,
+            trained_betas=trained_betas,
+            clip_sample=clip_sample,
+            set_alpha_to_one=set_alpha_to_one,
+            steps_offset=steps_offset,
+            prediction_type=prediction_type,
+            thresholding=thresholding,
+            timestep_spacing=timestep_spacing,
             rescale_betas_zero_snr=rescale_betas_zero_snr,
-        )  # fmt: skip
+        )  # fmt: skip  (by name: diffusers takes what is passed by position for a default, and drops it in from_config)
         self.labels: list[int] = []
         self.done = 0
         self.older: Tensor | None = None

@@ -29,6 +29,9 @@ def compare(
     """
     plans = [plan(method, steps, guidance) for method in methods]
     for each in plans:
+        for stage in cascade.stages:
+            each.check(stage)
+    for each in plans:
         with app.peak_memory() as peak:
             began = time.perf_counter()
             inversion = cascade.invert(frame.square(), prompt, each, seed, progress)
@@ -55,12 +58,13 @@ def work(row: dict[str, Any]) -> int:
 
 def front(rows: Sequence[dict[str, Any]]) -> list[str]:
     """The methods that no other beats in both PSNR and network work, cheapest first."""
-    ordered, best, names = sorted(rows, key=lambda row: (work(row), -_decibels(row))), float("-inf"), []
-    for row in ordered:
-        if _decibels(row) > best:
-            best = _decibels(row)
-            names.append(str(row["method"]))
-    return names
+    points = [(work(row), _decibels(row)) for row in rows]
+    kept = [
+        (cost, str(row["method"]))
+        for row, (cost, decibels) in zip(rows, points, strict=True)
+        if not any(c <= cost and d >= decibels and (c, d) != (cost, decibels) for c, d in points)
+    ]
+    return [name for _, name in sorted(kept, key=lambda each: each[0])]
 
 
 def plot(rows: Sequence[dict[str, Any]], path: Path, title: str) -> None:

@@ -62,7 +62,7 @@ class Denoiser(Protocol):
 
 @dataclass(frozen=True)
 class Stage:
-    """One diffusion model of a cascade: *what* it is. How it is run is a :class:`iterinv.cascade.Plan`.
+    """One diffusion model of a cascade: *what* it is. How it is run is a :class:`iterinv.inversion.Plan`.
 
     ``embed`` turns prompts into (batch, tokens, width). ``fingerprint`` names the weights, so that an inversion is not
     reopened under others. ``low_schedule`` is there in a super-resolution stage: the schedule of the noise, at label

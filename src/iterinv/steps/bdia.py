@@ -139,13 +139,13 @@ class FixedPointBDIA:
     def _fixed(self, x: Tensor) -> Tensor:
         if x.dtype != torch.float64:
             raise TypeError(f"fixed-point states are carried in float64, not {x.dtype}")
-        return (x * 2.0**self.bits).round().to(torch.int64)
-
-    def _real(self, x: Tensor) -> Tensor:
-        if bool((x.abs() >= 2**53).any()):
+        if not bool((x.abs() < 2.0 ** (53 - self.bits)).all()):  # NaN is not below either
             raise OverflowError(
                 f"a state outgrew fixed-point arithmetic (above {2 ** (53 - self.bits)}): use less guidance or fewer bits"
             )
+        return (x * 2.0**self.bits).round().to(torch.int64)
+
+    def _real(self, x: Tensor) -> Tensor:
         return x.double() * 2.0**-self.bits
 
 
