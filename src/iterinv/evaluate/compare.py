@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -76,12 +77,20 @@ def plot(rows: Sequence[dict[str, Any]], path: Path, title: str) -> None:
     finite = [_decibels(row) for row in rows if row["psnr"] is not None]
     top = max([60.0, *finite]) + 8
     best = front(rows)
-    for row in rows:
-        exact = row["psnr"] is None
-        color = "tab:red" if row["method"] in best else "tab:blue"
-        for axes, y in ((left, top if exact else _decibels(row)), (right, row["terminal_noise"]["std"])):
-            axes.plot(work(row), y, "o", color=color)
-            axes.annotate(row["method"], (work(row), y), xytext=(4, 3), textcoords="offset points", fontsize=7)
+    for axes, height in (
+        (left, lambda row: top if row["psnr"] is None else _decibels(row)),
+        (right, lambda row: row["terminal_noise"]["std"]),
+    ):
+        named: dict[tuple[float, float], list[str]] = {}  # methods that lie on each other share a label
+        for row in rows:
+            axes.plot(work(row), height(row), "o", color="tab:red" if row["method"] in best else "tab:blue")
+            named.setdefault((round(math.log10(work(row)), 1), round(height(row), 2)), []).append(row["method"])
+        for (x, y), names in named.items():
+            below = axes is left and abs(y - top) < 0.1
+            axes.annotate(
+                "\n".join(names), (10**x, y), xytext=(4, -4 if below else 3), textcoords="offset points", fontsize=7,
+                verticalalignment="top" if below else "bottom",
+            )  # fmt: skip
     left.axhline(top, color="grey", linewidth=0.5, linestyle=":")
     left.set_ylabel(f"reconstruction, dB (at {top:.0f}: every pixel equal)")
     right.axhline(1, color="grey", linewidth=0.5, linestyle=":")
