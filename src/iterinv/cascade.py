@@ -51,10 +51,15 @@ class Editor(Protocol):
 
 
 class Edit(NamedTuple):
-    """``pictures`` one a stage, clamped to [-1, 1]; ``masks`` likewise, or ``None`` where all may change."""
+    """``pictures`` one a stage, clamped to [-1, 1]; ``masks`` likewise, or ``None`` where all may change.
+
+    ``rule`` names what stage I was run by and ``guidance`` is its scale: the editor's, or the inversion's where it has its own.
+    """
 
     pictures: tuple[Tensor, ...]
     masks: tuple[Tensor, ...] | None
+    rule: str
+    guidance: float
 
 
 @dataclass(frozen=True)
@@ -153,6 +158,7 @@ class Cascade:
         self._check(inversion)
         pictures: list[Tensor] = []
         masks: list[Tensor] = []
+        ran = "", 0.0
         for stage, found in zip(self.stages, inversion.stages, strict=True):
             assert found.path is not None
             kept = found.condition.low
@@ -173,6 +179,8 @@ class Cascade:
                 scale = found.plan.guidance
             # A scattered path belongs to no rule but the one whose noise maps were kept along it.
             own = found.rule if isinstance(found.plan.find, Scatter) else editor.rule
+            if not pictures:
+                ran = type(getattr(own, "rule", own)).__name__, scale
             rule = Blend(own, masks[-1], found.path) if masks else own
             samples = found.path[start::-1]
             if kept and target.low:
@@ -181,7 +189,7 @@ class Cascade:
             states = drive.run(rule, guide(stage.denoiser, target, scale), rule.init(*samples), found.grid, start)
             last = _last(states, stage, "editing", len(found.grid) - start, progress)
             pictures.append(last[0].clamp(-1, 1))
-        return Edit(tuple(pictures), tuple(masks) or None)
+        return Edit(tuple(pictures), tuple(masks) or None, *ran)
 
     @torch.no_grad()
     def sample(
