@@ -143,7 +143,8 @@ class Anderson:
 
     The step is the combination of the last ``memory`` steps that would have the smallest residual if the residual were
     linear; its small least-squares problem is solved in float64, one a sample, with a relative ridge. Where an accelerated
-    iterate has more than twice the error of the best one, that sample falls back to a damped step from its best. Returns the best iterate.
+    iterate has more than twice the error of the best one, that sample falls back to a damped step from its best. Returns
+    the best iterate.
     """
 
     iterations: int = 12
