@@ -1,33 +1,43 @@
 """Every method at equal steps on the same pictures: what comes back, at what cost, and from what noise.
 
-Resumable: each (steps, guidance, picture, method) is a line of docs/benchmarks/methods.jsonl, and is not done twice. With a
-number of minutes it stops after as many and reports what there is: `python benchmarks/methods.py 30`.
+One process a core, each of one thread, which on small pictures does most. Resumable: each (steps, guidance, picture, method)
+is a line of docs/benchmarks/methods.jsonl, and is not done twice. With a number of minutes it starts nothing new after as many
+and reports what there is: `python benchmarks/methods.py 30`.
 """
 
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
 import sys
 import time
 import warnings
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import cache
 from typing import Any
 
 import numpy as np
+import torch
 
 from common import OUT, photographs, publish, square, table
 from iterinv.app import load
+from iterinv.cascade import Cascade
 from iterinv.evaluate.compare import compare, front, plot, work
 from iterinv.images import to_uint8
 from iterinv.methods import METHODS
 from iterinv.scenes import Scene, caption, render
 from iterinv.train.data import HELD_OUT
 
-STEPS, SCENES, GUIDANCE = (20, 50), 8, (3.0, 5.0, 7.0)
+STEPS, SCENES, GUIDANCE = (20, 50), 8, (1.0, 3.0, 5.0, 7.0)
 FILE = OUT / "methods.jsonl"
-SLOW = {"iterinv": 2, "dpmpp-2m": 2}
-"""Methods of hundreds of calls a level: on so many pictures only, the first of the scenes and of the photographs."""
+FIRST = ("bdia", "bdia-fixed", "iterinv-anderson")
+"""The methods with figures to reach: on all pictures before the others are begun."""
+SLOW = ("iterinv", "dpmpp-2m")
+"""Methods of hundreds of calls a level: on the first of the scenes and of the photographs only."""
 
 
+@cache
 def pictures() -> dict[str, tuple[np.ndarray, str]]:
     """Held-out scenes with their captions, and photographs with none, one after the other."""
     scenes = {}
@@ -45,13 +55,15 @@ Job = tuple[int, float, str, str]
 
 
 def jobs() -> list[Job]:
-    """The coarse grid first, picture by picture; under guidance the two methods that are exact at any."""
-    found: list[Job] = []
-    for n in STEPS:
-        for k, name in enumerate(pictures()):
-            found += [(n, 1.0, name, m) for m in METHODS if m not in SLOW or k < SLOW[m]]
-            found += [(n, w, name, m) for w in GUIDANCE for m in ("bdia", "bdia-fixed")]
-    return found
+    """What has a figure to reach first, then the others, the coarse grid before the fine; under guidance the methods that are
+    exact at any."""
+    names, others = list(pictures()), [m for m in METHODS if m not in FIRST + SLOW]
+    exact = [(n, w, name, m) for n in STEPS for w in GUIDANCE for name in names for m in FIRST[:2]]
+    solved = [(n, 1.0, name, FIRST[2]) for n in STEPS for name in names]
+    slow = [(n, 1.0, name, m) for name in names[:2] for n in STEPS for m in SLOW]
+    rest = [(n, 1.0, name, m) for n in STEPS for name in names for m in others]
+    early = [job for job in rest if job[2] in names[:2]]
+    return [*slow[:1], *exact, *solved, *early, *slow[1:], *(job for job in rest if job not in early)]
 
 
 def known() -> dict[Job, dict[str, Any]]:
@@ -59,22 +71,34 @@ def known() -> dict[Job, dict[str, Any]]:
     return {(row["steps"], row["guidance"], row["picture"], row["method"]): row for row in rows}
 
 
+@cache
+def cascade() -> Cascade:
+    return load()
+
+
+def one(job: Job, end: float) -> dict[str, Any] | None:
+    """The row of a job, in a process of the pool; nothing past the end."""
+    if time.time() > end:
+        return None
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    steps, guidance, name, method = job
+    picture, words = pictures()[name]
+    (row,) = compare(cascade(), square(picture, cascade().size), words, [method], steps, guidance)
+    kept = {"steps": steps, "guidance": guidance, "picture": name, **{k: v for k, v in row.items() if k != "stages"}}
+    keys = ("stage", "network_calls", "seconds", "residual_max", "reconstruction", "terminal_noise")
+    kept["stages"] = [{k: stage[k] for k in keys} for stage in row["stages"]]
+    return kept
+
+
 def measure(minutes: float) -> None:
-    cascade, shown, end, done = load(), pictures(), time.time() + 60 * minutes, known()
-    for job in jobs():
-        if job in done or time.time() > end:
-            continue
-        steps, guidance, name, method = job
-        picture, words = shown[name]
-        (row,) = compare(cascade, square(picture, cascade.size), words, [method], steps, guidance)
-        kept = {"steps": steps, "guidance": guidance, "picture": name, **{k: v for k, v in row.items() if k != "stages"}}
-        kept["stages"] = [
-            {k: stage[k] for k in ("stage", "network_calls", "seconds", "residual_max", "reconstruction", "terminal_noise")}
-            for stage in row["stages"]
-        ]
-        with FILE.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(kept) + "\n")
-        print(*job, row["psnr"], row["seconds"], flush=True)
+    end, done = time.time() + 60 * minutes, known()
+    with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn")) as pool:
+        for future in as_completed([pool.submit(one, job, end) for job in jobs() if job not in done]):
+            if (row := future.result()) is not None:
+                with FILE.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(row) + "\n")
+                print(*(row[k] for k in ("steps", "guidance", "picture", "method", "psnr", "seconds")), flush=True)
 
 
 def enlarging(rows: list[dict[str, Any]]) -> float:
@@ -103,7 +127,7 @@ def guided(rows: dict[Job, dict[str, Any]]) -> str:
     lines = []
     for steps in STEPS:
         for method in ("bdia", "bdia-fixed"):
-            for w in (1.0, *GUIDANCE):
+            for w in GUIDANCE:
                 these = [row for job, row in rows.items() if (job[0], job[1], job[3]) == (steps, w, method)]
                 if not these:
                     continue
@@ -139,7 +163,7 @@ def mean(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 def main() -> None:
     began = time.time()
-    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
     measure(float(sys.argv[1]) if len(sys.argv) > 1 else 1e9)
     rows, body = known(), ""
     for steps in STEPS:
@@ -176,7 +200,8 @@ def main() -> None:
 {SCENES} held-out scenes and three photographs, all stages, no guidance; {", ".join(SLOW)} on the first scene and the first
 photograph; as far as they are measured yet: the tables say of how many. *Exact*: pictures of which every 8-bit pixel of 256 px
 is equal; *else*: mean PSNR of the others. *Work*: network evaluations, inverting and reconstructing together, a backward one
-counted as two. In bold, and red in the plots: no other method is both cheaper and better.
+counted as two. *Seconds*: of one thread, beside another such process. In bold, and red in the plots: no other method is both
+cheaper and better.
 {body}
 ## Against IterInv as published
 

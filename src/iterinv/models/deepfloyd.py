@@ -76,7 +76,8 @@ def load(
         _check(folder)
         absent = dict(safety_checker=None, feature_extractor=None, watermarker=None, requires_safety_checker=False)
         pipe = DiffusionPipeline.from_pretrained(folder, dtype=dtype, **absent).to(device)
-        unet = pipe.unet.eval().requires_grad_(False)
+        # Convolutions are a quarter faster so, on this side of the cache and on tensor cores.
+        unet = pipe.unet.eval().requires_grad_(False).to(memory_format=torch.channels_last)
         if pipe.scheduler.config.prediction_type != "epsilon":
             raise ValueError(
                 f"{folder} predicts {pipe.scheduler.config.prediction_type!r}; IF's stages predict 'epsilon' and no other "
