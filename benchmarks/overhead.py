@@ -37,7 +37,7 @@ def main() -> None:
             condition = stage.condition(words, low)
             here = resize(x, stage.size)
             bare = partial(call, stage, condition, here)
-            whole = partial(invert_stage, stage, plan("bdia", STEPS), condition, here, None)
+            whole = partial(invert_stage, stage, plan("bdia", STEPS), condition, here)
             seconds: dict[str, list[float]] = {"bare": [], "bdia": []}
             memory = {}
             for name, run in (("bare", bare), ("bdia", whole)):

@@ -237,8 +237,8 @@ def test_method_names_go_both_ways():
 @pytest.mark.parametrize(
     ("rule", "dtype", "ways"),
     [
-        (BDIA(0.5), "float64", "29 steps or a gamma of 0.661 or more or another method"),
-        (BDIA(0.8), "float32", "41 steps or a gamma of 0.832 or more"),
+        (BDIA(0.5), "float64", "30 steps or a gamma of 0.656 or more or another method"),
+        (BDIA(0.8), "float32", "42 steps or a gamma of 0.829 or more"),
         (EDICT(0.8), "float64", "46 steps or another method"),
     ],
 )

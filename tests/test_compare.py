@@ -7,6 +7,8 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from iterinv import drive
+from iterinv.cascade import Cascade
 from iterinv.cli import app as command
 from iterinv.evaluate.compare import compare, front, plot, work
 from iterinv.images import Frame
@@ -58,6 +60,26 @@ def test_a_method_that_cannot_work_here_is_refused_before_any_work(tiny, photo, 
     monkeypatch.setattr("iterinv.cascade.Cascade.invert", lambda *_: pytest.fail("work was done"))
     with pytest.raises(ValueError, match="undoing 300 steps of EDICT"):
         next(compare(tiny, frame, PROMPT, ["bdia", "edict"], 300))
+
+
+def test_a_method_that_fails_has_its_row_and_ends_nothing(tiny_folder, photo, tmp_path, monkeypatch):
+    real = Cascade.invert
+
+    def broken(self, picture, prompt, plan, *rest):
+        if plan.method == "ddim":
+            raise drive.NotFinite("stage I by ddim: not finite")
+        return real(self, picture, prompt, plan, *rest)
+
+    monkeypatch.setattr("iterinv.cascade.Cascade.invert", broken)
+    words = ["compare", photo, "--prompt", PROMPT, "--steps", 3, "--methods", "ddim,bdia", "--out", tmp_path]
+    result = CliRunner().invoke(command, [str(word) for word in (*words, "--model", tiny_folder)])
+    assert result.exit_code == 0, result.output
+    failed, fine = json.loads((tmp_path / "compare.json").read_text())["methods"]
+    assert set(failed) == KEYS
+    assert (failed["psnr"], failed["stages"], failed["why"]) == (None, [], "stage I by ddim: not finite")
+    assert fine["exact_pixels"] == 1.0
+    assert "ddim: stage I by ddim: not finite" in result.output
+    assert max(map(len, result.output.splitlines())) <= 80
 
 
 def test_methods_are_listed():

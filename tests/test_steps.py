@@ -314,6 +314,17 @@ def test_a_state_that_is_not_finite_stops_the_loop():
         undone(BDIA(), broken, data(), COSINE.grid(10))
 
 
+def test_relaxing_a_multistep_rule_finds_the_path_that_it_runs_through():
+    """From the sample that 2M draws back to the noise that it drew it from, and every state between."""
+    rule, grid = DPMPP2M(), COSINE.grid(50)
+    *_, (z, _) = states = list(drive.run(rule, mixture(), rule.init(data()), grid))
+    *_, path = drive.relax(rule, mixture(), z, grid, 40)
+    *_, first = drive.relax(rule, mixture(), z, grid, 0)
+    for u, (x, *_) in zip(path, states, strict=True):
+        assert float((u - x).abs().max()) < 1e-9
+    assert float((first[0] - states[0][0]).abs().max()) > 1e-3
+
+
 def test_solving_ddim_gives_the_data_back():
     x, grid = data(), COSINE.grid(20)
     *_, (state, root) = drive.solve(DDIM(), mixture(), x, grid, Anderson(30, 1e-12))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 from types import FrameType
 
 STOPPED = 130
@@ -29,8 +30,19 @@ def main() -> None:
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
+    if _importing(frame):  # an exception there would abort the process from within a C++ module: ask again when it is through
+        again = threading.Timer(0.05, signal.raise_signal, (number,))
+        again.daemon = True
+        again.start()
+        return
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one would cut the cleaning short
     raise KeyboardInterrupt
+
+
+def _importing(frame: FrameType | None) -> bool:
+    while frame is not None and not frame.f_code.co_filename.startswith("<frozen importlib"):
+        frame = frame.f_back
+    return frame is not None
 
 
 def _say() -> None:

@@ -36,6 +36,7 @@ from iterinv.store import Saved
 
 FILES = (
     "original.png", "reconstruction.png", "edited.png", "mask.png", "comparison.png", "report.json", "inversion.safetensors",
+    "compare.json", "compare.png",
 )  # fmt: skip
 """All that a run may write."""
 

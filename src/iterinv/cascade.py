@@ -106,9 +106,9 @@ class Cascade:
     ) -> Inversion:  # fmt: skip
         """Invert a picture (batch, 3, size, size) in [-1, 1] through all stages, and reconstruct it.
 
-        ``plan`` is one for all stages or one for each. ``seed`` draws the noise on the low-resolution conditions. The
-        reconstruction and the path of every stage are in what comes back. Raises ``ValueError`` for a picture of another
-        shape or range.
+        ``plan`` is one for all stages or one for each. ``seed`` draws the noise on the low-resolution conditions, and that of
+        a scattered path. The reconstruction and the path of every stage are in what comes back. Raises ``ValueError`` for a
+        picture of another shape or range.
         """
         if picture.ndim != 4 or picture.shape[1] != 3 or picture.shape[-2:] != (self.size, self.size):
             raise ValueError(f"the picture is {tuple(picture.shape)}; this cascade takes (batch, 3, {self.size}, {self.size})")
@@ -122,7 +122,8 @@ class Cascade:
         for k, (stage, how) in enumerate(zip(self.stages, plans, strict=True)):
             low = found[-1].picture if found else None
             condition = stage.condition(prompt, low, seed=seed + k)
-            found.append(invert_stage(stage, how, condition, resize(picture, stage.size), progress))
+            own = seed + 2000 + k  # apart from the seeds of the conditions and of a sampler
+            found.append(invert_stage(stage, how, condition, resize(picture, stage.size), own, progress))
         return Inversion(prompt, seed, self.fingerprint, tuple(found))
 
     @torch.no_grad()

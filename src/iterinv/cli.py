@@ -27,7 +27,7 @@ Prompt = Annotated[str, typer.Option("--prompt", "-p", help="What the picture sh
 Model = Annotated[str, typer.Option("--model", help="'embedded', or a cascade folder made by `iterinv train`.")]
 Method = Annotated[str, typer.Option("--method", "-m", help="bdia is exact; `iterinv methods` lists the others.")]
 Steps = Annotated[int, typer.Option("--num-inference-steps", "--steps", "-n", min=2, help="Steps at every stage.")]
-Seed = Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Draws the noise on the low-resolution conditions.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Draws noise: on low-resolution conditions.")]
 Guidance = Annotated[float, typer.Option("--guidance-scale", "--guidance", help="Classifier-free guidance; 1 is none.")]
 Fit = Annotated[str, typer.Option("--fit", help="A picture that is not square: 'pad' it, or 'crop' to its middle.")]
 
@@ -139,7 +139,7 @@ def compare(
 ) -> None:
     """Run many methods on one picture: what each costs and keeps."""
     rows: list[dict[str, Any]] = []
-    with _session(out) as (staging, progress, say):
+    with _session(out, picture) as (staging, progress, say):
         import json
 
         from iterinv import app as work
@@ -152,6 +152,7 @@ def compare(
         names = [name.strip() for name in methods.split(",") if name.strip()] or list(METHODS)
         for row in comparison.compare(cascade, frame, prompt, names, steps, guidance, seed, progress):
             rows.append(row)
+            say(f"{row['method']}: {_kept(row)}, {row['seconds']:.1f} s")
         title = f"{picture.name}, {steps} steps, guidance {guidance:g}"
         told = {"picture": picture.name, "prompt": prompt, "steps": steps, "guidance": guidance, "seed": seed}
         told |= {"model": cascade.fingerprint, "versions": work.versions(), "methods": rows}
@@ -256,8 +257,10 @@ def _session(out: Path, picture: Path | None = None) -> Iterator[tuple[Path, Any
 
             def progress(stage: str, doing: str, done: int, total: int) -> None:
                 name = f"stage {stage}: {doing}"
-                if name not in tasks or bars.tasks[tasks[name]].finished:
+                if name not in tasks:
                     tasks[name] = bars.add_task(name, total=total)
+                elif bars.tasks[tasks[name]].finished:  # the next of many: the bar begins again
+                    bars.reset(tasks[name], total=total)
                 bars.update(tasks[name], completed=done)
 
             def say(message: Warning | str, *_: Any, **__: Any) -> None:
@@ -334,24 +337,37 @@ def _decibels(psnr: float | None) -> str:
     return "exact" if psnr is None else f"{psnr:.1f} dB"
 
 
+def _kept(row: dict[str, Any]) -> str:
+    """What a row of a comparison says of its stages."""
+    kept = [_decibels(stage["reconstruction"]["psnr"]).removesuffix(" dB") for stage in row["stages"]]
+    return (kept[0] if len(set(kept)) == 1 else " / ".join(kept)) if kept else "failed"
+
+
 def _tell_rows(rows: list[dict[str, Any]], title: str, out: Path) -> None:
     with _errors():
+        from rich.box import SIMPLE_HEAD
         from rich.console import Console
         from rich.table import Table
 
-        table = Table(title=title, title_justify="left")
-        for column in ("method", "PSNR", "exact pixels", "stage by stage", "forward", "backward", "seconds", "MB", "noise std"):
-            table.add_column(column, justify="left" if column == "method" else "right", no_wrap=column == "method")
+        table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+        for column in ("method", "dB, stage by stage", "pixels", "calls", "back", "s", "MB", "noise"):
+            table.add_column(column, justify="left" if column == "method" else "right", no_wrap=True)
         for row in rows:
-            stages = " / ".join(_decibels(stage["reconstruction"]["psnr"]) for stage in row["stages"])
-            calls, noise = row["network_calls"], row["terminal_noise"]
-            table.add_row(
-                row["method"], _decibels(row["psnr"]), f"{row['exact_pixels']:.2%}", stages, str(calls["forward"]),
-                str(calls["backward"]), f"{row['seconds']:.1f}", f"{row['peak_memory_mb']:.0f}", f"{noise['std']:.2f}",
-            )  # fmt: skip
+            cells = [row["method"], _kept(row), "", "", "", f"{row['seconds']:.1f}", f"{row['peak_memory_mb']:.0f}", ""]
+            if row["stages"]:
+                calls = row["network_calls"]
+                cells[2:5] = f"{row['exact_pixels']:.2%}", str(calls["forward"]), str(calls["backward"])
+                cells[-1] = f"{row['terminal_noise']['std']:.2f}"
+            table.add_row(*cells)
         console = Console(file=sys.stdout)
         console.print(table)
-        console.print(f"compare.json and compare.png in {out}", markup=False, highlight=False)
+        for row in rows:
+            if not row["stages"]:
+                console.print(f"{row['method']}: {row['why']}", markup=False, highlight=False)
+        console.print(
+            "exact: every pixel equal; noise: the spread at stage I, 1 in a sampler's; "
+            f"compare.json and compare.png in {out}", markup=False, highlight=False,
+        )  # fmt: skip
 
 
 def _tell(told: dict[str, Any], out: Path) -> None:

@@ -10,7 +10,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -34,11 +34,16 @@ _T = TypeVar("_T")
 class Scatter:
     """A path that no rule takes: at every level the picture under noise of its own, ``alpha x0 + sigma n_i``.
 
-    The noises are drawn from ``seed``, independent of each other. With :class:`iterinv.refine.Offsets` it is edit-friendly
-    DDPM inversion (Huberman-Spiegelglas, Kulikov, Michaeli, 2024), https://arxiv.org/abs/2304.06140
+    The noises are independent of each other. With :class:`iterinv.refine.Offsets` it is edit-friendly DDPM inversion
+    (Huberman-Spiegelglas, Kulikov, Michaeli, 2024), https://arxiv.org/abs/2304.06140
     """
 
-    seed: int = 0
+
+@dataclass(frozen=True)
+class Sweeps:
+    """The path of a multistep rule, by as many walks over the grid (:func:`iterinv.drive.relax`), one call a level each."""
+
+    count: int = 20
 
 
 class Refine(Protocol):
@@ -61,7 +66,7 @@ class Plan:
     """
 
     rule: Step = field(default_factory=BDIA)
-    find: RootFinder | Scatter | None = None
+    find: RootFinder | Sweeps | Scatter | None = None
     refine: Refine | None = None
     steps: int = 20
     guidance: float = 1.0
@@ -70,15 +75,19 @@ class Plan:
     method: str = ""
 
     def __post_init__(self) -> None:
+        remembering = isinstance(self.rule, drive.Remembering)
         if self.find is None and not isinstance(self.rule, Reversible):
-            raise ValueError(f"{type(self.rule).__name__} cannot undo itself: give the plan a root finder")
+            ways = "sweeps" if remembering else "a root finder"
+            raise ValueError(f"{type(self.rule).__name__} cannot undo itself: give the plan {ways}")
         if self.dtype not in LARGEST_GROWTH:
             raise ValueError(f"a state in {self.dtype} costs the picture: use float32 or float64")
         if isinstance(self.rule, FixedPointBDIA) and self.dtype != "float64":
             raise ValueError(f"fixed-point states are carried in float64, not in {self.dtype}")
         one_step = self.find is not None and len(self.rule.init(torch.zeros(()), torch.zeros(()))) == 1
-        if self.refine is not None and (not one_step or isinstance(self.rule, drive.Remembering)):
+        if self.refine is not None and (not one_step or remembering):
             raise ValueError(f"{type(self.refine).__name__} needs a one-step rule that does not undo itself, such as DDIM")
+        if self.find is not None and remembering != isinstance(self.find, Sweeps):
+            raise ValueError("a multistep rule such as DPM-Solver++ 2M is inverted by sweeps, and no other rule is")
         if self.steps <= self.first:
             raise ValueError(
                 f"{self.steps} step(s) leave {type(self.rule).__name__} nothing to undo: take {self.first + 1} or more"
@@ -102,7 +111,7 @@ class Plan:
             fits = [len(each) - 1 for each in grids if self.rule.growth(each) <= limit]
             ways = [f"{max(fits)} steps"] if fits else []
             if getattr(self.rule, "gamma", 1.0) < 1:
-                ways.append(f"a gamma of {math.ceil(1e3 * limit ** (-1 / self.steps)) / 1e3:.3f} or more")
+                ways.append(f"a gamma of {math.ceil(1e3 * limit ** (-1 / (self.steps - self.first))) / 1e3:.3f} or more")
             raise ValueError(
                 f"undoing {self.steps} steps of {self.rule} multiplies rounding by {growth:.0e}, more than {self.dtype} "
                 f"carries; take {' or '.join([*ways, 'another method'])}"
@@ -200,15 +209,20 @@ def told(items: Iterable[_T], stage: Stage, doing: str, total: int, progress: Pr
         yield item
 
 
-def invert_stage(stage: Stage, plan: Plan, condition: Condition, x: Tensor, progress: Progress | None) -> StageInversion:
-    """Invert a picture (batch, 3, size, size) at one stage, and rerun it. Raises :class:`iterinv.drive.NotFinite`."""
+def invert_stage(
+    stage: Stage, plan: Plan, condition: Condition, x: Tensor, seed: int = 0, progress: Progress | None = None
+) -> StageInversion:
+    """Invert a picture (batch, 3, size, size) at one stage, and rerun it. ``seed`` draws what a scattered path needs.
+
+    Raises :class:`iterinv.drive.NotFinite`.
+    """
     try:
-        return _invert(stage, plan, condition, x, progress)
+        return _invert(stage, plan, condition, x, seed, progress)
     except drive.NotFinite as error:
         raise drive.NotFinite(f"stage {stage.name} by {plan.method}: {error}") from None
 
 
-def _invert(stage: Stage, plan: Plan, condition: Condition, x: Tensor, progress: Progress | None) -> StageInversion:
+def _invert(stage: Stage, plan: Plan, condition: Condition, x: Tensor, seed: int, progress: Progress | None) -> StageInversion:
     began, grid, n = time.perf_counter(), plan.check(stage), plan.steps + 1
     x = x.to(stage.device, getattr(torch, plan.dtype))
     calls = Calls(stage.denoiser, len(x))
@@ -227,13 +241,15 @@ def _invert(stage: Stage, plan: Plan, condition: Condition, x: Tensor, progress:
         state = undone[-1]
         path = (*state[plan.first : 0 : -1], *(each[0] for each in reversed(undone)))
     elif isinstance(plan.find, Scatter):
-        path = tuple(told(_scatter(x, grid, plan.find.seed), stage, "inverting", n, progress))
+        path = tuple(told(_scatter(x, grid, seed), stage, "inverting", n, progress))
+        state = plan.rule.init(path[0])
+    elif isinstance(plan.find, Sweeps):
+        assert isinstance(plan.rule, drive.Remembering)
+        paths, total = drive.relax(plan.rule, eps, x, grid, plan.find.count), n + plan.find.count * plan.steps + 1
+        *_, path = told(paths, stage, "inverting", total, progress)
         state = plan.rule.init(path[0])
     else:
-        relaxed = isinstance(plan.rule, drive.Remembering)
-        walk: Any = drive.relax if relaxed else drive.solve
-        total = n * (1 + drive.SWEEPS) if relaxed else n
-        solved = list(told(walk(plan.rule, eps, x, grid, plan.find), stage, "inverting", total, progress))[-n:]
+        solved = list(told(drive.solve(plan.rule, eps, x, grid, plan.find), stage, "inverting", n, progress))
         state = plan.rule.init(solved[-1][0][0])
         path = tuple(each[0] for each, _ in reversed(solved))
         errors = [float(root.error.max()) for _, root in solved if root is not None]

@@ -38,3 +38,8 @@ def move(x: Tensor, eps: Tensor, a: Level, b: Level) -> Tensor:
     """
     ratio = b.alpha / a.alpha
     return ratio * x + (b.sigma - ratio * a.sigma) * eps
+
+
+def constant(e: Tensor) -> Eps:
+    """The field that is ``e`` everywhere: for a step whose noise is known."""
+    return lambda x, a: e

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from iterinv.inversion import Plan, Refine, Scatter
+from iterinv.inversion import Plan, Refine, Scatter, Sweeps
 from iterinv.refine import NegativePrompt, NullText, Offsets, Proximal
 from iterinv.roots import Anderson, Average, Damped, FixedPoint, GradientDescent, RootFinder
 from iterinv.steps import BDIA, BELM, DDIM, DDPM, DPMPP2M, DPMPP2S, EDICT, FixedPointBDIA, Heun, Step
@@ -15,7 +15,7 @@ class Method(NamedTuple):
 
     about: str
     rule: Step
-    find: RootFinder | Scatter | None = None
+    find: RootFinder | Sweeps | Scatter | None = None
     refine: Refine | None = None
 
 
@@ -31,7 +31,7 @@ METHODS: dict[str, Method] = {
     "iterinv-damped": Method("DDIM solved by damped steps, to a tolerance", DDIM(), Damped()),
     "iterinv-anderson": Method("DDIM solved by Anderson acceleration, to a tolerance", DDIM(), Anderson()),
     "renoise": Method("DDIM by the mean of the last two of ten iterates (ReNoise)", DDIM(), Average()),
-    "dpmpp-2m": Method("DPM-Solver++ 2M solved to a tolerance, in sweeps", DPMPP2M(), Anderson()),
+    "dpmpp-2m": Method("DPM-Solver++ 2M solved, in twenty sweeps over its path", DPMPP2M(), Sweeps()),
     "null-text": Method("DDIM inversion, the null embedding fitted to guidance", DDIM(), FixedPoint(1), NullText()),
     "negative-prompt": Method("DDIM inversion, the prompt for null embedding", DDIM(), FixedPoint(1), NegativePrompt()),
     "proximal": Method("negative-prompt, edits by large differences only", DDIM(), FixedPoint(1), Proximal()),

@@ -25,7 +25,8 @@ def compare(
     """A row a method, as it is done: ``method, psnr, exact_pixels, network_calls, seconds, peak_memory_mb, terminal_noise,
     stages, why``.
 
-    PSNR is of the picture that was worked on, ``None`` where all pixels are equal. ``terminal_noise`` is the first stage's.
+    PSNR is of the picture that was worked on, ``None`` where all pixels are equal. ``terminal_noise`` is the first stage's. A
+    method that leaves the finite numbers has ``why`` and the cost, no ``stages``, and ``None`` for the rest.
     Raises ``ValueError`` for a method that there is not, before any work.
     """
     plans = [plan(method, steps, guidance) for method in methods]
@@ -33,22 +34,23 @@ def compare(
         for stage in cascade.stages:
             each.check(stage)
     for each in plans:
+        inversion, why = None, ""
         with app.peak_memory() as peak:
             began = time.perf_counter()
-            inversion = cascade.invert(frame.square(), prompt, each, seed, progress)
+            try:
+                inversion = cascade.invert(frame.square(), prompt, each, seed, progress)
+            except ArithmeticError as error:
+                why = str(error)
             seconds = time.perf_counter() - began
-        told = app.report(cascade, Saved(inversion, frame), seconds)
-        calls = [stage["network_calls"] for stage in told["stages"]]
-        yield {
-            "method": each.method,
-            **{key: told["reconstruction"][key] for key in KEYS},
-            "network_calls": {way: sum(each[way] for each in calls) for way in ("forward", "backward")},
-            "seconds": told["seconds"],
-            "peak_memory_mb": peak(),
-            "terminal_noise": told["stages"][0]["terminal_noise"],
-            "stages": told["stages"],
-            "why": told["why"],
-        }
+        row: dict[str, Any] = {"method": each.method, **dict.fromkeys((*KEYS, "network_calls", "terminal_noise")), "stages": []}
+        row |= {"seconds": round(seconds, 3), "peak_memory_mb": peak(), "why": why}
+        if inversion is not None:
+            told = app.report(cascade, Saved(inversion, frame), seconds)
+            calls = [stage["network_calls"] for stage in told["stages"]]
+            row |= {key: told["reconstruction"][key] for key in KEYS}
+            row["network_calls"] = {way: sum(each[way] for each in calls) for way in ("forward", "backward")}
+            row |= {"terminal_noise": told["stages"][0]["terminal_noise"], "stages": told["stages"], "why": told["why"]}
+        yield row
 
 
 def work(row: dict[str, Any]) -> int:
@@ -69,9 +71,10 @@ def front(rows: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def plot(rows: Sequence[dict[str, Any]], path: Path, title: str) -> None:
-    """PSNR and the noise's spread against network work, a point a method."""
+    """PSNR and the noise's spread against network work, a point a method that came to an end."""
     from matplotlib.figure import Figure
 
+    rows = [row for row in rows if row["network_calls"] is not None]
     figure = Figure(figsize=(11, 4.6), layout="constrained")
     left, right = figure.subplots(1, 2)
     finite = [_decibels(row) for row in rows if row["psnr"] is not None]
@@ -91,6 +94,8 @@ def plot(rows: Sequence[dict[str, Any]], path: Path, title: str) -> None:
                 "\n".join(names), (10**x, y), xytext=(4, -4 if below else 3), textcoords="offset points", fontsize=7,
                 verticalalignment="top" if below else "bottom",
             )  # fmt: skip
+    if not rows:
+        left.set_title("no method came to an end")
     left.axhline(top, color="grey", linewidth=0.5, linestyle=":")
     left.set_ylabel(f"reconstruction, dB (at {top:.0f}: every pixel equal)")
     right.axhline(1, color="grey", linewidth=0.5, linestyle=":")

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from iterinv.inversion import StageInversion
-from iterinv.levels import Eps
+from iterinv.levels import constant
 from iterinv.models import Stage
 
 
@@ -41,19 +41,19 @@ class NullText:
         rule, scale, condition, grid, path = found.plan.rule, found.plan.guidance, found.condition, found.grid, found.path
         steps, x = len(grid) - 1, path[0]
         text, null = (each.expand(len(x), -1, -1).detach() for each in (condition.text, condition.null))
+        if scale == 1:  # nothing depends on it
+            return replace(found, condition=replace(condition, nulls={level.t: null for level in grid[:-1]}))
         nulls: dict[float, Tensor] = {}
         for j in range(steps):
             with_text = stage.denoiser(x, grid[j], text, condition.low)
 
             def guided(null: Tensor, x: Tensor = x, with_text: Tensor = with_text, j: int = j) -> Tensor:
                 without = stage.denoiser(x, grid[j], null, condition.low)
-                return rule.step(_always(without + scale * (with_text - without)), rule.init(x), grid, j)[0]
+                return rule.step(constant(without + scale * (with_text - without)), rule.init(x), grid, j)[0]
 
-            if scale != 1:  # else nothing depends on it
-                limit = self.tolerance + self.slope * j * 50 / steps
-                null = self._fit(guided, path[j + 1], null, self.rate * (1 - j / (2 * steps)), limit)
-            nulls[grid[j].t] = null
-            x = guided(null) if scale != 1 else rule.step(_always(with_text), rule.init(x), grid, j)[0]
+            limit = self.tolerance + self.slope * j * 50 / steps
+            nulls[grid[j].t] = null = self._fit(guided, path[j + 1], null, self.rate * (1 - j / (2 * steps)), limit)
+            x = guided(null)
         return replace(found, condition=replace(condition, nulls=nulls))
 
     def _fit(self, guided: Callable[[Tensor], Tensor], known: Tensor, null: Tensor, rate: float, limit: float) -> Tensor:
@@ -73,8 +73,3 @@ class NullText:
                 adam.step()
                 best = torch.where(near[:, None, None], best, tuned.detach())
         return best
-
-
-def _always(e: Tensor) -> Eps:
-    """The field that is ``e`` everywhere: for a one-step rule whose noise is known."""
-    return lambda x, a: e

@@ -9,27 +9,18 @@ step.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from iterinv.levels import Eps, Grid, Level, State, move
+from iterinv.levels import Eps, Grid, State, move
 from iterinv.steps.ddim import DDIM
 from iterinv.steps.dpmpp import along, clean, extrapolated
 from iterinv.steps.heun import heun
+from iterinv.steps.one_step import OneStep
 
 
-class Base(Protocol):
-    """A one-step rule that can go from a level to several at once, both ways."""
-
-    @property
-    def order(self) -> int: ...
-
-    def carry(self, eps: Eps, x: Tensor, a: Level, *to: Level) -> tuple[Tensor, ...]: ...
-
-
-def forth(base: Base, eps: Eps, state: State, grid: Grid, i: int, gamma: float) -> State:
+def forth(base: OneStep, eps: Eps, state: State, grid: Grid, i: int, gamma: float) -> State:
     """With p, a, b three levels in a row and ``D`` the base: ``x_b = D(x_a, a, b) + gamma (x_p - D(x_a, a, p))``.
 
     Without ``x_p``, the base's own step.
@@ -42,7 +33,7 @@ def forth(base: Base, eps: Eps, state: State, grid: Grid, i: int, gamma: float) 
     return there + gamma * (older[0] - back), x
 
 
-def back(base: Base, eps: Eps, state: State, grid: Grid, i: int, gamma: float) -> State:
+def back(base: OneStep, eps: Eps, state: State, grid: Grid, i: int, gamma: float) -> State:
     """:func:`forth` solved for the oldest state."""
     y, x = state
     there, oldest = base.carry(eps, x, grid[i], grid[i + 1], grid[i - 1])
@@ -71,7 +62,7 @@ class BDIA:
     """
 
     gamma: float = 1.0
-    base: Base = field(default_factory=DDIM)
+    base: OneStep = field(default_factory=DDIM)
     first = 1
 
     def __post_init__(self) -> None:
@@ -95,7 +86,7 @@ class BDIA:
         return back(self.base, eps, state, grid, i, self.gamma)
 
     def growth(self, grid: Grid) -> float:
-        return self.gamma ** -(len(grid) - 1)
+        return self.gamma ** -(len(grid) - 1 - self.first)
 
 
 @dataclass(frozen=True)

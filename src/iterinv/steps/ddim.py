@@ -10,20 +10,15 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from iterinv.levels import Eps, Grid, Level, State, move
+from iterinv.levels import Eps, Level, move
+from iterinv.steps.one_step import OneStep
 
 
 @dataclass(frozen=True)
-class DDIM:
+class DDIM(OneStep):
     """``x_b = move(x_a, eps(x_a, a), a, b)``"""
 
     order = 1
-
-    def init(self, x: Tensor, *older: Tensor) -> State:
-        return (x,)
-
-    def step(self, eps: Eps, state: State, grid: Grid, i: int) -> State:
-        return self.carry(eps, state[0], grid[i], grid[i + 1])
 
     def carry(self, eps: Eps, x: Tensor, a: Level, *to: Level) -> tuple[Tensor, ...]:
         """From level ``a`` to each of the others, by one network call in all."""

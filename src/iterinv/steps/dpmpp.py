@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from iterinv.levels import Eps, Grid, Level, State, move
+from iterinv.steps.one_step import OneStep
 
 
 def clean(x: Tensor, e: Tensor, a: Level) -> Tensor:
@@ -28,7 +29,7 @@ def _lambda(a: Level) -> float:
 
 
 @dataclass(frozen=True)
-class DPMPP2S:
+class DPMPP2S(OneStep):
     """The single-step rule (algorithm 1 of the paper) with ``r_1 = 1``: its inner point is the level it arrives at.
 
     With ``x0`` predicted at ``a`` and ``x0'`` at the DDIM step's end: clean data ``(x0 + x0') / 2`` from ``a`` to ``b``. Two
@@ -36,12 +37,6 @@ class DPMPP2S:
     """
 
     order = 2
-
-    def init(self, x: Tensor, *older: Tensor) -> State:
-        return (x,)
-
-    def step(self, eps: Eps, state: State, grid: Grid, i: int) -> State:
-        return self.carry(eps, state[0], grid[i], grid[i + 1])
 
     def carry(self, eps: Eps, x: Tensor, a: Level, *to: Level) -> tuple[Tensor, ...]:
         """From level ``a`` to each of the others: one network call, and one more for each that is not clean."""

@@ -10,23 +10,18 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from iterinv.levels import Eps, Grid, Level, State, move
+from iterinv.levels import Eps, Level, move
+from iterinv.steps.one_step import OneStep
 
 
 @dataclass(frozen=True)
-class Heun:
+class Heun(OneStep):
     """With ``e = eps(x_a, a)`` and ``e' = eps(move(x_a, e, a, b), b)``: ``x_b = move(x_a, (e + e') / 2, a, b)``.
 
     Second order, two network calls a step; one, and DDIM, into the clean end, where no noise can be predicted.
     """
 
     order = 2
-
-    def init(self, x: Tensor, *older: Tensor) -> State:
-        return (x,)
-
-    def step(self, eps: Eps, state: State, grid: Grid, i: int) -> State:
-        return self.carry(eps, state[0], grid[i], grid[i + 1])
 
     def carry(self, eps: Eps, x: Tensor, a: Level, *to: Level) -> tuple[Tensor, ...]:
         """From level ``a`` to each of the others: one network call, and one more for each that is not clean."""
