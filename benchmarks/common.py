@@ -62,16 +62,18 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 def publish(name: str, title: str, body: str, began: float) -> None:
     """Print a result and write it to ``docs/benchmarks/{name}.md`` with what it was made on."""
-    commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
     made = ", ".join(f"{k} {v}" for k, v in versions().items())
     machine = f"{platform.machine()}, {torch.get_num_threads()} threads of {_processor()}"
-    foot = (
-        f"Made by `python benchmarks/{name}.py` at {commit or 'no commit'} in {time.time() - began:.0f} s: {machine}; {made}."
-    )
+    foot = f"Made by `python benchmarks/{name}.py` at {commit()} in {time.time() - began:.0f} s: {machine}; {made}."
     text = f"# {title}\n\n{body.strip()}\n\n{foot}\n"
     OUT.mkdir(parents=True, exist_ok=True)
     (OUT / f"{name}.md").write_text(text, encoding="utf-8")
     print(text)
+
+
+def commit() -> str:
+    told = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True).stdout
+    return told.strip() or "no commit"
 
 
 def _processor() -> str:

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from common import OUT, photographs, publish, square, table
+from common import OUT, commit, photographs, publish, square, table
 from iterinv.app import load
 from iterinv.cascade import Cascade
 from iterinv.evaluate.compare import compare, front, plot, work
@@ -39,12 +39,12 @@ SLOW = ("iterinv", "dpmpp-2m")
 
 @cache
 def pictures() -> dict[str, tuple[np.ndarray, str]]:
-    """Held-out scenes with their captions, and photographs with none, one after the other."""
+    """Held-out scenes with their captions, and photographs with words that say little, the first of both first."""
     scenes = {}
     for k in range(SCENES):
         scene = Scene.random(HELD_OUT + 500 + k)
         scenes[f"scene-{k}"] = to_uint8(render(scene, 256)[None]), caption(scene)
-    photos = photographs()
+    photos = {name: (photo, "a picture") for name, (photo, _) in photographs().items()}  # not "": guidance needs words
     first = next(iter(scenes)), next(iter(photos))
     both = {**scenes, **photos}
     return {**{name: both[name] for name in first}, **both}
@@ -63,7 +63,7 @@ def jobs() -> list[Job]:
     slow = [(n, 1.0, name, m) for name in names[:2] for n in STEPS for m in SLOW]
     rest = [(n, 1.0, name, m) for n in STEPS for name in names for m in others]
     early = [job for job in rest if job[2] in names[:2]]
-    return [*slow[:1], *exact, *solved, *early, *slow[1:], *(job for job in rest if job not in early)]
+    return [*slow[:1], *slow[2:3], *exact, *solved, *early, *slow[1:2], *slow[3:], *(job for job in rest if job not in early)]
 
 
 def known() -> dict[Job, dict[str, Any]]:
@@ -87,6 +87,7 @@ def one(job: Job, end: float) -> dict[str, Any] | None:
     (row,) = compare(cascade(), square(picture, cascade().size), words, [method], steps, guidance)
     kept = {"steps": steps, "guidance": guidance, "picture": name, **{k: v for k, v in row.items() if k != "stages"}}
     keys = ("stage", "network_calls", "seconds", "residual_max", "reconstruction", "terminal_noise")
+    kept["commit"] = commit()
     kept["stages"] = [{k: stage[k] for k in keys} for stage in row["stages"]]
     return kept
 
@@ -101,25 +102,38 @@ def measure(minutes: float) -> None:
                 print(*(row[k] for k in ("steps", "guidance", "picture", "method", "psnr", "seconds")), flush=True)
 
 
-def enlarging(rows: list[dict[str, Any]]) -> float:
-    """Mean network work of the two super-resolution stages."""
-    return float(np.mean([sum(work(stage) for stage in row["stages"][1:]) for row in rows]))
+def of(rows: dict[Job, dict[str, Any]], steps: int, method: str, guidance: float = 1.0) -> dict[str, dict[str, Any]]:
+    """The rows of a method by picture, those that failed left out."""
+    return {job[2]: row for job, row in rows.items() if (job[0], job[1], job[3]) == (steps, guidance, method) and row["stages"]}
 
 
 def ratios(rows: dict[Job, dict[str, Any]]) -> str:
     """How much less the exact and the best solved method work than the published one, at stages II and III."""
-
-    def of(steps: int, method: str) -> list[dict[str, Any]]:
-        return [row for job, row in rows.items() if (job[0], job[1], job[3]) == (steps, 1.0, method)]
-
     lines = []
     for ours, method, theirs in ((20, "bdia", 20), (20, "iterinv-anderson", 20), (50, "bdia", 50), (20, "bdia", 50)):
-        mine, published = of(ours, method), of(theirs, "iterinv")
-        if mine and published:
-            lines.append(
-                [f"`{method}`, {ours} steps", f"`iterinv`, {theirs} steps", f"{enlarging(published) / enlarging(mine):.1f}"]
+        mine, published = of(rows, ours, method), of(rows, theirs, "iterinv")
+        both = [name for name in mine if name in published]
+        if not both:
+            continue
+        network, clock = (
+            np.mean([spent(published[name]) for name in both]) / np.mean([spent(mine[name]) for name in both])
+            for spent in (
+                lambda row: sum(work(stage) for stage in row["stages"][1:]),
+                lambda row: sum(stage["seconds"] for stage in row["stages"][1:]),
             )
-    return table(["", "against", "times less network work at stages II and III"], lines) if lines else ""
+        )
+        lines.append(
+            [f"`{method}`, {ours} steps", f"`iterinv`, {theirs} steps", len(both), f"{network:.1f}", f"{clock:.1f}"]
+            + [" / ".join("exact" if p is None else f"{p:.0f}" for p in lowest(each, both)) for each in (mine, published)]
+        )
+    columns = ["", "against", "pictures", "less work", "less time", "lowest dB at II / III", "its own"]
+    return table(columns, lines) if lines else ""
+
+
+def lowest(rows: dict[str, dict[str, Any]], names: list[str]) -> list[float | None]:
+    """The least PSNR at stages II and III."""
+    each = [[rows[name]["stages"][k]["reconstruction"]["psnr"] for name in names] for k in (1, 2)]
+    return [min((p for p in psnrs if p is not None), default=None) for psnrs in each]
 
 
 def guided(rows: dict[Job, dict[str, Any]]) -> str:
@@ -128,7 +142,7 @@ def guided(rows: dict[Job, dict[str, Any]]) -> str:
     for steps in STEPS:
         for method in ("bdia", "bdia-fixed"):
             for w in GUIDANCE:
-                these = [row for job, row in rows.items() if (job[0], job[1], job[3]) == (steps, w, method)]
+                these = list(of(rows, steps, method, w).values())
                 if not these:
                     continue
                 exact = sum(all(s["reconstruction"]["exact_pixels"] == 1.0 for s in row["stages"]) for row in these)
@@ -143,7 +157,7 @@ def guided(rows: dict[Job, dict[str, Any]]) -> str:
 
 
 def mean(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """One row for a method's rows over pictures: mean PSNR of those that are not exact, mean cost."""
+    """One row for a method's rows over pictures: the least PSNR, ``None`` where all are exact, and the mean cost."""
     lossy = [row["psnr"] for row in rows if row["psnr"] is not None]
     calls = {way: round(np.mean([row["network_calls"][way] for row in rows])) for way in ("forward", "backward")}
     stages = [[row["stages"][k]["reconstruction"]["psnr"] for row in rows] for k in range(3)]
@@ -151,7 +165,8 @@ def mean(rows: list[dict[str, Any]]) -> dict[str, Any]:
         "method": rows[0]["method"],
         "pictures": len(rows),
         "exact": len(rows) - len(lossy),
-        "psnr": float(np.mean(lossy)) if lossy else None,
+        "psnr": min(lossy, default=None),
+        "mean": float(np.mean(lossy)) if lossy else None,
         "lowest": [min((p for p in each if p is not None), default=None) for each in stages],
         "network_calls": calls,
         "seconds": float(np.mean([row["seconds"] for row in rows])),
@@ -167,20 +182,19 @@ def main() -> None:
     measure(float(sys.argv[1]) if len(sys.argv) > 1 else 1e9)
     rows, body = known(), ""
     for steps in STEPS:
-        means = [
-            mean(each)
-            for m in METHODS
-            if (each := [row for job, row in rows.items() if (job[0], job[1], job[3]) == (steps, 1.0, m)])
-        ]
-        if not means:
+        found = {m: each for m in METHODS if (each := of(rows, steps, m))}
+        if not found:
             continue
-        plot(means, OUT / f"methods-{steps}.png", f"{steps} steps, no guidance, mean over pictures")
-        best = front(means)
+        means = [mean(list(each.values())) for each in found.values()]
+        shared = set.intersection(*(set(each) for each in found.values()))
+        points = [mean([row for name, row in each.items() if name in shared]) for each in found.values()] if shared else []
+        plot(points, OUT / f"methods-{steps}.png", f"{steps} steps, no guidance, the worst of {len(shared)} picture(s)")
+        best = front(points)
         listed = [
             [
                 f"**{m['method']}**" if m["method"] in best else m["method"],
                 f"{m['exact']} of {m['pictures']}",
-                "" if m["psnr"] is None else f"{m['psnr']:.1f}",
+                "" if m["mean"] is None else f"{m['mean']:.1f}",
                 " / ".join("exact" if p is None else f"{p:.0f}" for p in m["lowest"]),
                 m["network_calls"]["forward"],
                 m["network_calls"]["backward"],
@@ -200,8 +214,9 @@ def main() -> None:
 {SCENES} held-out scenes and three photographs, all stages, no guidance; {", ".join(SLOW)} on the first scene and the first
 photograph; as far as they are measured yet: the tables say of how many. *Exact*: pictures of which every 8-bit pixel of 256 px
 is equal; *else*: mean PSNR of the others. *Work*: network evaluations, inverting and reconstructing together, a backward one
-counted as two. *Seconds*: of one thread, beside another such process. In bold, and red in the plots: no other method is both
-cheaper and better.
+counted as two. *Seconds*: of one thread, beside another such process. The plots, and what is bold in the tables (no other
+method is both cheaper and better), are of the pictures that all methods were run on, by the worst of them. Rows hold the commit
+that they were made at.
 {body}
 ## Against IterInv as published
 

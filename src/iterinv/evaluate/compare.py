@@ -60,7 +60,8 @@ def work(row: dict[str, Any]) -> int:
 
 
 def front(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """The methods that no other beats in both PSNR and network work, cheapest first."""
+    """The methods that no other beats in both PSNR and network work, cheapest first; without those that failed."""
+    rows = [row for row in rows if row["network_calls"] is not None]
     points = [(work(row), _decibels(row)) for row in rows]
     kept = [
         (cost, str(row["method"]))
