@@ -1,18 +1,22 @@
+import contextlib
 from dataclasses import replace
 
 import pytest
 import torch
 
-from iterinv import store
+from iterinv import drive, store
 from iterinv.cascade import Blend, Cascade, enlarge, resize
 from iterinv.drive import NotFinite
 from iterinv.edits import DiffEdit, PromptSwap
 from iterinv.images import Frame, to_uint8
-from iterinv.inversion import Plan
+from iterinv.inversion import Plan, Sweeps
 from iterinv.levels import Level
 from iterinv.methods import METHODS, plan
-from iterinv.roots import Anderson
-from iterinv.steps import BDIA, DDIM, EDICT, FixedPointBDIA
+from iterinv.models import edm
+from iterinv.models.toy import mixture
+from iterinv.roots import Anderson, FixedPoint
+from iterinv.schedule import from_config
+from iterinv.steps import BDIA, BELM, DDIM, DPMPP2M, EDICT, BDIAHeun, FixedPointBDIA
 
 PROMPT, TARGET = "a red sphere on a wooden floor", "a blue sphere on a wooden floor"
 
@@ -246,10 +250,53 @@ def test_growth_that_the_dtype_cannot_carry_is_refused_and_the_way_out_works(tin
     """Said is the largest number of steps, or the smallest gamma; both are taken."""
     with pytest.raises(ValueError, match=ways):
         tiny.invert(photo(), PROMPT, Plan(rule, steps=50, dtype=dtype))
-    stage = tiny.stages[0]
-    Plan(rule, steps=int(ways.split()[0]), dtype=dtype).check(stage)
+    first, x = Cascade(tiny.stages[:1]), photo(1, 16)
+    plans = [Plan(rule, steps=int(ways.split()[0]), dtype=dtype)]
     if "gamma" in ways:
-        Plan(BDIA(float(ways.split("gamma of ")[1].split()[0])), steps=50, dtype=dtype).check(stage)
+        plans.append(Plan(BDIA(float(ways.split("gamma of ")[1].split()[0])), steps=50, dtype=dtype))
+    for how in plans:
+        with pytest.warns(UserWarning, match="far from a sampler's") if rule != BDIA(0.8) else contextlib.nullcontext():
+            inversion = first.invert(x, PROMPT, how)
+        assert (to_uint8(inversion.picture) == to_uint8(x)).all()
+
+
+def test_a_rule_whose_growth_depends_on_the_grid_is_refused_with_a_way_out(tiny):
+    with pytest.raises(ValueError, match=r"undoing 50 steps of BELM\(\) multiplies rounding by .* another method"):
+        Plan(BELM(), steps=50, dtype="float32").check(tiny.stages[0])
+    with pytest.raises(ValueError, match=r"undoing 200 steps of EDICT.*; take \d+ steps or another method"):
+        Plan(EDICT(0.9), steps=200).check(edm.stage(lambda x, sigma: x, 16))
+
+
+@pytest.mark.parametrize("rule", [BELM(), DPMPP2M(), BDIA()])
+def test_a_grid_whose_last_two_levels_are_one_is_no_trouble_or_is_told(rule):
+    """steps_offset 0 without set_alpha_to_one: the clean end is the last level."""
+    config = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "set_alpha_to_one": False}
+    grid = from_config(config).grid(10)
+    assert grid[-1].alpha == grid[-2].alpha
+    if isinstance(rule, BELM):
+        assert rule.growth(grid) == float("inf")
+        return
+    x = torch.randn(2, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    *_, state = drive.run(rule, mixture(), rule.init(x), grid)
+    assert bool(state[0].isfinite().all())
+
+
+@pytest.mark.parametrize(
+    ("rule", "find", "words"),
+    [
+        (BDIA(), Anderson(), "BDIA remembers more than one state"),
+        (EDICT(), Anderson(), "EDICT remembers more than one state"),
+        (FixedPointBDIA(), FixedPoint(1), "FixedPointBDIA remembers more than one state"),
+        (BDIAHeun(), Anderson(), "BDIAHeun remembers more than one state"),
+        (DPMPP2M(), Anderson(), "DPMPP2M remembers more than one state"),
+        (DPMPP2M(), None, "give the plan sweeps"),
+        (DDIM(), None, "give the plan a root finder"),
+        (DDIM(), Sweeps(), "DDIM is none: take a root finder"),
+    ],
+)
+def test_a_rule_and_a_way_to_find_its_path_must_fit(rule, find, words):
+    with pytest.raises(ValueError, match=words):
+        Plan(rule, find)
 
 
 def test_solving_under_guidance_is_warned_of(tiny):
@@ -284,10 +331,30 @@ def test_sampling_is_reproducible_and_in_range(tiny):
     assert not torch.equal(a[0][0], a[0][1])
 
 
-def test_a_state_that_is_not_finite_is_told_with_stage_and_method(tiny):
+@pytest.mark.parametrize("method", ["bdia", "bdia-fixed", "iterinv-anderson", "dpmpp-2m", "edit-friendly"])
+def test_a_state_that_is_not_finite_is_told_with_stage_and_method(tiny, method):
     def broken(x, level, text, low):
         return x * float("nan") if level.t < 500 else x
 
     cascade = Cascade((tiny.stages[0], replace(tiny.stages[1], denoiser=broken)))
-    with pytest.raises(NotFinite, match=r"stage II by bdia: undoing: the state at level \d of 4 \(label \d+\)"):
-        cascade.invert(photo(1, 32), PROMPT, plan("bdia", 4))
+    with pytest.raises(NotFinite, match=rf"stage II by {method}: \w+: the state at level \d of 4 \(label -?\d+\)"):
+        cascade.invert(photo(1, 32), PROMPT, plan(method, 4))
+
+
+def test_a_rerun_and_an_edit_say_so_too(tiny):
+    fine = Cascade(tiny.stages[:2])
+    inversion = fine.invert(photo(1, 32), PROMPT, plan("bdia", 4))
+    broken = Cascade((tiny.stages[0], replace(tiny.stages[1], denoiser=lambda x, level, text, low: x * float("nan"))))
+    for work in (lambda: broken.rerun(inversion), lambda: broken.edit(inversion, TARGET, PromptSwap())):
+        with pytest.raises(NotFinite, match="stage II by bdia: running: the state at level"):
+            work()
+
+
+def test_a_mask_is_the_plain_difference_under_proximal_guidance_too(tiny):
+    first, x = Cascade(tiny.stages[:1]), photo(1, 16)
+    masks = []
+    for method in ("negative-prompt", "proximal"):
+        inversion = first.invert(x, PROMPT, plan(method, 4))
+        masks.append(first.edit(inversion, TARGET, DiffEdit()).masks[0])
+    assert torch.equal(*masks)
+    assert 0 < masks[0].mean() < 1

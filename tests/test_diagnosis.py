@@ -61,3 +61,16 @@ def test_rounding_is_told_by_what_the_rule_multiplies(first, photo):
         for gamma in (1.0, 0.6)
     )
     assert wild > 100 * tame
+
+
+def test_what_nothing_explains_is_not_laid_on_rounding(first, photo):
+    """A network that does not say the same twice."""
+    draws = torch.Generator().manual_seed(0)
+
+    def moody(x, level, text, low):
+        return x + 0.3 * torch.randn(x.shape, generator=draws, dtype=x.dtype)
+
+    broken = Cascade((replace(first.stages[0], denoiser=moody),))
+    (told,), why = diagnose(broken, broken.invert(photo, PROMPT, plan("bdia", 6)), photo)
+    assert told["round_trip"] > 1e-2
+    assert "the network may not predict the same noise twice" in why

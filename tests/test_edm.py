@@ -23,7 +23,7 @@ def network(x, c_noise):
 
 @pytest.fixture(scope="module")
 def stage():
-    return edm.stage(edm.precondition(network), 16)
+    return edm.stage(edm.precondition(network), 16, dtype=torch.float64)
 
 
 def test_preconditioning_is_the_papers(stage):
@@ -64,4 +64,14 @@ def test_heun_and_bdia_on_it_reach_the_flows_end(stage):
 def test_exact_methods_are_exact_here_too(stage, method):
     x = torch.rand(1, 3, 16, 16) * 2 - 1
     inversion = Cascade((stage,)).invert(x, "", plan(method, 9))
+    assert float((inversion.picture - x).abs().max()) < 1e-4
+
+
+def test_a_network_of_ordinary_precision_is_called_in_it():
+    torch.manual_seed(0)
+    conv = torch.nn.Conv2d(3, 3, 3, padding=1).requires_grad_(False)
+    cascade = Cascade((edm.stage(edm.precondition(lambda x, c_noise: conv(x)), 16),))
+    x = torch.rand(1, 3, 16, 16) * 2 - 1
+    inversion = cascade.invert(x, "", plan("bdia", 9))
+    assert inversion.stages[0].noise.dtype == torch.float64
     assert float((inversion.picture - x).abs().max()) < 1e-4

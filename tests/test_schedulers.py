@@ -123,12 +123,69 @@ def test_what_cannot_be_undone_is_refused():
     mine, other = BDIAScheduler(**PLAIN), BDIAInverseScheduler(**PLAIN, gamma=0.9)
     with pytest.raises(ValueError, match=r"gamma 1\.0 and 0\.9; make both from one"):
         mine.start_from(other)
-    with pytest.raises(ValueError, match="nothing was inverted yet"):
-        mine.start_from(BDIAInverseScheduler(**PLAIN))
+    inverse = BDIAInverseScheduler(**PLAIN)
+    with pytest.raises(ValueError, match="0 of 0 steps were inverted"):
+        mine.start_from(inverse)
+    inverse.set_timesteps(5)
+    for t in inverse.timesteps[:3]:
+        inverse.step(data(), t, data())
+    with pytest.raises(ValueError, match="3 of 5 steps were inverted"):
+        mine.start_from(inverse)
     scheduler = BDIAScheduler(**PLAIN)
     scheduler.set_timesteps(5)
     with pytest.raises(ValueError, match="eta is 1"):
         scheduler.step(data(), 800, data(), eta=1)
+    with pytest.raises(ValueError, match="use_clipped_model_output"):
+        scheduler.step(data(), 800, data(), use_clipped_model_output=True)
+
+
+def inverted(scheduler, x, steps):
+    scheduler.set_timesteps(steps)
+    for t in scheduler.timesteps:
+        x = scheduler.step(told(scheduler, x, t), t, x).prev_sample
+    return x
+
+
+def test_an_inversion_is_run_by_its_own_steps_and_in_any_precision():
+    x = 0.6 * data().sign()
+    inverse, scheduler = BDIAInverseScheduler(**PLAIN), BDIAScheduler(**PLAIN)
+    noise = inverted(inverse, x, 12)
+    scheduler.start_from(inverse)
+    with pytest.raises(ValueError, match="inverted by 12 steps and cannot be run by 6 others"):
+        sampled(scheduler, noise, 6)
+    assert float((sampled(scheduler, noise, 12) - x).abs().max()) < 1e-12
+    assert float((sampled(scheduler, noise.float(), 12) - x).abs().max()) < 1e-4
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0])
+def test_it_runs_from_no_signal_at_all(gamma):
+    """rescale_betas_zero_snr: alpha is 0 at the first level, where only a v prediction tells the clean data."""
+    config = {**STABLE, "rescale_betas_zero_snr": True, "timestep_spacing": "trailing", "prediction_type": "v_prediction"}
+
+    def velocity(scheduler, x, t):
+        a = level(scheduler, int(t))
+        x0 = 0.3 * a.alpha * x / (a.alpha**2 * 0.3 + a.sigma**2)  # of data N(0, 0.3)
+        return (a.alpha * x - x0) / a.sigma
+
+    ends = []
+    for scheduler in (DDIMScheduler(**config), BDIAScheduler(**config, gamma=gamma)):
+        scheduler.set_timesteps(200)
+        x = data()
+        for t in scheduler.timesteps:
+            x = scheduler.step(velocity(scheduler, x, t), t, x).prev_sample
+        ends.append(x)
+    assert bool(ends[1].isfinite().all())
+    torch.testing.assert_close(*ends, rtol=0, atol=0 if gamma == 0 else 0.02)
+
+
+def test_a_pipeline_that_holds_it_is_saved_and_loaded(tiny_folder, tmp_path):
+    absent = dict(safety_checker=None, feature_extractor=None, watermarker=None, requires_safety_checker=False)
+    pipe = DiffusionPipeline.from_pretrained(tiny_folder / "stage1", dtype=torch.float32, **absent)
+    pipe.scheduler = BDIAScheduler.from_config(pipe.scheduler.config, gamma=0.7)
+    pipe.save_pretrained(tmp_path)
+    again = DiffusionPipeline.from_pretrained(tmp_path, dtype=torch.float32, **absent).scheduler
+    assert isinstance(again, BDIAScheduler)
+    assert again.config.gamma == 0.7
 
 
 @settings(max_examples=60, deadline=None)

@@ -269,7 +269,7 @@ def test_fixed_point_arithmetic_says_where_it_ends():
     with pytest.raises(TypeError, match="carried in float64"):
         FixedPointBDIA().init(noise().float())
     for wild in (noise() * 1e5, noise() * 1e30, noise() * float("nan")):
-        with pytest.raises(OverflowError, match="above 8192"):
+        with pytest.raises(OverflowError, match="below 8192"):
             FixedPointBDIA().init(wild)
 
 
@@ -318,11 +318,35 @@ def test_relaxing_a_multistep_rule_finds_the_path_that_it_runs_through():
     """From the sample that 2M draws back to the noise that it drew it from, and every state between."""
     rule, grid = DPMPP2M(), COSINE.grid(50)
     *_, (z, _) = states = list(drive.run(rule, mixture(), rule.init(data()), grid))
-    *_, path = drive.relax(rule, mixture(), z, grid, 40)
-    *_, first = drive.relax(rule, mixture(), z, grid, 0)
+    *_, (path, error) = drive.relax(rule, mixture(), z, grid, 60, 1e-12)
+    *_, (first, _) = drive.relax(rule, mixture(), z, grid, 0, 1e-12)
+    assert float(error.max()) <= 1e-12
     for u, (x, *_) in zip(path, states, strict=True):
         assert float((u - x).abs().max()) < 1e-9
     assert float((first[0] - states[0][0]).abs().max()) > 1e-3
+
+
+def test_relaxing_tells_how_well_it_did():
+    """Few steps fold the field between the two modes of the data; there sweeps do not end, and the best path is kept."""
+    rule, grid = DPMPP2M(), COSINE.grid(10)
+    *_, (x, _) = drive.run(rule, mixture(), rule.init(noise()), grid)
+    *_, (path, error) = drive.relax(rule, mixture(), x, grid, 60, 1e-6)
+    *_, (_, one) = drive.relax(rule, mixture(), x, grid, 1, 1e-6)
+    *_, (back, _) = drive.run(rule, mixture(), rule.init(path[0]), grid)
+    assert ((error > 1e-3) & (error <= one)).all()
+    assert float((back - x).abs().max()) > 1e-3
+
+
+def test_relaxing_a_batch_is_relaxing_each_by_itself():
+    """One rests long before the other."""
+    rule, grid = DPMPP2M(), COSINE.grid(20)
+    x = torch.stack([noise().flatten(), 0.6 * noise().flatten().sign()])
+    *_, (path, error) = drive.relax(rule, mixture(), x, grid, 40, 1e-4)
+    for k in range(2):
+        *_, (alone, its_error) = drive.relax(rule, mixture(), x[k : k + 1], grid, 40, 1e-4)
+        torch.testing.assert_close(path[0][k : k + 1], alone[0], rtol=0, atol=1e-9)
+        torch.testing.assert_close(error[k : k + 1], its_error, rtol=1e-6, atol=1e-12)
+    assert error[1] <= 1e-4 < error[0]
 
 
 def test_solving_ddim_gives_the_data_back():

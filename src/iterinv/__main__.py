@@ -6,9 +6,14 @@ import os
 import signal
 import sys
 import threading
+import time
 from types import FrameType
 
 STOPPED = 130
+PATIENCE = 20.0
+"""Seconds that an import may take to its end once a stop is asked for."""
+
+_first = 0.0
 
 
 def main() -> None:
@@ -30,12 +35,15 @@ def main() -> None:
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
-    if _importing(frame):  # an exception there would abort the process from within a C++ module: ask again when it is through
-        again = threading.Timer(0.05, signal.raise_signal, (number,))
+    global _first
+    _first = _first or time.monotonic()
+    if _importing(frame) and time.monotonic() - _first < PATIENCE:  # an exception there can abort the process from within C++
+        again = threading.Timer(0.05, signal.pthread_kill, (threading.main_thread().ident, number))
         again.daemon = True
         again.start()
         return
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one would cut the cleaning short
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, signal.SIG_IGN)  # a second one would cut the cleaning short
     raise KeyboardInterrupt
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from iterinv import drive
-from iterinv.inversion import Inversion, Plan, Progress, Scatter, StageInversion, invert_stage, rerun_stage, told
+from iterinv.inversion import Inversion, Plan, Progress, Scatter, StageInversion, invert_stage, named, rerun_stage, told
 from iterinv.levels import Eps, Grid, State
 from iterinv.models import Condition, Stage, guide
 from iterinv.steps import DDIM, Step
@@ -136,7 +136,8 @@ class Cascade:
         stages = []
         for stage, found in zip(self.stages, inversion.stages, strict=True):
             began = time.perf_counter()
-            path = rerun_stage(stage, found, progress)
+            with named(stage, found.plan):
+                path = rerun_stage(stage, found, progress)
             report = replace(found.report, seconds=time.perf_counter() - began)
             kept = path if found.plan.find is None else found.path
             stages.append(replace(found, path=kept, picture=path[-1], report=report))
@@ -188,7 +189,8 @@ class Cascade:
                 moved = target.low.enlarged() - kept.enlarged()
                 samples = tuple(x + a.alpha * moved for x, a in zip(samples, found.grid[start::-1], strict=True))
             states = drive.run(rule, guide(stage.denoiser, target, scale), rule.init(*samples), found.grid, start)
-            last = _last(states, stage, "editing", len(found.grid) - start, progress)
+            with named(stage, found.plan):
+                last = _last(states, stage, "editing", len(found.grid) - start, progress)
             pictures.append(last[0].clamp(-1, 1))
         return Edit(tuple(pictures), tuple(masks) or None, *ran)
 

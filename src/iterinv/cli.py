@@ -296,6 +296,7 @@ def _invert(
 ) -> Session:  # fmt: skip
     from iterinv import app as work
     from iterinv import store
+    from iterinv.inversion import Sweeps
     from iterinv.methods import plan
     from iterinv.roots import Anderson, Damped
 
@@ -305,7 +306,7 @@ def _invert(
     cascade = work.load(model)
     frame, notes = _frame(picture, cascade.size, fit, say)
     inversion = cascade.invert(frame.square(), prompt, how, seed, progress)
-    if isinstance(how.find, Anderson | Damped):
+    if isinstance(how.find, Anderson | Damped | Sweeps):
         for stage, found in zip(cascade.stages, inversion.stages, strict=True):
             error = found.report.root_error_max
             if error is not None and not error <= how.find.tolerance:

@@ -56,6 +56,8 @@ def diagnose(cascade: Cascade, inversion: Inversion, picture: Tensor) -> tuple[l
     parts = {part: told[k][part] or 0.0 for part in ("solver", "guidance", "dtype", "codec")}
     better = "more steps" if isinstance(plan.find, Anderson) else "iterinv-anderson, which is solved to a tolerance"
     worst = max(parts, key=lambda part: parts[part])
+    if parts[worst] < 0.1 * (told[k]["round_trip"] or 0.0):
+        worst = "unknown"
     words = {
         "solver": f"the solver: {plan.method} finds states that its rerun leaves"
         + (f", the more so under guidance {plan.guidance:g}" if plan.guidance != 1 and plan.refine is None else "")
@@ -63,6 +65,8 @@ def diagnose(cascade: Cascade, inversion: Inversion, picture: Tensor) -> tuple[l
         "guidance": f"guidance {plan.guidance:g}, under which the rerun leaves the path inverted without it; take less, more "
         "iterations, or bdia",
         "dtype": f"rounding: the rule multiplies that of {plan.dtype}; take a gamma nearer to 1, fewer steps or float64",
+        "unknown": "nothing that is measured: the network may not predict the same noise twice, by dropout, half precision "
+        "or what else changes between two calls",
         "codec": "the autoencoder, before anything is inverted; nothing but another codec brings it back",
     }[worst]
     return told, f"Stage {name} loses most (rms {told[k]['round_trip']:.1e}), and to {words}."

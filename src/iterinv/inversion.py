@@ -9,6 +9,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar
 
@@ -19,10 +20,13 @@ from iterinv import drive
 from iterinv.levels import Eps, Grid, State
 from iterinv.models import Calls, Condition, Stage, guide
 from iterinv.roots import RootFinder, rms
-from iterinv.steps import BDIA, FixedPointBDIA, Reversible, Step
+from iterinv.steps import BDIA, FixedPointBDIA, OneStep, Reversible, Step
 
 Progress = Callable[[str, str, int, int], None]
 """``progress(stage, doing, done, total)``, called after every step. Whatever it raises stops the work."""
+
+WILD = 1e4
+"""By how much rounding may be multiplied before the noise found is far from a sampler's."""
 
 LARGEST_GROWTH = {"float32": 1e4, "float64": 1e9}
 """By how much rounding may be multiplied and still leave the 8-bit picture alone."""
@@ -41,9 +45,11 @@ class Scatter:
 
 @dataclass(frozen=True)
 class Sweeps:
-    """The path of a multistep rule, by as many walks over the grid (:func:`iterinv.drive.relax`), one call a level each."""
+    """The path of a multistep rule, by at most ``count`` walks over the grid, one call a level each, until they move no state
+    by more than ``tolerance`` (:func:`iterinv.drive.relax`)."""
 
-    count: int = 20
+    count: int = 30
+    tolerance: float = 3e-4
 
 
 class Refine(Protocol):
@@ -75,19 +81,22 @@ class Plan:
     method: str = ""
 
     def __post_init__(self) -> None:
-        remembering = isinstance(self.rule, drive.Remembering)
+        name = type(self.rule).__name__
         if self.find is None and not isinstance(self.rule, Reversible):
-            ways = "sweeps" if remembering else "a root finder"
-            raise ValueError(f"{type(self.rule).__name__} cannot undo itself: give the plan {ways}")
+            ways = "sweeps" if isinstance(self.rule, drive.Remembering) else "a root finder"
+            raise ValueError(f"{name} cannot undo itself: give the plan {ways}")
+        if isinstance(self.find, Sweeps) and not isinstance(self.rule, drive.Remembering):
+            raise ValueError(f"sweeps are for multistep rules such as DPM-Solver++ 2M; {name} is none: take a root finder")
+        if self.refine is not None and (self.find is None or not isinstance(self.rule, OneStep)):
+            raise ValueError(f"{type(self.refine).__name__} needs a one-step rule that does not undo itself, such as DDIM")
+        if self.find is not None and not isinstance(self.find, Sweeps) and not isinstance(self.rule, OneStep):
+            raise ValueError(
+                f"{name} remembers more than one state, so its steps cannot be solved one by one: take DDIM or bdia"
+            )
         if self.dtype not in LARGEST_GROWTH:
             raise ValueError(f"a state in {self.dtype} costs the picture: use float32 or float64")
         if isinstance(self.rule, FixedPointBDIA) and self.dtype != "float64":
             raise ValueError(f"fixed-point states are carried in float64, not in {self.dtype}")
-        one_step = self.find is not None and len(self.rule.init(torch.zeros(()), torch.zeros(()))) == 1
-        if self.refine is not None and (not one_step or remembering):
-            raise ValueError(f"{type(self.refine).__name__} needs a one-step rule that does not undo itself, such as DDIM")
-        if self.find is not None and remembering != isinstance(self.find, Sweeps):
-            raise ValueError("a multistep rule such as DPM-Solver++ 2M is inverted by sweeps, and no other rule is")
         if self.steps <= self.first:
             raise ValueError(
                 f"{self.steps} step(s) leave {type(self.rule).__name__} nothing to undo: take {self.first + 1} or more"
@@ -107,10 +116,10 @@ class Plan:
         """The grid of a stage. Raises ``ValueError`` where undoing it would multiply rounding beyond what the dtype carries."""
         grid, limit = stage.schedule.grid(self.steps, self.spacing), LARGEST_GROWTH[self.dtype]
         if self.find is None and isinstance(self.rule, Reversible) and (growth := self.rule.growth(grid)) > limit:
-            grids = (stage.schedule.grid(n, self.spacing) for n in range(self.first + 1, self.steps))
+            grids = (stage.schedule.grid(n, self.spacing) for n in range(max(self.first + 1, 2), self.steps))
             fits = [len(each) - 1 for each in grids if self.rule.growth(each) <= limit]
             ways = [f"{max(fits)} steps"] if fits else []
-            if getattr(self.rule, "gamma", 1.0) < 1:
+            if isinstance(self.rule, BDIA):
                 ways.append(f"a gamma of {math.ceil(1e3 * limit ** (-1 / (self.steps - self.first))) / 1e3:.3f} or more")
             raise ValueError(
                 f"undoing {self.steps} steps of {self.rule} multiplies rounding by {growth:.0e}, more than {self.dtype} "
@@ -216,9 +225,16 @@ def invert_stage(
 
     Raises :class:`iterinv.drive.NotFinite`.
     """
-    try:
+    with named(stage, plan):
         return _invert(stage, plan, condition, x, seed, progress)
-    except drive.NotFinite as error:
+
+
+@contextmanager
+def named(stage: Stage, plan: Plan) -> Iterator[None]:
+    """Says of a state that left the finite numbers at which stage and by which method it did."""
+    try:
+        yield
+    except (drive.NotFinite, OverflowError) as error:
         raise drive.NotFinite(f"stage {stage.name} by {plan.method}: {error}") from None
 
 
@@ -237,6 +253,12 @@ def _invert(stage: Stage, plan: Plan, condition: Condition, x: Tensor, seed: int
     errors: list[float] = []
     if plan.find is None:
         assert isinstance(plan.rule, Reversible)
+        if (growth := plan.rule.growth(grid)) > WILD:
+            warnings.warn(
+                f"undoing {plan.steps} steps of {plan.method} multiplies what is small by {growth:.0e}: the picture comes back "
+                "but its noise will be far from a sampler's; take fewer steps, or a gamma nearer to 1",
+                stacklevel=3,
+            )
         undone = list(told(drive.undo(plan.rule, eps, x, grid), stage, "inverting", n - plan.first, progress))
         state = undone[-1]
         path = (*state[plan.first : 0 : -1], *(each[0] for each in reversed(undone)))
@@ -245,8 +267,12 @@ def _invert(stage: Stage, plan: Plan, condition: Condition, x: Tensor, seed: int
         state = plan.rule.init(path[0])
     elif isinstance(plan.find, Sweeps):
         assert isinstance(plan.rule, drive.Remembering)
-        paths, total = drive.relax(plan.rule, eps, x, grid, plan.find.count), n + plan.find.count * plan.steps + 1
-        *_, path = told(paths, stage, "inverting", total, progress)
+        total = n + plan.find.count * plan.steps + 1
+        paths = drive.relax(plan.rule, eps, x, grid, plan.find.count, plan.find.tolerance)
+        *_, (path, error) = told(paths, stage, "inverting", total, progress)
+        if progress is not None:
+            progress(stage.name, "inverting", total, total)
+        errors = [float(error.max())]
         state = plan.rule.init(path[0])
     else:
         solved = list(told(drive.solve(plan.rule, eps, x, grid, plan.find), stage, "inverting", n, progress))

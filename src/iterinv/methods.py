@@ -31,7 +31,7 @@ METHODS: dict[str, Method] = {
     "iterinv-damped": Method("DDIM solved by damped steps, to a tolerance", DDIM(), Damped()),
     "iterinv-anderson": Method("DDIM solved by Anderson acceleration, to a tolerance", DDIM(), Anderson()),
     "renoise": Method("DDIM by the mean of the last two of ten iterates (ReNoise)", DDIM(), Average()),
-    "dpmpp-2m": Method("DPM-Solver++ 2M solved, in twenty sweeps over its path", DPMPP2M(), Sweeps()),
+    "dpmpp-2m": Method("DPM-Solver++ 2M solved, in sweeps over its whole path", DPMPP2M(), Sweeps()),
     "null-text": Method("DDIM inversion, the null embedding fitted to guidance", DDIM(), FixedPoint(1), NullText()),
     "negative-prompt": Method("DDIM inversion, the prompt for null embedding", DDIM(), FixedPoint(1), NegativePrompt()),
     "proximal": Method("negative-prompt, edits by large differences only", DDIM(), FixedPoint(1), Proximal()),

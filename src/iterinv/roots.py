@@ -49,7 +49,8 @@ def _unknown(u: Tensor) -> Tensor:
     return torch.full((len(u),), float("nan"), dtype=torch.float64, device=u.device)
 
 
-def _each(values: Tensor, like: Tensor) -> Tensor:
+def each(values: Tensor, like: Tensor) -> Tensor:
+    """Values (batch,) in a shape that broadcasts with ``like`` (batch, ...)."""
     return values.reshape(-1, *[1] * (like.ndim - 1))
 
 
@@ -127,13 +128,13 @@ class Damped:
             r = residual(u)
             now = rms(r.double())
             better = now < error
-            best, least = torch.where(_each(better, u), u, best), torch.where(_each(better, u), r, least)
+            best, least = torch.where(each(better, u), u, best), torch.where(each(better, u), r, least)
             damping = torch.where(better, damping, damping / 2)
             error = torch.where(better, now, error)
             if calls == self.iterations or bool((error <= self.tolerance).all()):
                 break
             size = torch.where(error <= self.tolerance, 0.0, damping if calls > 1 else 1.0)
-            u = best - _each(size, u).to(u.dtype) * least
+            u = best - each(size, u).to(u.dtype) * least
         return Root(best, error, calls)
 
 
@@ -161,16 +162,16 @@ class Anderson:
         for calls in range(1, self.iterations + 1):
             r = residual(u)
             now = rms(r.double())
-            better = _each(now < error, u)
+            better = each(now < error, u)
             best, least = torch.where(better, u, best), torch.where(better, r, least)
-            worse = _each(~(now <= 2 * error), u)  # NaN is worse
+            worse = each(~(now <= 2 * error), u)  # NaN is worse
             error = error.fmin(now)
             r = r.nan_to_num(0.0, 0.0, 0.0)  # a memory of what is not finite would spoil every later step
             if calls == self.iterations or bool((error <= self.tolerance).all()):
                 break
             points, residuals = [*points, u][-self.memory :], [*residuals, r][-self.memory :]
             u = torch.where(worse, best - 0.5 * least, self._next(points, residuals))
-            u = torch.where(_each(error <= self.tolerance, u), best, u)
+            u = torch.where(each(error <= self.tolerance, u), best, u)
         return Root(best, error, calls)
 
     def _next(self, points: list[Tensor], residuals: list[Tensor]) -> Tensor:

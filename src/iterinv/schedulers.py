@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import DDIMScheduler
+from diffusers import DDIMScheduler, SchedulerMixin
 from diffusers.configuration_utils import register_to_config
 from diffusers.schedulers.scheduling_ddim import DDIMSchedulerOutput
 from torch import Tensor
 
 from iterinv.levels import Level, move
-from iterinv.steps.dpmpp import clean
+
+__all__ = ["BDIAInverseScheduler", "BDIAScheduler", "SchedulerMixin"]  # diffusers looks for the last where it finds the first
 
 Pair = tuple[Tensor, Tensor]
 """The two noisiest states of an inversion, noisiest first."""
@@ -80,6 +81,7 @@ class BDIAScheduler(DDIMScheduler):
         )  # fmt: skip  (by name: diffusers takes what is passed by position for a default, and drops it in from_config)
         self.older: tuple[Tensor, Level] | None = None
         self.pair: Pair | None = None
+        self.path: list[int] = []
 
     def set_timesteps(self, num_inference_steps: int, device: str | torch.device | None = None) -> None:
         """As DDIM's; also forgets the run before."""
@@ -88,24 +90,29 @@ class BDIAScheduler(DDIMScheduler):
 
     def start_from(self, inverse: BDIAInverseScheduler) -> None:
         """Take the pair that an inversion ended in: a run from its first state then goes to its second, whatever the network
-        predicts there. Any other run is not touched. Raises ``ValueError`` where the two schedulers would not undo each other.
+        predicts there. Any other run is not touched. Raises ``ValueError`` where the two schedulers would not undo each other,
+        and when a run from that state takes other timesteps.
         """
         unlike = [key for key in (*SHARED, "clip_sample", "thresholding") if self.config[key] != inverse.config[key]]
         if unlike:
             told = ", ".join(f"{key} {self.config[key]} and {inverse.config[key]}" for key in unlike)
             raise ValueError(f"these schedulers do not undo each other: {told}; make both from one configuration")
-        if inverse.pair is None:
-            raise ValueError("nothing was inverted yet: step the inverse scheduler through its timesteps first")
-        self.pair = inverse.pair
+        if inverse.pair is None or inverse.done != len(inverse.labels):
+            raise ValueError(
+                f"{inverse.done} of {len(inverse.labels)} steps were inverted: step the inverse scheduler through its timesteps"
+            )
+        self.pair, self.path = inverse.pair, inverse.labels
 
     def step(
-        self, model_output: Tensor, timestep: int, sample: Tensor, eta: float = 0.0, *args: Any, return_dict: bool = True,
-        **settings: Any,
+        self, model_output: Tensor, timestep: int, sample: Tensor, eta: float = 0.0, use_clipped_model_output: bool = False,
+        *args: Any, return_dict: bool = True, **settings: Any,
     ) -> DDIMSchedulerOutput | tuple[Tensor, ...]:  # fmt: skip
         """One step, as DDIM's. ``sample`` must be what the step before gave."""
         if eta != 0:
             raise ValueError(f"eta is {eta}; BDIA is deterministic and takes 0")
-        out = super().step(model_output, timestep, sample, 0.0, *args, return_dict=True, **settings)
+        if use_clipped_model_output and self.config.gamma > 0:
+            raise ValueError("use_clipped_model_output is for GLIDE under DDIM (gamma 0); BDIA takes False")
+        out = super().step(model_output, timestep, sample, 0.0, use_clipped_model_output, *args, return_dict=True, **settings)
         if self.config.gamma > 0:
             out.prev_sample = self._corrected(model_output, int(timestep), sample, out)
         return out if return_dict else (out.prev_sample, out.pred_original_sample)
@@ -116,11 +123,13 @@ class BDIAScheduler(DDIMScheduler):
         a = level(self, timestep)
         b = level(self, labels[i + 1] if i + 1 < len(labels) else -1)
         older, self.older = self.older, (sample, a)
-        if i == 0 and self.pair is not None and torch.equal(sample, self.pair[0]):
-            return self.pair[1]
-        e = noise(self, model_output, sample, a)
-        clipped = self.config.clip_sample or self.config.thresholding
-        x0 = out.pred_original_sample if clipped else clean(sample, e, a)  # DDIM's own is rounded to float32 coefficients
+        if i == 0 and self.pair is not None and torch.equal(sample, self.pair[0].to(sample)):
+            if labels != self.path:
+                raise ValueError(f"this noise was inverted by {len(self.path)} steps and cannot be run by {len(labels)} others")
+            return self.pair[1].to(sample)
+        x0, e = predicted(self, model_output, sample, a)
+        if self.config.clip_sample or self.config.thresholding:
+            x0 = out.pred_original_sample  # else not, since its coefficients are rounded to float32
         new = b.alpha * x0 + b.sigma * e
         if i and older is not None and older[1].t == labels[i - 1]:
             past, p = older
@@ -193,14 +202,14 @@ class BDIAInverseScheduler(DDIMScheduler):
         clean_first = [level(self, -1), *(level(self, t) for t in reversed(self.labels))]
         k = self.done
         b = clean_first[max(k, 1)]  # the level that the network was told
-        e = noise(self, model_output, sample, b)
+        x0, e = predicted(self, model_output, sample, b)
         if self.older is None:
             new = move(sample, e, clean_first[0], b)
         else:
             there, oldest = (move(sample, e, b, clean_first[each]) for each in (k - 1, k + 1))
             new = (self.older - there) / self.config.gamma + oldest
         self.done, self.older, self.pair = k + 1, sample, (new, sample)
-        out = DDIMSchedulerOutput(prev_sample=new, pred_original_sample=clean(sample, e, b))
+        out = DDIMSchedulerOutput(prev_sample=new, pred_original_sample=x0)
         return out if return_dict else (out.prev_sample, out.pred_original_sample)
 
 
@@ -210,13 +219,13 @@ def level(scheduler: DDIMScheduler, t: int) -> Level:
     return Level(t, squared**0.5, (1 - squared) ** 0.5)
 
 
-def noise(scheduler: DDIMScheduler, model_output: Tensor, sample: Tensor, a: Level) -> Tensor:
-    """The noise that a network's output means at a level. Raises ``ValueError`` for another kind of output."""
+def predicted(scheduler: DDIMScheduler, model_output: Tensor, sample: Tensor, a: Level) -> tuple[Tensor, Tensor]:
+    """The clean data and the noise that a network's output means at a level. Raises ``ValueError`` for another kind."""
     kind = scheduler.config.prediction_type
     if kind == "epsilon":
-        return model_output
-    if kind == "v_prediction":
-        return a.alpha * model_output + a.sigma * sample
+        return (sample - a.sigma * model_output) / a.alpha, model_output
+    if kind == "v_prediction":  # the one that holds where alpha is 0, the first level under rescale_betas_zero_snr
+        return a.alpha * sample - a.sigma * model_output, a.alpha * model_output + a.sigma * sample
     if kind == "sample":
-        return (sample - a.alpha * model_output) / a.sigma
+        return model_output, (sample - a.alpha * model_output) / a.sigma
     raise ValueError(f"prediction_type {kind!r} is not one of epsilon, v_prediction, sample")

@@ -6,7 +6,7 @@ the inverted picture's own state of the level it arrives at.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -46,7 +46,7 @@ class DiffEdit:
     def mask(self, stage: Stage, found: StageInversion, target: Condition) -> Tensor | None:
         assert found.picture is not None
         level = found.grid[start_index(found.grid, self.mask_strength)]
-        source, wanted = guide(stage.denoiser, found.condition), guide(stage.denoiser, target)
+        source, wanted = guide(stage.denoiser, found.condition), guide(stage.denoiser, replace(target, shape=None))
         difference = torch.zeros_like(found.picture)
         for k in range(self.maps):
             noise = draw(tuple(found.picture.shape), self.seed + k).to(found.picture)

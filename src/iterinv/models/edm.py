@@ -33,19 +33,27 @@ def precondition(network: Denoised, sigma_data: float = 0.5) -> Denoised:
 
 @dataclass(frozen=True)
 class EDMDenoiser:
-    """A function from (sample, noise level) to clean data as a :class:`iterinv.models.Denoiser`: ``eps = (x - D) / sigma``."""
+    """A function from (sample, noise level) to clean data as a :class:`iterinv.models.Denoiser`: ``eps = (x - D) / sigma``.
+
+    It is called in ``dtype``, whatever the state's.
+    """
 
     denoised: Denoised
+    dtype: torch.dtype = torch.float32
 
     def __call__(self, x: Tensor, level: Level, text: Tensor, low: Low | None) -> Tensor:
-        sigma = torch.full((len(x),), level.sigma, dtype=x.dtype, device=x.device)
-        return (x - self.denoised(x, sigma).to(x.dtype)) / level.sigma
+        sigma = torch.full((len(x),), level.sigma, dtype=self.dtype, device=x.device)
+        return (x - self.denoised(x.to(self.dtype), sigma).to(x.dtype)) / level.sigma
 
 
-def stage(denoised: Denoised, size: int, name: str = "EDM", fingerprint: str = "", device: str = "cpu") -> Stage:
-    """A stage without words. ``fingerprint`` should name the weights, so that inversions are not reopened under others."""
+def stage(
+    denoised: Denoised, size: int, name: str = "EDM", fingerprint: str = "", device: str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> Stage:  # fmt: skip
+    """A stage without words. ``fingerprint`` should name the weights, so that inversions are not reopened under others;
+    ``dtype`` is what the network computes in."""
 
     def embed(prompts: list[str]) -> Tensor:
         return torch.zeros(len(prompts), 1, 1, device=device)
 
-    return Stage(name, size, EDMDenoiser(denoised), Karras(), embed, fingerprint or f"edm-{size}", device=device)
+    return Stage(name, size, EDMDenoiser(denoised, dtype), Karras(), embed, fingerprint or f"edm-{size}", device=device)

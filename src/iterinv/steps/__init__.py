@@ -17,6 +17,7 @@ from iterinv.steps.ddpm import DDPM
 from iterinv.steps.dpmpp import DPMPP2M, DPMPP2S
 from iterinv.steps.edict import EDICT
 from iterinv.steps.heun import Heun
+from iterinv.steps.one_step import OneStep
 
 
 @runtime_checkable
@@ -86,6 +87,7 @@ __all__ = [
     "BDIAHeun",
     "FixedPointBDIA",
     "Heun",
+    "OneStep",
     "Reversible",
     "Step",
 ]

@@ -132,7 +132,8 @@ class FixedPointBDIA:
             raise TypeError(f"fixed-point states are carried in float64, not {x.dtype}")
         if not bool((x.abs() < 2.0 ** (53 - self.bits)).all()):  # NaN is not below either
             raise OverflowError(
-                f"a state outgrew fixed-point arithmetic (above {2 ** (53 - self.bits)}): use less guidance or fewer bits"
+                f"it is not a number below {2 ** (53 - self.bits)}, where fixed-point arithmetic ends; use less guidance, "
+                "fewer bits or a float32 network"
             )
         return (x * 2.0**self.bits).round().to(torch.int64)
 

@@ -44,4 +44,5 @@ class BELM:
         return shorter**2 * b.alpha / p.alpha
 
     def growth(self, grid: Grid) -> float:
-        return math.prod(1 / self.gamma(grid, i) for i in range(1, len(grid) - 1))
+        weights = [self.gamma(grid, i) for i in range(1, len(grid) - 1)]  # 0 where two levels are one
+        return math.prod(1 / each if each else math.inf for each in weights)

@@ -10,22 +10,21 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from iterinv.levels import Eps, Grid, State
+from iterinv.levels import Eps, Level
 from iterinv.steps.dpmpp import clean
+from iterinv.steps.one_step import OneStep
 
 
 @dataclass(frozen=True)
-class DDPM:
+class DDPM(OneStep):
     """``alpha_b x0 + sqrt(sigma_b^2 - v) eps``, the mean; ``v = (sigma_b / sigma_a)^2 (1 - (alpha_a / alpha_b)^2)``."""
 
     order = 1
 
-    def init(self, x: Tensor, *older: Tensor) -> State:
-        return (x,)
-
-    def step(self, eps: Eps, state: State, grid: Grid, i: int) -> State:
-        (x,) = state
-        a, b = grid[i], grid[i + 1]
-        e = eps(x, a)
-        v = (b.sigma / a.sigma) ** 2 * (1 - (a.alpha / b.alpha) ** 2)
-        return (b.alpha * clean(x, e, a) + math.sqrt(max(b.sigma**2 - v, 0.0)) * e,)
+    def carry(self, eps: Eps, x: Tensor, a: Level, *to: Level) -> tuple[Tensor, ...]:
+        """From level ``a`` to each of the others, which are less noisy, by one network call in all."""
+        e, ends = eps(x, a), []
+        for b in to:
+            v = (b.sigma / a.sigma) ** 2 * (1 - (a.alpha / b.alpha) ** 2)
+            ends.append(b.alpha * clean(x, e, a) + math.sqrt(max(b.sigma**2 - v, 0.0)) * e)
+        return tuple(ends)
