@@ -166,3 +166,18 @@ def test_a_null_text_inversion_is_edited_by_its_own_embeddings(first, photo):
     assert (same.rule, same.guidance) == ("DDIM", 5.0)
     torch.testing.assert_close(same.pictures[0].double(), fitted.picture.double(), rtol=0, atol=1e-4)
     assert not torch.equal(first.edit(plain, PROMPT, PromptSwap(strength=1.0)).pictures[0], same.pictures[0])
+
+
+@pytest.mark.parametrize("refine", [NullText(), NullText.as_iterinv()])
+def test_null_text_slows_down_and_grows_lenient_as_published(first, photo, monkeypatch, refine):
+    """Rate (1 - j / (2 N)) and tolerance + slope j, j counted at the paper's 50 steps, from the noisy end."""
+    seen = []
+
+    def fit(self, guided, known, null, rate, limit):
+        seen.append((rate, limit))
+        return null
+
+    monkeypatch.setattr(NullText, "_fit", fit)
+    first.invert(photo, PROMPT, replace(plan("null-text", 5, 3.0), refine=refine))
+    assert [rate for rate, _ in seen] == pytest.approx([refine.rate * (1 - j / 10) for j in range(5)])
+    assert [limit for _, limit in seen] == pytest.approx([refine.tolerance + refine.slope * 10 * j for j in range(5)])

@@ -150,3 +150,17 @@ def test_anderson_steps_over_a_residual_that_is_not_finite():
     root = Anderson(40, 1e-9)(residual, x())
     assert float(root.error.max()) <= 1e-9
     assert bool(root.value.isfinite().all())
+
+
+def test_the_published_loop_steps_widest_at_the_data():
+    """s_j = 0.3 sqrt(1 - j / (2 (N - 1))): j counts from the clean end, where walking back begins."""
+    assert GradientDescent() == GradientDescent(21, 0.3)
+    seen = []
+
+    def find(residual, guess, where):
+        seen.append(where)
+        return FixedPoint(1)(residual, guess, where)
+
+    list(drive.solve(DDIM(), mixture(), x(), GRID, find))
+    assert [where.share for where in seen] == pytest.approx([j / 9 for j in range(10)])
+    assert [where.scale for where in seen] == [a.alpha / b.alpha for a, b in zip(GRID[-2::-1], GRID[:0:-1], strict=True)]

@@ -1,0 +1,63 @@
+"""What the benchmarks make of rows: the tables must not count what failed, nor compare unlike pictures."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+
+
+@pytest.fixture(scope="module")
+def methods():
+    import methods
+
+    return methods
+
+
+def row(psnr, forward, backward=0, seconds=1.0):
+    """All stages alike; no stages where ``psnr`` is the word for a failure."""
+    stage = {
+        "reconstruction": {"psnr": psnr, "exact_pixels": float(psnr is None)}, "seconds": seconds, "residual_max": 0.0,
+        "network_calls": {"forward": forward, "backward": backward}, "terminal_noise": {"std": 1.0},
+    }  # fmt: skip
+    if psnr == "failed":
+        return {"method": "m", "psnr": None, "network_calls": None, "terminal_noise": None, "stages": []}
+    calls = {"forward": 3 * forward, "backward": 3 * backward}
+    return {
+        "method": "m", "psnr": psnr, "network_calls": calls, "seconds": 3 * seconds, "peak_memory_mb": 1.0,
+        "terminal_noise": {"std": 1.0}, "stages": [stage] * 3,
+    }  # fmt: skip
+
+
+def test_every_job_is_one_and_what_has_a_figure_comes_before_the_rest(methods):
+    jobs = methods.jobs()
+    assert len(jobs) == len(set(jobs))
+    exact = {
+        (n, w, name, m)
+        for n in (20, 50)
+        for w in (1.0, 3.0, 5.0, 7.0)
+        for name in methods.pictures()
+        for m in ("bdia", "bdia-fixed")
+    }
+    assert exact <= set(jobs)
+    assert len(methods.pictures()) == 11
+    assert all(words for _, words in methods.pictures().values())
+
+
+def test_ratios_are_of_the_pictures_that_both_ran_on(methods):
+    rows = {
+        (20, 1.0, "a", "bdia"): row(None, 39), (20, 1.0, "b", "bdia"): row(None, 390),
+        (20, 1.0, "a", "iterinv"): row(46.0, 440, 420, seconds=41.0), (20, 1.0, "c", "iterinv"): row(46.0, 1),
+        (50, 1.0, "a", "iterinv"): row("failed", 0),
+    }  # fmt: skip
+    told = methods.ratios(rows)
+    assert "| `bdia`, 20 steps | `iterinv`, 20 steps | 1 | 32.8 | 41.0 | exact / exact | 46 / 46 |" in told
+    assert "50 steps" not in told
+
+
+def test_what_failed_is_not_exact(methods):
+    rows = {(20, 3.0, "a", "bdia-fixed"): row("failed", 0), (20, 3.0, "b", "bdia-fixed"): row(40.0, 39)}
+    assert "| bdia-fixed | 20 | 3 | 0 of 1 | 1 of 1 |" in methods.guided(rows)
+    mean = methods.mean([row(40.0, 10), row(None, 10), row(50.0, 10)])
+    assert (mean["pictures"], mean["exact"], mean["psnr"], mean["mean"]) == (3, 1, 40.0, 45.0)
