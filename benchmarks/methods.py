@@ -31,6 +31,7 @@ from iterinv.train.data import HELD_OUT
 
 STEPS, SCENES, GUIDANCE = (20, 50), 8, (1.0, 3.0, 5.0, 7.0)
 FILE = OUT / "methods.jsonl"
+COMMIT = commit()  # of the code that is loaded: the tree may change while it works
 FIRST = ("bdia", "bdia-fixed", "iterinv-anderson")
 """The methods with figures to reach: on all pictures before the others are begun."""
 SLOW = ("iterinv", "dpmpp-2m")
@@ -87,7 +88,7 @@ def one(job: Job, end: float) -> dict[str, Any] | None:
     (row,) = compare(cascade(), square(picture, cascade().size), words, [method], steps, guidance)
     kept = {"steps": steps, "guidance": guidance, "picture": name, **{k: v for k, v in row.items() if k != "stages"}}
     keys = ("stage", "network_calls", "seconds", "residual_max", "reconstruction", "terminal_noise")
-    kept["commit"] = commit()
+    kept["commit"] = COMMIT
     kept["stages"] = [{k: stage[k] for k in keys} for stage in row["stages"]]
     return kept
 
