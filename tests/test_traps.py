@@ -75,7 +75,7 @@ def test_thresholding_in_a_folders_scheduler_does_not_reach_our_steps(tiny_folde
     assert torch.equal(*noises)
 
 
-@pytest.mark.filterwarnings("ignore:.*inverts under guidance")
+@pytest.mark.filterwarnings("ignore:.*inverts under guidance", "ignore:undoing")
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("steps", [7, 10])
 def test_no_method_shows_the_network_a_label_it_does_not_know(tiny, method, steps):
