@@ -60,11 +60,14 @@ def jobs() -> list[Job]:
     exact at any."""
     names, others = list(pictures()), [m for m in METHODS if m not in FIRST + SLOW]
     exact = [(n, w, name, m) for n in STEPS for w in GUIDANCE for name in names for m in FIRST[:2]]
-    solved = [(n, 1.0, name, FIRST[2]) for n in STEPS for name in names]
     slow = [(n, 1.0, name, m) for name in names[:2] for n in STEPS for m in SLOW]
-    rest = [(n, 1.0, name, m) for n in STEPS for name in names for m in others]
-    early = [job for job in rest if job[2] in names[:2]]
-    return [*slow[:1], *slow[2:3], *exact, *solved, *early, *slow[1:2], *slow[3:], *(job for job in rest if job not in early)]
+    found = [slow[0], slow[2], *exact]
+    for n in STEPS:
+        found += [(n, 1.0, name, FIRST[2]) for name in names]
+        found += [(n, 1.0, name, m) for name in names[:2] for m in others]
+    found += slow
+    found += [(n, 1.0, name, m) for n in STEPS for name in names for m in others]
+    return list(dict.fromkeys(found))
 
 
 def known() -> dict[Job, dict[str, Any]]:

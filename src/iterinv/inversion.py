@@ -255,8 +255,8 @@ def _invert(stage: Stage, plan: Plan, condition: Condition, x: Tensor, seed: int
         assert isinstance(plan.rule, Reversible)
         if (growth := plan.rule.growth(grid)) > WILD:
             warnings.warn(
-                f"undoing {plan.steps} steps of {plan.method} multiplies what is small by {growth:.0e}: the picture comes back, but "
-                "its noise may be far from a sampler's (look at noise std); bdia at gamma 1 multiplies nothing",
+                f"undoing {plan.steps} steps of {plan.method} multiplies what is small by {growth:.0e}: the picture comes back, "
+                "but its noise may be far from a sampler's (look at noise std); bdia at gamma 1 multiplies nothing",
                 stacklevel=3,
             )
         undone = list(told(drive.undo(plan.rule, eps, x, grid), stage, "inverting", n - plan.first, progress))
