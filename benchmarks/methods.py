@@ -59,13 +59,12 @@ def jobs() -> list[Job]:
     """What has a figure to reach first, then the others, the coarse grid before the fine; under guidance the methods that are
     exact at any."""
     names, others = list(pictures()), [m for m in METHODS if m not in FIRST + SLOW]
-    exact = [(n, w, name, m) for n in STEPS for w in GUIDANCE for name in names for m in FIRST[:2]]
-    slow = [(n, 1.0, name, m) for name in names[:2] for n in STEPS for m in SLOW]
-    found = [slow[0], slow[2], *exact]
+    found = [(n, w, name, m) for n in STEPS for w in GUIDANCE for name in names for m in FIRST[:2]]
     for n in STEPS:
         found += [(n, 1.0, name, FIRST[2]) for name in names]
+        found += [(n, 1.0, names[0], m) for m in SLOW]
         found += [(n, 1.0, name, m) for name in names[:2] for m in others]
-    found += slow
+    found += [(n, 1.0, names[1], m) for n in STEPS for m in SLOW]
     found += [(n, 1.0, name, m) for n in STEPS for name in names for m in others]
     return list(dict.fromkeys(found))
 

@@ -255,7 +255,7 @@ def _invert(stage: Stage, plan: Plan, condition: Condition, x: Tensor, seed: int
         assert isinstance(plan.rule, Reversible)
         if (growth := plan.rule.growth(grid)) > WILD:
             warnings.warn(
-                f"undoing {plan.steps} steps of {plan.method} multiplies what is small by {growth:.0e}: the picture comes back, "
+                f"undoing {plan.steps} steps of {plan.method} multiplies what is small by {growth:.0e}: the picture comes back "
                 "but its noise may be far from a sampler's (look at noise std); bdia at gamma 1 multiplies nothing",
                 stacklevel=3,
             )
