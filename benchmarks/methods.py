@@ -61,9 +61,9 @@ def jobs() -> list[Job]:
     names, others = list(pictures()), [m for m in METHODS if m not in FIRST + SLOW]
     found = [(n, w, name, m) for n in STEPS for w in GUIDANCE for name in names for m in FIRST[:2]]
     for n in STEPS:
+        found += [(n, 1.0, names[0], m) for m in (FIRST[2], *others, *SLOW)]
         found += [(n, 1.0, name, FIRST[2]) for name in names]
-        found += [(n, 1.0, names[0], m) for m in SLOW]
-        found += [(n, 1.0, name, m) for name in names[:2] for m in others]
+        found += [(n, 1.0, names[1], m) for m in others]
     found += [(n, 1.0, names[1], m) for n in STEPS for m in SLOW]
     found += [(n, 1.0, name, m) for n in STEPS for name in names for m in others]
     return list(dict.fromkeys(found))
