@@ -38,7 +38,8 @@ class IFDenoiser:
             labels = torch.full((len(x),), int(low.level.t), device=x.device)
         t = torch.full((len(x),), level.t, device=x.device)
         out = self.unet(sample, t, encoder_hidden_states=text.to(dtype), class_labels=labels).sample
-        return out[:, : x.shape[1]].to(x.dtype)
+        # In the state's layout: arithmetic between two layouts is slow.
+        return out[:, : x.shape[1]].to(x.dtype, memory_format=torch.contiguous_format)
 
 
 def embedder(tokenizer: Any, encoder: Any) -> Callable[[list[str]], Tensor]:
