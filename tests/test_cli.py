@@ -245,6 +245,24 @@ def test_folders_made_on_the_way_are_removed_again(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("after", [1, 2])
+def test_stopped_while_folders_are_made_they_are_removed_again(tmp_path, monkeypatch, after):
+    """Ctrl-C as soon as the output folder is made, and as soon as the staging folder in it is."""
+    mkdir, made = Path.mkdir, []
+
+    def stop(self, *args, **kwargs):
+        mkdir(self, *args, **kwargs)
+        made.append(self)
+        if len(made) == after:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "mkdir", stop)
+    with pytest.raises(KeyboardInterrupt), app.outputs(tmp_path / "out"):
+        pass
+    assert len(made) == after
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_picture_itself_is_not_replaced(tiny_folder, tmp_path):
     Image.new("RGB", (200, 300)).save(tmp_path / "original.png")
     before = (tmp_path / "original.png").read_bytes()

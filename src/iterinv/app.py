@@ -10,9 +10,9 @@ import os
 import platform
 import re
 import resource
+import secrets
 import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -105,21 +105,21 @@ def outputs(folder: Path) -> Iterator[Path]:
     written.
     """
     made: list[Path] = []
+    staging = folder / f".iterinv-{secrets.token_hex(8)}"  # named before it is made: a stop may come right after
     try:
-        made = [each for each in (folder, *folder.parents) if not each.exists()]
-        folder.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=".iterinv-", dir=folder))
-    except OSError as error:
-        _remove(made)
-        raise OSError(f"the output folder {folder} cannot be written ({error.strerror or error})") from None
-    try:
+        try:
+            made = [each for each in (folder, *folder.parents) if not each.exists()]
+            folder.mkdir(parents=True, exist_ok=True)
+            staging.mkdir(mode=0o700)
+        except OSError as error:
+            raise OSError(f"the output folder {folder} cannot be written ({error.strerror or error})") from None
         yield staging
         _move(staging, folder)
+        shutil.rmtree(staging)
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
         _remove(made)
         raise
-    shutil.rmtree(staging)
 
 
 def _move(staging: Path, folder: Path) -> None:

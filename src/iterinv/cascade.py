@@ -137,7 +137,7 @@ class Cascade:
         for stage, found in zip(self.stages, inversion.stages, strict=True):
             began = time.perf_counter()
             with named(stage, found.plan):
-                path = rerun_stage(stage, found, progress)
+                path = tuple(rerun_stage(stage, found, progress))
             report = replace(found.report, seconds=time.perf_counter() - began)
             kept = path if found.plan.find is None else found.path
             stages.append(replace(found, path=kept, picture=path[-1], report=report))

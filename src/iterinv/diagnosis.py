@@ -32,7 +32,8 @@ def losses(stage: Stage, found: StageInversion, x: Tensor) -> dict[str, float | 
     solver, guidance = (None if plan.find is None else whole), None
     if plan.refine is not None and plan.guidance != 1 and found.offsets is None:
         bare = replace(found, plan=replace(plan, guidance=1.0), condition=replace(found.condition, nulls=None, shape=None))
-        solver = _rms(rerun_stage(stage, bare, None)[-1] - x)
+        *_, again = rerun_stage(stage, bare, None)
+        solver = _rms(again - x)
         guidance = max(whole - solver, 0.0)
     rounding = torch.finfo(getattr(torch, plan.dtype)).eps * growth * _rms(found.noise)
     return {"round_trip": whole, "solver": solver, "guidance": guidance, "dtype": rounding, "codec": None}

@@ -259,17 +259,20 @@ def _invert(stage: Stage, plan: Plan, condition: Condition, x: Tensor, seed: int
                 "but its noise may be far from a sampler's (look at noise std); bdia at gamma 1 multiplies nothing",
                 stacklevel=3,
             )
-        undone = list(told(drive.undo(plan.rule, eps, x, grid), stage, "inverting", n - plan.first, progress))
-        state = undone[-1]
-        path = (*state[plan.first : 0 : -1], *(each[0] for each in reversed(undone)))
+        walk = []
+        for state in told(drive.undo(plan.rule, eps, x, grid), stage, "inverting", n - plan.first, progress):
+            walk.append(state[0])
+        path = [*state[plan.first : 0 : -1], *reversed(walk)]
+        del walk
     elif isinstance(plan.find, Scatter):
-        path = tuple(told(_scatter(x, grid, seed), stage, "inverting", n, progress))
+        path = list(told(_scatter(x, grid, seed), stage, "inverting", n, progress))
         state = plan.rule.init(path[0])
     elif isinstance(plan.find, Sweeps):
         assert isinstance(plan.rule, drive.Remembering)
         total = n + plan.find.count * plan.steps + 1
         paths = drive.relax(plan.rule, eps, x, grid, plan.find.count, plan.find.tolerance)
-        *_, (path, error) = told(paths, stage, "inverting", total, progress)
+        *_, (last, error) = told(paths, stage, "inverting", total, progress)
+        path = list(last)
         if progress is not None:
             progress(stage.name, "inverting", total, total)
         errors = [float(error.max())]
@@ -277,26 +280,30 @@ def _invert(stage: Stage, plan: Plan, condition: Condition, x: Tensor, seed: int
     else:
         solved = list(told(drive.solve(plan.rule, eps, x, grid, plan.find), stage, "inverting", n, progress))
         state = plan.rule.init(solved[-1][0][0])
-        path = tuple(each[0] for each, _ in reversed(solved))
+        path = [each[0] for each, _ in reversed(solved)]
         errors = [float(root.error.max()) for _, root in solved if root is not None]
-    found = StageInversion(plan, grid, condition, plan.first, state, path)
+    found = StageInversion(plan, grid, condition, plan.first, state)
     if plan.refine is not None:
-        found = plan.refine(counted, found)
-    rerun = rerun_stage(counted, found, progress)
-    residual = max(float(rms(a - b).max()) for a, b in zip(path, rerun, strict=True))
+        found = plan.refine(counted, replace(found, path=tuple(path)))
+    residual = 0.0
+    for i, y in enumerate(rerun_stage(counted, found, progress)):
+        residual = max(residual, float(rms(path[i] - y).max()))
+        if plan.find is None:
+            path[i] = y  # in its place: a path is the largest thing that an inversion holds
     measured = max((error for error in errors if not math.isnan(error)), default=None)
     report = StageReport(calls.forward, calls.backward, time.perf_counter() - began, residual, measured)
     # A solved path is kept as found, in float32: it is what a file holds. A reversible one is the rerun's, made again at will.
-    kept = rerun if plan.find is None else tuple(x.float() for x in path)
-    return replace(found, path=kept, picture=rerun[-1], report=report)
+    kept = tuple(path) if plan.find is None else tuple(x.float() for x in path)
+    return replace(found, path=kept, picture=y, report=report)
 
 
-def rerun_stage(stage: Stage, found: StageInversion, progress: Progress | None) -> tuple[Tensor, ...]:
+def rerun_stage(stage: Stage, found: StageInversion, progress: Progress | None) -> Iterator[Tensor]:
     """The samples at every level of the grid when an inversion is run again, those that its state starts from included."""
     eps = guide(stage.denoiser, found.condition, found.plan.guidance)
     states = drive.run(found.rule, eps, found.state, found.grid, found.start)
-    states = told(states, stage, "reconstructing", len(found.grid) - found.start, progress)
-    return (*found.state[found.start : 0 : -1], *(state[0] for state in states))
+    yield from found.state[found.start : 0 : -1]
+    for state in told(states, stage, "reconstructing", len(found.grid) - found.start, progress):
+        yield state[0]
 
 
 def _scatter(x: Tensor, grid: Grid, seed: int) -> Iterator[Tensor]:

@@ -37,7 +37,7 @@ def move(x: Tensor, eps: Tensor, a: Level, b: Level) -> Tensor:
     is this map with ``eps(x, a)``.
     """
     ratio = b.alpha / a.alpha
-    return ratio * x + (b.sigma - ratio * a.sigma) * eps
+    return (ratio * x).add_((b.sigma - ratio * a.sigma) * eps)
 
 
 def constant(e: Tensor) -> Eps:

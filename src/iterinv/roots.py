@@ -42,7 +42,7 @@ RootFinder = Callable[[Residual, Tensor, Where], Root]
 
 def rms(x: Tensor) -> Tensor:
     """Root mean square of each sample: (batch, ...) to (batch,)."""
-    return x.flatten(1).square().mean(1).sqrt()
+    return torch.linalg.vector_norm(x.flatten(1), dim=1) / x[0].numel() ** 0.5
 
 
 def _unknown(u: Tensor) -> Tensor:

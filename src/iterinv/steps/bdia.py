@@ -30,14 +30,14 @@ def forth(base: OneStep, eps: Eps, state: State, grid: Grid, i: int, gamma: floa
     if not older:
         return *base.carry(eps, x, a, b), x
     there, back = base.carry(eps, x, a, b, grid[i - 1])
-    return there + gamma * (older[0] - back), x
+    return (older[0] - back).mul_(gamma).add_(there), x
 
 
 def back(base: OneStep, eps: Eps, state: State, grid: Grid, i: int, gamma: float) -> State:
     """:func:`forth` solved for the oldest state."""
     y, x = state
     there, oldest = base.carry(eps, x, grid[i], grid[i + 1], grid[i - 1])
-    return x, (y - there) / gamma + oldest
+    return x, (y - there).div_(gamma).add_(oldest)
 
 
 def start_back(eps: Eps, x: Tensor, grid: Grid) -> State:
