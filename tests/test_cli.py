@@ -17,8 +17,9 @@ from iterinv import app, store
 from iterinv.cli import app as command
 from iterinv.edits import DiffEdit
 from iterinv.images import Frame
-from iterinv.methods import METHODS, plan
+from iterinv.methods import METHODS, plan, sampler
 from iterinv.roots import Anderson
+from iterinv.steps import BDIA, RULES, BDIAHeun
 
 PROMPT, TO = "a red sphere on a wooden floor", "a blue sphere on a wooden floor"
 FILES = {name for name in app.FILES if not name.startswith("compare.")}
@@ -145,6 +146,22 @@ def test_sample_draws(tiny_folder, tmp_path):
     result = call("sample", PROMPT, "--steps", 3, "--count", 2, "--out", tmp_path, "--model", tiny_folder)
     assert result.exit_code == 0
     assert [Image.open(tmp_path / f"sample-{k}.png").size for k in range(2)] == [(64, 64)] * 2
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_every_rule_samples(tiny_folder, tmp_path, name):
+    result = call("sample", PROMPT, "--steps", 4, "--sampler", name, "--out", tmp_path, "--model", tiny_folder)
+    assert result.exit_code == 0, result.output
+    assert Image.open(tmp_path / "sample-0.png").getextrema() != ((0, 0),) * 3
+
+
+def test_a_sampler_has_its_gamma():
+    assert sampler("bdia", 0.5) == BDIA(0.5)
+    assert sampler("bdia", 0.0) == RULES["ddim"]
+    assert sampler("bdia-heun", 0.0) == BDIAHeun(0.0)
+    for name, gamma, told in (("euler", None, "no sampler"), ("ddim", 0.5, "has no gamma"), ("bdia", 1.5, "between 0 and 1")):
+        with pytest.raises(ValueError, match=told):
+            sampler(name, gamma)
 
 
 def test_bad_input_is_a_sentence_and_nothing_is_written(tiny_folder, photo, done, tmp_path):

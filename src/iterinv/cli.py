@@ -178,6 +178,10 @@ def sample(
     count: Annotated[int, typer.Option("--num-images-per-prompt", "--count", min=1, help="Pictures to draw.")] = 1,
     steps: Steps = 20,
     guidance: Guidance = 3.0,
+    sampler: Annotated[
+        str, typer.Option(help="ddim, heun, dpmpp-2s, dpmpp-2m, bdia, bdia-fixed, bdia-heun, bdia-dpmpp, edict or belm.")
+    ] = "ddim",
+    gamma: Annotated[float | None, typer.Option(help="Of a bdia sampler: 0 is its base, 1 the whole correction.")] = None,
     seed: Seed = 0,
     model: Model = "embedded",
 ) -> None:
@@ -186,11 +190,13 @@ def sample(
         from PIL import Image
 
         from iterinv import app as work
+        from iterinv import methods
         from iterinv.images import to_uint8
 
+        rule = methods.sampler(sampler, gamma)
         prompt = work.check_prompt(prompt, "the prompt", say, vocabulary=model == "embedded")
         cascade = work.load(model)
-        *_, pictures = cascade.sample(prompt, steps, guidance, seed, count, progress=progress)
+        *_, pictures = cascade.sample(prompt, steps, guidance, seed, count, rule, progress=progress)
         for k in range(count):
             Image.fromarray(to_uint8(pictures[k : k + 1])).save(staging / f"sample-{k}.png")
     typer.echo(f"{count} picture(s) of {cascade.size} px in {out}")

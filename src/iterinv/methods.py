@@ -1,13 +1,15 @@
-"""Inversion methods by name: a rule, how its path is found, a refinement or none."""
+"""Inversion methods by name, a rule, how its path is found, a refinement or none; and samplers, a rule alone."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import math
+from dataclasses import fields, replace
+from typing import Any, NamedTuple
 
 from iterinv.inversion import Plan, Refine, Scatter, Sweeps
 from iterinv.refine import NegativePrompt, NullText, Offsets, Proximal
 from iterinv.roots import Anderson, Average, Damped, FixedPoint, GradientDescent, RootFinder
-from iterinv.steps import BDIA, BELM, DDIM, DDPM, DPMPP2M, DPMPP2S, EDICT, FixedPointBDIA, Heun, Step
+from iterinv.steps import BDIA, BELM, DDIM, DDPM, DPMPP2M, DPMPP2S, EDICT, RULES, FixedPointBDIA, Heun, Step
 
 
 class Method(NamedTuple):
@@ -46,3 +48,22 @@ def plan(method: str = "bdia", steps: int = 20, guidance: float = 1.0, dtype: st
         raise ValueError(f"there is no method {method!r}: the methods are {', '.join(METHODS)}")
     _, rule, find, refine = METHODS[method]
     return Plan(rule, find, refine, steps, guidance, dtype=dtype, method=method)
+
+
+def sampler(name: str = "ddim", gamma: float | None = None) -> Step:
+    """The rule that a sampler's name stands for, one of :data:`iterinv.steps.RULES`, with ``gamma`` where it is given.
+
+    ``gamma`` in [0, 1] is how much of the bi-directional correction a sampler of BDIA's kind makes; at 0 it is its base.
+    Raises ``ValueError`` for another name, a gamma outside, and for one where the rule has none.
+    """
+    if name not in RULES:
+        raise ValueError(f"there is no sampler {name!r}: the samplers are {', '.join(RULES)}")
+    rule: Any = RULES[name]
+    if gamma is None:
+        return rule
+    if "gamma" not in {each.name for each in fields(rule)}:
+        ways = [other for other, each in RULES.items() if "gamma" in {one.name for one in fields(each)}]  # type: ignore[arg-type]
+        raise ValueError(f"{name} has no gamma; those that have are {', '.join(ways)}")
+    if not 0 <= gamma <= 1 or math.isnan(gamma):
+        raise ValueError(f"gamma is {gamma:g}; it lies between 0 and 1")
+    return DDIM() if gamma == 0 and name == "bdia" else replace(rule, gamma=gamma)
