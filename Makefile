@@ -16,10 +16,10 @@ demo: $(VENV)/.installed
 	  --to "a large blue shiny sphere on a wooden floor in front of a beige wall" --out out/
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n auto
 
 test-all: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -q -m ""
+	$(BIN)/python -m pytest -q -n auto -m ""
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
