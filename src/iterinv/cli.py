@@ -204,7 +204,7 @@ def sample(
 
 @app.command()
 def train(
-    part: Annotated[str, typer.Argument(help="text, I, II, III, pack, or all of them in this order.")],
+    part: Annotated[str, typer.Argument(help="text, I, II, III, pack, reader, or all of them in this order.")],
     out: Out = Path("runs/embedded"),
     minutes: Annotated[float | None, typer.Option(help="Time budget of this part; the recipe's if not given.")] = None,
     recipe: Annotated[Path | None, typer.Option(help="A recipe other than the shipped one.")] = None,

@@ -2,13 +2,15 @@
 
 from iterinv.scenes.caption import TEMPLATES, caption, vocabulary
 from iterinv.scenes.render import object_mask, render
-from iterinv.scenes.scene import COLORS, FLOORS, LIGHTS, MATERIALS, RADII, SHAPES, WALLS, Scene, Thing
+from iterinv.scenes.scene import COLORS, FLOORS, LIGHTS, MATERIALS, OF_SCENE, OF_THING, RADII, SHAPES, WALLS, Scene, Thing
 
 __all__ = [
     "COLORS",
     "FLOORS",
     "LIGHTS",
     "MATERIALS",
+    "OF_SCENE",
+    "OF_THING",
     "RADII",
     "SHAPES",
     "TEMPLATES",

@@ -33,6 +33,9 @@ WALLS = {
     "pink": (0.86, 0.62, 0.66),
 }
 LIGHTS = {"left": (-3.2, 4.6, 2.2), "right": (3.2, 4.6, 2.2), "front": (0.4, 5.2, 3.6)}
+OF_THING = {"shape": SHAPES, "color": tuple(COLORS), "material": MATERIALS, "size": tuple(RADII)}
+OF_SCENE = {"floor": FLOORS, "wall": tuple(WALLS), "light": tuple(LIGHTS)}
+"""The attributes that words can name, and their values."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Trains the embedded cascade: the text encoder, then each stage, then the package's weights from them.
+"""Trains the embedded cascade: the text encoder, then each stage, then the package's weights from them; and the reader.
 
 ``iterinv train all --out runs/embedded`` makes what is shipped. Every part can be run by itself, stopped and resumed.
 """
@@ -10,7 +10,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-PARTS = ("text", "I", "II", "III", "pack")
+PARTS = ("text", "I", "II", "III", "pack", "reader")
 PRECISIONS = ("no", "fp16", "bf16")
 RECIPE = Path(__file__).with_name("recipe.yaml")
 
@@ -41,6 +41,8 @@ def train(part: str, out: Path, minutes: float | None = None, recipe: Path = REC
         return _text(settings, out, minutes)
     if part == "pack":
         return _pack(settings, out, recipe)
+    if part == "reader":
+        return _reader(settings, out, minutes)
     return _stage(settings, next(s for s in settings["stages"] if s["name"] == part), out, minutes, precision)
 
 
@@ -62,6 +64,20 @@ def _text(recipe: dict[str, Any], out: Path, minutes: float | None) -> Path:
     encoder.save_pretrained(out / "text")
     print(f"text encoder: {right:.2%} of attributes read rightly from captions")
     return out / "text"
+
+
+def _reader(recipe: dict[str, Any], out: Path, minutes: float | None) -> Path:
+    from safetensors.torch import save_file
+
+    from iterinv.train.progress import Clock
+    from iterinv.train.reader import train_reader
+
+    network = train_reader(recipe, out / "data", Clock("reader", _within([recipe["reader"]], minutes)))
+    file = out / "reader" / "reader.safetensors"
+    file.parent.mkdir(exist_ok=True)
+    save_file({name: x.half().contiguous() for name, x in network.state_dict().items()}, file)
+    file.chmod(0o644)  # safetensors writes 0600, which a package must not
+    return file
 
 
 def _load_text(out: Path) -> tuple[Any, Any]:

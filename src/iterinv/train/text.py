@@ -14,13 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from iterinv.scenes import COLORS, FLOORS, LIGHTS, MATERIALS, RADII, SHAPES, TEMPLATES, WALLS, Scene, caption
+from iterinv.scenes import OF_SCENE, OF_THING, TEMPLATES, Scene, caption
 from iterinv.scenes.caption import FLOOR_WORDS
 from iterinv.train.progress import Clock
 
-_OF_THING = {"shape": SHAPES, "color": tuple(COLORS), "material": MATERIALS, "size": tuple(RADII)}
-_OF_SCENE = {"floor": FLOORS, "wall": tuple(WALLS), "light": tuple(LIGHTS)}
-_SIZES = [1 + len(v) for v in (*_OF_THING.values(), *_OF_THING.values(), *_OF_SCENE.values())]
+_SIZES = [1 + len(v) for v in (*OF_THING.values(), *OF_THING.values(), *OF_SCENE.values())]
 
 
 def _answers(scene: Scene, words: str) -> list[int]:
@@ -28,10 +26,10 @@ def _answers(scene: Scene, words: str) -> list[int]:
     said = words.replace(",", "").split()
     found = []
     for k in range(2):
-        for name, values in _OF_THING.items():
+        for name, values in OF_THING.items():
             value = getattr(scene.things[k], name) if k < len(scene.things) else None
             found.append(1 + values.index(value) if value in said else 0)
-    for name, values in _OF_SCENE.items():
+    for name, values in OF_SCENE.items():
         value = getattr(scene, name)
         word = FLOOR_WORDS[value] + " floor" if name == "floor" else f"{value} wall" if name == "wall" else f"the {value}"
         found.append(1 + values.index(value) if word in words and (name != "light" or "light" in said) else 0)
