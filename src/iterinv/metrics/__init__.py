@@ -1,15 +1,16 @@
-"""Metrics, one file each. Pictures are (h, w, 3) uint8: what is written is what is measured."""
+"""Metrics, one file each. Pictures are (h, w, 3) uint8: what is written is what is measured. Features are tensors."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from iterinv.metrics.frechet import frechet
 from iterinv.metrics.noise import terminal_noise
 from iterinv.metrics.pixels import exact_pixels, max_abs_8bit, mse
 from iterinv.metrics.psnr import psnr
 from iterinv.metrics.ssim import ssim
 
-__all__ = ["exact_pixels", "fidelity", "max_abs_8bit", "mse", "psnr", "ssim", "terminal_noise"]
+__all__ = ["exact_pixels", "fidelity", "frechet", "max_abs_8bit", "mse", "psnr", "ssim", "terminal_noise"]
 
 
 def fidelity(reference: np.ndarray, picture: np.ndarray) -> dict[str, float | int | None]:
