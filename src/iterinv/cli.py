@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 import warnings
@@ -21,6 +22,9 @@ app = typer.Typer(
     help="Turn a picture back into the noise and the path that reproduce it, and edit it with words.",
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
 )  # fmt: skip
+
+evaluation = typer.Typer(help="Measure methods and editors.", no_args_is_help=True)
+app.add_typer(evaluation, name="evaluate")
 
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for what is made.")]
 Prompt = Annotated[str, typer.Option("--prompt", "-p", help="What the picture shows.")]
@@ -140,8 +144,6 @@ def compare(
     """Run many methods on one picture: what each costs and keeps."""
     rows: list[dict[str, Any]] = []
     with _session(out, picture) as (staging, progress, say):
-        import json
-
         from iterinv import app as work
         from iterinv.evaluate import compare as comparison
         from iterinv.methods import METHODS
@@ -159,6 +161,41 @@ def compare(
         (staging / "compare.json").write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
         comparison.plot(rows, staging / "compare.png", title)
     _tell_rows(rows, title, out)
+
+
+@evaluation.command()
+def scenes(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of rows and pictures; what is there is not done again.")],
+    editor: Annotated[str, typer.Option(help="diffedit (within a mask) or prompt-swap (everywhere).")] = "diffedit",
+    strength: Annotated[
+        float | None, typer.Option(help="Share of the levels run again; the editor's own if not given.")
+    ] = None,
+    edit_guidance: Annotated[float | None, typer.Option(help="Guidance of the edit; the editor's own if not given.")] = None,
+    method: Method = "bdia",
+    steps: Steps = 20,
+    kinds: Annotated[str, typer.Option(help="Kinds of edit, with commas between them; all if not given.")] = "",
+    count: Annotated[int, typer.Option(min=1, help="Scenes of each kind.")] = 200,
+    model: Model = "embedded",
+) -> None:
+    """SceneEdit: edits of rendered scenes, whose right answer exists."""
+    how = _editor(editor, strength, edit_guidance)
+    with _errors():
+        from rich.console import Console
+        from rich.progress import track
+
+        from iterinv import app as work
+        from iterinv.evaluate import scenes as bench
+
+        names = [name.strip() for name in kinds.split(",") if name.strip()] or list(bench.KINDS)
+        cascade = work.load(model)
+        done = bench.evaluate(cascade, how, out, method, steps, names, count)
+        for _ in track(done, "tasks", total=count * len(names), console=Console(stderr=True)):
+            pass
+        found = bench.rows(out)
+        told = {"summary": bench.summary(found), "versions": work.versions()}
+        (out / "summary.json").write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+        bench.sheets(out, found)
+        _tell_summary(bench.summary(found), out)
 
 
 @app.command()
@@ -375,6 +412,26 @@ def _tell_rows(rows: list[dict[str, Any]], title: str, out: Path) -> None:
             "exact: every pixel equal; noise: the spread at stage I, 1 in a sampler's; "
             f"compare.json and compare.png in {out}", markup=False, highlight=False,
         )  # fmt: skip
+
+
+def _tell_summary(summary: list[dict[str, Any]], out: Path) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    columns = {
+        "success": "{:.1%}", "kept": "{:.1%}", "inside": "{:.1f}", "outside": "{:.1f}", "ssim": "{:.3f}",
+        "features": "{:.2f}", "iou": "{:.2f}",
+    }  # fmt: skip
+    for column in ("kind", "tasks", *columns):
+        table.add_column(column, justify="left" if column == "kind" else "right", no_wrap=True)
+    for row in summary:
+        cells = ["" if row[key] is None else form.format(row[key]) for key, form in columns.items()]
+        table.add_row(row["kind"], str(row["tasks"]), *cells)
+    console = Console(file=sys.stdout)
+    console.print(table)
+    console.print(f"rows.jsonl, summary.json, edited/ and three sheets in {out}", markup=False, highlight=False)
 
 
 def _tell(told: dict[str, Any], out: Path) -> None:

@@ -1,0 +1,105 @@
+"""SceneEdit: what is asked and kept, and that a folder is gone on with."""
+
+import json
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from iterinv.cli import app as command
+from iterinv.edits import DiffEdit
+from iterinv.evaluate import scenes
+from iterinv.scenes.edits import KINDS, scene_edit
+from iterinv.scenes.reader import Reader, Seen
+
+
+@pytest.fixture(autouse=True)
+def reader(monkeypatch):
+    torch.manual_seed(0)
+    network = Reader().eval().requires_grad_(False)
+    monkeypatch.setattr("iterinv.scenes.reader.load", lambda: network)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_true_answer_succeeds_and_keeps_and_the_source_does_not(kind):
+    for seed in range(8):
+        task = scene_edit(seed, kind)
+        now, wanted = Seen.of(task.source), Seen.of(task.target)
+        assert scenes.asked(kind, wanted, now, wanted)
+        assert scenes.rest(kind, wanted, now, wanted)
+        assert not scenes.asked(kind, now, now, wanted)
+        assert scenes.rest(kind, now, now, wanted) == (kind not in ("remove", "add"))
+        other = wanted._replace(wall=next(wall for wall in ("grey", "teal") if wall != wanted.wall))
+        assert scenes.rest(kind, other, now, wanted) == (kind == "wall")
+        first = wanted.things[0]._replace(size="small" if wanted.things[0].size == "large" else "large")
+        changed = wanted._replace(things=(first, *wanted.things[1:]))
+        free = kind == "add" and wanted.things[0] not in now.things
+        assert scenes.rest(kind, changed, now, wanted) == free
+
+
+def test_the_truth_is_judged_perfect_and_the_source_by_what_it_lacks():
+    task = scene_edit(5, "recolour")
+    x, truth = (scenes._drawn(each, 64) for each in (task.source, task.target))
+    perfect, untouched = scenes.judged(task, x, truth, task.region(64)[None]), scenes.judged(task, x, x, None)
+    assert (perfect["inside"], perfect["features"], perfect["iou"]) == (None, 0.0, 1.0)
+    assert perfect["outside"] is None or perfect["outside"] > 45
+    assert untouched["inside"] < 25
+    assert (untouched["outside"], untouched["iou"]) == (None, None)
+    assert untouched["ssim"] == pytest.approx(1)
+
+
+def test_a_folder_is_gone_on_with_and_refuses_another_way(tiny, tmp_path):
+    work = lambda count, strength=0.7: list(  # noqa: E731
+        scenes.evaluate(tiny, DiffEdit(strength=strength), tmp_path, "bdia", 3, ("recolour", "wall"), count)
+    )
+    assert [(row["kind"], row["seed"]) for row in work(1)] == [("recolour", scenes.HELD_OUT), ("wall", scenes.HELD_OUT)]
+    with (tmp_path / "rows.jsonl").open("a") as file:
+        file.write('{"kind": "wall", "se')
+    assert work(1) == []
+    with pytest.raises(ValueError, match="done with another editor"):
+        work(1, 0.5)
+    with pytest.raises(ValueError, match="no kind of edit 'teleport'"):
+        list(scenes.evaluate(tiny, DiffEdit(), tmp_path / "other", kinds=("teleport",)))
+
+
+def test_the_command_tells_writes_and_shows(tiny_folder, tmp_path):
+    words = [
+        "evaluate",
+        "scenes",
+        "--out",
+        tmp_path,
+        "--count",
+        2,
+        "--kinds",
+        "recolour,add",
+        "--steps",
+        3,
+        "--model",
+        tiny_folder,
+    ]
+    result = CliRunner().invoke(command, [str(word) for word in words])
+    assert result.exit_code == 0, result.output
+    assert {file.name for file in tmp_path.iterdir()} == {
+        "settings.json", "rows.jsonl", "summary.json", "edited", "best.png", "median.png", "worst.png",
+    }  # fmt: skip
+    kinds = [row["kind"] for row in json.loads((tmp_path / "summary.json").read_text())["summary"]]
+    assert kinds == ["recolour", "add", "all"]
+    assert "recolour" in result.output
+    assert len(scenes.rows(tmp_path)) == 4
+
+
+def test_a_mean_leaves_out_what_is_not_there():
+    row = {
+        "kind": "wall",
+        "success": True,
+        "kept": False,
+        "inside": None,
+        "outside": 30.0,
+        "ssim": 1.0,
+        "features": 0.0,
+        "iou": None,
+    }
+    (told, whole) = scenes.summary([row, {**row, "success": False, "outside": 50.0, "inside": 20.0}])
+    assert (told["success"], told["kept"], told["inside"], told["outside"], told["outside_least"]) == (0.5, 0, 20.0, 40.0, 30.0)
+    assert told["iou"] is None
+    assert whole == {**told, "kind": "all"}
