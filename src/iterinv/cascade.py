@@ -194,12 +194,21 @@ class Cascade:
             pictures.append(last[0].clamp(-1, 1))
         return Edit(tuple(pictures), tuple(masks) or None, *ran)
 
+    def until(self, size: int) -> Cascade:
+        """The stages up to that of a size, as a cascade. Raises ``ValueError`` where no stage has it."""
+        sizes = [stage.size for stage in self.stages]
+        if size not in sizes:
+            raise ValueError(f"no stage is of {size} px: the sizes are {', '.join(map(str, sizes))}")
+        return replace(self, stages=self.stages[: sizes.index(size) + 1])
+
     @torch.no_grad()
     def sample(
-        self, prompt: str, steps: int = 20, guidance: float = 3.0, seed: int = 0, batch: int = 1, rule: Step | None = None,
-        detail: float = 0.8, progress: Progress | None = None,
+        self, prompt: str | Sequence[str], steps: int = 20, guidance: float = 3.0, seed: int = 0, batch: int = 1,
+        rule: Step | None = None, detail: float = 0.8, progress: Progress | None = None,
     ) -> tuple[Tensor, ...]:  # fmt: skip
         """Draw pictures (batch, 3, size, size) in [-1, 1] from the words alone, one tensor a stage.
+
+        Of several prompts, ``batch`` pictures each, in their order.
 
         Guidance acts on the first stage. The noise of every stage comes from CPU generators seeded with ``seed``. A
         super-resolution stage runs the last ``detail`` of its levels, from the enlarged picture noised to the first of them:
@@ -207,9 +216,11 @@ class Cascade:
         """
         rule = rule or DDIM()
         pictures: list[Tensor] = []
+        prompts = prompt if isinstance(prompt, str) else [each for each in prompt for _ in range(batch)]
+        rows = batch if isinstance(prompt, str) else len(prompts)
         for k, stage in enumerate(self.stages):
-            noise = torch.randn((batch, 3, stage.size, stage.size), generator=torch.Generator().manual_seed(seed + 1000 + k))
-            condition = stage.condition(prompt, pictures[-1] if pictures else None, seed=seed + k)
+            noise = torch.randn((rows, 3, stage.size, stage.size), generator=torch.Generator().manual_seed(seed + 1000 + k))
+            condition = stage.condition(prompts, pictures[-1] if pictures else None, seed=seed + k)
             eps = guide(stage.denoiser, condition, 1.0 if pictures else guidance)
             grid = stage.schedule.grid(steps)
             start, x = 0, noise.to(stage.device).double()

@@ -33,6 +33,11 @@ Method = Annotated[str, typer.Option("--method", "-m", help="bdia is exact; `ite
 Steps = Annotated[int, typer.Option("--num-inference-steps", "--steps", "-n", min=2, help="Steps at every stage.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Draws noise: on low-resolution conditions.")]
 Guidance = Annotated[float, typer.Option("--guidance-scale", "--guidance", help="Classifier-free guidance; 1 is none.")]
+Sampler = Annotated[
+    str, typer.Option(help="ddim, heun, dpmpp-2s, dpmpp-2m, bdia, bdia-fixed, bdia-heun, bdia-dpmpp, edict or belm.")
+]
+Gamma = Annotated[float | None, typer.Option(help="Of a bdia sampler: 0 is its base, 1 the whole correction.")]
+Size = Annotated[int | None, typer.Option(help="Of the largest pictures, one that a stage has; stages above are left out.")]
 Fit = Annotated[str, typer.Option("--fit", help="A picture that is not square: 'pad' it, or 'crop' to its middle.")]
 
 
@@ -164,6 +169,40 @@ def compare(
 
 
 @evaluation.command()
+def samples(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of samples; what is there is not drawn again.")],
+    sampler: Sampler = "ddim",
+    gamma: Gamma = None,
+    steps: Steps = 25,
+    guidance: Guidance = 3.0,
+    count: Annotated[int, typer.Option(min=2, help="Captions, one sample each.")] = 1000,
+    seed: Seed = 0,
+    size: Size = None,
+    model: Model = "embedded",
+) -> None:
+    """Samples against their words, and against true pictures, as the reader sees them."""
+    with _errors():
+        from rich.console import Console
+        from rich.progress import Progress
+
+        from iterinv import app as work
+        from iterinv import methods
+        from iterinv.evaluate import samples as bench
+
+        rule = methods.sampler(sampler, gamma)
+        cascade = work.load(model)
+        cascade = cascade if size is None else cascade.until(size)
+        with Progress(console=Console(stderr=True)) as bar:
+            task = bar.add_task("samples", total=count)
+            for done in bench.draw(cascade, out, count, rule, steps, guidance, seed):
+                bar.update(task, completed=done)
+        told = bench.told(out, count, out / "true")
+        (out / "alignment.json").write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+    for name, value in told.items():
+        typer.echo(f"{name:<16} {value}")
+
+
+@evaluation.command()
 def scenes(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of rows and pictures; what is there is not done again.")],
     editor: Annotated[str, typer.Option(help="diffedit (within a mask) or prompt-swap (everywhere).")] = "diffedit",
@@ -175,6 +214,7 @@ def scenes(
     steps: Steps = 20,
     kinds: Annotated[str, typer.Option(help="Kinds of edit, with commas between them; all if not given.")] = "",
     count: Annotated[int, typer.Option(min=1, help="Scenes of each kind.")] = 200,
+    size: Size = None,
     model: Model = "embedded",
 ) -> None:
     """SceneEdit: edits of rendered scenes, whose right answer exists."""
@@ -188,6 +228,7 @@ def scenes(
 
         names = [name.strip() for name in kinds.split(",") if name.strip()] or list(bench.KINDS)
         cascade = work.load(model)
+        cascade = cascade if size is None else cascade.until(size)
         done = bench.evaluate(cascade, how, out, method, steps, names, count)
         for _ in track(done, "tasks", total=count * len(names), console=Console(stderr=True)):
             pass
@@ -215,10 +256,8 @@ def sample(
     count: Annotated[int, typer.Option("--num-images-per-prompt", "--count", min=1, help="Pictures to draw.")] = 1,
     steps: Steps = 20,
     guidance: Guidance = 3.0,
-    sampler: Annotated[
-        str, typer.Option(help="ddim, heun, dpmpp-2s, dpmpp-2m, bdia, bdia-fixed, bdia-heun, bdia-dpmpp, edict or belm.")
-    ] = "ddim",
-    gamma: Annotated[float | None, typer.Option(help="Of a bdia sampler: 0 is its base, 1 the whole correction.")] = None,
+    sampler: Sampler = "ddim",
+    gamma: Gamma = None,
     seed: Seed = 0,
     model: Model = "embedded",
 ) -> None:

@@ -21,6 +21,7 @@ from torch.nn import functional as F
 
 from iterinv import images
 from iterinv.cascade import Cascade, Editor
+from iterinv.evaluate.folder import settle
 from iterinv.inversion import Inversion, Progress
 from iterinv.methods import plan
 from iterinv.scenes import Scene, render
@@ -44,7 +45,9 @@ def evaluate(
     """
     for kind in kinds:
         scene_edit(0, kind)
-    done = begin(folder, {"model": cascade.fingerprint, "editor": str(editor), "method": method, "steps": steps})
+    settle(folder, {"model": cascade.fingerprint, "editor": str(editor), "method": method, "steps": steps})
+    (folder / "edited").mkdir(exist_ok=True)
+    done = {(row["kind"], row["seed"]) for row in rows(folder)}
     for seed in range(HELD_OUT, HELD_OUT + count):
         inverted: dict[Scene, Inversion] = {}
         for kind in kinds:
@@ -62,17 +65,6 @@ def evaluate(
             with (folder / "rows.jsonl").open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
             yield row
-
-
-def begin(folder: Path, settings: dict[str, Any]) -> set[tuple[str, int]]:
-    """The tasks that a folder holds rows of. Raises ``ValueError`` where they were done in another way."""
-    (folder / "edited").mkdir(parents=True, exist_ok=True)
-    file = folder / "settings.json"
-    if file.exists() and (before := json.loads(file.read_text(encoding="utf-8"))) != settings:
-        unlike = ", ".join(key for key in settings if before.get(key) != settings[key])
-        raise ValueError(f"{folder} holds tasks done with another {unlike}: choose another --out")
-    file.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-    return {(row["kind"], row["seed"]) for row in rows(folder)}
 
 
 def rows(folder: Path) -> list[dict[str, Any]]:

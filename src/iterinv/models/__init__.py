@@ -6,7 +6,7 @@ predicted noise in the sample's dtype.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -79,13 +79,17 @@ class Stage:
     noise_level: int = 0
     device: str = "cpu"
 
-    def condition(self, prompt: str, low: Tensor | None = None, noise: Tensor | None = None, seed: int = 0) -> Condition:
+    def condition(
+        self, prompt: str | Sequence[str], low: Tensor | None = None, noise: Tensor | None = None, seed: int = 0
+    ) -> Condition:
         """The condition of a prompt and, in a super-resolution stage, of the picture below (batch, 3, h, w) in [-1, 1].
+
+        ``prompt`` is one for all the batch, or as many as it has pictures.
 
         The noise (batch, 3, size, size) on that picture is ``noise`` if given, else drawn from ``seed``: the same for every
         picture of a batch. Raises ``ValueError`` where the picture below is missing.
         """
-        text, null = self.embed([prompt]), self.embed([""])
+        text, null = self.embed([prompt] if isinstance(prompt, str) else list(prompt)), self.embed([""])
         if self.low_schedule is None:
             return Condition(text, null)
         if low is None:

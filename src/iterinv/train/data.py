@@ -42,16 +42,16 @@ def to_uint8(x: Tensor) -> np.ndarray:
     return ((x.clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 0).numpy()
 
 
-def scenes(folder: Path, size: int, count: int) -> np.ndarray:
-    """The rendered scenes of seeds 0 to ``count - 1`` (count, size, size, 3) uint8, drawn now if they are not on disk yet."""
+def scenes(folder: Path, size: int, count: int, first: int = 0) -> np.ndarray:
+    """The rendered scenes of ``count`` seeds from ``first`` on (count, size, size, 3) uint8, drawn now if not on disk yet."""
     from rich.progress import track
 
-    path = folder / f"scenes-{size}-{count}.npy"
+    path = folder / (f"scenes-{size}-{count}.npy" if first == 0 else f"scenes-{size}-{first}-{count}.npy")
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         pictures = np.empty((count, size, size, 3), np.uint8)
         with get_context("spawn").Pool(os.cpu_count()) as pool:
-            drawn = pool.imap(_draw, ((seed, size) for seed in range(count)), chunksize=20)
+            drawn = pool.imap(_draw, ((first + k, size) for k in range(count)), chunksize=20)
             for k, picture in enumerate(track(drawn, f"rendering {count} scenes at {size} px", total=count)):
                 pictures[k] = picture
         np.save(path.with_suffix(".tmp.npy"), pictures)

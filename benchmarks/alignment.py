@@ -1,0 +1,57 @@
+"""Whether samples of the embedded cascade show what their words say: 1,000 held-out captions, one sample each.
+
+Read at 64 px, where the stages that decide what is shown end; `python benchmarks/alignment.py 256 100` draws 100 whole ones.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+
+import numpy as np
+from PIL import Image
+from rich.progress import track
+
+from common import OUT, ROOT, commit, publish, table
+from iterinv.app import load, versions
+from iterinv.evaluate import samples
+from iterinv.steps import DDIM
+
+SHOWN = 32
+
+
+def main(size: int, count: int) -> None:
+    began, cascade = time.time(), load().until(size)
+    work = ROOT / "runs" / "alignment"
+    folder = work / f"{cascade.fingerprint[:8]}-{size}"
+    for _ in track(samples.draw(cascade, folder, count, DDIM()), total=-(-count // samples.BLOCK), description="samples"):
+        pass
+    told = {**samples.told(folder, count, work / "true"), "commit": commit(), "versions": versions()}
+    file = OUT / "alignment.json"
+    rows = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    rows[str(size)] = told
+    file.write_text(json.dumps(dict(sorted(rows.items(), key=lambda row: int(row[0]))), indent=2) + "\n", encoding="utf-8")
+    pictures = samples.drawn(folder, count)[:SHOWN]
+    sheet = np.concatenate([np.concatenate(list(pictures[k : k + 8]), 1) for k in range(0, len(pictures), 8)])
+    Image.fromarray(sheet).save(OUT / f"alignment-{size}.png")
+    names = [*samples.ASKED, "all"]
+    body = f"""
+Share of what the captions say that the [reader](reader.md) sees in the samples, one a caption, none chosen: DDIM, 25 steps a
+stage, guidance 3 at the first. *all*: everything at once. Fréchet distances are of the reader's features, to as many true
+pictures; *floor* is that of true pictures to others. The figures are in [alignment.json](alignment.json).
+
+{table(["px", "captions", *names, "Fréchet", "floor"], [_row(px, row, names) for px, row in rows.items()])}
+
+{chr(10).join(f"![{px} px](alignment-{px}.png){chr(10)}" for px in rows)}
+"""
+    publish("alignment", "Samples against their words", body, began)
+
+
+def _row(px: str, row: dict, names: list[str]) -> list[str]:
+    shares = [f"{100 * row[name]:.1f} %" for name in names]
+    return [px, str(row["captions"]), *shares, f"{row['frechet']:.2f}", f"{row['frechet_floor']:.2f}"]
+
+
+if __name__ == "__main__":
+    main(*(map(int, sys.argv[1:3]) if sys.argv[1:] else (64, 1000)))

@@ -1,0 +1,57 @@
+"""Sampling by BDIA against DDIM on the embedded cascade, at 10, 20 and 40 steps: as many network calls a stage.
+
+Resumable: `python benchmarks/sampling.py MINUTES` begins nothing new after as many and reports what there is.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import numpy as np
+
+from common import ROOT, publish, table
+from iterinv.app import load
+from iterinv.evaluate import samples
+from iterinv.methods import sampler
+
+SIZE, COUNT, SEEDS, STEPS, GAMMAS = 64, 200, (0, 1, 2), (10, 20, 40), (0.0, 0.5, 1.0)
+
+
+def main(minutes: float) -> None:
+    began, cascade, work = time.time(), load().until(SIZE), ROOT / "runs" / "sampling"
+    rows = []
+    for steps in STEPS:
+        for gamma in GAMMAS:
+            found = []
+            for seed in SEEDS:
+                folder = work / f"{cascade.fingerprint[:8]}-{steps}-{gamma:g}-{seed}"
+                drawing = samples.draw(cascade, folder, COUNT, sampler("bdia", gamma), steps, seed=seed)
+                done = 0
+                while done < COUNT and (time.time() - began < 60 * minutes or (folder / f"{done:05d}.npy").exists()):
+                    done = next(drawing)
+                if done == COUNT:
+                    found.append(samples.told(folder, COUNT, work / "true"))
+                    print(steps, gamma, seed, found[-1]["all"], found[-1]["frechet"], flush=True)
+            if found:
+                floor = np.mean([each["frechet_floor"] for each in found])
+                cells = [_spread([each["frechet"] for each in found]), f"{floor:.2f}"]
+                cells += [_spread([100 * each[name] for each in found]) for name in ("color", "shape", "count", "all")]
+                rows.append([steps, f"{gamma:g}", len(found), *cells])
+    body = f"""
+{COUNT} held-out captions a seed, the same for all; guidance 3 at the first stage; pictures of {SIZE} px (two stages). Gamma 0
+is DDIM. Mean over the seeds, and ± the standard deviation between them. *Fréchet*: of the reader's features to {COUNT} true
+pictures; *floor*: of true pictures to those. Shares are of what the captions say that the [reader](reader.md) sees;
+*all*: all of it at once.
+
+{table(["steps", "gamma", "seeds", "Fréchet", "floor", "colour %", "shape %", "count %", "all %"], rows)}
+"""
+    publish("sampling", "Sampling by BDIA and by DDIM", body, began)
+
+
+def _spread(values: list[float]) -> str:
+    return f"{np.mean(values):.2f}" + (f" ± {np.std(values, ddof=1):.2f}" if len(values) > 1 else "")
+
+
+if __name__ == "__main__":
+    main(float(sys.argv[1]) if sys.argv[1:] else float("inf"))
