@@ -343,6 +343,17 @@ def test_words_the_embedded_model_does_not_know_are_named(capsys):
     assert len(notes) == 1
 
 
+def test_two_things_of_one_description_are_noted():
+    notes = []
+    app.check_prompt("the small red sphere to the left of the small red sphere on a tiled floor", "--prompt", notes.append)
+    assert "'small red sphere' twice" in notes[0]
+    app.check_prompt("a red sphere and a blue sphere and a red cube", "--to", notes.append)
+    assert "names 3 things" in notes[1]
+    app.check_prompt("a red sphere to the left of a large red sphere", "--to", notes.append)
+    app.check_prompt("a red sphere and a red sphere", "--to", notes.append, vocabulary=False)
+    assert len(notes) == 2
+
+
 def test_the_words_that_change_nothing_are_noted(tiny_folder, done, tmp_path):
     result = call(
         "edit", "--inversion", done[0] / "inversion.safetensors", "--to", PROMPT, "--out", tmp_path, "--model", tiny_folder

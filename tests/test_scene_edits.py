@@ -6,7 +6,7 @@ import torch
 from scipy.linalg import sqrtm
 
 from iterinv.metrics import frechet
-from iterinv.scenes import OF_SCENE, OF_THING, Scene, object_mask
+from iterinv.scenes import OF_SCENE, OF_THING, TEMPLATES, Scene, caption, object_mask, things_in
 from iterinv.scenes.edits import KINDS, scene_edit
 from iterinv.scenes.reader import QUESTIONS, Reader, Seen, answers, told
 from iterinv.train.reader import mirrored, spoiled
@@ -94,3 +94,13 @@ def test_the_frechet_distance_is_scipys():
     assert frechet(a, a) == pytest.approx(0, abs=1e-9)
     with pytest.raises(ValueError, match="n of 2 or more"):
         frechet(a[:1], b)
+
+
+@pytest.mark.parametrize("template", range(TEMPLATES))
+def test_a_caption_names_its_things(template):
+    for seed in range(20):
+        scene = Scene.random(seed)
+        named = things_in(caption(scene, template))
+        assert len(named) == len(scene.things)
+        assert all(words.split()[-1] == thing.shape for words, thing in zip(named, scene.things, strict=True))
+        assert all(thing.color in words for words, thing in zip(named, scene.things, strict=True))

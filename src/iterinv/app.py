@@ -79,7 +79,9 @@ def _quiet() -> Iterator[None]:
 
 
 def check_prompt(prompt: str, name: str, say: Callable[[str], None], vocabulary: bool = True) -> str:
-    """The prompt, stripped. Warns of words that the embedded cascade was not trained on. Raises ``ValueError`` if empty."""
+    """The prompt, stripped. Warns of words that the embedded cascade was not trained on, of more things than its scenes hold
+    and of two by one description. Raises ``ValueError`` if empty."""
+    from iterinv.scenes import things_in
     from iterinv.scenes import vocabulary as known
 
     if not re.search(r"\w", prompt):
@@ -93,6 +95,14 @@ def check_prompt(prompt: str, name: str, say: Callable[[str], None], vocabulary:
         say(
             f"the embedded model does not know {', '.join(map(repr, unknown))} (in {name}); the words it knows are: "
             + " ".join(known())
+        )
+    things = things_in(prompt) if vocabulary else []
+    if len(things) > 2:
+        say(f"{name} names {len(things)} things; the embedded model's scenes hold one or two, and it cannot draw more")
+    if twice := next((thing for thing in things if things.count(thing) > 1), None):
+        say(
+            f"{name} names a {twice!r} twice; only their places tell the two apart ('… to the left of …'), and an edit of one "
+            "may change the other: describe them by different words if you can"
         )
     return prompt.strip()
 

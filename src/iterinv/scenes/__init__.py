@@ -1,6 +1,6 @@
 """The world the embedded cascade knows: tabletop scenes, drawn, described and edited with the true answer at hand."""
 
-from iterinv.scenes.caption import TEMPLATES, caption, vocabulary
+from iterinv.scenes.caption import TEMPLATES, caption, things_in, vocabulary
 from iterinv.scenes.render import object_mask, render
 from iterinv.scenes.scene import COLORS, FLOORS, LIGHTS, MATERIALS, OF_SCENE, OF_THING, RADII, SHAPES, WALLS, Scene, Thing
 
@@ -20,5 +20,6 @@ __all__ = [
     "caption",
     "object_mask",
     "render",
+    "things_in",
     "vocabulary",
 ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from iterinv.scenes.scene import COLORS, FLOORS, LIGHTS, MATERIALS, RADII, SHAPES, WALLS, Scene, Thing
 
 FLOOR_WORDS = {"plain": "plain", "checkered": "checkered", "planks": "wooden", "tiles": "tiled"}
@@ -47,3 +49,14 @@ def vocabulary() -> list[str]:
     glue = "a an and beside floor from front in light left of on picture right the to wall".split()  # noqa: SIM905
     named = [*COLORS, *SHAPES, *MATERIALS, *RADII, *WALLS, *LIGHTS, *(FLOOR_WORDS[name] for name in FLOORS)]
     return sorted({*glue, *named})
+
+
+def things_in(prompt: str) -> list[str]:
+    """What a prompt in these words calls its things, in order: "large red sphere", no article."""
+    found: list[str] = []
+    words: list[str] = []
+    for word in re.findall(r"[^\W_]+", prompt.lower()):
+        words = [*words, word] if word in (*COLORS, *MATERIALS, *RADII, *SHAPES) else []
+        if word in SHAPES:
+            found, words = [*found, " ".join(words)], []
+    return found
