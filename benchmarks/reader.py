@@ -25,7 +25,7 @@ def right(size: int, count: int) -> dict[str, float]:
     truth = np.array([answers(Scene.random(FIRST + k)) for k in range(count)])
     said = []
     for first in range(0, count, 50):
-        x = torch.cat([from_uint8(each) for each in pictures[first : first + 50]])
+        x = torch.cat([from_uint8(each.copy()) for each in pictures[first : first + 50]])
         x = torch.nn.functional.interpolate(x, (64, 64), mode="area")
         said.append(torch.stack([scores.argmax(1) for scores in load()(x)], 1).numpy())
     hits, names = np.concatenate(said) == truth, list(QUESTIONS)
@@ -41,7 +41,7 @@ def main() -> None:
     torch.set_grad_enabled(False)
     found = {size: right(size, count) for size, count in COUNTS.items()}
     pictures = data.scenes(ROOT / "runs" / "reader", 64, COUNTS[64], FIRST)
-    each = torch.cat([features(from_uint8(x)) for x in pictures])
+    each = torch.cat([features(from_uint8(x.copy())) for x in pictures])
     floor = {n: frechet(each[:n], each[n : 2 * n]) for n in (200, 500, 1000)}
     rows = [[name, *(f"{100 * found[size][name]:.2f} %" for size in COUNTS)] for name in found[64]]
     floors = ", ".join(f"{value:.2f} for {n}" for n, value in floor.items())

@@ -145,7 +145,7 @@ def test_a_full_mask_is_the_rerun(tiny, exact):
         def mask(self, stage, found, target):
             return torch.ones(1, 1, stage.size, stage.size)
 
-    masked = tiny.edit(exact, TARGET, Everywhere(strength=0.6, guidance=3.0))
+    masked = tiny.edit(exact, TARGET, Everywhere(strength=0.6, guidance=3.0, visible=0.0))
     free = tiny.edit(exact, TARGET, PromptSwap(strength=0.6, guidance=3.0))
     assert free.masks is None
     for a, b in zip(masked.pictures, free.pictures, strict=True):
@@ -358,3 +358,23 @@ def test_a_mask_is_the_plain_difference_under_proximal_guidance_too(tiny):
         masks.append(first.edit(inversion, TARGET, DiffEdit()).masks[0])
     assert torch.equal(*masks)
     assert 0 < masks[0].mean() < 1
+
+
+def test_a_mask_keeps_to_what_the_stage_below_changed(tiny, exact):
+    """The more must have changed for a pixel to count, the smaller the masks above the first stage; the first is the same."""
+    edits = [tiny.edit(exact, TARGET, DiffEdit(visible=visible)) for visible in (0.0, 0.02, 3.0)]
+    assert all(torch.equal(edit.masks[0], edits[0].masks[0]) for edit in edits)
+    shares = [float(edit.masks[-1].mean()) for edit in edits]
+    assert shares[0] > shares[1] > shares[2] == 0
+    assert torch.equal(edits[2].pictures[-1], exact.stages[-1].picture.clamp(-1, 1))
+
+
+def test_the_published_cut_of_the_mask_and_the_one_that_follows_the_region(tiny, exact):
+    first = Cascade(tiny.stages[:1])
+    inversion = replace(exact, stages=exact.stages[:1], fingerprint=first.fingerprint)
+    heat = torch.rand(1, 16, 16, generator=torch.Generator().manual_seed(0)) * 0.1
+    heat[:, 4:] += 1.0  # three quarters of the picture change
+    assert (heat > DiffEdit()._cut(heat)).float().mean() == 0.75
+    assert not (heat > DiffEdit(clip=3.0)._cut(heat)).any()
+    assert not first.edit(inversion, PROMPT, DiffEdit()).masks[0].any()
+    assert first.edit(inversion, TARGET, DiffEdit(clip=3.0)).masks[0].any()

@@ -6,9 +6,9 @@ import torch
 from scipy.linalg import sqrtm
 
 from iterinv.metrics import frechet
-from iterinv.scenes import OF_SCENE, OF_THING, TEMPLATES, Scene, caption, object_mask, things_in
+from iterinv.scenes import OF_SCENE, OF_THING, TEMPLATES, Scene, caption, object_mask, render, things_in
 from iterinv.scenes.edits import KINDS, scene_edit
-from iterinv.scenes.reader import QUESTIONS, Reader, Seen, answers, told
+from iterinv.scenes.reader import QUESTIONS, WEIGHTS, Reader, Seen, answers, read, told
 from iterinv.train.reader import mirrored, spoiled
 
 
@@ -83,6 +83,28 @@ def test_the_reader_answers_every_question():
     scores = Reader()(torch.zeros(2, 3, 64, 64))
     assert [each.shape for each in scores] == [(2, len(values)) for values in QUESTIONS.values()]
     assert len(QUESTIONS) == 1 + 2 * len(OF_THING) + len(OF_SCENE)
+
+
+def test_the_shipped_reader_reads_renders_it_never_saw():
+    scenes = [Scene.random(6_500_000 + k) for k in range(25)]
+    right = {name: [] for name in ("count", "shape", "color", "size", "floor", "wall", "light", "material")}
+    for scene in scenes:
+        (seen,), truth = read(render(scene, 96)[None]), Seen.of(scene)
+        right["count"].append(len(seen.things) == len(truth.things))
+        for name in ("floor", "wall", "light"):
+            right[name].append(getattr(seen, name) == getattr(truth, name))
+        for name in OF_THING:
+            right[name] += [getattr(a, name) == getattr(b, name) for a, b in zip(seen.things, truth.things, strict=False)]
+    shares = {name: np.mean(these) for name, these in right.items()}
+    assert shares.pop("material") >= 0.85
+    assert min(shares.values()) >= 0.97, shares
+    assert (WEIGHTS.stat().st_size) < 3e6
+
+
+def test_only_square_pictures_of_its_size_or_more_are_read():
+    for shape in ((1, 3, 32, 32), (1, 3, 64, 80), (3, 64, 64)):
+        with pytest.raises(ValueError, match="the reader takes"):
+            read(torch.zeros(shape))
 
 
 def test_the_frechet_distance_is_scipys():

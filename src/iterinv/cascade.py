@@ -45,6 +45,11 @@ class Editor(Protocol):
         """The rule it is run by."""
         ...
 
+    @property
+    def visible(self) -> float:
+        """By how much, in [-1, 1], the stage below must have changed a pixel for its mask to reach there at this one."""
+        ...
+
     def mask(self, stage: Stage, found: StageInversion, target: Condition) -> Tensor | None:
         """Where stage I may change (batch, 1, size, size), 1 inside; ``None`` for everywhere."""
         ...
@@ -166,13 +171,14 @@ class Cascade:
             kept = found.condition.low
             low = pictures[-1] if kept else None
             target = stage.condition(prompt, low, kept.noise if kept else None)
+            moved = target.low.enlarged() - kept.enlarged() if kept and target.low else None
             if not pictures:
                 target = _guided(target, found)
                 mask = editor.mask(stage, found, target)
                 if mask is not None:
                     masks.append(mask)
-            elif masks:
-                masks.append(enlarge(masks[0], stage.size))
+            elif masks and moved is not None:
+                masks.append(enlarge(masks[-1], stage.size) * (moved.abs().amax(1, keepdim=True) >= editor.visible))
             start = start_index(found.grid, editor.detail if kept else editor.strength)
             scale = editor.guidance
             if kept:  # what was refined was inverted without guidance
@@ -185,8 +191,7 @@ class Cascade:
                 ran = type(getattr(own, "rule", own)).__name__, scale
             rule = Blend(own, masks[-1], found.path) if masks else own
             samples = found.path[start::-1]
-            if kept and target.low:
-                moved = target.low.enlarged() - kept.enlarged()
+            if moved is not None:
                 samples = tuple(x + a.alpha * moved for x, a in zip(samples, found.grid[start::-1], strict=True))
             states = drive.run(rule, guide(stage.denoiser, target, scale), rule.init(*samples), found.grid, start)
             with named(stage, found.plan):

@@ -25,17 +25,21 @@ class DiffEdit:
 
     The mask is made at the first stage: ``maps`` noised copies of the picture at the level that lies ``mask_strength`` up
     the grid, the mean absolute difference of the noise predicted for the two prompts (no guidance: it would only scale it),
-    clipped at ``clip`` times its mean and cut at half of that, then grown by ``grow`` pixels of the first stage.
+    cut in two and grown by ``grow`` pixels of the first stage. It is cut by minimum cross entropy (Li and Lee, 1993), which
+    follows what changes from a small thing to all of the floor; with ``clip`` as published: clipped at ``clip`` times its
+    mean and cut at half of that (3, in the paper). At the other stages the mask keeps to where the edit below it moved a
+    channel by ``visible`` or more in [-1, 1].
     ``strength``, ``guidance``, ``detail`` and ``rule`` are as in :class:`iterinv.edits.PromptSwap`.
     """
 
-    strength: float = 0.7
-    guidance: float = 4.0
+    strength: float = 1.0
+    guidance: float = 1.5
     detail: float = 0.3
     rule: Step = field(default_factory=DDIM)
-    mask_strength: float = 0.5
+    visible: float = 0.04
+    mask_strength: float = 0.7
     maps: int = 10
-    clip: float = 3.0
+    clip: float | None = None
     grow: int = 1
     seed: int = 0
 
@@ -53,5 +57,15 @@ class DiffEdit:
             x = level.alpha * found.picture + level.sigma * noise
             difference += (wanted(x, level) - source(x, level)).abs()
         heat = difference.mean(1, keepdim=True)
-        cut = 0.5 * self.clip * heat.mean((2, 3), keepdim=True)
+        cut = torch.stack([self._cut(each) for each in heat]).reshape(-1, 1, 1, 1)
         return F.max_pool2d((heat > cut).float(), 2 * self.grow + 1, stride=1, padding=self.grow)
+
+    def _cut(self, heat: Tensor) -> Tensor:
+        """Of what difference on the picture may change: one sample's (1, h, w)."""
+        if self.clip is not None:
+            return 0.5 * self.clip * heat.mean()
+        if float(heat.max() - heat.min()) == 0:  # no difference anywhere
+            return heat.max()
+        from skimage.filters import threshold_li
+
+        return torch.as_tensor(threshold_li(heat[0].double().cpu().numpy())).to(heat)

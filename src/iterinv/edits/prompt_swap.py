@@ -25,6 +25,7 @@ class PromptSwap:
     guidance: float = 4.0
     detail: float = 0.3
     rule: Step = field(default_factory=DDIM)
+    visible = 0.0
 
     def __post_init__(self) -> None:
         check_guidance(self.guidance)
