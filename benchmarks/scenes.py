@@ -1,6 +1,7 @@
 """SceneEdit with the best editor at this time: 200 held-out scenes by seven kinds of edit, inverted by two methods.
 
-Resumable: `python benchmarks/scenes.py SIZE COUNT` does what is missing of COUNT scenes a kind at SIZE px and reports them.
+Resumable: `python benchmarks/scenes.py SIZE COUNT METHOD …` does what is missing of COUNT scenes a kind at SIZE px, inverted by
+these methods, and reports them.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ METHODS = ("bdia", "iterinv-anderson")
 SHARES = ("success", "kept")
 
 
-def main(size: int, count: int) -> None:
+def main(size: int, count: int, methods: tuple[str, ...] = METHODS) -> None:
     began, cascade, ours = time.time(), load().until(size), DiffEdit()
     tables, sheets = [], []
-    for method in METHODS:
+    for method in methods:
         folder = ROOT / "runs" / "scene-edit" / f"{method}-{size}"
         done = scenes.evaluate(cascade, ours, folder, method, 20, scenes.KINDS, count)
         for _ in track(done, description=method, total=count * len(scenes.KINDS)):
@@ -70,4 +71,5 @@ def _shown(method: str, name: str) -> str:
 
 
 if __name__ == "__main__":
-    main(*(map(int, sys.argv[1:3]) if sys.argv[1:] else (256, 200)))
+    size, count = map(int, sys.argv[1:3] or (256, 200))
+    main(size, count, tuple(sys.argv[3:]) or METHODS)
