@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import time
 
+from torch import Tensor
+
 from common import publish, recolourings, table
-from edits import psnr
 from iterinv.app import load
 from iterinv.cascade import Cascade
 from iterinv.edits import PromptSwap
@@ -25,6 +27,12 @@ CASES: list[tuple[str, Plan, Step]] = [
         for rule in (BDIA(gamma), BDIA(0.5), DDIM())
     ),
 ]
+
+
+def psnr(a: Tensor, b: Tensor, where: Tensor) -> float:
+    """Decibels over the pixels that ``where`` (1, 1, h, w) weighs, values in [-1, 1]."""
+    error = float((((a - b) / 2) ** 2 * where).sum() / (3 * where.sum()))
+    return math.inf if error == 0 else -10 * math.log10(error)
 
 
 def measure(cascade: Cascade, plan: Plan, rule: Step, count: int = COUNT) -> tuple[int, float, float]:

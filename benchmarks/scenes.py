@@ -36,7 +36,7 @@ def main(size: int, count: int, methods: tuple[str, ...] = METHODS) -> None:
         tables.append(f"## {method}\n\n{_table(scenes.summary(found))}")
         sheets.append(f"### {method}: median, worst\n\n" + "\n\n".join(_shown(method, name) for name in ("median", "worst")))
     body = f"""
-{count} held-out scenes of each kind at {size} px, by `DiffEdit` with its defaults ({ours.strength:g} of the levels,
+{count} held-out scenes of each kind at {size} px, by `DiffEdit` with its defaults ({ours.strength:.0%} of the levels,
 guidance {ours.guidance:g}), told the two captions and nothing else. *Success*: the [reader](reader.md) sees what was
 asked for; *kept*: and everything else as it was. *Inside*: PSNR to the true render where it differs from the source (the
 thing, its shadow, its reflections); *outside*: to the source elsewhere, mean and least. *Features*: distance to the truth in
