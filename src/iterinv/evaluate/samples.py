@@ -40,7 +40,7 @@ def draw(
 
     What is there is not drawn again. Raises ``ValueError`` where the folder holds samples drawn in another way.
     """
-    how = {"rule": str(rule), "steps": steps, "guidance": guidance, "seed": seed, "size": cascade.size}
+    how = {"rule": str(rule), "steps": steps, "guidance": guidance, "seed": seed, "px": cascade.size}
     settle(folder, {"model": cascade.fingerprint, **how})
     for first in range(0, count, BLOCK):
         file, n = folder / f"{first:05d}.npy", min(BLOCK, count - first)
