@@ -7,7 +7,7 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, DiffusionPipeline
 
-from iterinv import app, drive, store
+from iterinv import app, drive, schedule, store
 from iterinv.edits import DiffEdit
 from iterinv.images import Frame, to_uint8
 from iterinv.methods import plan
@@ -111,9 +111,29 @@ def test_other_folders_are_refused(tiny_folder, tmp_path):
         deepfloyd.load([tmp_path])
     other = shutil.copytree(tiny_folder / "stage1", tmp_path / "v")
     config = other / "scheduler" / "scheduler_config.json"
-    config.write_text(config.read_text().replace('"epsilon"', '"v_prediction"'))
-    with pytest.raises(ValueError, match="v_prediction"):
+    config.write_text(config.read_text().replace('"epsilon"', '"sample"'))
+    with pytest.raises(ValueError, match="'sample'; what a pixel stage may predict is epsilon or v_prediction"):
         deepfloyd.load([other])
+
+
+def test_a_velocity_is_told_as_noise():
+    """v = alpha eps - sigma x0: at every level, of the velocity of a known picture and noise, the noise."""
+    x0, eps = torch.rand(2, 1, 3, 4, 4, dtype=torch.float64)
+
+    class Network:
+        dtype = torch.float64
+
+        def __init__(self, v):
+            self.v = v
+
+        def __call__(self, sample, t, **_):
+            return type("Out", (), {"sample": torch.cat([self.v, torch.zeros_like(self.v)], 1)})
+
+    for t in (0, 500, 999):
+        level = schedule.from_config({"beta_schedule": "squaredcos_cap_v2"}).level(t)
+        denoiser = deepfloyd.IFDenoiser(Network(level.alpha * eps - level.sigma * x0), "v_prediction")
+        x = level.alpha * x0 + level.sigma * eps
+        torch.testing.assert_close(denoiser(x, level, torch.zeros(1, 1, 1), None), eps)
 
 
 def test_the_fingerprint_tells_of_any_change_that_a_prediction_would_see(tiny_folder, tmp_path):

@@ -1,8 +1,9 @@
 """DeepFloyd-IF and its kind: pixel stages in the folders that diffusers' ``IFPipeline`` and
 ``IFSuperResolutionPipeline`` save and load. The embedded cascade is three such folders.
 
-The networks predict noise and, in three more channels, a variance that deterministic rules do not use. A super-resolution
-network sees the noised, enlarged low-resolution picture as three more input channels and its noise level as class label.
+The networks predict noise, or the velocity ``v = alpha eps - sigma x0`` (Salimans & Ho 2022), as their scheduler says; and,
+in three more channels, a variance that deterministic rules do not use. A super-resolution network sees the noised, enlarged
+low-resolution picture as three more input channels and its noise level as class label.
 """
 
 from __future__ import annotations
@@ -22,13 +23,17 @@ from iterinv.levels import Level
 from iterinv.models import Low, Stage
 
 PIPELINES = ("IFPipeline", "IFSuperResolutionPipeline")
+PREDICTIONS = ("epsilon", "v_prediction")
 
 
 class IFDenoiser:
-    """A ``UNet2DConditionModel`` of IF's form as a :class:`iterinv.models.Denoiser`, whatever the network's dtype."""
+    """A ``UNet2DConditionModel`` of IF's form as a :class:`iterinv.models.Denoiser`, whatever the network's dtype.
 
-    def __init__(self, unet: Any) -> None:
-        self.unet = unet
+    ``prediction_type`` is one of :data:`PREDICTIONS`, in diffusers' words.
+    """
+
+    def __init__(self, unet: Any, prediction_type: str = "epsilon") -> None:
+        self.unet, self.prediction_type = unet, prediction_type
 
     def __call__(self, x: Tensor, level: Level, text: Tensor, low: Low | None) -> Tensor:
         dtype = self.unet.dtype
@@ -39,7 +44,8 @@ class IFDenoiser:
         t = torch.full((len(x),), level.t, device=x.device)
         out = self.unet(sample, t, encoder_hidden_states=text.to(dtype), class_labels=labels).sample
         # In the state's layout: arithmetic between two layouts is slow.
-        return out[:, : x.shape[1]].to(x.dtype, memory_format=torch.contiguous_format)
+        out = out[:, : x.shape[1]].to(x.dtype, memory_format=torch.contiguous_format)
+        return level.alpha * out + level.sigma * x if self.prediction_type == "v_prediction" else out
 
 
 def embedder(tokenizer: Any, encoder: Any) -> Callable[[list[str]], Tensor]:
@@ -79,10 +85,10 @@ def load(
         pipe = DiffusionPipeline.from_pretrained(folder, dtype=dtype, **absent).to(device)
         # Convolutions are a quarter faster so, on this side of the cache and on tensor cores.
         unet = pipe.unet.eval().requires_grad_(False).to(memory_format=torch.channels_last)
-        if pipe.scheduler.config.prediction_type != "epsilon":
+        prediction_type = pipe.scheduler.config.prediction_type
+        if prediction_type not in PREDICTIONS:
             raise ValueError(
-                f"{folder} predicts {pipe.scheduler.config.prediction_type!r}; IF's stages predict 'epsilon' and no other "
-                "prediction is understood here"
+                f"{folder} predicts {prediction_type!r}; what a pixel stage may predict is {' or '.join(PREDICTIONS)}"
             )
         if embed is None:
             if pipe.text_encoder is None or pipe.tokenizer is None or not any((folder / "tokenizer").glob("*")):
@@ -98,7 +104,7 @@ def load(
             Stage(
                 name="I" * (len(found) + 1),
                 size=unet.config.sample_size,
-                denoiser=IFDenoiser(unet),
+                denoiser=IFDenoiser(unet, prediction_type),
                 schedule=schedule.from_config(pipe.scheduler.config),
                 embed=embed,
                 fingerprint=fingerprint(folder, dtype, 0 if noising is None else noise_level),

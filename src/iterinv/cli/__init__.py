@@ -1,0 +1,233 @@
+"""The command line: thin. Each command reads its options, calls :mod:`iterinv.app`, and prints what came of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from iterinv.cli.evaluate import evaluation
+from iterinv.cli.options import (
+    EditGuidance,
+    EditorName,
+    Fit,
+    Gamma,
+    Guidance,
+    Method,
+    Model,
+    Out,
+    Prompt,
+    Sampler,
+    Seed,
+    Steps,
+    Strength,
+    editor_of,
+)
+from iterinv.cli.session import errors, frame_of, reopen, session
+from iterinv.cli.session import invert as inverted
+from iterinv.cli.tell import kept, tell, tell_rows
+
+app = typer.Typer(
+    help="Turn a picture back into the noise and the path that reproduce it, and edit it with words.",
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
+)  # fmt: skip
+app.add_typer(evaluation, name="evaluate")
+
+
+@app.command()
+def edit(
+    context: typer.Context,
+    to: Annotated[str, typer.Option("--to", "-t", help="What it should show.")],
+    picture: Annotated[Path | None, typer.Argument(help="A picture file.", show_default=False)] = None,
+    prompt: Annotated[str | None, typer.Option("--prompt", "-p", help="What the picture shows.")] = None,
+    inversion: Annotated[Path | None, typer.Option("--inversion", "-i", help="Edit this inversion, not a picture.")] = None,
+    out: Out = Path("out"),
+    editor: EditorName = "diffedit",
+    strength: Strength = None,
+    edit_guidance: EditGuidance = None,
+    method: Method = "bdia",
+    steps: Steps = 20,
+    seed: Seed = 0,
+    fit: Fit = "pad",
+    model: Model = "embedded",
+) -> None:
+    """Invert a picture, reconstruct it, and run it again with other words."""
+    with session(out, picture) as (staging, progress, say):
+        from iterinv import app as work
+
+        how = editor_of(editor, strength, edit_guidance)
+        to = work.check_prompt(to, "--to", say, vocabulary=model == "embedded")
+        if (picture is None) == (inversion is None):
+            raise ValueError("give a picture to edit, or an inversion with --inversion")
+        if inversion is not None:
+            given = [name for name in ("prompt", "method", "steps", "seed", "fit") if _given(context, name)]
+            if given:
+                raise ValueError(f"--{' --'.join(given)}: an inversion has its own; leave out, or give the picture instead")
+            opened = reopen(inversion, model, progress)
+        else:
+            if prompt is None:
+                raise ValueError("--prompt is missing: say what the picture shows")
+            assert picture is not None
+            opened = inverted(picture, prompt, method, steps, 1.0, seed, fit, model, progress, say)
+        if to.lower() == opened.inversion.prompt.lower():
+            say("--to says what the prompt says, so nothing is asked to change")
+        edited = opened.cascade.edit(opened.inversion, to, how, progress)
+        if edited.masks is not None and not edited.masks[0].any():
+            say("the mask is empty: the model sees no difference between the two prompts in this picture, so nothing changed")
+        opened.write_original(staging)
+        opened.write_reconstruction(staging)
+        opened.write_inversion(staging)
+        opened.write_edit(staging, edited)
+        told = {**opened.report(), "edit": work.edit_report(to, how, edited, opened.saved.frame)}
+        work.write_report(staging, told)
+    tell(told, out)
+
+
+@app.command()
+def invert(
+    picture: Annotated[Path, typer.Argument(help="A picture file.")],
+    prompt: Prompt,
+    out: Out = Path("out"),
+    method: Method = "bdia",
+    steps: Steps = 20,
+    guidance: Guidance = 1.0,
+    seed: Seed = 0,
+    fit: Fit = "pad",
+    model: Model = "embedded",
+) -> None:
+    """Invert a picture and keep the inversion as a file."""
+    with session(out, picture) as (staging, progress, say):
+        from iterinv import app as work
+
+        opened = inverted(picture, prompt, method, steps, guidance, seed, fit, model, progress, say)
+        opened.write_original(staging)
+        opened.write_inversion(staging)
+        told = opened.report()
+        work.write_report(staging, told)
+    tell(told, out)
+
+
+@app.command()
+def reconstruct(
+    inversion: Annotated[Path, typer.Argument(help="An inversion file.")],
+    out: Out = Path("out"),
+    model: Model = "embedded",
+) -> None:
+    """Make the picture again from an inversion file."""
+    with session(out) as (staging, progress, _):
+        from iterinv import app as work
+
+        opened = reopen(inversion, model, progress)
+        opened.write_original(staging)
+        opened.write_reconstruction(staging)
+        told = opened.report()
+        work.write_report(staging, told)
+    tell(told, out)
+
+
+@app.command()
+def compare(
+    picture: Annotated[Path, typer.Argument(help="A picture file.")],
+    prompt: Prompt,
+    out: Out = Path("out"),
+    methods: Annotated[str, typer.Option(help="Names, with commas between them; all if not given.")] = "",
+    steps: Steps = 20,
+    guidance: Guidance = 1.0,
+    seed: Seed = 0,
+    fit: Fit = "pad",
+    model: Model = "embedded",
+) -> None:
+    """Run many methods on one picture: what each costs and keeps."""
+    rows: list[dict[str, Any]] = []
+    with session(out, picture) as (staging, progress, say):
+        from iterinv import app as work
+        from iterinv.evaluate import compare as comparison
+        from iterinv.methods import METHODS
+
+        prompt = work.check_prompt(prompt, "--prompt", say, vocabulary=model == "embedded")
+        cascade = work.load(model)
+        frame, _ = frame_of(picture, cascade.size, fit, say)
+        names = [name.strip() for name in methods.split(",") if name.strip()] or list(METHODS)
+        for row in comparison.compare(cascade, frame, prompt, names, steps, guidance, seed, progress):
+            rows.append(row)
+            say(f"{row['method']}: {kept(row)}, {row['seconds']:.1f} s")
+        title = f"{picture.name}, {steps} steps, guidance {guidance:g}"
+        told = {"picture": picture.name, "prompt": prompt, "steps": steps, "guidance": guidance, "seed": seed}
+        told |= {"model": cascade.fingerprint, "versions": work.versions(), "methods": rows}
+        (staging / "compare.json").write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+        comparison.plot(rows, staging / "compare.png", title)
+    tell_rows(rows, title, out)
+
+
+@app.command()
+def methods() -> None:
+    """List the inversion methods."""
+    with errors():
+        from iterinv.methods import METHODS
+
+        for name, method in METHODS.items():
+            typer.echo(f"{name:17} {method.about}")
+
+
+@app.command()
+def sample(
+    prompt: Annotated[str, typer.Argument(help="What the picture should show.")],
+    out: Out = Path("out"),
+    count: Annotated[int, typer.Option("--num-images-per-prompt", "--count", min=1, help="Pictures to draw.")] = 1,
+    steps: Steps = 20,
+    guidance: Guidance = 3.0,
+    sampler: Sampler = "ddim",
+    gamma: Gamma = None,
+    seed: Seed = 0,
+    model: Model = "embedded",
+) -> None:
+    """Draw pictures from words alone."""
+    with session(out) as (staging, progress, say):
+        from PIL import Image
+
+        from iterinv import app as work
+        from iterinv import methods
+        from iterinv.images import to_uint8
+
+        rule = methods.sampler(sampler, gamma)
+        prompt = work.check_prompt(prompt, "the prompt", say, vocabulary=model == "embedded")
+        cascade = work.load(model)
+        *_, pictures = cascade.sample(prompt, steps, guidance, seed, count, rule, progress=progress)
+        for k in range(count):
+            Image.fromarray(to_uint8(pictures[k : k + 1])).save(staging / f"sample-{k}.png")
+    typer.echo(f"{count} picture(s) of {cascade.size} px in {out}")
+
+
+@app.command()
+def train(
+    part: Annotated[str, typer.Argument(help="text, I, II, III, pack, reader, or all of them in this order.")],
+    out: Out = Path("runs/embedded"),
+    minutes: Annotated[float | None, typer.Option(help="Time budget of this part; the recipe's if not given.")] = None,
+    recipe: Annotated[Path | None, typer.Option(help="A recipe other than the shipped one.")] = None,
+    mixed_precision: Annotated[str, typer.Option(help="accelerate's: no, fp16 or bf16.")] = "no",
+) -> None:
+    """Train the embedded cascade. A part that was stopped goes on from its last checkpoint."""
+    with errors():
+        from iterinv.train import PARTS, RECIPE
+        from iterinv.train import train as run
+
+        for each in PARTS if part == "all" else [part]:
+            typer.echo(f"{each}: {run(each, out, minutes, recipe or RECIPE, mixed_precision)}")
+
+
+@app.command()
+def version() -> None:
+    """Say the versions of this package and of what it computes with."""
+    from iterinv.app import versions
+
+    with errors():
+        for name, number in versions().items():
+            typer.echo(f"{name} {number}")
+
+
+def _given(context: typer.Context, name: str) -> bool:
+    """Whether an option stands on the command line."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
