@@ -39,18 +39,22 @@ def main(size: int, count: int) -> None:
     body = f"""
 Share of what the captions say that the [reader](reader.md) sees in the samples, one a caption, none chosen: DDIM, 25 steps a
 stage, guidance 3 at the first. *all*: everything at once. Fréchet distances are of the reader's features, to as many true
-pictures; *floor* is that of true pictures to others. The figures are in [alignment.json](alignment.json).
+pictures; *floor* is that of true pictures to others. *Shuffled*: the same samples against each other's captions. The figures
+are in [alignment.json](alignment.json).
 
-{table(["px", "captions", *names, "Fréchet", "floor"], [_row(px, row, names) for px, row in rows.items()])}
+{table(["px", "captions", *names, "Fréchet", "floor"], [cells for px, row in rows.items() for cells in _rows(px, row, names)])}
 
 {chr(10).join(f"![{px} px](alignment-{px}.png){chr(10)}" for px in rows)}
 """
     publish("alignment", "Samples against their words", body, began)
 
 
-def _row(px: str, row: dict, names: list[str]) -> list[str]:
-    shares = [f"{100 * row[name]:.1f} %" for name in names]
-    return [px, str(row["captions"]), *shares, f"{row['frechet']:.2f}", f"{row['frechet_floor']:.2f}"]
+def _rows(px: str, row: dict, names: list[str]) -> list[list[str]]:
+    right, shuffled = ([f"{100 * shares[name]:.1f} %" for name in names] for shares in (row, row["shuffled"]))
+    return [
+        [px, str(row["captions"]), *right, f"{row['frechet']:.2f}", f"{row['frechet_floor']:.2f}"],
+        [f"{px}, shuffled", str(row["captions"]), *shuffled, "", ""],
+    ]
 
 
 if __name__ == "__main__":

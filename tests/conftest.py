@@ -12,11 +12,11 @@ RECIPE = {
     "text": {"width": 32, "heads": 2, "feed_forward": 32, "layers": 1, "tokens": 77},
     "stages": [
         {"name": "I", "size": 16, "channels": [32, 32], "mid": "UNetMidBlock2DSimpleCrossAttn", "sample_max": 1.5,
-         "down": ["ResnetDownsampleBlock2D", "SimpleCrossAttnDownBlock2D"], "phases": [{"prediction": "epsilon"}]},
+         "down": ["ResnetDownsampleBlock2D", "SimpleCrossAttnDownBlock2D"]},
         {"name": "II", "size": 32, "low": 16, "channels": [32, 32], "mid": "UNetMidBlock2DSimpleCrossAttn", "sample_max": 1.0,
-         "down": ["ResnetDownsampleBlock2D", "SimpleCrossAttnDownBlock2D"], "phases": [{"prediction": "epsilon"}]},
+         "down": ["ResnetDownsampleBlock2D", "SimpleCrossAttnDownBlock2D"]},
         {"name": "III", "size": 64, "low": 32, "channels": [16, 32], "mid": None, "sample_max": 1.0,
-         "down": ["ResnetDownsampleBlock2D", "ResnetDownsampleBlock2D"], "phases": [{"prediction": "v_prediction"}]},
+         "down": ["ResnetDownsampleBlock2D", "ResnetDownsampleBlock2D"]},
     ],
 }  # fmt: skip
 
@@ -28,9 +28,10 @@ def build(folder: Path, seed: int = 0) -> Path:
     words = networks.tokenizer(77)
     text = words, networks.text_encoder(RECIPE, len(words))
     for k, stage in enumerate(RECIPE["stages"]):
+        low = stage.get("low") is not None
         network = networks.unet(RECIPE, stage)
         network.conv_out.weight.data *= 0.2  # a trained field is smoother than a random one
-        networks.save_stage(folder / f"stage{k + 1}", network, stage, None if k else text)
+        networks.save_stage(folder / f"stage{k + 1}", network, stage["sample_max"], low, None if low else text)
     (folder / "cascade.json").write_text(json.dumps({"stages": ["stage1", "stage2", "stage3"], "noise_level": 100}))
     return folder
 

@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from iterinv import drive, store
-from iterinv.cascade import Blend, Cascade, enlarge, resize
+from iterinv.cascade import Cascade, resize
 from iterinv.drive import NotFinite
-from iterinv.edits import DiffEdit, PromptSwap
+from iterinv.editing import Blend, enlarge
+from iterinv.edits import DiffEdit, FlowEdit, PromptSwap
 from iterinv.images import Frame, to_uint8
 from iterinv.inversion import Plan, Sweeps
 from iterinv.levels import Level
@@ -51,8 +52,9 @@ def test_every_method_works_at_every_stage_at_any_guidance_and_leaves_its_files(
         assert a.plan == b.plan
         assert torch.equal(a.picture, b.picture)
         assert torch.equal(a.noise, b.noise)
-    edit = tiny.edit(again, TARGET, DiffEdit())
-    assert all(bool(picture.isfinite().all()) for picture in edit.pictures)
+    for editor in (DiffEdit(maps=2), FlowEdit(averages=1)):
+        edit = tiny.edit(again, TARGET, editor)
+        assert all(bool(picture.isfinite().all()) for picture in edit.pictures)
 
 
 @pytest.mark.filterwarnings("ignore:.*inverts under guidance", "ignore:undoing")
@@ -160,8 +162,9 @@ def test_the_same_prompt_by_the_same_rule_is_the_reconstruction(tiny):
     torch.testing.assert_close(edit.pictures[-1].double(), inversion.picture, rtol=0, atol=1e-3)
 
 
-def test_outside_the_mask_the_background_is_the_pictures_own(tiny, exact):
-    edit = tiny.edit(exact, TARGET, DiffEdit(strength=0.8))
+@pytest.mark.parametrize("editor", [DiffEdit(strength=0.8), FlowEdit(averages=1)], ids=["diffedit", "flowedit"])
+def test_outside_the_mask_the_background_is_the_pictures_own(tiny, exact, editor):
+    edit = tiny.edit(exact, TARGET, editor)
     inside = edit.masks[-1].bool().expand(1, 3, -1, -1)
     assert inside.any()
     assert not inside.all()

@@ -85,6 +85,7 @@ def test_the_command_draws_and_tells(tiny_folder, tmp_path):
     assert result.exit_code == 0, result.output
     told = json.loads((tmp_path / "alignment.json").read_text())
     assert told.keys() >= {"color", "shape", "material", "size", "floor", "wall", "count", "all", "frechet", "frechet_floor"}
+    assert told["shuffled"].keys() == {*samples.ASKED, "all"}
     assert told["steps"] == 3
     assert "BDIA(gamma=0.5" in told["rule"]
     assert "frechet" in result.output

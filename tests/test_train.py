@@ -13,7 +13,7 @@ from iterinv.schedule import from_config
 from iterinv.train import RECIPE, read_recipe, train
 from iterinv.train.data import PHOTOGRAPHS, photographs, scenes
 from iterinv.train.progress import Clock
-from iterinv.train.stage import Batches, stage_loss, variance_loss
+from iterinv.train.stage import Batches, noise_loss, variance_loss
 
 
 @pytest.fixture(scope="module")
@@ -23,11 +23,8 @@ def recipe(tmp_path_factory):
     settings["text"].update(width=32, layers=1, heads=2, feed_forward=32, minutes=0.03, batch=16)
     for stage, size, low, channels in zip(settings["stages"], (16, 32, 64), (None, 16, 32), (32, 32, 16), strict=True):
         stage.update(size=size, channels=[channels, 32], down=[stage["down"][0], stage["down"][-1]])
-        phase = {"minutes": 0.025, "crop": min(size, 32), "batch": 4, "rate": 1e-3, "prediction": "epsilon"}
-        stage.update(
-            phases=[phase, {**phase, "crop": size, "batch": 2, "prediction": "v_prediction" if low else "epsilon"}],
-            **({"low": low} if low else {}),
-        )
+        phase = {"minutes": 0.025, "crop": min(size, 32), "batch": 4, "rate": 1e-3}
+        stage.update(phases=[phase, {**phase, "crop": size, "batch": 2}], **({"low": low} if low else {}))
     path = tmp_path_factory.mktemp("recipe") / "recipe.yaml"
     path.write_text(yaml.safe_dump(settings))
     return path
@@ -129,7 +126,7 @@ def test_the_variance_term_is_least_at_the_true_posterior():
 
 
 def test_a_perfect_network_has_no_loss_but_its_variance():
-    """Of predicting the noise itself, or the velocity, it is zero; of predicting nothing, the mean square of the target."""
+    """The loss of predicting the noise itself is zero; of predicting nothing, the weighted mean square of the noise."""
     table = torch.tensor(from_config({"beta_schedule": "squaredcos_cap_v2"}).alphas_cumprod)
     x0 = torch.zeros(64, 3, 8, 8)
 
@@ -140,24 +137,13 @@ def test_a_perfect_network_has_no_loss_but_its_variance():
     def perfect(x, t, **_):  # of black pictures, the noise is the sample over sigma
         return Out(torch.cat([x / (1 - table[t]).sqrt().reshape(-1, 1, 1, 1), -torch.ones_like(x)], 1))
 
-    def swift(x, t, **_):  # the velocity of a black picture is alpha times the noise
-        return Out(torch.cat([x * (table[t] / (1 - table[t])).sqrt().reshape(-1, 1, 1, 1), -torch.ones_like(x)], 1))
-
     def blind(x, t, **_):
         return Out(torch.cat([torch.zeros_like(x), -torch.ones_like(x)], 1))
 
     settings = {"snr_cap": math.inf}
     example = (x0, None, [""] * 64)
-
-    def loss(network, prediction, example=example):
-        return float(stage_loss(network, lambda words: None, example, settings, prediction, table))
-
-    assert loss(perfect, "epsilon") == pytest.approx(0, abs=1e-4)
-    assert loss(blind, "epsilon") == pytest.approx(1, abs=0.1)
-    assert loss(swift, "v_prediction") == pytest.approx(0, abs=1e-4)
-    assert loss(blind, "v_prediction") == pytest.approx(0.5, abs=0.15)  # the mean of alpha^2 over a cosine
-    white = torch.ones(64, 3, 8, 8), None, [""] * 64
-    assert loss(blind, "v_prediction", white) == pytest.approx(1, abs=0.1)  # alpha^2 + sigma^2
+    assert float(noise_loss(perfect, lambda words: None, example, settings, table)) == pytest.approx(0, abs=1e-4)
+    assert float(noise_loss(blind, lambda words: None, example, settings, table)) == pytest.approx(1, abs=0.1)
 
 
 def test_the_shipped_recipe_is_whole():

@@ -9,7 +9,8 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from iterinv.app import load
-    from iterinv.cascade import Cascade, Edit
+    from iterinv.cascade import Cascade
+    from iterinv.editing import Edit
     from iterinv.edits import DiffEdit, PromptSwap
     from iterinv.inversion import Inversion, Plan
     from iterinv.levels import Level, move

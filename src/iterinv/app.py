@@ -28,8 +28,9 @@ from torch import Tensor
 
 import iterinv
 from iterinv import images, metrics, store
-from iterinv.cascade import Cascade, Edit, Editor, resize
+from iterinv.cascade import Cascade, resize
 from iterinv.diagnosis import diagnose
+from iterinv.editing import Edit, Editor
 from iterinv.inversion import Inversion
 from iterinv.models import embedded
 from iterinv.store import Saved

@@ -9,85 +9,17 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from iterinv import drive
-from iterinv.inversion import Inversion, Plan, Progress, Scatter, StageInversion, invert_stage, named, rerun_stage, told
-from iterinv.levels import Eps, Grid, State
-from iterinv.models import Condition, Stage, guide
+from iterinv.editing import Blend, Edit, Editor, along, enlarge, guided, start_index
+from iterinv.inversion import Inversion, Plan, Progress, StageInversion, invert_stage, named, rerun_stage, told
+from iterinv.levels import State
+from iterinv.models import Stage, guide
 from iterinv.steps import DDIM, Step
-
-
-class Editor(Protocol):
-    """Where and how an inversion is run again with other words."""
-
-    @property
-    def strength(self) -> float:
-        """The share of the levels that are run again at the first stage, in (0, 1]."""
-        ...
-
-    @property
-    def detail(self) -> float:
-        """The same share at the super-resolution stages."""
-        ...
-
-    @property
-    def guidance(self) -> float:
-        """Guidance of the first stage, from the source's words to the target's: 1 is none."""
-        ...
-
-    @property
-    def rule(self) -> Step:
-        """The rule it is run by."""
-        ...
-
-    @property
-    def visible(self) -> float:
-        """By how much, in [-1, 1], the stage below must have changed a pixel for its mask to reach there at this one."""
-        ...
-
-    def mask(self, stage: Stage, found: StageInversion, target: Condition) -> Tensor | None:
-        """Where stage I may change (batch, 1, size, size), 1 inside; ``None`` for everywhere."""
-        ...
-
-
-class Edit(NamedTuple):
-    """``pictures`` one a stage, clamped to [-1, 1]; ``masks`` likewise, or ``None`` where all may change.
-
-    ``rule`` names what stage I was run by and ``guidance`` is its scale: the editor's, or the inversion's where it has its own.
-    """
-
-    pictures: tuple[Tensor, ...]
-    masks: tuple[Tensor, ...] | None
-    rule: str
-    guidance: float
-
-
-@dataclass(frozen=True)
-class Blend:
-    """A rule, and after each of its steps the background put back: ``mask * new + (1 - mask) * path[i + 1]``.
-
-    It blends with the state of the level that the step arrives at, so the last step puts back the picture itself.
-    """
-
-    rule: Step
-    mask: Tensor
-    path: Sequence[Tensor]
-
-    @property
-    def order(self) -> int:
-        return self.rule.order
-
-    def init(self, x: Tensor, *older: Tensor) -> State:
-        return self.rule.init(x, *older)
-
-    def step(self, eps: Eps, state: State, grid: Grid, i: int) -> State:
-        new, *rest = self.rule.step(eps, state, grid, i)
-        return (torch.where(self.mask > 0, self.mask * new + (1 - self.mask) * self.path[i + 1], self.path[i + 1]), *rest)
 
 
 @dataclass(frozen=True)
@@ -167,33 +99,26 @@ class Cascade:
         masks: list[Tensor] = []
         ran = "", 0.0
         for stage, found in zip(self.stages, inversion.stages, strict=True):
-            assert found.path is not None
             kept = found.condition.low
             low = pictures[-1] if kept else None
             target = stage.condition(prompt, low, kept.noise if kept else None)
-            moved = target.low.enlarged() - kept.enlarged() if kept and target.low else None
-            if not pictures:
-                target = _guided(target, found)
-                mask = editor.mask(stage, found, target)
-                if mask is not None:
-                    masks.append(mask)
-            elif masks and moved is not None:
-                masks.append(enlarge(masks[-1], stage.size) * (moved.abs().amax(1, keepdim=True) >= editor.visible))
             start = start_index(found.grid, editor.detail if kept else editor.strength)
-            scale = editor.guidance
-            if kept:  # what was refined was inverted without guidance
+            if kept and target.low:
+                moved = target.low.enlarged() - kept.enlarged()
+                # What was refined was inverted without guidance.
                 scale = found.plan.guidance if found.plan.refine is None else 1.0
-            elif target.nulls is not None:
-                scale = found.plan.guidance
-            # A scattered path belongs to no rule but the one whose noise maps were kept along it.
-            own = found.rule if isinstance(found.plan.find, Scatter) else editor.rule
-            if not pictures:
-                ran = type(getattr(own, "rule", own)).__name__, scale
-            rule = Blend(own, masks[-1], found.path) if masks else own
-            samples = found.path[start::-1]
-            if moved is not None:
-                samples = tuple(x + a.alpha * moved for x, a in zip(samples, found.grid[start::-1], strict=True))
-            states = drive.run(rule, guide(stage.denoiser, target, scale), rule.init(*samples), found.grid, start)
+                run = along(found, editor.rule, start, moved)
+                if masks:
+                    masks.append(enlarge(masks[-1], stage.size) * (moved.abs().amax(1, keepdim=True) >= editor.visible))
+            else:
+                target = guided(target, found)
+                mask = editor.mask(stage, found, target)
+                masks += [] if mask is None else [mask]
+                scale = editor.guidance if target.nulls is None else found.plan.guidance
+                run = editor.run(stage, found, start)
+                ran = type(getattr(run.rule, "rule", run.rule)).__name__, scale
+            rule = Blend(run.rule, masks[-1], run.background) if masks else run.rule
+            states = drive.run(rule, guide(stage.denoiser, target, scale), run.state, found.grid, start)
             with named(stage, found.plan):
                 last = _last(states, stage, "editing", len(found.grid) - start, progress)
             pictures.append(last[0].clamp(-1, 1))
@@ -244,13 +169,6 @@ class Cascade:
             )
 
 
-def _guided(target: Condition, found: StageInversion) -> Condition:
-    """The words to guide towards, with what to guide away from: embeddings that were fitted, else the source's words."""
-    if found.condition.nulls is not None:
-        return replace(target, nulls=found.condition.nulls)
-    return replace(target, null=found.condition.text, shape=found.condition.shape)
-
-
 def resize(picture: Tensor, size: int) -> Tensor:
     """A picture (batch, 3, h, w) in [-1, 1] at a stage's size: area averages, rounded to 8 bits.
 
@@ -260,19 +178,6 @@ def resize(picture: Tensor, size: int) -> Tensor:
         return picture
     small = F.interpolate(picture, (size, size), mode="area")
     return ((small + 1) * 127.5).round() / 127.5 - 1
-
-
-def enlarge(mask: Tensor, size: int) -> Tensor:
-    """A mask (batch, 1, h, w) at a larger size: nearest, then grown by half a small pixel, so that no edited pixel is cut."""
-    grow = size // mask.shape[-1] // 2
-    large = F.interpolate(mask, (size, size), mode="nearest")
-    return F.max_pool2d(large, 2 * grow + 1, stride=1, padding=grow)
-
-
-def start_index(grid: Grid, share: float) -> int:
-    """The index of the level from which the last ``share`` of a grid's steps is run, at least one step."""
-    steps = len(grid) - 1
-    return min(steps - 1, round((1 - share) * steps))
 
 
 def _last(states: Iterable[State], stage: Stage, doing: str, total: int, progress: Progress | None) -> State:

@@ -58,8 +58,9 @@ def samples(
                 bar.update(task, completed=done)
         told = bench.told(out, count, out / "true")
         (out / "alignment.json").write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
-    for name, value in told.items():
-        typer.echo(f"{name:<16} {value}")
+    shuffled = {f"shuffled {name}": value for name, value in told.pop("shuffled").items()}
+    for name, value in {**told, **shuffled}.items():
+        typer.echo(f"{name:<18} {value}")
 
 
 @evaluation.command()

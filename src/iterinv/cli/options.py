@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from iterinv.cascade import Editor
+    from iterinv.editing import Editor
 
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for what is made.")]
 Prompt = Annotated[str, typer.Option("--prompt", "-p", help="What the picture shows.")]
@@ -23,7 +23,7 @@ Sampler = Annotated[
 Gamma = Annotated[float | None, typer.Option(help="Of a bdia sampler: 0 is its base, 1 the whole correction.")]
 Size = Annotated[int | None, typer.Option(help="Of the largest pictures, one that a stage has; stages above are left out.")]
 Fit = Annotated[str, typer.Option("--fit", help="A picture that is not square: 'pad' it, or 'crop' to its middle.")]
-EditorName = Annotated[str, typer.Option("--editor", help="diffedit (within a mask) or prompt-swap (everywhere).")]
+EditorName = Annotated[str, typer.Option("--editor", help="flowedit or diffedit (within a mask), or prompt-swap (everywhere).")]
 Strength = Annotated[float | None, typer.Option(help="Share of the levels run again; the editor's own if not given.")]
 EditGuidance = Annotated[float | None, typer.Option(help="Guidance of the edit; the editor's own if not given.")]
 

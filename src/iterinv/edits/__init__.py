@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from iterinv.edits.diffedit import DiffEdit
+from iterinv.edits.flowedit import FlowEdit
 from iterinv.edits.prompt_swap import PromptSwap
 
-EDITORS = {"diffedit": DiffEdit, "prompt-swap": PromptSwap}
+EDITORS = {"flowedit": FlowEdit, "diffedit": DiffEdit, "prompt-swap": PromptSwap}
 
-__all__ = ["EDITORS", "DiffEdit", "PromptSwap"]
+__all__ = ["EDITORS", "DiffEdit", "FlowEdit", "PromptSwap"]

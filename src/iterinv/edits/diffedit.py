@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from iterinv.cascade import start_index
+from iterinv.editing import Run, along, start_index
 from iterinv.edits.settings import check_guidance, check_shares
 from iterinv.inversion import StageInversion
 from iterinv.models import Condition, Stage, draw, guide
@@ -59,6 +59,9 @@ class DiffEdit:
         heat = difference.mean(1, keepdim=True)
         cut = torch.stack([self._cut(each) for each in heat]).reshape(-1, 1, 1, 1)
         return F.max_pool2d((heat > cut).float(), 2 * self.grow + 1, stride=1, padding=self.grow)
+
+    def run(self, stage: Stage, found: StageInversion, start: int) -> Run:
+        return along(found, self.rule, start)
 
     def _cut(self, heat: Tensor) -> Tensor:
         """Of what difference on the picture may change: one sample's (1, h, w)."""

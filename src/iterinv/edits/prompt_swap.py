@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from iterinv.editing import Run, along
 from iterinv.edits.settings import check_guidance, check_shares
 from iterinv.inversion import StageInversion
 from iterinv.models import Condition, Stage
@@ -18,7 +19,8 @@ class PromptSwap:
     ``guidance`` acts on the first stage, from the source's words to the target's.
 
     ``rule`` is damped on purpose. BDIA at gamma = 1 reproduces a picture exactly, but once the words change its undamped
-    parasitic mode ruins the edit (``benchmarks/editability.py``). Raises ``ValueError`` for a strength outside (0, 1].
+    parasitic mode ruins the edit (``benchmarks/editability.py``). There is no mask, so ``visible`` has nothing to keep to.
+    Raises ``ValueError`` for a strength outside (0, 1].
     """
 
     strength: float = 0.7
@@ -33,3 +35,6 @@ class PromptSwap:
 
     def mask(self, stage: Stage, found: StageInversion, target: Condition) -> Tensor | None:
         return None
+
+    def run(self, stage: Stage, found: StageInversion, start: int) -> Run:
+        return along(found, self.rule, start)

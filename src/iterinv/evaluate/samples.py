@@ -87,12 +87,19 @@ def distances(pictures: np.ndarray, cache: Path) -> dict[str, float]:
 
 
 def told(folder: Path, count: int, cache: Path) -> dict[str, Any]:
-    """The figures of a folder's samples, rounded to four places, with how they were drawn."""
+    """The figures of a folder's samples, rounded to four places, with how they were drawn.
+
+    ``shuffled`` is the alignment of the same samples to each other's captions: what a reader that guesses would give.
+    """
     pictures = drawn(folder, count)
-    shares = alignment(pictures, [Scene.random(HELD_OUT + k) for k in range(count)])
-    figures = {**shares, **distances(pictures, cache)}
+    asked = [Scene.random(HELD_OUT + k) for k in range(count)]
+    shares, others = alignment(pictures, asked), alignment(pictures, [*asked[1:], asked[0]])
     how = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
-    return {**{name: round(value, 4) for name, value in figures.items()}, "captions": count, **how}
+    return {**_rounded({**shares, **distances(pictures, cache)}), "shuffled": _rounded(others), "captions": count, **how}
+
+
+def _rounded(figures: dict[str, float]) -> dict[str, float]:
+    return {name: round(value, 4) for name, value in figures.items()}
 
 
 def _each(ask: Any, pictures: np.ndarray) -> Iterator[Any]:

@@ -20,7 +20,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from iterinv import images
-from iterinv.cascade import Cascade, Editor
+from iterinv.cascade import Cascade
+from iterinv.editing import Editor
 from iterinv.evaluate.folder import settle
 from iterinv.inversion import Inversion, Progress
 from iterinv.methods import plan

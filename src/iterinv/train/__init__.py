@@ -104,7 +104,7 @@ def _stage(recipe: dict[str, Any], stage: dict[str, Any], out: Path, minutes: fl
     folder.mkdir(exist_ok=True)
     torch.manual_seed(recipe["seed"])
     network = networks.unet(recipe, stage)
-    noise = schedule.from_config(networks.scheduler(stage).config)
+    noise = schedule.from_config(networks.scheduler(stage["sample_max"]).config)
     preview = Preview(recipe, stage, noise, embed)
     clock = Clock(f"stage {part}", _within(stage["phases"], minutes))
     network = train_stage(recipe, stage, network, embed, noise, folder, out / "data", clock, preview, precision)
@@ -125,7 +125,8 @@ def _pack(recipe: dict[str, Any], out: Path, path: Path) -> Path:
         if not trained.exists():
             raise FileNotFoundError(f"{trained} is missing: run `iterinv train {stage['name']} --out {out}` first")
         network = UNet2DConditionModel.from_pretrained(trained)
-        networks.save_stage(weights / f"stage{k + 1}", network, stage, None if k else text)
+        low = stage.get("low") is not None
+        networks.save_stage(weights / f"stage{k + 1}", network, stage["sample_max"], low, None if low else text)
     cascade = {"stages": [f"stage{k + 1}" for k in range(len(recipe["stages"]))], "noise_level": recipe["noise_level"]}
     (weights / "cascade.json").write_text(json.dumps(cascade, indent=2) + "\n", encoding="utf-8")
     shutil.copy(path, weights / "recipe.yaml")

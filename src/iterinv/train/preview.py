@@ -20,10 +20,7 @@ from iterinv.train.data import HELD_OUT, to_uint8
 
 
 class Preview:
-    """``preview(network, prediction)`` is a contact sheet.
-
-    Stage I: samples of 16 captions. Above it: low, sample and truth of 4 scenes.
-    """
+    """``preview(network)`` is a contact sheet. Stage I: samples of 16 captions. Above it: low, sample and truth of 4 scenes."""
 
     def __init__(
         self, recipe: Mapping[str, Any], stage: Mapping[str, Any], schedule: Schedule, embed: Callable[[list[str]], Tensor]
@@ -42,12 +39,12 @@ class Preview:
         self.condition = Condition(text, null, low)
 
     @torch.no_grad()
-    def __call__(self, network: Any, prediction: str) -> Image.Image:
+    def __call__(self, network: Any) -> Image.Image:
         device = next(network.parameters()).device
         text, null, low = self.condition.text.to(device), self.condition.null.to(device), self.condition.low
         if low is not None:
             low = Low(low.image.to(device), low.noise.to(device), low.level)
-        eps = guide(IFDenoiser(network, prediction), Condition(text, null, low), self.guidance)
+        eps = guide(IFDenoiser(network), Condition(text, null, low), self.guidance)
         grid = self.schedule.grid(25)
         shape = (len(self.scenes), 3, self.size, self.size)
         noise = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(device)

@@ -1,4 +1,4 @@
-"""Training one stage: its noise or velocity, and a learned variance, as improved DDPM (Nichol & Dhariwal 2021) and IF do."""
+"""Training one stage: noise prediction with a learned variance, as improved DDPM (Nichol & Dhariwal 2021) and IF do."""
 
 from __future__ import annotations
 
@@ -45,8 +45,9 @@ class Batches:
         )
         return torch.from_numpy(self.scenes[seed].copy()).permute(2, 0, 1).float() / 127.5 - 1, words
 
-    def draw(self, batch: int, crop: int) -> Example:
-        """``batch`` examples, cut to ``crop`` pixels where that is less than the stage's size."""
+    def draw(self, batch: int, crop: int, tries: int = 1) -> Example:
+        """``batch`` examples, cut to ``crop`` pixels where that is less than the stage's size: of ``tries`` places, at the one
+        where most is to be learned, the target being furthest from the enlarged picture."""
         drawn = [self._picture() for _ in range(batch)]
         x, words = torch.stack([picture for picture, _ in drawn]), [w for _, w in drawn]
         size, low = self.stage["size"], self.stage.get("low")
@@ -56,10 +57,13 @@ class Batches:
             return x, None, words
         large = F.interpolate(F.interpolate(x, (low, low), mode="area"), (size, size), mode="bilinear", align_corners=True)
         if crop < size:
-            corners = [(int(self.rng.integers(size - crop + 1)), int(self.rng.integers(size - crop + 1))) for _ in x]
+            places = [slice(k, k + crop) for k in range(size - crop + 1)]
+            cuts = []
+            for missing in (x - large).abs().mean(1):
+                drawn = [tuple(places[k] for k in self.rng.integers(len(places), size=2)) for _ in range(tries)]
+                cuts.append(max(drawn, key=lambda cut: float(missing[cut].mean())))
             x, large = (
-                torch.stack([y[:, i : i + crop, j : j + crop] for y, (i, j) in zip(whole, corners, strict=True)])
-                for whole in (x, large)
+                torch.stack([y[(slice(None), *cut)] for y, cut in zip(whole, cuts, strict=True)]) for whole in (x, large)
             )
         return x, large, words
 
@@ -84,15 +88,8 @@ def variance_loss(eps: Tensor, v: Tensor, x0: Tensor, x: Tensor, t: Tensor, tabl
     return torch.where(t > 0, kl.flatten(1).mean(1) / math.log(2), 0.0)
 
 
-def stage_loss(
-    network: Any, encode: Any, example: Example, recipe: Mapping[str, Any], prediction: str, table: Tensor
-) -> Tensor:  # fmt: skip
-    """The training loss of one batch: the error of what is predicted, plus a thousandth of the variance's bound.
-
-    Of the noise, min-SNR weighted; of the velocity, plain: 1 / sigma^2 of the picture's. At high noise a super-resolution stage
-    knows the picture from its condition, and says so only if its error of the *picture* counts there; in the noise's terms
-    it is multiplied by alpha^2 / sigma^2, and the sampled colours drift (Ho et al. 2022, https://arxiv.org/abs/2210.02303).
-    """
+def noise_loss(network: Any, encode: Any, example: Example, recipe: Mapping[str, Any], table: Tensor) -> Tensor:
+    """The training loss of one batch: min-SNR weighted noise prediction, plus a thousandth of the variance's bound."""
     x0, large, words = example
     t = torch.randint(0, len(table), (len(x0),))
     noise = torch.randn_like(x0)
@@ -104,16 +101,11 @@ def stage_loss(
         low = table[labels].reshape(-1, 1, 1, 1)
         sample = torch.cat([x, low.sqrt() * large + (1 - low).sqrt() * torch.randn_like(large)], 1)
     out = network(sample, t, encoder_hidden_states=encode(words), class_labels=labels).sample
-    predicted, v = out.chunk(2, 1)
-    if prediction == "v_prediction":
-        alpha, sigma = signal.sqrt(), (1 - signal).sqrt()
-        eps = alpha * predicted + sigma * x
-        error = (predicted - (alpha * noise - sigma * x0)).square().mean()
-    else:
-        eps = predicted
-        weight = (recipe["snr_cap"] * (1 - table[t]) / table[t]).clamp_max(1.0)
-        error = (weight * (eps - noise).square().flatten(1).mean(1)).mean()
-    return error + 1e-3 * variance_loss(eps, v, x0, x, t, table).mean()
+    eps, v = out.chunk(2, 1)
+    snr = table[t] / (1 - table[t])
+    weight = (recipe["snr_cap"] / snr).clamp_max(1.0)
+    error = (eps - noise).square().flatten(1).mean(1)
+    return (weight * error).mean() + 1e-3 * variance_loss(eps, v, x0, x, t, table).mean()
 
 
 def train_stage(
@@ -122,8 +114,8 @@ def train_stage(
 ) -> Any:  # fmt: skip
     """Train ``network`` until ``clock`` stops (earlier runs counted) and give it back with its averaged weights.
 
-    Every ten minutes a checkpoint and a grid of samples, ``preview(network, prediction) -> PIL image``, are written to
-    ``folder``; a run begins from the checkpoint it finds there. ``precision`` is accelerate's mixed precision.
+    Every ten minutes a checkpoint and a grid of samples, ``preview(network) -> PIL image``, are written to ``folder``; a
+    run begins from the checkpoint it finds there. ``precision`` is accelerate's mixed precision.
     """
     from accelerate import Accelerator
     from diffusers.training_utils import EMAModel
@@ -151,17 +143,16 @@ def train_stage(
         partial.rename(checkpoint)
         average.store(network.parameters())
         average.copy_to(network.parameters())
-        sheet = preview(accelerator.unwrap_model(network), clock.phase()[0]["prediction"])
-        sheet.save(folder / f"samples-{clock.step:06d}.png")
+        preview(accelerator.unwrap_model(network)).save(folder / f"samples-{clock.step:06d}.png")
         average.restore(network.parameters())
 
     for step in clock:
         for group in optimizer.param_groups:
             group["lr"] = clock.rate(recipe["warmup"])
         phase, _ = clock.phase()
-        x0, large, words = batches.draw(phase["batch"], phase["crop"])
+        x0, large, words = batches.draw(phase["batch"], phase["crop"], phase.get("tries", 1))
         example = (x0.to(accelerator.device), None if large is None else large.to(accelerator.device), words)
-        loss = stage_loss(network, encode, example, recipe, phase["prediction"], table)
+        loss = noise_loss(network, encode, example, {**recipe, **phase}, table)
         optimizer.zero_grad()
         accelerator.backward(loss)
         accelerator.clip_grad_norm_(network.parameters(), recipe["clip_grad"])

@@ -1,0 +1,130 @@
+"""What it takes to run an inversion again with other words, besides the words: what editors are and share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from iterinv.inversion import Scatter, StageInversion
+from iterinv.levels import Eps, Grid, State
+from iterinv.models import Condition, Stage
+from iterinv.steps import Step
+
+
+class Run(NamedTuple):
+    """What is run at a stage: ``rule`` from ``state``; ``background[i]`` is what the rule arrives at, at level ``i``, where
+    nothing changes."""
+
+    rule: Step
+    state: State
+    background: Sequence[Tensor]
+
+
+class Editor(Protocol):
+    """Where and how an inversion is run again with other words."""
+
+    @property
+    def strength(self) -> float:
+        """The share of the levels that are run again at the first stage, in (0, 1]."""
+        ...
+
+    @property
+    def detail(self) -> float:
+        """The same share at the super-resolution stages."""
+        ...
+
+    @property
+    def guidance(self) -> float:
+        """Guidance of the first stage, from the source's words to the target's: 1 is none."""
+        ...
+
+    @property
+    def rule(self) -> Step:
+        """The rule that the super-resolution stages are run by."""
+        ...
+
+    @property
+    def visible(self) -> float:
+        """By how much, in [-1, 1], the stage below must have changed a pixel for its mask to reach there at this one."""
+        ...
+
+    def mask(self, stage: Stage, found: StageInversion, target: Condition) -> Tensor | None:
+        """Where stage I may change (batch, 1, size, size), 1 inside; ``None`` for everywhere."""
+        ...
+
+    def run(self, stage: Stage, found: StageInversion, start: int) -> Run:
+        """What stage I runs, under the target's words, from the level of index ``start`` on."""
+        ...
+
+
+class Edit(NamedTuple):
+    """``pictures`` one a stage, clamped to [-1, 1]; ``masks`` likewise, or ``None`` where all may change.
+
+    ``rule`` names what stage I was run by and ``guidance`` is its scale: the editor's, or the inversion's where it has its own.
+    """
+
+    pictures: tuple[Tensor, ...]
+    masks: tuple[Tensor, ...] | None
+    rule: str
+    guidance: float
+
+
+@dataclass(frozen=True)
+class Blend:
+    """A rule, and after each of its steps the background put back: ``mask * new + (1 - mask) * path[i + 1]``.
+
+    It blends with the state of the level that the step arrives at, so the last step puts back the picture itself.
+    """
+
+    rule: Step
+    mask: Tensor
+    path: Sequence[Tensor]
+
+    @property
+    def order(self) -> int:
+        return self.rule.order
+
+    def init(self, x: Tensor, *older: Tensor) -> State:
+        return self.rule.init(x, *older)
+
+    def step(self, eps: Eps, state: State, grid: Grid, i: int) -> State:
+        new, *rest = self.rule.step(eps, state, grid, i)
+        return (torch.where(self.mask > 0, self.mask * new + (1 - self.mask) * self.path[i + 1], self.path[i + 1]), *rest)
+
+
+def along(found: StageInversion, rule: Step, start: int, moved: Tensor | None = None) -> Run:
+    """``rule`` along the inverted path from a level on, its states first moved by ``alpha * moved``.
+
+    A scattered path belongs to no rule but the one whose noise maps were kept along it, which is then run in its place.
+    """
+    assert found.path is not None
+    own = found.rule if isinstance(found.plan.find, Scatter) else rule
+    samples = found.path[start::-1]
+    if moved is not None:
+        samples = tuple(x + a.alpha * moved for x, a in zip(samples, found.grid[start::-1], strict=True))
+    return Run(own, own.init(*samples), found.path)
+
+
+def guided(target: Condition, found: StageInversion) -> Condition:
+    """The words to guide towards, with what to guide away from: embeddings that were fitted, else the source's words."""
+    if found.condition.nulls is not None:
+        return replace(target, nulls=found.condition.nulls)
+    return replace(target, null=found.condition.text, shape=found.condition.shape)
+
+
+def enlarge(mask: Tensor, size: int) -> Tensor:
+    """A mask (batch, 1, h, w) at a larger size: nearest, then grown by half a small pixel, so that no edited pixel is cut."""
+    grow = size // mask.shape[-1] // 2
+    large = F.interpolate(mask, (size, size), mode="nearest")
+    return F.max_pool2d(large, 2 * grow + 1, stride=1, padding=grow)
+
+
+def start_index(grid: Grid, share: float) -> int:
+    """The index of the level from which the last ``share`` of a grid's steps is run, at least one step."""
+    steps = len(grid) - 1
+    return min(steps - 1, round((1 - share) * steps))

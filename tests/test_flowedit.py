@@ -1,0 +1,62 @@
+"""FlowEdit against a closed form, and what it keeps."""
+
+import math
+
+import pytest
+import torch
+
+from iterinv import drive
+from iterinv.edits import FlowEdit
+from iterinv.edits.flowedit import Flow
+from iterinv.models.toy import arc, gaussian
+
+OLD, NEW, STD = -0.2, 0.3, 0.5
+
+
+def edited(x, steps, averages=1):
+    grid = arc(steps)
+    flow = Flow(gaussian(OLD, STD), x, averages, seed=0)
+    *_, (z,) = drive.run(flow, gaussian(NEW, STD), flow.init(x), grid)
+    return z
+
+
+def truth(x):
+    """Of Gaussians of one width, ``d(u - D)/ds = (u - D) s / (std^2 + s^2)``, ``u`` the edit's shift and ``D`` the means'."""
+    noisy, clean = arc(2)[0], arc(2)[-1]
+    high, low = ((STD**2 + (a.sigma / a.alpha) ** 2) for a in (noisy, clean))
+    return x + clean.alpha * (NEW - OLD) * (1 - math.sqrt(low / high))
+
+
+@pytest.mark.parametrize("averages", [1, 3])
+def test_of_two_gaussians_it_is_the_shift_from_one_to_the_other(averages):
+    """Whatever noise is drawn: it is in both, and cancels. The error halves with twice the steps."""
+    x = torch.linspace(-1, 1, 12, dtype=torch.float64).reshape(1, 3, 2, 2)
+    shift = edited(x, 40, averages) - x
+    torch.testing.assert_close(shift, shift.mean().expand_as(shift), rtol=0, atol=1e-12)
+    coarse, fine = (float((edited(x, steps, averages) - truth(x)).abs().max()) for steps in (100, 200))
+    assert fine < 5e-3
+    assert coarse / fine == pytest.approx(2, rel=0.1)
+
+
+def test_the_same_words_change_no_bit(tiny):
+    words = "a red sphere on a wooden floor"
+    x = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    found = tiny.invert(x, words)
+    edit = tiny.edit(found, words, FlowEdit(guidance=1.0, within=None))
+    assert torch.equal(edit.pictures[0], found.stages[0].picture.clamp(-1, 1))
+    assert edit.masks is None
+    other = tiny.edit(found, "a blue cube", FlowEdit(guidance=1.0, within=None))
+    assert not torch.equal(other.pictures[0], edit.pictures[0])
+    assert (other.rule, other.guidance) == ("Flow", 1.0)
+
+
+def test_what_is_drawn_is_the_seeds(tiny):
+    found = tiny.invert(torch.zeros(1, 3, 64, 64), "a red sphere")
+    a, b, c = (tiny.edit(found, "a blue cube", FlowEdit(averages=1, seed=seed)).pictures[0] for seed in (0, 0, 1))
+    assert torch.equal(a, b)
+    assert not torch.equal(a, c)
+
+
+def test_some_noise_must_be_drawn():
+    with pytest.raises(ValueError, match="averages is 0; at least one noise"):
+        FlowEdit(averages=0)
