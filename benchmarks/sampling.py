@@ -5,6 +5,7 @@ Resumable: `python benchmarks/sampling.py MINUTES` begins nothing new after as m
 
 from __future__ import annotations
 
+import itertools
 import sys
 import time
 
@@ -20,24 +21,24 @@ SIZE, COUNT, SEEDS, STEPS, GAMMAS = 64, 200, (0, 1, 2), (10, 20, 40), (0.0, 0.5,
 
 def main(minutes: float) -> None:
     began, cascade, work = time.time(), load().until(SIZE), ROOT / "runs" / "sampling"
+    told: dict[tuple[int, float], list[dict]] = {}
+    for seed, steps, gamma in itertools.product(SEEDS, STEPS, GAMMAS):
+        folder = work / f"{cascade.fingerprint[:8]}-{steps}-{gamma:g}-{seed}"
+        drawing = samples.draw(cascade, folder, COUNT, sampler("bdia", gamma), steps, seed=seed)
+        done = 0
+        while done < COUNT and (time.time() - began < 60 * minutes or (folder / f"{done:05d}.npy").exists()):
+            done = next(drawing)
+        if done == COUNT:
+            told.setdefault((steps, gamma), []).append(samples.told(folder, COUNT, work / "true"))
+            print(steps, gamma, seed, told[steps, gamma][-1]["all"], told[steps, gamma][-1]["frechet"], flush=True)
+    if not told:
+        sys.exit(f"nothing was drawn to the end in {minutes:g} minutes; the next run goes on from here")
     rows = []
-    for steps in STEPS:
-        for gamma in GAMMAS:
-            found = []
-            for seed in SEEDS:
-                folder = work / f"{cascade.fingerprint[:8]}-{steps}-{gamma:g}-{seed}"
-                drawing = samples.draw(cascade, folder, COUNT, sampler("bdia", gamma), steps, seed=seed)
-                done = 0
-                while done < COUNT and (time.time() - began < 60 * minutes or (folder / f"{done:05d}.npy").exists()):
-                    done = next(drawing)
-                if done == COUNT:
-                    found.append(samples.told(folder, COUNT, work / "true"))
-                    print(steps, gamma, seed, found[-1]["all"], found[-1]["frechet"], flush=True)
-            if found:
-                floor = np.mean([each["frechet_floor"] for each in found])
-                cells = [_spread([each["frechet"] for each in found]), f"{floor:.2f}"]
-                cells += [_spread([100 * each[name] for each in found]) for name in ("color", "shape", "count", "all")]
-                rows.append([steps, f"{gamma:g}", len(found), *cells])
+    for (steps, gamma), found in sorted(told.items()):
+        floor = np.mean([each["frechet_floor"] for each in found])
+        cells = [_spread([each["frechet"] for each in found]), f"{floor:.2f}"]
+        cells += [_spread([100 * each[name] for each in found]) for name in ("color", "shape", "count", "all")]
+        rows.append([steps, f"{gamma:g}", len(found), *cells])
     body = f"""
 {COUNT} held-out captions a seed, the same for all; guidance 3 at the first stage; pictures of {SIZE} px (two stages). Gamma 0
 is DDIM. Mean over the seeds, and ± the standard deviation between them. *Fréchet*: of the reader's features to {COUNT} true

@@ -1,7 +1,7 @@
-"""SceneEdit with the best editor at this time: 200 held-out scenes by seven kinds of edit, inverted by two methods.
+"""SceneEdit: held-out scenes by seven kinds of edit, by editors after inversion methods.
 
-Resumable: `python benchmarks/scenes.py SIZE COUNT METHOD …` does what is missing of COUNT scenes a kind at SIZE px, inverted by
-these methods, and reports them.
+Resumable: `python benchmarks/scenes.py SIZE EDITOR:METHOD:COUNT …` does what is missing of COUNT scenes a kind at SIZE px by
+each, and reports them.
 """
 
 from __future__ import annotations
@@ -14,37 +14,40 @@ from rich.progress import track
 
 from common import OUT, ROOT, publish, table
 from iterinv.app import load
-from iterinv.edits import DiffEdit
+from iterinv.edits import EDITORS
 from iterinv.evaluate import scenes
 
-METHODS = ("bdia", "iterinv-anderson")
+RUNS = ("flowedit:bdia:200", "diffedit:bdia:50", "diffedit:iterinv-anderson:50")
 SHARES = ("success", "kept")
 
 
-def main(size: int, count: int, methods: tuple[str, ...] = METHODS) -> None:
-    began, cascade, ours = time.time(), load().until(size), DiffEdit()
+def main(size: int, runs: tuple[str, ...] = RUNS) -> None:
+    began, cascade = time.time(), load().until(size)
     tables, sheets = [], []
-    for method in methods:
-        folder = ROOT / "runs" / "scene-edit" / f"{method}-{size}"
-        done = scenes.evaluate(cascade, ours, folder, method, 20, scenes.KINDS, count)
-        for _ in track(done, description=method, total=count * len(scenes.KINDS)):
+    for run in runs:
+        editor, method, count = run.split(":")
+        name = f"{editor}-{method}-{size}"
+        folder = ROOT / "runs" / "scene-edit" / f"{cascade.fingerprint[:8]}-{name}"
+        done = scenes.evaluate(cascade, EDITORS[editor](), folder, method, 20, scenes.KINDS, int(count))
+        for _ in track(done, description=name, total=int(count) * len(scenes.KINDS)):
             pass
-        found = [row for row in scenes.rows(folder) if row["seed"] < scenes.HELD_OUT + count]
-        scenes.sheets(folder, found)
-        for name in ("best", "median", "worst"):
-            shutil.copy(folder / f"{name}.png", OUT / f"scenes-{method}-{name}.png")
-        tables.append(f"## {method}\n\n{_table(scenes.summary(found))}")
-        sheets.append(f"### {method}: median, worst\n\n" + "\n\n".join(_shown(method, name) for name in ("median", "worst")))
+        found = [row for row in scenes.rows(folder) if row["seed"] < scenes.HELD_OUT + int(count)]
+        tables.append(f"## {editor}, inverted by {method}\n\n{_table(scenes.summary(found))}")
+        if run == runs[0]:
+            scenes.sheets(folder, found)
+            for sheet in ("best", "median", "worst"):
+                shutil.copy(folder / f"{sheet}.png", OUT / f"scenes-{name}-{sheet}.png")
+                sheets.append(f"### {sheet}\n\n![{sheet}](scenes-{name}-{sheet}.png)")
     body = f"""
-{count} held-out scenes of each kind at {size} px, by `DiffEdit` with its defaults ({ours.strength:.0%} of the levels,
-guidance {ours.guidance:g}), told the two captions and nothing else. *Success*: the [reader](reader.md) sees what was
+Held-out scenes at {size} px, as many of each kind as the tables say, by editors with their defaults, told the two captions and
+nothing else. *Success*: the [reader](reader.md) sees what was
 asked for; *kept*: and everything else as it was. *Inside*: PSNR to the true render where it differs from the source (the
 thing, its shadow, its reflections); *outside*: to the source elsewhere, mean and least. *Features*: distance to the truth in
 the reader's features. *IoU*: of the editor's mask and the true region.
 
 {(chr(10) * 2).join(tables)}
 
-Source, edited, truth; two tasks a row.
+The first table's, by PSNR inside: source, edited, truth; two tasks a row.
 
 {(chr(10) * 2).join(sheets)}
 """
@@ -66,10 +69,5 @@ def _figure(value: float | None, how: str) -> str:
     return "" if value is None else format(value, how)
 
 
-def _shown(method: str, name: str) -> str:
-    return f"![{method}, {name}](scenes-{method}-{name}.png)"
-
-
 if __name__ == "__main__":
-    size, count = map(int, sys.argv[1:3] or (256, 200))
-    main(size, count, tuple(sys.argv[3:]) or METHODS)
+    main(int(sys.argv[1]) if sys.argv[1:] else 64, tuple(sys.argv[2:]) or RUNS)

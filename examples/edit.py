@@ -16,5 +16,5 @@ inversion = cascade.invert(frame.square(), "a large red shiny sphere on a wooden
 exact = (frame.place(inversion.picture) == frame.whole).all()
 print("every pixel came back" if exact else "some pixels did not come back")
 
-edit = cascade.edit(inversion, "a large blue shiny sphere on a wooden floor in front of a beige wall", iterinv.DiffEdit())
+edit = cascade.edit(inversion, "a large blue shiny sphere on a wooden floor in front of a beige wall", iterinv.FlowEdit())
 Image.fromarray(frame.place(edit.pictures[-1])).save("edited.png")

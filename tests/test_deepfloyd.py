@@ -44,12 +44,15 @@ def test_sampling_is_what_ifpipeline_samples(tiny_folder, tiny, guidance):
 
 
 @pytest.mark.parametrize("guidance", [1.0, 4.0])
-@pytest.mark.parametrize("k", [1, 2])
-def test_enlarging_is_what_ifsuperresolutionpipeline_does(tiny_folder, tiny, k, guidance):
+@pytest.mark.parametrize(("k", "prediction"), [(1, "epsilon"), (2, "epsilon"), (1, "v_prediction")])
+def test_enlarging_is_what_ifsuperresolutionpipeline_does(tiny_folder, tiny, tmp_path, k, prediction, guidance):
     """It draws the sample's noise first, then that on the enlarged picture, at the full size."""
-    stage, below = tiny.stages[k], tiny.stages[k - 1].size
+    folder = shutil.copytree(tiny_folder, tmp_path, dirs_exist_ok=True)
+    config = folder / f"stage{k + 1}" / "scheduler" / "scheduler_config.json"
+    config.write_text(config.read_text().replace('"epsilon"', f'"{prediction}"'))
+    stage, below = embedded.load(folder)[k], tiny.stages[k - 1].size
     low = draw((1, 3, below, below), 9).clamp(-1, 1)
-    pipe = pipeline(tiny_folder / f"stage{k + 1}")
+    pipe = pipeline(folder / f"stage{k + 1}")
     text = tiny.stages[0].embed([PROMPT])
     null = tiny.stages[0].embed([""])
     theirs = pipe(

@@ -111,6 +111,18 @@ def test_low_resolution_pictures_lie_under_their_targets(tmp_path):
     assert (x - large).square().mean() < shifted / 2
 
 
+def test_crops_are_taken_where_most_is_to_be_learned(tmp_path):
+    """Of many places, one further from its enlarged picture than of one; and of all there are, the furthest."""
+    settings = read_recipe()
+    settings["data"] = {"small": {}, "large": {"size": 64, "count": 4}, "photographs": 0.0}
+
+    def missing(tries):
+        x, large, _ = Batches(settings, {"size": 64, "low": 32}, tmp_path, seed=0).draw(8, 24, tries)
+        return float((x - large).abs().mean())
+
+    assert missing(1) < missing(4) < missing(64)
+
+
 def test_the_variance_term_is_least_at_the_true_posterior():
     """With the noise known, the best interpolation is the one whose variance is the posterior's: v = -1."""
     table = torch.tensor(from_config({"beta_schedule": "squaredcos_cap_v2"}).alphas_cumprod)

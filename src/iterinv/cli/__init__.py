@@ -44,7 +44,7 @@ def edit(
     prompt: Annotated[str | None, typer.Option("--prompt", "-p", help="What the picture shows.")] = None,
     inversion: Annotated[Path | None, typer.Option("--inversion", "-i", help="Edit this inversion, not a picture.")] = None,
     out: Out = Path("out"),
-    editor: EditorName = "diffedit",
+    editor: EditorName = "flowedit",
     strength: Strength = None,
     edit_guidance: EditGuidance = None,
     method: Method = "bdia",

@@ -66,7 +66,7 @@ def samples(
 @evaluation.command()
 def scenes(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of rows and pictures; what is there is not done again.")],
-    editor: EditorName = "diffedit",
+    editor: EditorName = "flowedit",
     strength: Strength = None,
     edit_guidance: EditGuidance = None,
     method: Method = "bdia",

@@ -58,8 +58,8 @@ class FlowEdit:
     """
 
     strength: float = 1.0
-    guidance: float = 1.5
-    averages: int = 4
+    guidance: float = 1.0
+    averages: int = 2
     detail: float = 0.3
     rule: Step = field(default_factory=DDIM)
     within: DiffEdit | None = field(default_factory=DiffEdit)
