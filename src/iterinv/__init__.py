@@ -24,8 +24,8 @@ _HOME = {
 }  # fmt: skip
 
 __all__ = [
-    "BDIA", "DDIM", "METHODS", "Cascade", "DiffEdit", "Edit", "FlowEdit", "Inversion", "Level", "Plan", "PromptSwap", "load", "move",
-    "plan",
+    "BDIA", "DDIM", "METHODS", "Cascade", "DiffEdit", "Edit", "FlowEdit", "Inversion", "Level", "Plan", "PromptSwap", "load",
+    "move", "plan",
 ]  # fmt: skip
 
 
