@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 from rich.progress import track
 
-from common import OUT, ROOT, commit, publish, table
+from common import OUT, ROOT, commit, publish, short, table
 from iterinv.app import load, versions
 from iterinv.evaluate import samples
 from iterinv.steps import DDIM
@@ -24,7 +24,7 @@ SHOWN = 32
 def main(size: int, count: int) -> None:
     began, cascade = time.time(), load().until(size)
     work = ROOT / "runs" / "alignment"
-    folder = work / f"{cascade.fingerprint[:8]}-{size}"
+    folder = work / f"{short(cascade)}-{size}"
     for _ in track(samples.draw(cascade, folder, count, DDIM()), total=-(-count // samples.BLOCK), description="samples"):
         pass
     told = {**samples.told(folder, count, work / "true"), "commit": commit(), "versions": versions()}

@@ -14,6 +14,7 @@ import torch
 
 from iterinv import images
 from iterinv.app import versions
+from iterinv.cascade import Cascade
 from iterinv.images import Frame
 from iterinv.scenes import COLORS, Scene
 from iterinv.train.data import HELD_OUT
@@ -38,6 +39,11 @@ def photographs() -> dict[str, tuple[np.ndarray, str]]:
     assert spec.origin is not None
     folder = Path(spec.origin).parent / "data"
     return {name: (images.read(folder / file)[0], "") for name, file in PHOTOGRAPHS.items()}
+
+
+def short(cascade: Cascade) -> str:
+    """A name for a cascade's weights, for folders."""
+    return "".join(stage.fingerprint[:4] for stage in cascade.stages)
 
 
 def square(picture: np.ndarray, size: int) -> Frame:

@@ -11,7 +11,7 @@ import time
 
 import numpy as np
 
-from common import ROOT, publish, table
+from common import ROOT, publish, short, table
 from iterinv.app import load
 from iterinv.evaluate import samples
 from iterinv.methods import sampler
@@ -23,7 +23,7 @@ def main(minutes: float) -> None:
     began, cascade, work = time.time(), load().until(SIZE), ROOT / "runs" / "sampling"
     told: dict[tuple[int, float], list[dict]] = {}
     for seed, steps, gamma in itertools.product(SEEDS, STEPS, GAMMAS):
-        folder = work / f"{cascade.fingerprint[:8]}-{steps}-{gamma:g}-{seed}"
+        folder = work / f"{short(cascade)}-{steps}-{gamma:g}-{seed}"
         drawing = samples.draw(cascade, folder, COUNT, sampler("bdia", gamma), steps, seed=seed)
         done = 0
         while done < COUNT and (time.time() - began < 60 * minutes or (folder / f"{done:05d}.npy").exists()):

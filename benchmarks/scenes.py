@@ -12,7 +12,7 @@ import time
 
 from rich.progress import track
 
-from common import OUT, ROOT, publish, table
+from common import OUT, ROOT, publish, short, table
 from iterinv.app import load
 from iterinv.edits import EDITORS
 from iterinv.evaluate import scenes
@@ -27,7 +27,7 @@ def main(size: int, runs: tuple[str, ...] = RUNS) -> None:
     for run in runs:
         editor, method, count = run.split(":")
         name = f"{editor}-{method}-{size}"
-        folder = ROOT / "runs" / "scene-edit" / f"{cascade.fingerprint[:8]}-{name}"
+        folder = ROOT / "runs" / "scene-edit" / f"{short(cascade)}-{name}"
         done = scenes.evaluate(cascade, EDITORS[editor](), folder, method, 20, scenes.KINDS, int(count))
         for _ in track(done, description=name, total=int(count) * len(scenes.KINDS)):
             pass
