@@ -58,5 +58,23 @@ def test_what_is_drawn_is_the_seeds(tiny):
 
 
 def test_some_noise_must_be_drawn():
-    with pytest.raises(ValueError, match="averages is 0; at least one noise"):
+    with pytest.raises(ValueError, match="averages is 0, passes 2; at least one"):
         FlowEdit(averages=0)
+    with pytest.raises(ValueError, match="passes 0; at least one"):
+        FlowEdit(passes=0)
+
+
+def test_a_small_mask_asks_for_fewer_levels_more_often(tiny):
+    """Unless a strength is given. Between two passes nothing moves."""
+    found = tiny.invert(torch.zeros(1, 3, 64, 64), "a red sphere").stages[0]
+    small, wide = torch.zeros(1, 1, 16, 16), torch.ones(1, 1, 16, 16)
+    small[..., :4, :4] = 1
+    local, whole = (FlowEdit(passes=3).run(tiny.stages[0], found, mask) for mask in (small, wide))
+    steps = len(found.grid) - 1
+    assert (whole.start, len(whole.grid), whole.strength) == (0, steps + 1, 1.0)
+    assert local.strength == pytest.approx(0.7)
+    assert len(local.grid) - local.start == 3 * (len(found.grid) - local.start)
+    given = FlowEdit(strength=0.5, passes=1).run(tiny.stages[0], found, small)
+    assert given.strength == pytest.approx(0.5)
+    flow, state = local.rule, (torch.ones(1, 3, 16, 16),)
+    assert flow.step(None, state, local.grid, steps) is state

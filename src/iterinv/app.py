@@ -242,7 +242,7 @@ def report(cascade: Cascade, saved: Saved, seconds: float, notes: list[str] | No
 def edit_report(prompt: str, editor: Editor, edit: Edit, frame: images.Frame) -> dict[str, Any]:
     """What ``report.json`` says of an edit: settings, the share of the picture that might change, what did not."""
     edited = frame.place(edit.pictures[-1])
-    told: dict[str, Any] = {"to": prompt, "editor": type(editor).__name__, "strength": editor.strength}
+    told: dict[str, Any] = {"to": prompt, "editor": type(editor).__name__, "strength": edit.strength}
     told["guidance"], told["rule"] = edit.guidance, edit.rule
     if edit.masks is not None:
         inside = frame.under(frame.place_mask(edit.masks[-1])) > 0

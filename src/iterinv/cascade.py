@@ -97,17 +97,16 @@ class Cascade:
         self._check(inversion)
         pictures: list[Tensor] = []
         masks: list[Tensor] = []
-        ran = "", 0.0
+        ran = "", 0.0, 0.0
         for stage, found in zip(self.stages, inversion.stages, strict=True):
             kept = found.condition.low
             low = pictures[-1] if kept else None
             target = stage.condition(prompt, low, kept.noise if kept else None)
-            start = start_index(found.grid, editor.detail if kept else editor.strength)
             if kept and target.low:
                 moved = target.low.enlarged() - kept.enlarged()
                 # What was refined was inverted without guidance.
                 scale = found.plan.guidance if found.plan.refine is None else 1.0
-                run = along(found, editor.rule, start, moved)
+                run = along(found, editor.rule, editor.detail, moved)
                 if masks:
                     masks.append(enlarge(masks[-1], stage.size) * (moved.abs().amax(1, keepdim=True) >= editor.visible))
             else:
@@ -115,12 +114,12 @@ class Cascade:
                 mask = editor.mask(stage, found, target)
                 masks += [] if mask is None else [mask]
                 scale = editor.guidance if target.nulls is None else found.plan.guidance
-                run = editor.run(stage, found, start)
-                ran = type(getattr(run.rule, "rule", run.rule)).__name__, scale
+                run = editor.run(stage, found, mask)
+                ran = type(getattr(run.rule, "rule", run.rule)).__name__, run.strength, scale
             rule = Blend(run.rule, masks[-1], run.background) if masks else run.rule
-            states = drive.run(rule, guide(stage.denoiser, target, scale), run.state, found.grid, start)
+            states = drive.run(rule, guide(stage.denoiser, target, scale), run.state, run.grid, run.start)
             with named(stage, found.plan):
-                last = _last(states, stage, "editing", len(found.grid) - start, progress)
+                last = _last(states, stage, "editing", len(run.grid) - run.start, progress)
             pictures.append(last[0].clamp(-1, 1))
         return Edit(tuple(pictures), tuple(masks) or None, *ran)
 

@@ -17,25 +17,28 @@ from iterinv.steps import Step
 
 
 class Run(NamedTuple):
-    """What is run at a stage: ``rule`` from ``state``; ``background[i]`` is what the rule arrives at, at level ``i``, where
-    nothing changes."""
+    """What is run at a stage: ``rule`` from ``state`` at ``grid[start]`` to the last level. Where nothing changes, it arrives at
+    ``background[i]`` at level ``i``."""
 
     rule: Step
     state: State
     background: Sequence[Tensor]
+    grid: Grid
+    start: int = 0
+
+    @property
+    def strength(self) -> float:
+        """The share of the levels that are run, in (0, 1]."""
+        kinds = set(self.grid)
+        return (len(set(self.grid[self.start :])) - 1) / (len(kinds) - 1)
 
 
 class Editor(Protocol):
     """Where and how an inversion is run again with other words."""
 
     @property
-    def strength(self) -> float:
-        """The share of the levels that are run again at the first stage, in (0, 1]."""
-        ...
-
-    @property
     def detail(self) -> float:
-        """The same share at the super-resolution stages."""
+        """The share of the levels that are run again at the super-resolution stages, in (0, 1]."""
         ...
 
     @property
@@ -57,20 +60,22 @@ class Editor(Protocol):
         """Where stage I may change (batch, 1, size, size), 1 inside; ``None`` for everywhere."""
         ...
 
-    def run(self, stage: Stage, found: StageInversion, start: int) -> Run:
-        """What stage I runs, under the target's words, from the level of index ``start`` on."""
+    def run(self, stage: Stage, found: StageInversion, mask: Tensor | None) -> Run:
+        """What stage I runs, under the target's words, within the mask."""
         ...
 
 
 class Edit(NamedTuple):
     """``pictures`` one a stage, clamped to [-1, 1]; ``masks`` likewise, or ``None`` where all may change.
 
-    ``rule`` names what stage I was run by and ``guidance`` is its scale: the editor's, or the inversion's where it has its own.
+    ``rule`` names what stage I was run by, ``strength`` is the share of the levels that it was run over, and ``guidance`` its
+    scale: the editor's, or the inversion's where it has its own.
     """
 
     pictures: tuple[Tensor, ...]
     masks: tuple[Tensor, ...] | None
     rule: str
+    strength: float
     guidance: float
 
 
@@ -97,17 +102,18 @@ class Blend:
         return (torch.where(self.mask > 0, self.mask * new + (1 - self.mask) * self.path[i + 1], self.path[i + 1]), *rest)
 
 
-def along(found: StageInversion, rule: Step, start: int, moved: Tensor | None = None) -> Run:
-    """``rule`` along the inverted path from a level on, its states first moved by ``alpha * moved``.
+def along(found: StageInversion, rule: Step, strength: float, moved: Tensor | None = None) -> Run:
+    """``rule`` along the last ``strength`` of the inverted path, its states first moved by ``alpha * moved``.
 
     A scattered path belongs to no rule but the one whose noise maps were kept along it, which is then run in its place.
     """
     assert found.path is not None
     own = found.rule if isinstance(found.plan.find, Scatter) else rule
+    start = start_index(found.grid, strength)
     samples = found.path[start::-1]
     if moved is not None:
         samples = tuple(x + a.alpha * moved for x, a in zip(samples, found.grid[start::-1], strict=True))
-    return Run(own, own.init(*samples), found.path)
+    return Run(own, own.init(*samples), found.path, found.grid, start)
 
 
 def guided(target: Condition, found: StageInversion) -> Condition:

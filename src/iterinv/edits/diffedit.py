@@ -60,8 +60,8 @@ class DiffEdit:
         cut = torch.stack([self._cut(each) for each in heat]).reshape(-1, 1, 1, 1)
         return F.max_pool2d((heat > cut).float(), 2 * self.grow + 1, stride=1, padding=self.grow)
 
-    def run(self, stage: Stage, found: StageInversion, start: int) -> Run:
-        return along(found, self.rule, start)
+    def run(self, stage: Stage, found: StageInversion, mask: Tensor | None) -> Run:
+        return along(found, self.rule, self.strength)
 
     def _cut(self, heat: Tensor) -> Tensor:
         """Of what difference on the picture may change: one sample's (1, h, w)."""

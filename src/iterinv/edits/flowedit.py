@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from iterinv.editing import Run
+from iterinv.editing import Run, start_index
 from iterinv.edits.diffedit import DiffEdit
 from iterinv.edits.settings import check_guidance, check_shares
 from iterinv.inversion import StageInversion
@@ -41,6 +41,8 @@ class Flow:
 
     def step(self, eps: Eps, state: State, grid: Grid, i: int) -> State:
         (z,), a, b, clean = state, grid[i], grid[i + 1], grid[-1]
+        if b.sigma * a.alpha > a.sigma * b.alpha:  # up again, for another pass: z is a clean picture at every level
+            return state
         change = torch.zeros_like(z)
         for k in range(self.averages):
             noise = draw(tuple(z.shape), self.seed + self.averages * i + k).to(z)
@@ -52,14 +54,19 @@ class Flow:
 class FlowEdit:
     """FlowEdit at the first stage, within the mask of DiffEdit; the stages above along their inverted paths.
 
-    ``strength``, ``guidance``, ``detail`` and ``rule`` are as in :class:`iterinv.edits.PromptSwap`; ``averages`` is the number
-    of noises a level, ``seed`` draws them, and ``within`` makes the mask: ``None`` for none. Raises ``ValueError`` for
-    settings outside their ranges.
+    ``strength``, ``guidance``, ``detail`` and ``rule`` are as in :class:`iterinv.edits.PromptSwap`; ``passes`` is how often the
+    levels are run, each pass from where the one before ended; ``averages`` is the number of noises a level, ``seed`` draws
+    them, and ``within`` makes the mask: ``None`` for none. Where a floor or a wall changes, that is decided at the noisiest
+    levels; a thing drifts from its place there. So, unless ``strength`` is given, it is 1 and one pass where the mask covers
+    more than ``local`` of the picture or there is none, and 0.7 and ``passes`` where it covers less. Raises ``ValueError``
+    for settings outside their ranges.
     """
 
-    strength: float = 1.0
-    guidance: float = 1.0
-    averages: int = 2
+    strength: float | None = None
+    guidance: float = 1.5
+    passes: int = 2
+    averages: int = 1
+    local: float = 0.3
     detail: float = 0.3
     rule: Step = field(default_factory=DDIM)
     within: DiffEdit | None = field(default_factory=DiffEdit)
@@ -67,9 +74,9 @@ class FlowEdit:
 
     def __post_init__(self) -> None:
         check_guidance(self.guidance)
-        check_shares(strength=self.strength, detail=self.detail)
-        if self.averages < 1:
-            raise ValueError(f"averages is {self.averages}; at least one noise is drawn a level")
+        check_shares(strength=1.0 if self.strength is None else self.strength, detail=self.detail, local=self.local)
+        if self.averages < 1 or self.passes < 1:
+            raise ValueError(f"averages is {self.averages}, passes {self.passes}; at least one noise is drawn, in one pass")
 
     @property
     def visible(self) -> float:
@@ -78,9 +85,15 @@ class FlowEdit:
     def mask(self, stage: Stage, found: StageInversion, target: Condition) -> Tensor | None:
         return None if self.within is None else self.within.mask(stage, found, target)
 
-    def run(self, stage: Stage, found: StageInversion, start: int) -> Run:
+    def run(self, stage: Stage, found: StageInversion, mask: Tensor | None) -> Run:
         assert found.picture is not None
+        strength, passes = self.strength, self.passes
+        if strength is None:
+            wide = mask is None or float(mask.mean((1, 2, 3)).max()) > self.local
+            strength, passes = (1.0, 1) if wide else (0.7, passes)
+        start = start_index(found.grid, strength)
+        grid = (*found.grid, *(tuple(found.grid[start:]) * (passes - 1)))
         scale = 1.0 if found.condition.nulls is None else found.plan.guidance
         source = guide(stage.denoiser, found.condition, scale)
         flow = Flow(source, found.picture, self.averages, self.seed)
-        return Run(flow, flow.init(found.picture), [found.picture] * len(found.grid))
+        return Run(flow, flow.init(found.picture), [found.picture] * len(grid), grid, start)
