@@ -17,8 +17,8 @@ from iterinv.steps import Step
 
 
 class Run(NamedTuple):
-    """What is run at a stage: ``rule`` from ``state`` at ``grid[start]`` to the last level. Where nothing changes, it arrives at
-    ``background[i]`` at level ``i``."""
+    """What is run at a stage: ``rule`` from ``state`` at ``grid[start]`` to the last level. Where nothing changes, it is
+    ``background[i]`` that it arrives at, at level ``i``."""
 
     rule: Step
     state: State
