@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from iterinv import app, store
 from iterinv.cli import app as command
-from iterinv.edits import DiffEdit
+from iterinv.edits import FlowEdit
 from iterinv.images import Frame
 from iterinv.methods import METHODS, plan, sampler
 from iterinv.roots import Anderson
@@ -112,7 +112,7 @@ def test_the_command_line_and_the_library_make_the_same_bytes(done, tiny, photo)
     out, _ = done
     frame, _ = Frame.fit(np.array(Image.open(photo)), 64)
     inversion = tiny.invert(frame.square(), PROMPT, plan("bdia", 5))
-    edited = tiny.edit(inversion, TO, DiffEdit())
+    edited = tiny.edit(inversion, TO, FlowEdit())
     assert (frame.place(edited.pictures[-1]) == np.array(Image.open(out / "edited.png"))).all()
     again = store.open_(out / "inversion.safetensors", tiny)
     assert (again.inversion.stages[2].state[0] == inversion.stages[2].state[0]).all()
