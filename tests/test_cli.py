@@ -138,7 +138,7 @@ def test_prompt_swap_has_no_mask(tiny_folder, done, tmp_path):
     assert call(*words, "--model", tiny_folder).exit_code == 0
     assert (np.array(Image.open(tmp_path / "mask.png")) == 255).all()
     told = json.loads((tmp_path / "report.json").read_text())["edit"]
-    assert (told["editor"], told["strength"]) == ("PromptSwap", 0.5)
+    assert (told["editor"], told["strength"]) == ("PromptSwap", 0.6)  # of five steps, three
     assert "mask" not in told
 
 
