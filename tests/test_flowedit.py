@@ -58,7 +58,7 @@ def test_what_is_drawn_is_the_seeds(tiny):
 
 
 def test_some_noise_must_be_drawn():
-    with pytest.raises(ValueError, match="averages is 0, passes 2; at least one"):
+    with pytest.raises(ValueError, match="averages is 0, passes 3; at least one"):
         FlowEdit(averages=0)
     with pytest.raises(ValueError, match="passes 0; at least one"):
         FlowEdit(passes=0)

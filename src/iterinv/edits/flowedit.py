@@ -63,8 +63,8 @@ class FlowEdit:
     """
 
     strength: float | None = None
-    guidance: float = 1.5
-    passes: int = 2
+    guidance: float = 1.25
+    passes: int = 3
     averages: int = 1
     local: float = 0.3
     detail: float = 0.3
