@@ -45,6 +45,10 @@ asked for; *kept*: and everything else as it was. *Inside*: PSNR to the true ren
 thing, its shadow, its reflections); *outside*: to the source elsewhere, mean and least. *Features*: distance to the truth in
 the reader's features. *IoU*: of the editor's mask and the true region.
 
+*Remove* and *add* ask for what the cascade has not seen: of the scenes it was trained on, those of one thing have it near the
+middle and those of two have them apart, while the true answer leaves what stays where it was. It moves it, and so the mask
+covers it.
+
 {(chr(10) * 2).join(tables)}
 
 The first table's, by PSNR inside: source, edited, truth; two tasks a row.
