@@ -78,8 +78,12 @@ def publish(name: str, title: str, body: str, began: float) -> None:
 
 
 def commit() -> str:
-    told = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True).stdout
-    return told.strip() or "no commit"
+    """The commit that is checked out, and whether anything but what benchmarks write was changed since."""
+    head, changed = (
+        subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True).stdout.strip()
+        for words in (["rev-parse", "--short", "HEAD"], ["status", "--porcelain", "--", ".", ":!docs/benchmarks"])
+    )
+    return f"{head}-dirty" if changed else head or "no commit"
 
 
 def _processor() -> str:
