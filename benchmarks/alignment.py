@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 from rich.progress import track
 
-from common import OUT, ROOT, commit, publish, short, table
+from common import OUT, RESUMED, ROOT, commit, publish, short, table
 from iterinv.app import load, versions
 from iterinv.evaluate import samples
 from iterinv.steps import DDIM
@@ -40,7 +40,7 @@ def main(size: int, count: int) -> None:
 Share of what the captions say that the [reader](reader.md) sees in the samples, one a caption, none chosen: DDIM, 25 steps a
 stage, guidance 3 at the first. *all*: everything at once. Fréchet distances are of the reader's features, to as many true
 pictures; *floor* is that of true pictures to others. *Shuffled*: the same samples against each other's captions. The figures
-are in [alignment.json](alignment.json).
+are in [alignment.json](alignment.json). {RESUMED}
 
 {table(["px", "captions", *names, "Fréchet", "floor"], [cells for px, row in rows.items() for cells in _rows(px, row, names)])}
 

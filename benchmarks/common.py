@@ -41,6 +41,10 @@ def photographs() -> dict[str, tuple[np.ndarray, str]]:
     return {name: (images.read(folder / file)[0], "") for name, file in PHOTOGRAPHS.items()}
 
 
+RESUMED = "What was done before was not done again; the time below is that of the last run alone."
+"""For pages of benchmarks that go on from what is there."""
+
+
 def short(cascade: Cascade) -> str:
     """A name for a cascade's weights, for folders."""
     return "".join(stage.fingerprint[:4] for stage in cascade.stages)

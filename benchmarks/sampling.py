@@ -11,7 +11,7 @@ import time
 
 import numpy as np
 
-from common import ROOT, publish, short, table
+from common import RESUMED, ROOT, publish, short, table
 from iterinv.app import load
 from iterinv.evaluate import samples
 from iterinv.methods import sampler
@@ -43,7 +43,7 @@ def main(minutes: float) -> None:
 {COUNT} held-out captions a seed, the same for all; guidance 3 at the first stage; pictures of {SIZE} px (two stages). Gamma 0
 is DDIM. Mean over the seeds, and ± the standard deviation between them. *Fréchet*: of the reader's features to {COUNT} true
 pictures; *floor*: of true pictures to those. Shares are of what the captions say that the [reader](reader.md) sees;
-*all*: all of it at once.
+*all*: all of it at once. {RESUMED}
 
 {table(["steps", "gamma", "seeds", "Fréchet", "floor", "colour %", "shape %", "count %", "all %"], rows)}
 """

@@ -12,7 +12,7 @@ import time
 
 from rich.progress import track
 
-from common import OUT, ROOT, publish, short, table
+from common import OUT, RESUMED, ROOT, publish, short, table
 from iterinv.app import load
 from iterinv.edits import EDITORS
 from iterinv.evaluate import scenes
@@ -40,21 +40,21 @@ def main(size: int, runs: tuple[str, ...] = RUNS) -> None:
                 sheets.append(f"### {sheet}\n\n![{sheet}](scenes-{name}-{sheet}.png)")
     body = f"""
 Held-out scenes at {size} px, as many of each kind as the tables say, by editors with their defaults, told the two captions and
-nothing else. *Success*: the [reader](reader.md) sees what was
-asked for; *kept*: and everything else as it was. *Inside*: PSNR to the true render where it differs from the source (the
-thing, its shadow, its reflections); *outside*: to the source elsewhere, mean and least. *Features*: distance to the truth in
-the reader's features. *IoU*: of the editor's mask and the true region.
+nothing else. *Success*: the [reader](reader.md) sees what was asked for; *kept*: all that was not asked for is as it was.
+*Inside*: PSNR to the true render where it differs from the source (the thing, its shadow, its reflections); *outside*: to the
+source elsewhere, mean and least. *Features*: distance to the truth in the reader's features. *IoU*: of the editor's mask and
+the true region.
 
 *Remove* and *add* ask for what the cascade has not seen: of the scenes it was trained on, those of one thing have it near the
-middle and those of two have them apart, while the true answer leaves what stays where it was. That is
-probably why it moves it, and why the mask covers it; it was not tested.
+middle and those of two have them apart, while the true answer leaves what stays where it was. That is probably why the edits
+move it, and the masks cover it; it was not tested.
 
 FlowEdit's defaults were chosen among some twenty settings, at 32 px, on other scenes and, for *recolour*, on the first 16 of
 these: its recolourings are not a clean held-out result. Tables of unequal counts are not of the same scenes.
 
 {(chr(10) * 2).join(tables)}
 
-The first table's, by PSNR inside: source, edited, truth; two tasks a row.
+The first table's, by PSNR inside: source, edited, truth; two tasks a row. {RESUMED}
 
 {(chr(10) * 2).join(sheets)}
 """

@@ -19,7 +19,7 @@ from iterinv.editing import Blend, Edit, Editor, along, enlarge, guided, start_i
 from iterinv.inversion import Inversion, Plan, Progress, StageInversion, invert_stage, named, rerun_stage, told
 from iterinv.levels import State
 from iterinv.models import Stage, guide
-from iterinv.steps import DDIM, Step
+from iterinv.steps import DDIM, Step, Wrapped
 
 
 @dataclass(frozen=True)
@@ -86,9 +86,9 @@ class Cascade:
 
         Stage I is guided away from the words that the inversion was made with, not from the empty prompt, so guidance acts on
         what the two differ in (negative-prompt inversion: Miyake, Iohara, Saito, Tanaka, 2023,
-        https://arxiv.org/abs/2305.16807); a null-text inversion by its own fitted embeddings and guidance. Every stage starts
-        from its own inverted state and, where the editor gives a mask, keeps everything outside it. The state of a
-        super-resolution stage is first moved by what the stage below changed: it holds the old picture's colours, times alpha,
+        https://arxiv.org/abs/2305.16807); a null-text inversion by its own fitted embeddings and guidance. Where the editor
+        gives a mask, every stage keeps everything outside it. A super-resolution stage starts from its own inverted state,
+        first moved by what the stage below changed: it holds the old picture's colours, times alpha,
         and they are exchanged for the new one's while its noise is kept. Raises ``ValueError`` for an inversion made with
         other weights.
         """
@@ -115,7 +115,7 @@ class Cascade:
                 masks += [] if mask is None else [mask]
                 scale = editor.guidance if target.nulls is None else found.plan.guidance
                 run = editor.run(stage, found, mask)
-                ran = type(getattr(run.rule, "rule", run.rule)).__name__, run.strength, scale
+                ran = type(run.rule.rule if isinstance(run.rule, Wrapped) else run.rule).__name__, run.strength, scale
             rule = Blend(run.rule, masks[-1], run.background) if masks else run.rule
             states = drive.run(rule, guide(stage.denoiser, target, scale), run.state, run.grid, run.start)
             with named(stage, found.plan):

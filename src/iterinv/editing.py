@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from iterinv.inversion import Scatter, StageInversion
 from iterinv.levels import Eps, Grid, State
 from iterinv.models import Condition, Stage
-from iterinv.steps import Step
+from iterinv.steps import Step, Wrapped
 
 
 class Run(NamedTuple):
@@ -29,8 +29,8 @@ class Run(NamedTuple):
     @property
     def strength(self) -> float:
         """The share of the levels that are run, in (0, 1]."""
-        kinds = set(self.grid)
-        return (len(set(self.grid[self.start :])) - 1) / (len(kinds) - 1)
+        run, levels = set(self.grid[self.start :]), set(self.grid)  # a level may be run more than once
+        return (len(run) - 1) / (len(levels) - 1)
 
 
 class Editor(Protocol):
@@ -80,22 +80,14 @@ class Edit(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Blend:
+class Blend(Wrapped):
     """A rule, and after each of its steps the background put back: ``mask * new + (1 - mask) * path[i + 1]``.
 
     It blends with the state of the level that the step arrives at, so the last step puts back the picture itself.
     """
 
-    rule: Step
     mask: Tensor
     path: Sequence[Tensor]
-
-    @property
-    def order(self) -> int:
-        return self.rule.order
-
-    def init(self, x: Tensor, *older: Tensor) -> State:
-        return self.rule.init(x, *older)
 
     def step(self, eps: Eps, state: State, grid: Grid, i: int) -> State:
         new, *rest = self.rule.step(eps, state, grid, i)

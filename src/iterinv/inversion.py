@@ -20,7 +20,7 @@ from iterinv import drive
 from iterinv.levels import Eps, Grid, State
 from iterinv.models import Calls, Condition, Stage, guide
 from iterinv.roots import RootFinder, rms
-from iterinv.steps import BDIA, FixedPointBDIA, OneStep, Reversible, Step
+from iterinv.steps import BDIA, FixedPointBDIA, OneStep, Reversible, Step, Wrapped
 
 Progress = Callable[[str, str, int, int], None]
 """``progress(stage, doing, done, total)``, called after every step. Whatever it raises stops the work."""
@@ -144,18 +144,10 @@ class StageReport:
 
 
 @dataclass(frozen=True)
-class Corrected:
+class Corrected(Wrapped):
     """A rule, and after each of its steps an offset: ``step(...) + offsets[i]``."""
 
-    rule: Step
     offsets: tuple[Tensor, ...]
-
-    @property
-    def order(self) -> int:
-        return self.rule.order
-
-    def init(self, x: Tensor, *older: Tensor) -> State:
-        return self.rule.init(x, *older)
 
     def step(self, eps: Eps, state: State, grid: Grid, i: int) -> State:
         new, *rest = self.rule.step(eps, state, grid, i)

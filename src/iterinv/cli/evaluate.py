@@ -1,4 +1,4 @@
-"""``iterinv evaluate``: methods and editors measured where the right answer is known."""
+"""``iterinv evaluate``: editors and samples measured where the right answer is known."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from iterinv.cli.options import (
 from iterinv.cli.session import errors
 from iterinv.cli.tell import tell_summary
 
-evaluation = typer.Typer(help="Measure methods and editors.", no_args_is_help=True)
+evaluation = typer.Typer(help="Measure editors and samples.", no_args_is_help=True)
 
 
 @evaluation.command()

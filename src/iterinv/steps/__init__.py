@@ -5,6 +5,7 @@ A rule is a frozen dataclass. It receives the *field* ``eps(x, level)`` and may 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from torch import Tensor
@@ -36,6 +37,20 @@ class Step(Protocol):
     def step(self, eps: Eps, state: State, grid: Grid, i: int) -> State:
         """From ``grid[i]`` to ``grid[i + 1]``."""
         ...
+
+
+@dataclass(frozen=True)
+class Wrapped:
+    """A rule that is another one, but for its steps."""
+
+    rule: Step
+
+    @property
+    def order(self) -> int:
+        return self.rule.order
+
+    def init(self, x: Tensor, *older: Tensor) -> State:
+        return self.rule.init(x, *older)
 
 
 @runtime_checkable
@@ -90,4 +105,5 @@ __all__ = [
     "OneStep",
     "Reversible",
     "Step",
+    "Wrapped",
 ]
