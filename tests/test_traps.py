@@ -11,7 +11,7 @@ from iterinv import drive
 from iterinv.cascade import Cascade
 from iterinv.levels import move
 from iterinv.methods import METHODS, plan
-from iterinv.models import Low, deepfloyd, draw, guide
+from iterinv.models import Low, draw, guide, sources
 from iterinv.models.toy import mixture
 from iterinv.roots import FixedPoint
 from iterinv.schedule import from_config
@@ -70,7 +70,7 @@ def test_thresholding_in_a_folders_scheduler_does_not_reach_our_steps(tiny_folde
     (plain / "scheduler" / "scheduler_config.json").write_text(json.dumps({**config, "thresholding": False}))
     noises = []
     for folder in (tiny_folder / "stage1", plain):
-        cascade = Cascade(deepfloyd.load([folder]))
+        cascade = Cascade(sources.stages(folder))
         noises.append(cascade.invert(photo(16), PROMPT, plan("bdia", 5)).stages[0].noise)
     assert torch.equal(*noises)
 

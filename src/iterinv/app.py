@@ -32,7 +32,7 @@ from iterinv.cascade import Cascade, resize
 from iterinv.diagnosis import diagnose
 from iterinv.editing import Edit, Editor
 from iterinv.inversion import Inversion
-from iterinv.models import embedded
+from iterinv.models import embedded, sources
 from iterinv.store import Saved
 
 FILES = (
@@ -43,21 +43,28 @@ FILES = (
 
 
 def load(
-    what: str = "embedded", dtype: torch.dtype | None = None, device: str = "cpu", torch_dtype: torch.dtype | None = None
-) -> Cascade:
-    """The cascade that ships with the package, or one in a folder with a ``cascade.json``.
+    what: Any = "embedded", dtype: torch.dtype | None = None, device: str = "cpu", torch_dtype: torch.dtype | None = None,
+    **how: Any,
+) -> Cascade:  # fmt: skip
+    """The cascade that ships with the package; one of :data:`iterinv.models.sources.PRESETS`; that of a folder with a
+    ``cascade.json``; or stages by themselves, one or a list from small to large, each a diffusers folder, a name on the hub or
+    a live pipeline.
 
-    ``dtype`` is the networks', float32 if not given (``torch_dtype`` is its older name); states keep their own. Raises
-    ``FileNotFoundError`` for a folder without a cascade.
+    ``dtype`` is the networks', float32 if not given (``torch_dtype`` is its older name); states keep their own. Of a live
+    pipeline it is the pipeline's. ``how``: ``noise_level`` on the pictures from below, ``clean`` captions as DeepFloyd does,
+    ``allow_pickle``, and diffusers' ``variant``, ``revision``, ``local_files_only``. Raises ``FileNotFoundError`` for what is
+    not there, ``ValueError`` for what is no stage.
     """
-    folder = embedded.FOLDER if what == "embedded" else Path(what)
-    return _load(folder.resolve(), dtype or torch_dtype or torch.float32, device)
+    if isinstance(what, (str, Path)):
+        where = Path(what).resolve() if Path(what).exists() else what
+        return _load(where, dtype or torch_dtype or torch.float32, device, **how)
+    return _load.__wrapped__(what, dtype or torch_dtype or torch.float32, device, **how)
 
 
 @lru_cache(maxsize=1)
-def _load(folder: Path, dtype: torch.dtype, device: str) -> Cascade:
+def _load(what: Any, dtype: torch.dtype, device: str, **how: Any) -> Cascade:
     with _quiet():
-        return Cascade(embedded.load(folder, dtype, device))
+        return Cascade(sources.stages(what, dtype, device, **how))
 
 
 @contextmanager

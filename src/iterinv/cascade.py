@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from iterinv import drive
 from iterinv.editing import Blend, Edit, Editor, along, enlarge, guided, start_index
-from iterinv.inversion import Inversion, Plan, Progress, StageInversion, invert_stage, named, rerun_stage, told
+from iterinv.inversion import Inversion, Plan, Progress, StageInversion, invert_stage, named, reconstructed, rerun_stage, told
 from iterinv.levels import State
 from iterinv.models import Stage, guide
 from iterinv.steps import DDIM, Step, Wrapped
@@ -77,7 +77,7 @@ class Cascade:
                 path = tuple(rerun_stage(stage, found, progress))
             report = replace(found.report, seconds=time.perf_counter() - began)
             kept = path if found.plan.find is None else found.path
-            stages.append(replace(found, path=kept, picture=path[-1], report=report))
+            stages.append(replace(found, path=kept, picture=reconstructed(stage, found, path[-1]), report=report))
         return replace(inversion, stages=tuple(stages))
 
     @torch.no_grad()
@@ -102,25 +102,32 @@ class Cascade:
             kept = found.condition.low
             low = pictures[-1] if kept else None
             target = stage.condition(prompt, low, kept.noise if kept else None)
+            inside: Tensor | None = None  # the mask, as large as a state
             if kept and target.low:
-                moved = target.low.enlarged() - kept.enlarged()
                 # What was refined was inverted without guidance.
                 scale = found.plan.guidance if found.plan.refine is None else 1.0
-                run = along(found, editor.rule, editor.detail, moved)
+                run = along(found, editor.rule, editor.detail, stage.enlarged(target.low) - stage.enlarged(kept))
                 if masks:
-                    masks.append(enlarge(masks[-1], stage.size) * (moved.abs().amax(1, keepdim=True) >= editor.visible))
+                    moved = (target.low.enlarged() - kept.enlarged()).abs().amax(1, keepdim=True)
+                    seen = F.interpolate((moved >= editor.visible).float(), (stage.size, stage.size))
+                    masks.append(enlarge(masks[-1], stage.size) * seen)
+                    inside = F.adaptive_max_pool2d(masks[-1], stage.shape[1:])
             else:
                 target = guided(target, found)
-                mask = editor.mask(stage, found, target)
-                masks += [] if mask is None else [mask]
+                inside = mask = editor.mask(stage, found, target)
+                masks += [] if mask is None else [F.interpolate(mask, (stage.size, stage.size))]
                 scale = editor.guidance if target.nulls is None else found.plan.guidance
                 run = editor.run(stage, found, mask)
                 ran = type(run.rule.rule if isinstance(run.rule, Wrapped) else run.rule).__name__, run.strength, scale
-            rule = Blend(run.rule, masks[-1], run.background) if masks else run.rule
+            rule = run.rule if inside is None else Blend(run.rule, inside, run.background)
             states = drive.run(rule, guide(stage.denoiser, target, scale), run.state, run.grid, run.start)
             with named(stage, found.plan):
                 last = _last(states, stage, "editing", len(run.grid) - run.start, progress)
-            pictures.append(last[0].clamp(-1, 1))
+            edited = stage.decode(last[0])
+            if stage.codec is not None and masks:  # what decodes reaches past the mask
+                assert found.picture is not None
+                edited = torch.where(masks[-1] > 0, edited, found.picture)
+            pictures.append(edited.clamp(-1, 1))
         return Edit(tuple(pictures), tuple(masks) or None, *ran)
 
     def until(self, size: int) -> Cascade:
@@ -148,16 +155,17 @@ class Cascade:
         prompts = prompt if isinstance(prompt, str) else [each for each in prompt for _ in range(batch)]
         rows = batch if isinstance(prompt, str) else len(prompts)
         for k, stage in enumerate(self.stages):
-            noise = torch.randn((rows, 3, stage.size, stage.size), generator=torch.Generator().manual_seed(seed + 1000 + k))
+            noise = torch.randn((rows, *stage.shape), generator=torch.Generator().manual_seed(seed + 1000 + k))
             condition = stage.condition(prompts, pictures[-1] if pictures else None, seed=seed + k)
             eps = guide(stage.denoiser, condition, 1.0 if pictures else guidance)
             grid = stage.schedule.grid(steps)
             start, x = 0, noise.to(stage.device).double()
             if condition.low:
                 start = start_index(grid, detail)
-                x = grid[start].alpha * condition.low.enlarged() + grid[start].sigma * x
+                x = grid[start].alpha * stage.enlarged(condition.low) + grid[start].sigma * x
             states = drive.run(rule, eps, rule.init(x), grid, start)
-            pictures.append(_last(states, stage, "sampling", len(grid) - start, progress)[0].clamp(-1, 1))
+            last = _last(states, stage, "sampling", len(grid) - start, progress)
+            pictures.append(stage.decode(last[0]).clamp(-1, 1))
         return tuple(pictures)
 
     def _check(self, inversion: Inversion) -> None:

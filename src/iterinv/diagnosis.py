@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from iterinv.cascade import Cascade, resize
-from iterinv.inversion import Inversion, StageInversion, rerun_stage
+from iterinv.inversion import Inversion, StageInversion, reconstructed, rerun_stage
 from iterinv.models import Stage
 from iterinv.roots import Anderson, rms
 from iterinv.steps import Reversible
@@ -23,7 +23,8 @@ def losses(stage: Stage, found: StageInversion, x: Tensor) -> dict[str, float | 
     ``round_trip`` is all of it. ``solver`` is what inverting and rerunning miss of each other where the words and the guidance
     are the same (``None`` for a rule that undoes itself: it loses by rounding alone); ``guidance`` what guidance adds to that
     where the inversion was made without (``None`` elsewhere); ``dtype`` the rounding that the state's precision and the rule's
-    growth allow; ``codec`` that of an autoencoder (``None`` for pixels).
+    growth allow; ``codec`` what an autoencoder alone would lose (``None`` for pixels): it is kept beside the states and added
+    to what they decode to.
     """
     assert found.picture is not None
     plan, rule = found.plan, found.plan.rule
@@ -33,10 +34,11 @@ def losses(stage: Stage, found: StageInversion, x: Tensor) -> dict[str, float | 
     if plan.refine is not None and plan.guidance != 1 and found.offsets is None:
         bare = replace(found, plan=replace(plan, guidance=1.0), condition=replace(found.condition, nulls=None, shape=None))
         *_, again = rerun_stage(stage, bare, None)
-        solver = _rms(again - x)
+        solver = _rms(reconstructed(stage, found, again) - x)
         guidance = max(whole - solver, 0.0)
+    codec = None if found.lost is None else _rms(found.lost)
     rounding = torch.finfo(getattr(torch, plan.dtype)).eps * growth * _rms(found.noise)
-    return {"round_trip": whole, "solver": solver, "guidance": guidance, "dtype": rounding, "codec": None}
+    return {"round_trip": whole, "solver": solver, "guidance": guidance, "dtype": rounding, "codec": codec}
 
 
 def diagnose(cascade: Cascade, inversion: Inversion, picture: Tensor) -> tuple[list[dict[str, float | None]], str]:
@@ -54,7 +56,7 @@ def diagnose(cascade: Cascade, inversion: Inversion, picture: Tensor) -> tuple[l
         return told, "Every pixel comes back, at every stage."
     k = max(range(len(told)), key=lambda k: told[k]["round_trip"] or 0.0)
     plan, name = inversion.stages[k].plan, cascade.stages[k].name
-    parts = {part: told[k][part] or 0.0 for part in ("solver", "guidance", "dtype", "codec")}
+    parts = {part: told[k][part] or 0.0 for part in ("solver", "guidance", "dtype")}
     better = "more steps" if isinstance(plan.find, Anderson) else "iterinv-anderson, which is solved to a tolerance"
     worst = max(parts, key=lambda part: parts[part])
     if parts[worst] < 0.1 * (told[k]["round_trip"] or 0.0):
@@ -68,7 +70,6 @@ def diagnose(cascade: Cascade, inversion: Inversion, picture: Tensor) -> tuple[l
         "dtype": f"rounding: the rule multiplies that of {plan.dtype}; take a gamma nearer to 1, fewer steps or float64",
         "unknown": "nothing that is measured: the network may not predict the same noise twice, by dropout, half precision "
         "or what else changes between two calls",
-        "codec": "the autoencoder, before anything is inverted; nothing but another codec brings it back",
     }[worst]
     return told, f"Stage {name} loses most (rms {told[k]['round_trip']:.1e}), and to {words}."
 

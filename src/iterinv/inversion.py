@@ -160,7 +160,8 @@ class StageInversion:
 
     ``path`` holds the states that an editor may start from and blend with, one for each level of the grid, noisy to clean:
     those of the rerun for a reversible rule, those found for a solved one. ``picture`` is the reconstruction (batch, 3, size,
-    size), unclamped. ``offsets``, one a step, are what a refinement adds after it.
+    size), unclamped. ``offsets``, one a step, are what a refinement adds after it. ``lost`` is what a latent stage's codec
+    loses of the picture: it is added to what the states decode to, and is the only part that was not inverted.
     """
 
     plan: Plan
@@ -172,10 +173,11 @@ class StageInversion:
     picture: Tensor | None = None
     report: StageReport = StageReport()
     offsets: tuple[Tensor, ...] | None = None
+    lost: Tensor | None = None
 
     @property
     def noise(self) -> Tensor:
-        """The terminal noise (batch, 3, size, size): the state at the noisiest level."""
+        """The terminal noise (batch, channels, h, w): the state at the noisiest level."""
         return self.state[-1]
 
     @property
@@ -232,7 +234,9 @@ def named(stage: Stage, plan: Plan) -> Iterator[None]:
 
 def _invert(stage: Stage, plan: Plan, condition: Condition, x: Tensor, seed: int, progress: Progress | None) -> StageInversion:
     began, grid, n = time.perf_counter(), plan.check(stage), plan.steps + 1
-    x = x.to(stage.device, getattr(torch, plan.dtype))
+    picture = x.to(stage.device, getattr(torch, plan.dtype))
+    x = stage.encode(picture)
+    lost = None if stage.codec is None else (picture - stage.decode(x)).float()
     calls = Calls(stage.denoiser, len(x))
     counted = replace(stage, denoiser=calls)
     eps = guide(calls, condition, 1.0 if plan.refine else plan.guidance)
@@ -274,7 +278,7 @@ def _invert(stage: Stage, plan: Plan, condition: Condition, x: Tensor, seed: int
         state = plan.rule.init(solved[-1][0][0])
         path = [each[0] for each, _ in reversed(solved)]
         errors = [float(root.error.max()) for _, root in solved if root is not None]
-    found = StageInversion(plan, grid, condition, plan.first, state)
+    found = StageInversion(plan, grid, condition, plan.first, state, lost=lost)
     if plan.refine is not None:
         found = plan.refine(counted, replace(found, path=tuple(path)))
     residual = 0.0
@@ -286,7 +290,12 @@ def _invert(stage: Stage, plan: Plan, condition: Condition, x: Tensor, seed: int
     report = StageReport(calls.forward, calls.backward, time.perf_counter() - began, residual, measured)
     # A solved path is kept as found, in float32: it is what a file holds. A reversible one is the rerun's, made again at will.
     kept = tuple(path) if plan.find is None else tuple(x.float() for x in path)
-    return replace(found, path=kept, picture=y, report=report)
+    return replace(found, path=kept, picture=reconstructed(stage, found, y), report=report)
+
+
+def reconstructed(stage: Stage, found: StageInversion, state: Tensor) -> Tensor:
+    """The picture of the clean state that a rerun arrives at."""
+    return stage.decode(state) if found.lost is None else stage.decode(state) + found.lost
 
 
 def rerun_stage(stage: Stage, found: StageInversion, progress: Progress | None) -> Iterator[Tensor]:

@@ -61,6 +61,8 @@ def save(path: Path, saved: Saved) -> None:
             tensors[f"{k}.path"] = torch.cat(found.path)
         if found.offsets is not None:
             tensors[f"{k}.offsets"] = torch.cat(found.offsets)
+        if found.lost is not None:
+            tensors[f"{k}.lost"] = found.lost
         if found.condition.nulls is not None:
             tensors[f"{k}.nulls"] = torch.cat([found.condition.nulls[level.t] for level in found.grid[:-1]])
         if found.condition.low is not None:
@@ -155,7 +157,7 @@ def _rebuild(header: dict[str, Any], tensors: dict[str, Tensor], cascade: Cascad
             raise BadInversion(f"the grid of stage {stage.name} is not the one that this cascade's schedule gives")
         if kept["start"] != plan.first:
             raise BadInversion(f"stage {stage.name} starts at level {kept['start']}, which {plan.method} does not start from")
-        shape = (1, 3, stage.size, stage.size)
+        shape = (1, *stage.shape)
         count = sum(name.startswith(f"{k}.state.") for name in tensors)
         dtype = getattr(torch, plan.dtype)
         state = tuple(_shaped(tensors, f"{k}.state.{j}", shape, dtype).to(stage.device) for j in range(count))
@@ -165,13 +167,16 @@ def _rebuild(header: dict[str, Any], tensors: dict[str, Tensor], cascade: Cascad
         if stage.low_schedule is not None:
             below = cascade.stages[k - 1].size
             low = _shaped(tensors, f"{k}.low.image", (1, 3, below, below))
-            noise = _shaped(tensors, f"{k}.low.noise", shape)
+            noise = _shaped(tensors, f"{k}.low.noise", (1, 3, *shape[2:]))
         condition = stage.condition(header["prompt"], low, noise)
         states = None
         if plan.find is not None:
             states = _shaped(tensors, f"{k}.path", (len(grid), *shape[1:])).to(stage.device).split(1)
         report = StageReport(**kept["report"])
-        each = StageInversion(plan, grid, condition, plan.first, state, states, None, report)
+        lost = None
+        if stage.codec is not None:
+            lost = _shaped(tensors, f"{k}.lost", (1, 3, stage.size, stage.size)).to(stage.device)
+        each = StageInversion(plan, grid, condition, plan.first, state, states, None, report, lost=lost)
         found.append(_refined(stage, each, tensors, k))
     frame = Frame(_shaped(tensors, "whole", (*tensors["whole"].shape[:2], 3), torch.uint8).numpy(), **header["frame"])
     if frame.size != cascade.size or not frame.fits():
@@ -186,7 +191,7 @@ def _refined(stage: Stage, found: StageInversion, tensors: dict[str, Tensor], k:
     """With what the plan's refinement had fitted."""
     steps, condition = found.plan.steps, found.condition
     if isinstance(found.plan.refine, Offsets):
-        offsets = _shaped(tensors, f"{k}.offsets", (steps, 3, stage.size, stage.size)).to(stage.device)
+        offsets = _shaped(tensors, f"{k}.offsets", (steps, *stage.shape)).to(stage.device)
         return replace(found, offsets=offsets.split(1))
     if isinstance(found.plan.refine, NullText):
         nulls = _shaped(tensors, f"{k}.nulls", (steps, *condition.text.shape[1:])).to(stage.device).split(1)

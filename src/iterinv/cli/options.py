@@ -12,7 +12,10 @@ if TYPE_CHECKING:
 
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for what is made.")]
 Prompt = Annotated[str, typer.Option("--prompt", "-p", help="What the picture shows.")]
-Model = Annotated[str, typer.Option("--model", help="'embedded', or a cascade folder made by `iterinv train`.")]
+Model = Annotated[
+    str,
+    typer.Option("--model", help="embedded, deepfloyd, sd15, sd21, sdxl …, a cascade or diffusers folder, or a name on the hub."),
+]
 Method = Annotated[str, typer.Option("--method", "-m", help="bdia is exact; `iterinv methods` lists the others.")]
 Steps = Annotated[int, typer.Option("--num-inference-steps", "--steps", "-n", min=2, help="Steps at every stage.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Draws noise: on low-resolution conditions.")]

@@ -48,13 +48,14 @@ class DiffEdit:
         check_shares(strength=self.strength, detail=self.detail, mask_strength=self.mask_strength)
 
     def mask(self, stage: Stage, found: StageInversion, target: Condition) -> Tensor | None:
-        assert found.picture is not None
+        assert found.path is not None
+        clean = found.path[-1]
         level = found.grid[start_index(found.grid, self.mask_strength)]
         source, wanted = guide(stage.denoiser, found.condition), guide(stage.denoiser, replace(target, shape=None))
-        difference = torch.zeros_like(found.picture)
+        difference = torch.zeros_like(clean)
         for k in range(self.maps):
-            noise = draw(tuple(found.picture.shape), self.seed + k).to(found.picture)
-            x = level.alpha * found.picture + level.sigma * noise
+            noise = draw(tuple(clean.shape), self.seed + k).to(clean)
+            x = level.alpha * clean + level.sigma * noise
             difference += (wanted(x, level) - source(x, level)).abs()
         heat = difference.mean(1, keepdim=True)
         cut = torch.stack([self._cut(each) for each in heat]).reshape(-1, 1, 1, 1)

@@ -86,7 +86,8 @@ class FlowEdit:
         return None if self.within is None else self.within.mask(stage, found, target)
 
     def run(self, stage: Stage, found: StageInversion, mask: Tensor | None) -> Run:
-        assert found.picture is not None
+        assert found.path is not None
+        clean = found.path[-1]
         strength, passes = self.strength, self.passes
         if strength is None:
             wide = mask is None or float(mask.mean((1, 2, 3)).max()) > self.local
@@ -95,5 +96,5 @@ class FlowEdit:
         grid = (*found.grid, *(tuple(found.grid[start:]) * (passes - 1)))
         scale = 1.0 if found.condition.nulls is None else found.plan.guidance
         source = guide(stage.denoiser, found.condition, scale)
-        flow = Flow(source, found.picture, self.averages, self.seed)
-        return Run(flow, flow.init(found.picture), [found.picture] * len(grid), grid, start)
+        flow = Flow(source, clean, self.averages, self.seed)
+        return Run(flow, flow.init(clean), [clean] * len(grid), grid, start)

@@ -23,7 +23,7 @@ class Low:
     """The low-resolution condition of a super-resolution stage, its noise already drawn.
 
     ``image`` (batch, 3, h, w) in [-1, 1] at the resolution of the stage below; ``noise`` (batch, 3, H, W) at that of this
-    stage; ``level`` is the one that the noise is added at.
+    stage's states; ``level`` is the one that the noise is added at.
     """
 
     image: Tensor
@@ -55,9 +55,26 @@ class Condition:
 
 
 class Denoiser(Protocol):
-    """Predicted noise (batch, 3, h, w) of a sample at a level, in the sample's dtype."""
+    """Predicted noise (batch, channels, h, w) of a sample at a level, in the sample's dtype."""
 
     def __call__(self, x: Tensor, level: Level, text: Tensor, low: Low | None) -> Tensor: ...
+
+
+class Codec(Protocol):
+    """What a latent stage's states are made by, of pictures (batch, 3, h, w) in [-1, 1], and made pictures by again.
+
+    A state is (batch, ``channels``, h / ``factor``, w / ``factor``). The same picture has the same code whenever it is asked.
+    """
+
+    @property
+    def channels(self) -> int: ...
+
+    @property
+    def factor(self) -> int: ...
+
+    def encode(self, picture: Tensor) -> Tensor: ...
+
+    def decode(self, state: Tensor) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -66,7 +83,7 @@ class Stage:
 
     ``embed`` turns prompts into (batch, tokens, width). ``fingerprint`` names the weights, so that an inversion is not
     reopened under others. ``low_schedule`` is there in a super-resolution stage: the schedule of the noise, at label
-    ``noise_level``, on the picture from the stage below.
+    ``noise_level``, on the picture from the stage below. A stage with a ``codec`` works on latents, one without on pixels.
     """
 
     name: str
@@ -78,6 +95,29 @@ class Stage:
     low_schedule: Schedule | None = None
     noise_level: int = 0
     device: str = "cpu"
+    codec: Codec | None = None
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """That of one state: (channels, h, w)."""
+        if self.codec is None:
+            return 3, self.size, self.size
+        return self.codec.channels, self.size // self.codec.factor, self.size // self.codec.factor
+
+    def encode(self, picture: Tensor) -> Tensor:
+        """The clean state of pictures (batch, 3, size, size): themselves, or their latents."""
+        return picture if self.codec is None else self.codec.encode(picture).to(picture.dtype)
+
+    def decode(self, state: Tensor) -> Tensor:
+        """The pictures of clean states."""
+        return state if self.codec is None else self.codec.decode(state).to(state.dtype)
+
+    def enlarged(self, low: Low) -> Tensor:
+        """The clean state that the picture below foretells."""
+        if self.codec is None:
+            return low.enlarged()
+        large = F.interpolate(low.image, (self.size, self.size), mode="bilinear", align_corners=True)
+        return self.codec.encode(large)
 
     def condition(
         self, prompt: str | Sequence[str], low: Tensor | None = None, noise: Tensor | None = None, seed: int = 0
@@ -86,8 +126,8 @@ class Stage:
 
         ``prompt`` is one for all the batch, or as many as it has pictures.
 
-        The noise (batch, 3, size, size) on that picture is ``noise`` if given, else drawn from ``seed``: the same for every
-        picture of a batch. Raises ``ValueError`` where the picture below is missing.
+        The noise on that picture, as high and wide as a state, is ``noise`` if given, else drawn from ``seed``: the same for
+        every picture of a batch. Raises ``ValueError`` where the picture below is missing.
         """
         text, null = self.embed([prompt] if isinstance(prompt, str) else list(prompt)), self.embed([""])
         if self.low_schedule is None:
@@ -95,7 +135,7 @@ class Stage:
         if low is None:
             raise ValueError(f"stage {self.name} enlarges a smaller picture: pass it as low")
         if noise is None:
-            noise = draw((len(low), 3, self.size, self.size), seed)
+            noise = draw((len(low), 3, *self.shape[1:]), seed)
         low = low.clamp(-1, 1).float().to(self.device)
         return Condition(text, null, Low(low, noise.to(self.device), self.low_schedule.level(self.noise_level)))
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from iterinv.models import Stage, deepfloyd
+from iterinv.models import Stage, pipelines
 from iterinv.scenes import vocabulary
 
 FOLDER = Path(__file__).parents[1] / "weights" / "embedded"
@@ -24,11 +24,15 @@ def load(folder: Path = FOLDER, dtype: torch.dtype = torch.float32, device: str 
     file = folder / "cascade.json"
     if not file.is_file():
         raise FileNotFoundError(f"{folder} holds no cascade.json; give a folder that `iterinv train pack` wrote")
-    cascade = deepfloyd.read_json(file)
+    cascade = pipelines.read_json(file)
     names, noise_level = cascade.get("stages"), cascade.get("noise_level")
     if not isinstance(names, list) or not names or not isinstance(noise_level, int):
         raise ValueError(f'{file} must hold "stages", a list of folders from small to large, and "noise_level", a number')
-    return deepfloyd.load([folder / str(name) for name in names], dtype, device, noise_level)
+    stages: list[Stage] = []
+    for k, name in enumerate(names):
+        pipe = pipelines.open_folder(folder / str(name), k, dtype, device)
+        stages.append(pipelines.stage(pipe, k, stages[-1] if stages else None, noise_level))
+    return tuple(stages)
 
 
 def unknown_words(prompt: str) -> list[str]:

@@ -92,13 +92,13 @@ def _stage(recipe: dict[str, Any], stage: dict[str, Any], out: Path, minutes: fl
     import torch
 
     from iterinv import schedule
-    from iterinv.models.deepfloyd import embedder
+    from iterinv.models.text import t5
     from iterinv.train import networks
     from iterinv.train.preview import Preview
     from iterinv.train.progress import Clock
     from iterinv.train.stage import train_stage
 
-    embed = embedder(*_load_text(out))
+    embed = t5(*_load_text(out))
     part = stage["name"]
     folder = out / f"stage-{part}"
     folder.mkdir(exist_ok=True)

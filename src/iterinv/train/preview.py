@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from iterinv import drive
 from iterinv.models import Condition, Low, draw, guide
-from iterinv.models.deepfloyd import IFDenoiser
+from iterinv.models.unet import UNetDenoiser
 from iterinv.scenes import Scene, caption, render
 from iterinv.schedule import Schedule
 from iterinv.steps import DDIM
@@ -44,7 +44,7 @@ class Preview:
         text, null, low = self.condition.text.to(device), self.condition.null.to(device), self.condition.low
         if low is not None:
             low = Low(low.image.to(device), low.noise.to(device), low.level)
-        eps = guide(IFDenoiser(network), Condition(text, null, low), self.guidance)
+        eps = guide(UNetDenoiser(network), Condition(text, null, low), self.guidance)
         grid = self.schedule.grid(25)
         shape = (len(self.scenes), 3, self.size, self.size)
         noise = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(device)

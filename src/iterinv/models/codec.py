@@ -1,0 +1,35 @@
+"""Autoencoders: pictures to a latent stage's states and back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Autoencoder:
+    """diffusers' ``AutoencoderKL`` as a :class:`iterinv.models.Codec`, in float32: it overflows in float16, and half precision
+    would cost the picture. A picture is encoded by the mode of the posterior, so that it has one code."""
+
+    vae: Any
+
+    @property
+    def channels(self) -> int:
+        return int(self.vae.config.latent_channels)
+
+    @property
+    def factor(self) -> int:
+        return int(2 ** (len(self.vae.config.block_out_channels) - 1))
+
+    @torch.no_grad()
+    def encode(self, picture: Tensor) -> Tensor:
+        mode = self.vae.encode(picture.to(self.vae.device, torch.float32)).latent_dist.mode()
+        return mode * self.vae.config.scaling_factor
+
+    @torch.no_grad()
+    def decode(self, state: Tensor) -> Tensor:
+        z = state.to(self.vae.device, torch.float32) / self.vae.config.scaling_factor
+        return self.vae.decode(z).sample.contiguous()

@@ -1,0 +1,220 @@
+"""Stages from diffusers' pipelines: folders that they save and load, names on the hub, pipelines that are loaded already."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from iterinv import schedule
+from iterinv.models import Stage
+from iterinv.models.codec import Autoencoder
+from iterinv.models.text import Embed, clip, sdxl, t5
+from iterinv.models.unet import PREDICTIONS, SDXLDenoiser, UNetDenoiser
+
+IF = ("IFPipeline", "IFImg2ImgPipeline", "IFInpaintingPipeline")
+IF_LARGER = ("IFSuperResolutionPipeline", "IFImg2ImgSuperResolutionPipeline", "IFInpaintingSuperResolutionPipeline")
+UPSCALERS = ("StableDiffusionUpscalePipeline",)
+SD = ("StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline")
+SDXL = ("StableDiffusionXLPipeline", "StableDiffusionXLImg2ImgPipeline")
+PIPELINES = (*IF, *IF_LARGER, *UPSCALERS, *SD, *SDXL)
+NOISE_LEVELS = {**dict.fromkeys(IF_LARGER, 250), **dict.fromkeys(UPSCALERS, 20)}
+"""The label of the noise on the picture from below that diffusers' pipelines take where none is given."""
+
+PARTS = ("tokenizer", "tokenizer_2", "text_encoder", "text_encoder_2", "unet", "vae")
+SCHEDULERS = ("scheduler", "image_noising_scheduler", "low_res_scheduler")
+
+
+def stage(
+    pipe: Any, number: int = 0, below: Stage | None = None, noise_level: int | None = None, clean: bool = False
+) -> Stage:  # fmt: skip
+    """A live pipeline as the ``number``-th stage of a cascade, from 0; its networks are shared, not copied.
+
+    Networks are set to evaluation, without gradients of their weights and in channels-last layout, an autoencoder to float32.
+    ``below`` is the stage whose pictures it enlarges; it reads the words where the pipeline has no text encoder, as IF-II may.
+    ``noise_level`` is the label of the noise on
+    the picture from below, in a stage that takes one; ``clean`` is IF's ``clean_caption``. Raises ``ValueError`` for another
+    kind of pipeline, prediction or class label, and for a noise level that the schedule lacks; ``FileNotFoundError`` where
+    nothing reads the words.
+    """
+    kind = type(pipe).__name__
+    if kind not in PIPELINES:
+        raise ValueError(f"this is a {kind}; a stage of a cascade is one of {', '.join(PIPELINES)}")
+    # Convolutions are a quarter faster so, on this side of the cache and on tensor cores.
+    unet = pipe.unet.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+    prediction_type = pipe.scheduler.config.prediction_type
+    if prediction_type not in PREDICTIONS:
+        raise ValueError(f"{_whose(pipe)} predicts {prediction_type!r}; what it may predict is {', '.join(PREDICTIONS)}")
+    noising = next((getattr(pipe, name, None) for name in SCHEDULERS[1:] if getattr(pipe, name, None)), None)
+    labelled = unet.config.class_embed_type is not None or unet.config.num_class_embeds is not None
+    if labelled != (noising is not None) or unet.config.class_embed_type not in (None, "timestep"):
+        raise ValueError(
+            f"{_whose(pipe)} takes class labels of a kind ({unet.config.class_embed_type or 'none'}) that its pipeline does "
+            "not give: only a network that enlarges is labelled, by the noise level of the picture below"
+        )
+    codec = Autoencoder(_codec(pipe)) if getattr(pipe, "vae", None) is not None else None
+    size = unet.config.sample_size * (1 if codec is None else codec.factor)
+    if kind in UPSCALERS and below is not None:  # of any size: its latents are as large as the picture below
+        size = below.size * codec.factor if codec else size
+    low_schedule, level = None, 0
+    if noising is not None:
+        low_schedule, level = schedule.from_config(noising.config), NOISE_LEVELS[kind] if noise_level is None else noise_level
+        low_schedule.level(level)  # raises where there is none
+        most = getattr(pipe.config, "max_noise_level", None)
+        if most is not None and level > most:
+            raise ValueError(f"noise level {level} is more than {_whose(pipe)} was trained for: take {most} or less")
+    denoiser = UNetDenoiser(unet, prediction_type)
+    if kind in SDXL:
+        denoiser = SDXLDenoiser(unet, prediction_type, size, pipe.text_encoder_2.config.projection_dim)
+    return Stage(
+        name="I" * (number + 1),
+        size=size,
+        denoiser=denoiser,
+        schedule=schedule.from_config(pipe.scheduler.config),
+        embed=_embed(pipe, clean) or (below.embed if below else _missing(pipe)),
+        fingerprint=fingerprint(pipe, level),
+        low_schedule=low_schedule,
+        noise_level=level,
+        device=str(unet.device),
+        codec=codec,
+    )
+
+
+def _whose(pipe: Any) -> str:
+    return str(getattr(pipe.config, "_name_or_path", None) or type(pipe).__name__)
+
+
+def _codec(pipe: Any) -> Any:
+    vae = pipe.vae.float().eval().requires_grad_(False)
+    if getattr(vae.config, "latents_mean", None) is not None or getattr(vae.config, "shift_factor", None):
+        raise ValueError(f"the autoencoder of {_whose(pipe)} shifts its latents; only a scaling factor is known here")
+    return vae
+
+
+def _embed(pipe: Any, clean: bool) -> Embed | None:
+    """How a pipeline reads words, ``None`` where it cannot."""
+    kind = type(pipe).__name__
+    encoders = [getattr(pipe, name, None) for name in ("text_encoder", "text_encoder_2")]
+    tokenizers = [getattr(pipe, name, None) for name in ("tokenizer", "tokenizer_2")]
+    if kind in SDXL:
+        if None in encoders or None in tokenizers:
+            raise ValueError(f"{_whose(pipe)} lacks one of SDXL's two text encoders: the refiner inverts nothing by itself")
+        return sdxl(_pair(tokenizers), _pair([_still(each) for each in encoders]), pipe.config.force_zeros_for_empty_prompt)
+    if encoders[0] is None or tokenizers[0] is None:
+        return None
+    if kind not in (*IF, *IF_LARGER):
+        return clip(tokenizers[0], _still(encoders[0]))
+    return t5(tokenizers[0], _still(encoders[0]), _cleaner(pipe) if clean else None)
+
+
+def _pair(both: list[Any]) -> tuple[Any, Any]:
+    return both[0], both[1]
+
+
+def _still(encoder: Any) -> Any:
+    return encoder.eval().requires_grad_(False)
+
+
+def _cleaner(pipe: Any) -> Callable[[str], str]:
+    """IF's own ``clean_caption``. Raises ``ModuleNotFoundError`` where what it needs is not installed."""
+    from diffusers.utils import is_bs4_available, is_ftfy_available
+
+    if not (is_bs4_available() and is_ftfy_available()):
+        raise ModuleNotFoundError(
+            "cleaning captions as DeepFloyd does needs ftfy and beautifulsoup4: pip install 'iterinv[if]'"
+        )
+    return lambda prompt: str(pipe._text_preprocessing(prompt, clean_caption=True)[0])
+
+
+def _missing(pipe: Any) -> Embed:
+    raise FileNotFoundError(
+        f"{_whose(pipe)} holds no text encoder or no tokenizer; the first stage of a cascade must have both"
+    )
+
+
+def fingerprint(pipe: Any, noise_level: int) -> str:
+    """A short hash of all that a prediction depends on: networks, their precision, words, schedules, noise on the condition."""
+    digest = hashlib.sha256(str(noise_level).encode())
+    for name in SCHEDULERS:
+        if (part := getattr(pipe, name, None)) is not None:
+            told = {key: value for key, value in part.config.items() if not key.startswith("_")}
+            digest.update(f"{name} {json.dumps(told, sort_keys=True, default=str)}".encode())
+    for name in PARTS:
+        if (part := getattr(pipe, name, None)) is None:
+            continue
+        digest.update(name.encode())
+        if "tokenizer" in name:
+            digest.update(json.dumps(sorted(part.get_vocab().items())).encode())
+            continue
+        config = part.config if isinstance(part.config, dict) else part.config.to_dict()
+        told = {key: value for key, value in config.items() if not key.startswith("_")}
+        digest.update(json.dumps(told, sort_keys=True, default=str).encode())
+        for key, x in sorted(part.state_dict().items()):
+            digest.update(f"{key} {x.dtype} {tuple(x.shape)}".encode())
+            digest.update(x.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()[:16]
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """The object in a JSON file. Raises ``ValueError``, naming the file, where there is none."""
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{file} is damaged ({error}): get the folder again") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"{file} is damaged (it holds no object): get the folder again")
+    return found
+
+
+def open_folder(
+    folder: Path,
+    number: int = 0,
+    dtype: torch.dtype = torch.float32,
+    device: str = "cpu",
+    allow_pickle: bool = False,
+    **how: Any,
+) -> Any:
+    """The pipeline in a diffusers folder, as :func:`from_pretrained` loads it.
+
+    ``how`` goes to ``from_pretrained`` (``variant``). Raises ``FileNotFoundError`` for a folder without ``model_index.json``,
+    ``ValueError`` for another kind of pipeline and for weights that are there only as pickles, unless ``allow_pickle``.
+    """
+    file = folder / "model_index.json"
+    if not file.is_file():
+        raise FileNotFoundError(f"{folder} holds no model_index.json: it is not a diffusers pipeline folder")
+    index = read_json(file)
+    kind = index.get("_class_name")
+    if kind not in PIPELINES:
+        raise ValueError(f"{folder} is a {kind}; a stage of a cascade is one of {', '.join(PIPELINES)}")
+    for part in (*PARTS, *SCHEDULERS):
+        if index.get(part, [None])[0] is not None and not any((folder / part).glob("*")):
+            raise FileNotFoundError(f"{folder} holds no {part}, though its model_index.json names one: get the folder again")
+    for part in PARTS:
+        held = [each.suffix for each in (folder / part).glob("*") if each.suffix in (".safetensors", ".bin")]
+        if held and ".safetensors" not in held and not allow_pickle:
+            raise ValueError(
+                f"{folder / part} holds its weights only as a pickle (.bin), which runs code when it is read: get the "
+                ".safetensors, or allow pickles (allow_pickle=True, --allow-pickle) if you trust who made it"
+            )
+    return from_pretrained(folder, number, dtype, device, None if allow_pickle else True, **how)
+
+
+def from_pretrained(
+    what: str | Path, number: int, dtype: torch.dtype, device: str, use_safetensors: bool | None = True, **how: Any
+) -> Any:
+    """``DiffusionPipeline.from_pretrained`` for the ``number``-th stage of a cascade: the autoencoder in float32, without what
+    inversion has no use for; and an IF that enlarges without its text encoder, which is the first stage's again."""
+    from diffusers import DiffusionPipeline
+
+    where = {key: how[key] for key in ("revision", "local_files_only") if key in how}
+    config = DiffusionPipeline.load_config(what, **where)
+    absent: dict[str, Any] = {name: None for name in ("safety_checker", "feature_extractor", "watermarker") if name in config}
+    absent |= {"requires_safety_checker": False} if "requires_safety_checker" in config else {}
+    if number and config["_class_name"] in IF_LARGER:
+        absent |= {"text_encoder": None, "tokenizer": None}
+    dtypes = {"default": dtype, "vae": torch.float32}
+    return DiffusionPipeline.from_pretrained(what, dtype=dtypes, use_safetensors=use_safetensors, **absent, **how).to(device)

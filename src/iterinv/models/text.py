@@ -1,0 +1,70 @@
+"""Prompts to (batch, tokens, width), as diffusers' pipelines make them, from the encoders in those pipelines."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+Embed = Callable[[list[str]], Tensor]
+
+
+def t5(tokenizer: Any, encoder: Any, clean: Callable[[str], str] | None = None) -> Embed:
+    """IF's: lower case and stripped, or made ``clean``; padded to 77 tokens, the padding masked from the encoder."""
+
+    @torch.no_grad()
+    def embed(prompts: list[str]) -> Tensor:
+        words = [(clean or _plain)(prompt) for prompt in prompts]
+        tokens = _tokens(tokenizer, words, 77).to(encoder.device)
+        return encoder(tokens.input_ids, attention_mask=tokens.attention_mask)[0]
+
+    return embed
+
+
+def clip(tokenizer: Any, encoder: Any) -> Embed:
+    """Stable Diffusion's: the last hidden state, padded to the tokenizer's length."""
+
+    @torch.no_grad()
+    def embed(prompts: list[str]) -> Tensor:
+        tokens = _tokens(tokenizer, prompts, tokenizer.model_max_length).to(encoder.device)
+        masked = getattr(encoder.config, "use_attention_mask", False)
+        return encoder(tokens.input_ids, attention_mask=tokens.attention_mask if masked else None)[0]
+
+    return embed
+
+
+def sdxl(tokenizers: tuple[Any, Any], encoders: tuple[Any, Any], zeros: bool) -> Embed:
+    """SDXL's: the last hidden states but one of two encoders side by side, and the second's pooled text as one token more,
+    filled up with zeros. ``zeros``: the empty prompt is all zeros (``force_zeros_for_empty_prompt``)."""
+
+    @torch.no_grad()
+    def embed(prompts: list[str]) -> Tensor:
+        states, pooled = [], torch.empty(0)
+        for tokenizer, encoder in zip(tokenizers, encoders, strict=True):
+            tokens = _tokens(tokenizer, prompts, tokenizer.model_max_length).to(encoder.device)
+            out = encoder(tokens.input_ids, output_hidden_states=True)
+            states.append(out.hidden_states[-2])
+            pooled = out[0]
+        both = torch.cat(states, -1)
+        text = torch.cat([both, F.pad(pooled, (0, both.shape[-1] - pooled.shape[-1]))[:, None]], 1)
+        said = torch.tensor([bool(prompt) or not zeros for prompt in prompts], device=text.device)
+        return torch.where(said[:, None, None], text, 0.0)
+
+    return embed
+
+
+def _plain(prompt: str) -> str:
+    return prompt.lower().strip()
+
+
+def _tokens(tokenizer: Any, prompts: list[str], length: int) -> Any:
+    longest = max(map(len, tokenizer(prompts, add_special_tokens=True, verbose=False).input_ids))
+    if longest > length:
+        warnings.warn(f"a prompt has {longest} tokens; what comes after the {length}th is not read", stacklevel=4)
+    return tokenizer(
+        prompts, padding="max_length", max_length=length, truncation=True, add_special_tokens=True, return_tensors="pt"
+    )

