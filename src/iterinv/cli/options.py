@@ -14,7 +14,7 @@ Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for what is made.
 Prompt = Annotated[str, typer.Option("--prompt", "-p", help="What the picture shows.")]
 Model = Annotated[
     str,
-    typer.Option("--model", help="embedded, deepfloyd, sd15, sd21, sdxl …, a cascade or diffusers folder, or a name on the hub."),
+    typer.Option("--model", help="embedded, deepfloyd, sd15, sd21, sdxl …; a cascade or diffusers folder; a name on the hub."),
 ]
 Method = Annotated[str, typer.Option("--method", "-m", help="bdia is exact; `iterinv methods` lists the others.")]
 Steps = Annotated[int, typer.Option("--num-inference-steps", "--steps", "-n", min=2, help="Steps at every stage.")]
