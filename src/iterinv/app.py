@@ -61,6 +61,16 @@ def load(
     return _load.__wrapped__(what, dtype or torch_dtype or torch.float32, device, **how)
 
 
+def precision(name: str) -> torch.dtype:
+    """The dtype of a name. Raises ``ValueError`` for another than float32, float16 and bfloat16."""
+    names = ("float32", "float16", "bfloat16")
+    if name not in names:
+        raise ValueError(f"there is no precision {name!r} for networks: take {', '.join(names)}")
+    found = getattr(torch, name)
+    assert isinstance(found, torch.dtype)
+    return found
+
+
 @lru_cache(maxsize=1)
 def _load(what: Any, dtype: torch.dtype, device: str, **how: Any) -> Cascade:
     with _quiet():

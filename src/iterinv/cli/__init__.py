@@ -27,7 +27,7 @@ from iterinv.cli.options import (
 )
 from iterinv.cli.session import errors, frame_of, reopen, session
 from iterinv.cli.session import invert as inverted
-from iterinv.cli.tell import kept, tell, tell_rows
+from iterinv.cli.tell import kept, tell, tell_costs, tell_rows
 
 app = typer.Typer(
     help="Turn a picture back into the noise and the path that reproduce it, and edit it with words.",
@@ -169,6 +169,27 @@ def methods() -> None:
 
         for name, method in METHODS.items():
             typer.echo(f"{name:17} {method.about}")
+
+
+@app.command()
+def plan(
+    model: Annotated[str, typer.Argument(help="What --model takes, published or on this disk.")] = "deepfloyd",
+    method: Method = "bdia",
+    steps: Steps = 20,
+    guidance: Guidance = 1.0,
+    dtype: Annotated[
+        str | None, typer.Option(help="float32, float16 or bfloat16; if not given float32 on a CPU, else half.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="Where it would run: cpu, cuda, mps.")] = "cpu",
+) -> None:
+    """Say what inverting a picture would cost, without loading any weights."""
+    with errors():
+        from iterinv import costs, methods
+        from iterinv.app import precision
+
+        numbers = precision(dtype or ("float32" if device == "cpu" else "float16"))
+        found = costs.costs(model, methods.plan(method, steps, guidance), numbers)
+        tell_costs(found, costs.rate(device, numbers), {mode: costs.peak(found, mode) for mode in costs.MODES})
 
 
 @app.command()

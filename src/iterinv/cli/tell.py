@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from iterinv.cli.session import errors
+
+if TYPE_CHECKING:
+    from iterinv.costs import Cost
 
 
 def decibels(psnr: float | None) -> str:
@@ -44,6 +47,53 @@ def tell_rows(rows: list[dict[str, Any]], title: str, out: Path) -> None:
         "exact: every pixel equal; noise: the spread at stage I, 1 in a sampler's; "
         f"compare.json and compare.png in {out}", markup=False, highlight=False,
     )  # fmt: skip
+
+
+@errors()
+def tell_costs(found: list[Cost], rate: float, peaks: dict[str, int]) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    rows = []
+    for cost in found:
+        name = f"{cost.name:3} {Path(cost.source).name}"
+        rows.append([
+            name, str(cost.size), f"{cost.parameters / 1e6:,.0f} M", _gigabytes(cost.weights),
+            _gigabytes(cost.activations), str(cost.forward) + (f" + {cost.backward}" if cost.backward else ""),
+            _duration(cost.seconds(rate)),
+        ])  # fmt: skip
+        if cost.text_parameters:
+            rows.append(["    its words", "", f"{cost.text_parameters / 1e6:,.0f} M", _gigabytes(cost.text_weights)])
+        if cost.codec_parameters:
+            sizes = _gigabytes(cost.codec_weights), _gigabytes(cost.codec_activations)
+            rows.append(["    its autoencoder", "", f"{cost.codec_parameters / 1e6:,.0f} M", *sizes])
+    for k, column in enumerate(("", "px", "size", "weights", "held", "calls", "time")):
+        widest = max(len(row[k]) for row in [*rows, [column] * 9] if k < len(row))
+        table.add_column(column, justify="right" if k else "left", no_wrap=True, min_width=widest if k else None)
+    for row in rows:
+        table.add_row(*row)
+    console = Console(file=sys.stdout)
+    console.print(table)
+    words = {"resident": "all networks at once", "staged": "a network at a time", "layered": "a layer at a time"}
+    peak = ", ".join(f"{_gigabytes(size)} with {words[mode]}" for mode, size in peaks.items())
+    whole = _duration(sum(cost.seconds(rate) for cost in found))
+    lines = [
+        f"Peak memory of the device: {peak}.",
+        f"Inverting and reconstructing a picture: {whole} at the {rate / 1e9:,.0f} GFLOP/s that convolutions reach here. "
+        "Held: by a call and the path. Calls: forward + backward, a solver's as on a toy.",
+    ]
+    for line in lines:
+        console.print(line, markup=False, highlight=False)
+
+
+def _gigabytes(size: float) -> str:
+    return f"{size / 1e9:.1f} GB" if size > 5e7 else f"{size / 1e6:.1f} MB"
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < 100 else f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def tell_summary(summary: list[dict[str, Any]], out: Path) -> None:

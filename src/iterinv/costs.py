@@ -1,0 +1,290 @@
+"""What inverting by a cascade will cost, before any weights are there: parameters, memory, network calls, time.
+
+Networks are built on torch's meta device, where tensors have shapes and no values, and called once.
+"""
+
+from __future__ import annotations
+
+import time
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from iterinv import schedule
+from iterinv.inversion import Plan, invert_stage
+from iterinv.levels import Level
+from iterinv.models import Calls, Low, Stage, embedded, pipelines, published, sources
+from iterinv.models.toy import gaussian
+
+MODES = ("resident", "staged", "layered")
+"""All networks on the device; one at a time, the others waiting in main memory; one layer at a time."""
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """A stage without its weights: how its networks are made, and its schedule. ``low``: it enlarges a smaller picture."""
+
+    name: str
+    unet: Callable[[], Any]
+    texts: Callable[[], Sequence[Any]]
+    vae: Callable[[], Any] | None
+    schedule: schedule.Schedule
+    low: bool
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one stage.
+
+    ``parameters`` of its network, its text encoders and its autoencoder; in bytes their ``weights``, those of the largest
+    ``layer``, and ``activations``, which a call and the inverted path hold besides; ``flops`` of a call; ``forward`` and
+    ``backward`` calls of inverting and reconstructing one picture.
+    """
+
+    name: str
+    source: str
+    size: int
+    parameters: int
+    text_parameters: int
+    codec_parameters: int
+    weights: int
+    text_weights: int
+    codec_weights: int
+    layer: int
+    activations: int
+    codec_activations: int
+    flops: int
+    forward: int
+    backward: int
+
+    def seconds(self, rate: float) -> float:
+        """At ``rate`` floating-point operations a second; a call backward is two forward."""
+        return (self.forward + 2 * self.backward) * self.flops / rate
+
+
+def blueprints(what: str | Path) -> list[Blueprint]:
+    """The stages of what :func:`iterinv.load` takes by name, if it is published or on this disk.
+
+    Raises ``FileNotFoundError`` for anything else.
+    """
+    if str(what) in sources.PRESETS:
+        return [_published(source.name) for source in sources.PRESETS[str(what)].sources]
+    folder = embedded.FOLDER if what == "embedded" else Path(what)
+    if (folder / "model_index.json").is_file():
+        return [_folder(folder)]
+    if (folder / "cascade.json").is_file():
+        return [_folder(folder / name) for name in pipelines.read_json(folder / "cascade.json")["stages"]]
+    raise FileNotFoundError(
+        f"what {what} would cost is not known: give a cascade or diffusers folder, or one of embedded, "
+        f"{', '.join(sources.PRESETS)}"
+    )
+
+
+def costs(what: str | Path, plan: Plan, dtype: torch.dtype = torch.float32) -> list[Cost]:
+    """What each stage of a cascade costs by a plan, its networks in ``dtype`` and its autoencoder in float32."""
+    found: list[Cost] = []
+    for k, blueprint in enumerate(blueprints(what)):
+        below = found[-1].size if found else None
+        with torch.device("meta"), torch.no_grad():
+            cost = _cost(blueprint, "I" * (k + 1), below, plan, dtype)
+        if found and cost.text_parameters == found[0].text_parameters:  # the first stage reads the words for it
+            cost = replace(cost, text_parameters=0, text_weights=0)
+        found.append(cost)
+    return found
+
+
+def peak(found: Sequence[Cost], mode: str) -> int:
+    """The most memory of a device, in bytes, that a mode of :data:`MODES` needs. Words are encoded first, and once."""
+    texts = {cost.source: cost.text_weights for cost in found}
+    codecs = {cost.source: cost.codec_weights for cost in found}
+    weights = {cost.source: cost.weights for cost in found}
+    calls = max(max(cost.activations, cost.codec_activations) for cost in found)
+    if mode == "resident":
+        return sum(sum(each.values()) for each in (weights, codecs, texts)) + calls
+    if mode == "staged":
+        each = [max(cost.weights + cost.activations, cost.codec_weights + cost.codec_activations) for cost in found]
+        return max([*each, *texts.values()])
+    return max(cost.layer for cost in found) + calls
+
+
+def rate(device: str = "cpu", dtype: torch.dtype = torch.float32, seconds: float = 1.0) -> float:
+    """Floating-point operations a second that convolutions reach here, from running some for about ``seconds``."""
+    x = torch.randn(1, 320, 64, 64, device=device, dtype=dtype).to(memory_format=torch.channels_last)
+    kernel = torch.randn(320, 320, 3, 3, device=device, dtype=dtype).to(memory_format=torch.channels_last)
+    F.conv2d(x, kernel, padding=1)
+    began, done = time.perf_counter(), 0
+    while time.perf_counter() - began < seconds:
+        F.conv2d(x, kernel, padding=1)
+        if x.is_cuda:
+            torch.cuda.synchronize()
+        done += 1
+    return done * 2 * 9 * 320 * 320 * 64 * 64 / (time.perf_counter() - began)
+
+
+def _published(name: str) -> Blueprint:
+    return Blueprint(
+        name,
+        lambda: published.unet(name),
+        lambda: published.text_encoders(name),
+        (lambda: published.vae(name)) if name in published.VAES else None,
+        schedule.from_config(published.SCHEDULES[name]),
+        published.UNETS[name]["in_channels"] in (6, 7),
+    )
+
+
+def _folder(folder: Path) -> Blueprint:
+    """From the configurations in a folder of diffusers' form."""
+    index = pipelines.read_json(folder / "model_index.json")
+    there = {name: value[1] for name, value in index.items() if isinstance(value, list) and value[0] is not None}
+
+    def network(part: str) -> Any:
+        import diffusers
+
+        kind = getattr(diffusers, there[part])
+        return kind.from_config(kind.load_config(folder / part)).eval()
+
+    def texts() -> list[Any]:
+        import transformers
+
+        parts = [part for part in ("text_encoder", "text_encoder_2") if part in there]
+        kinds = [getattr(transformers, there[part]) for part in parts]
+        return [kind(kind.config_class.from_pretrained(folder / part)) for kind, part in zip(kinds, parts, strict=True)]
+
+    config = pipelines.read_json(folder / "scheduler" / "scheduler_config.json")
+    low = any(name in there for name in pipelines.SCHEDULERS[1:])
+    vae = (lambda: network("vae")) if "vae" in there else None
+    return Blueprint(str(folder), lambda: network("unet"), texts, vae, schedule.from_config(config), low)
+
+
+def _cost(blueprint: Blueprint, name: str, below: int | None, plan: Plan, dtype: torch.dtype) -> Cost:
+    with _default(dtype):
+        unet, texts = blueprint.unet(), blueprint.texts()
+    vae = blueprint.vae() if blueprint.vae else None
+    config = unet.config
+    factor = 2 ** (len(vae.config.block_out_channels) - 1) if vae else 1
+    side = below if vae is not None and blueprint.low and below else config.sample_size
+    rows = 1 if plan.guidance == 1 else 2
+    told: dict[str, Any] = {
+        "encoder_hidden_states": torch.empty(rows, 77, config.encoder_hid_dim or config.cross_attention_dim, dtype=dtype)
+    }
+    if config.addition_embed_type == "text_time":
+        pooled = config.projection_class_embeddings_input_dim - 6 * config.addition_time_embed_dim
+        told["added_cond_kwargs"] = {
+            "text_embeds": torch.empty(rows, pooled, dtype=dtype), "time_ids": torch.empty(rows, 6, dtype=dtype)
+        }  # fmt: skip
+    if blueprint.low:
+        told["class_labels"] = torch.zeros(rows, dtype=torch.long)
+    sample = torch.empty(rows, config.in_channels, side, side, dtype=dtype)
+    with FlopCounterMode(display=False) as flops, Held() as held, Attention() as attention:
+        unet(sample, torch.zeros(rows, dtype=torch.long), **told)
+    codec = Held()
+    if vae is not None:
+        with codec, Attention():
+            vae.decode(torch.empty(1, vae.config.latent_channels, side, side))
+    calls = _calls(blueprint, plan)
+    states = (plan.steps + 1) * 8 * (config.in_channels if not blueprint.low else config.in_channels - 3) * side**2
+    return Cost(
+        name, blueprint.name, side * factor, _count(unet), sum(map(_count, texts)), _count(vae) if vae else 0, _bytes(unet),
+        sum(map(_bytes, texts)), _bytes(vae) if vae else 0, max(_bytes(each) for each in unet.modules() if _leaf(each)),
+        held.peak + states, codec.peak, flops.get_total_flops() + attention.flops, calls.forward, calls.backward,
+    )  # fmt: skip
+
+
+@contextmanager
+def _default(dtype: torch.dtype) -> Iterator[None]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+def _leaf(module: Any) -> bool:
+    return next(module.children(), None) is None
+
+
+def _count(module: Any) -> int:
+    return sum(x.numel() for x in module.parameters())
+
+
+def _bytes(module: Any) -> int:
+    return sum(x.numel() * x.element_size() for x in module.parameters())
+
+
+def _calls(blueprint: Blueprint, plan: Plan) -> Calls:
+    """What a plan calls, counted on a few Gaussian values under the stage's schedule. A solver that stops when it is near
+    enough may stop elsewhere on a picture."""
+    field = gaussian()
+
+    def denoiser(x: Tensor, level: Level, text: Tensor, low: Low | None) -> Tensor:
+        return field(x, level) + 1e-3 * text.mean((1, 2), keepdim=True)[..., None]
+
+    def embed(prompts: list[str]) -> Tensor:
+        return torch.full((len(prompts), 1, 4), float(bool(prompts[0])))
+
+    with torch.device("cpu"):
+        stage = Stage("", 4, denoiser, blueprint.schedule, embed, "")
+        counted = Calls(denoiser)
+        picture = torch.linspace(-1, 1, 48).reshape(1, 3, 4, 4)
+        stage = replace(stage, denoiser=counted)
+        report = invert_stage(stage, plan, stage.condition("words"), picture).report
+        counted.forward, counted.backward = report.forward, report.backward
+    return counted
+
+
+class Attention(TorchFunctionMode):
+    """Attention as fused kernels do it: counted, and its matrix never held."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flops = 0
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None) -> Any:
+        if func is not F.scaled_dot_product_attention:
+            return func(*args, **(kwargs or {}))
+        q, k, v = args[:3]
+        self.flops += 2 * q.numel() * k.shape[-2] * (1 + v.shape[-1] // q.shape[-1])
+        return q.new_empty(*q.shape[:-1], v.shape[-1])
+
+
+class Held(TorchDispatchMode):
+    """The most bytes that tensors made within the block held at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now, self.peak = 0, 0
+        self._users: dict[int, int] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        for x in made if isinstance(made, (tuple, list)) else (made,):
+            if isinstance(x, Tensor):
+                self._hold(x)
+        return made
+
+    def _hold(self, x: Tensor) -> None:
+        storage = x.untyped_storage()
+        key, size = storage._cdata, storage.nbytes()
+        if key not in self._users:
+            self._users[key] = 0
+            self.now += size
+            self.peak = max(self.peak, self.now)
+        self._users[key] += 1
+        weakref.finalize(x, self._drop, key, size)
+
+    def _drop(self, key: int, size: int) -> None:
+        self._users[key] -= 1
+        if not self._users[key]:
+            del self._users[key]
+            self.now -= size

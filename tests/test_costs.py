@@ -1,0 +1,81 @@
+"""What a cascade will cost: the published networks' sizes, and memory and calls against what is measured."""
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from iterinv import costs
+from iterinv.cli import app as command
+from iterinv.methods import plan
+from iterinv.models import published
+
+STATED = {  # parameters as their makers state them; of SD and SDXL those of the public weights
+    "DeepFloyd/IF-I-M-v1.0": 400e6, "DeepFloyd/IF-I-L-v1.0": 900e6, "DeepFloyd/IF-I-XL-v1.0": 4.3e9,
+    "DeepFloyd/IF-II-M-v1.0": 450e6, "DeepFloyd/IF-II-L-v1.0": 1.2e9, "stabilityai/stable-diffusion-x4-upscaler": 473e6,
+    "stable-diffusion-v1-5/stable-diffusion-v1-5": 859.5e6, "stabilityai/stable-diffusion-2-1": 865.9e6,
+    "stabilityai/stable-diffusion-xl-base-1.0": 2567e6,
+}  # fmt: skip
+
+
+def count(network):
+    return sum(x.numel() for x in network.parameters())
+
+
+@pytest.mark.parametrize("name", published.UNETS)
+def test_published_networks_have_the_size_that_is_stated(name):
+    with torch.device("meta"):
+        assert count(published.unet(name)) == pytest.approx(STATED[name], rel=0.1)
+        if name.startswith("DeepFloyd"):
+            assert count(published.text_encoders(name)[0]) == pytest.approx(4.7e9, rel=0.1)
+
+
+def test_what_is_held_is_what_lives_at_once():
+    """Three tensors of 4 kB, of which two are the most that live at a time; a view is no tensor more."""
+    with costs.Held() as held:
+        x = torch.ones(1000)
+        y = x + 1
+        z = y.reshape(10, 100)
+        del x
+        y = z.reshape(-1) * 2
+    assert held.peak == 8000
+    assert held.now == 8000
+    del y, z
+    assert held.now == 0
+
+
+def test_attention_is_counted_and_its_matrix_not_held():
+    q, k = (torch.empty(1, 2, n, 8, device="meta") for n in (64, 77))
+    with costs.Held() as held, costs.Attention() as attention:
+        out = torch.nn.functional.scaled_dot_product_attention(q, k, k)
+    assert out.shape == q.shape
+    assert attention.flops == 2 * 2 * 2 * 64 * 77 * 8
+    assert held.peak == 4 * q.numel()
+
+
+def test_a_folders_cost_is_what_its_weights_and_an_inversion_show(tiny, tiny_folder, picture):
+    for method, guidance in (("bdia", 1.0), ("ddim", 1.0), ("iterinv", 1.0), ("edict", 3.0)):
+        how = plan(method, 4, guidance)
+        found = costs.costs(tiny_folder, how)
+        done = tiny.invert(picture, "a red sphere", how)
+        for cost, stage, each in zip(found, tiny.stages, done.stages, strict=True):
+            assert (cost.size, cost.forward, cost.backward) == (stage.size, each.report.forward, each.report.backward)
+            assert cost.parameters == count(stage.denoiser.unet)
+            assert cost.weights == 4 * cost.parameters
+            assert 0 < cost.layer < cost.weights
+            assert cost.flops > 2 * cost.parameters
+    half = costs.costs(tiny_folder, plan("bdia", 4), torch.float16)
+    assert [cost.weights for cost in half] == [2 * cost.parameters for cost in half]
+    peaks = [costs.peak(found, mode) for mode in costs.MODES]
+    assert peaks == sorted(peaks, reverse=True)
+
+
+def test_the_command_says_it_without_weights():
+    told = CliRunner().invoke(command, ["plan", "deepfloyd-m", "--method", "ddim"])
+    assert told.exit_code == 0, told.output
+    for words in ("IF-I-M-v1.0", "4,762 M", "its autoencoder", "with a layer at a time", "GFLOP/s"):
+        assert words in told.output
+    told = CliRunner().invoke(command, ["plan", "nothing"])
+    assert told.exit_code != 0
+    assert "what nothing would cost is not known" in told.output
+    told = CliRunner().invoke(command, ["plan", "--dtype", "int8"])
+    assert "there is no precision 'int8' for networks" in told.output
