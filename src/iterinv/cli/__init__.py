@@ -193,6 +193,24 @@ def plan(
 
 
 @app.command()
+def doctor(
+    model: Model = "embedded",
+    device: Annotated[str, typer.Option(help="Where networks are tried: cpu, cuda, mps.")] = "cpu",
+) -> None:
+    """Say whether it will work here, and what is missing."""
+    well = True
+    with errors():
+        from iterinv.doctor import findings
+
+        for found in findings(model, device):
+            mark = {True: "ok", False: "NO", None: "  "}[found.well]
+            typer.echo(f"{mark}  {found.about:20} {found.said}")
+            well = well and found.well is not False
+    if not well:
+        raise typer.Exit(1)
+
+
+@app.command()
 def sample(
     prompt: Annotated[str, typer.Argument(help="What the picture should show.")],
     out: Out = Path("out"),

@@ -1,0 +1,99 @@
+"""Whether it will work here: versions, devices, precisions, weights, and whether a network says the same thing twice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib.util import find_spec
+from typing import Any, NamedTuple
+
+import torch
+
+from iterinv import app
+from iterinv.images import from_uint8, to_uint8
+from iterinv.methods import plan
+from iterinv.models import Stage, draw, guide, sources
+
+EXTRAS = {
+    "if": ("sentencepiece", "ftfy", "bs4"),
+    "train": ("yaml", "sklearn"),
+}
+"""What `pip install 'iterinv[…]'` adds, by the names it is imported by."""
+
+
+class Finding(NamedTuple):
+    """``well`` is ``None`` where there is nothing wrong in either case."""
+
+    about: str
+    well: bool | None
+    said: str
+
+
+def findings(model: Any = "embedded", device: str = "cpu") -> Iterator[Finding]:
+    """What was found, as it is found. Checks of a network are of the model's first stage, on ``device``."""
+    yield Finding("versions", None, ", ".join(f"{name} {version}" for name, version in app.versions().items()))
+    yield from _devices(device)
+    for extra, modules in EXTRAS.items():
+        missing = [name for name in modules if find_spec(name) is None]
+        yield Finding(
+            f"[{extra}]", None, f"lacks {', '.join(missing)}: pip install 'iterinv[{extra}]'" if missing else "installed"
+        )
+    yield from _presets()
+    for name in ("float32", "bfloat16", "float16"):
+        try:
+            cascade = app.load(model, app.precision(name), device)
+        except (OSError, ValueError) as error:
+            yield Finding(str(model), False, str(error))
+            return
+        if name == "float32":
+            prints = ", ".join(f"{stage.name} {stage.fingerprint}" for stage in cascade.stages)
+            yield Finding(str(model), True, f"{cascade.size} px; fingerprints {prints}")
+        yield from _network(cascade.stages[0], name)
+
+
+def _devices(device: str) -> Iterator[Finding]:
+    yield Finding("cpu", None, f"{torch.get_num_threads()} threads")
+    for k in range(torch.cuda.device_count()):
+        of = torch.cuda.get_device_properties(k)
+        yield Finding(f"cuda:{k}", None, f"{of.name}, {of.total_memory / 1e9:.0f} GB")
+    if not torch.cuda.is_available():
+        yield Finding("cuda", False if device.startswith("cuda") else None, "no GPU that torch sees")
+
+
+def _presets() -> Iterator[Finding]:
+    """Which published weights are on this disk; how to get one is said where it is asked for."""
+    from huggingface_hub import try_to_load_from_cache
+
+    def here(source: sources.Source) -> bool:
+        names = (source.name, *source.mirrors)
+        return any(isinstance(try_to_load_from_cache(name, "model_index.json"), str) for name in names)
+
+    for name, preset in sources.PRESETS.items():
+        missing = [source.name for source in dict.fromkeys(preset.sources) if not here(source)]
+        yield Finding(name, None, f"not here: {', '.join(missing)}" if missing else "on this disk")
+
+
+@torch.no_grad()
+def _network(stage: Stage, dtype: str) -> Iterator[Finding]:
+    """Whether a network's noise is the same twice, and of a batch as of one; and whether every pixel comes back."""
+    about = f"stage {stage.name}, {dtype}"
+    try:
+        condition = stage.condition("a picture")
+        eps, level = guide(stage.denoiser, condition), stage.schedule.grid(10)[4]
+        x = draw((2, *stage.shape), 0).to(stage.device)
+        x[1] = x[1].flip(-1)
+        two, again, one = eps(x, level), eps(x, level), eps(x[:1], level)
+    except RuntimeError as error:
+        yield Finding(about, None, f"does not run here ({str(error).splitlines()[0]})")
+        return
+    if not bool(torch.isfinite(two).all()):
+        yield Finding(about, False, "gives NaN or infinity; take float32, or bfloat16")
+        return
+    apart = float((two[:1] - one).abs().max())
+    same = bool(torch.equal(two, again))
+    yield Finding(
+        about, same, f"{'the same' if same else 'NOT the same'} noise twice; one alone and in a batch differ by {apart:.0e}"
+    )
+    picture = from_uint8(to_uint8(draw((1, 3, stage.size, stage.size), 1) / 3))
+    found = app.Cascade((stage,)).invert(picture, "a picture", plan("bdia", 10))
+    exact = bool((to_uint8(found.picture) == to_uint8(picture)).all())
+    yield Finding(about, exact, "every pixel comes back" if exact else "NOT every pixel comes back")
