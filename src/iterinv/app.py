@@ -44,21 +44,29 @@ FILES = (
 
 def load(
     what: Any = "embedded", dtype: torch.dtype | None = None, device: str = "cpu", torch_dtype: torch.dtype | None = None,
-    **how: Any,
+    memory: str | None = None, **how: Any,
 ) -> Cascade:  # fmt: skip
     """The cascade that ships with the package; one of :data:`iterinv.models.sources.PRESETS`; that of a folder with a
     ``cascade.json``; or stages by themselves, one or a list from small to large, each a diffusers folder, a name on the hub or
     a live pipeline.
 
     ``dtype`` is the networks', float32 if not given (``torch_dtype`` is its older name); states keep their own. Of a live
-    pipeline it is the pipeline's. ``how``: ``noise_level`` on the pictures from below, ``clean`` captions as DeepFloyd does,
-    ``allow_pickle``, and diffusers' ``variant``, ``revision``, ``local_files_only``. Raises ``FileNotFoundError`` for what is
-    not there, ``ValueError`` for what is no stage.
+    pipeline it is the pipeline's. ``memory`` is how much the device has, as ``16gb``, or ``auto``: what does not fit there at
+    once takes turns, network by network or layer by layer, and a T5 encoder is loaded only to read new words. ``how``:
+    ``noise_level`` on the pictures from below, ``clean`` captions as DeepFloyd does, ``allow_pickle``, and diffusers'
+    ``variant``, ``revision``, ``local_files_only``. Raises ``FileNotFoundError`` for what is not there, ``ValueError`` for what
+    is no stage, ``MemoryError`` for what fits in no way.
     """
+    dtype = dtype or torch_dtype or torch.float32
+    if memory is not None:
+        from iterinv import costs
+        from iterinv.models.memory import budget
+
+        how["mode"] = costs.fitting(what, dtype, budget(memory, device))
     if isinstance(what, (str, Path)):
         where = Path(what).resolve() if Path(what).exists() else what
-        return _load(where, dtype or torch_dtype or torch.float32, device, **how)
-    return _load.__wrapped__(what, dtype or torch_dtype or torch.float32, device, **how)
+        return _load(where, dtype, device, **how)
+    return _load.__wrapped__(what, dtype, device, **how)
 
 
 def precision(name: str) -> torch.dtype:

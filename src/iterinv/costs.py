@@ -83,7 +83,7 @@ def blueprints(what: str | Path) -> list[Blueprint]:
     if (folder / "model_index.json").is_file():
         return [_folder(folder)]
     if (folder / "cascade.json").is_file():
-        return [_folder(folder / name) for name in pipelines.read_json(folder / "cascade.json")["stages"]]
+        return [_folder(part) for part in embedded.parts(folder)[0]]
     raise FileNotFoundError(
         f"what {what} would cost is not known: give a cascade or diffusers folder, or one of embedded, "
         f"{', '.join(sources.PRESETS)}"
@@ -115,6 +115,22 @@ def peak(found: Sequence[Cost], mode: str) -> int:
         each = [max(cost.weights + cost.activations, cost.codec_weights + cost.codec_activations) for cost in found]
         return max([*each, *texts.values()])
     return max(cost.layer for cost in found) + calls
+
+
+def fitting(what: str | Path, dtype: torch.dtype, size: int) -> str:
+    """The first of :data:`MODES` in which inverting by bdia needs no more than ``size`` bytes of the device.
+
+    Raises ``MemoryError`` where none does, naming the stage that needs most.
+    """
+    found = costs(what, Plan(), dtype)
+    for mode in MODES:
+        if peak(found, mode) <= size:
+            return mode
+    least, most = peak(found, MODES[-1]), max(found, key=lambda cost: max(cost.activations, cost.codec_activations))
+    raise MemoryError(
+        f"{what} needs {least / 1e9:.1f} GB with a layer at a time, stage {most.name} the most of it, and there are "
+        f"{size / 1e9:.1f} GB: take half precision, a smaller model, or a device with more"
+    )
 
 
 def rate(device: str = "cpu", dtype: torch.dtype = torch.float32, seconds: float = 1.0) -> float:

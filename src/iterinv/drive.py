@@ -29,14 +29,21 @@ class Remembering(Step, Protocol):
 
 
 class NotFinite(ArithmeticError):
-    """A state holds NaN or infinity."""
+    """A state holds NaN or infinity. ``sample`` is the last one that did not, if it is known, and ``level`` where it was."""
+
+    sample: Tensor | None = None
+    level: Level | None = None
 
 
-def _finite(state: State, grid: Grid, i: int, doing: str) -> State:
+def _finite(state: State, grid: Grid, i: int, doing: str, before: State = (), at: int = 0) -> State:
+    """The state, if it is finite. ``before`` is the one that it was made of, at ``grid[at]``."""
     if not all(bool(torch.isfinite(x.sum())) for x in state):  # the sum of what is not finite is not: one pass, no copy
-        raise NotFinite(
+        error = NotFinite(
             f"{doing}: the state {_where(grid, i)} is not finite. Use a float32 network, fewer steps or less guidance."
         )
+        if before:
+            error.sample, error.level = before[0], grid[at]
+        raise error
     return state
 
 
@@ -57,9 +64,10 @@ def run(rule: Step, eps: Eps, state: State, grid: Grid, start: int = 0) -> Itera
     """The states at ``grid[start]``, which is the one given, to ``grid[-1]``. Raises :class:`NotFinite`."""
     yield state
     for i in range(start, len(grid) - 1):
+        before = state
         with _at(grid, i, "running"):
             state = rule.step(eps, state, grid, i)
-        yield _finite(state, grid, i + 1, "running")
+        yield _finite(state, grid, i + 1, "running", before, i)
 
 
 def undo(rule: Reversible, eps: Eps, x: Tensor, grid: Grid, stop: int = 0) -> Iterator[State]:
@@ -69,11 +77,12 @@ def undo(rule: Reversible, eps: Eps, x: Tensor, grid: Grid, stop: int = 0) -> It
     """
     with _at(grid, len(grid) - 1, "undoing"):
         state = rule.init_inverse(eps, x, grid)
-    yield _finite(state, grid, len(grid) - 1, "undoing")
+    yield _finite(state, grid, len(grid) - 1, "undoing", (x,), len(grid) - 2)
     for i in reversed(range(max(stop, rule.first), len(grid) - 1)):
+        before = state
         with _at(grid, i + 1, "undoing"):
             state = rule.undo(eps, state, grid, i)
-        yield _finite(state, grid, i, "undoing")
+        yield _finite(state, grid, i, "undoing", before, i)
 
 
 def solve(rule: Step, eps: Eps, x: Tensor, grid: Grid, find: RootFinder, stop: int = 0) -> Iterator[tuple[State, Root | None]]:

@@ -225,11 +225,19 @@ def invert_stage(
 
 @contextmanager
 def named(stage: Stage, plan: Plan) -> Iterator[None]:
-    """Says of a state that left the finite numbers at which stage and by which method it did."""
+    """Says of a state that left the finite numbers, and of memory that ran out, at which stage and by which method it did."""
     try:
         yield
     except (drive.NotFinite, OverflowError) as error:
-        raise drive.NotFinite(f"stage {stage.name} by {plan.method}: {error}") from None
+        blame = stage.blame(error.sample, error.level) if isinstance(error, drive.NotFinite) else ""
+        raise drive.NotFinite(f"stage {stage.name} by {plan.method}: {error}{blame}") from None
+    except RuntimeError as error:
+        if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
+            raise
+        raise MemoryError(
+            f"stage {stage.name} by {plan.method} ran out of memory on {stage.device}: say how much there is, "
+            "load(..., memory='auto') or --memory auto, and networks take turns; `iterinv plan` says what each way needs"
+        ) from None
 
 
 def _invert(stage: Stage, plan: Plan, condition: Condition, x: Tensor, seed: int, progress: Progress | None) -> StageInversion:

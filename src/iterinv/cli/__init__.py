@@ -24,6 +24,8 @@ from iterinv.cli.options import (
     Steps,
     Strength,
     editor_of,
+    load,
+    on_a_machine,
 )
 from iterinv.cli.session import errors, frame_of, reopen, session
 from iterinv.cli.session import invert as inverted
@@ -37,6 +39,7 @@ app.add_typer(evaluation, name="evaluate")
 
 
 @app.command()
+@on_a_machine
 def edit(
     context: typer.Context,
     to: Annotated[str, typer.Option("--to", "-t", help="What it should show.")],
@@ -86,6 +89,7 @@ def edit(
 
 
 @app.command()
+@on_a_machine
 def invert(
     picture: Annotated[Path, typer.Argument(help="A picture file.")],
     prompt: Prompt,
@@ -110,6 +114,7 @@ def invert(
 
 
 @app.command()
+@on_a_machine
 def reconstruct(
     inversion: Annotated[Path, typer.Argument(help="An inversion file.")],
     out: Out = Path("out"),
@@ -128,6 +133,7 @@ def reconstruct(
 
 
 @app.command()
+@on_a_machine
 def compare(
     picture: Annotated[Path, typer.Argument(help="A picture file.")],
     prompt: Prompt,
@@ -147,7 +153,7 @@ def compare(
         from iterinv.methods import METHODS
 
         prompt = work.check_prompt(prompt, "--prompt", say, vocabulary=model == "embedded")
-        cascade = work.load(model)
+        cascade = load(model)
         frame, _ = frame_of(picture, cascade.size, fit, say)
         names = [name.strip() for name in methods.split(",") if name.strip()] or list(METHODS)
         for row in comparison.compare(cascade, frame, prompt, names, steps, guidance, seed, progress):
@@ -211,6 +217,7 @@ def doctor(
 
 
 @app.command()
+@on_a_machine
 def sample(
     prompt: Annotated[str, typer.Argument(help="What the picture should show.")],
     out: Out = Path("out"),
@@ -232,7 +239,7 @@ def sample(
 
         rule = methods.sampler(sampler, gamma)
         prompt = work.check_prompt(prompt, "the prompt", say, vocabulary=model == "embedded")
-        cascade = work.load(model)
+        cascade = load(model)
         *_, pictures = cascade.sample(prompt, steps, guidance, seed, count, rule, progress=progress)
         for k in range(count):
             Image.fromarray(to_uint8(pictures[k : k + 1])).save(staging / f"sample-{k}.png")

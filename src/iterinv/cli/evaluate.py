@@ -21,6 +21,8 @@ from iterinv.cli.options import (
     Steps,
     Strength,
     editor_of,
+    load,
+    on_a_machine,
 )
 from iterinv.cli.session import errors
 from iterinv.cli.tell import tell_summary
@@ -29,6 +31,7 @@ evaluation = typer.Typer(help="Measure editors and samples.", no_args_is_help=Tr
 
 
 @evaluation.command()
+@on_a_machine
 def samples(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of samples; what is there is not drawn again.")],
     sampler: Sampler = "ddim",
@@ -45,12 +48,11 @@ def samples(
         from rich.console import Console
         from rich.progress import Progress
 
-        from iterinv import app as work
         from iterinv import methods
         from iterinv.evaluate import samples as bench
 
         rule = methods.sampler(sampler, gamma)
-        cascade = work.load(model)
+        cascade = load(model)
         cascade = cascade if size is None else cascade.until(size)
         with Progress(console=Console(stderr=True)) as bar:
             task = bar.add_task("samples", total=count)
@@ -64,6 +66,7 @@ def samples(
 
 
 @evaluation.command()
+@on_a_machine
 def scenes(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of rows and pictures; what is there is not done again.")],
     editor: EditorName = "flowedit",
@@ -86,7 +89,7 @@ def scenes(
 
         how = editor_of(editor, strength, edit_guidance)
         names = [name.strip() for name in kinds.split(",") if name.strip()] or list(bench.KINDS)
-        cascade = work.load(model)
+        cascade = load(model)
         cascade = cascade if size is None else cascade.until(size)
         done = bench.evaluate(cascade, how, out, method, steps, names, count)
         for _ in track(done, "tasks", total=count * len(names), console=Console(stderr=True)):

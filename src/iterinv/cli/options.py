@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable
+from contextvars import ContextVar
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
+    from iterinv.cascade import Cascade
     from iterinv.editing import Editor
 
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for what is made.")]
@@ -29,6 +34,54 @@ Fit = Annotated[str, typer.Option("--fit", help="A picture that is not square: '
 EditorName = Annotated[str, typer.Option("--editor", help="flowedit or diffedit (within a mask), or prompt-swap (everywhere).")]
 Strength = Annotated[float | None, typer.Option(help="Share of the levels run again; the editor's own if not given.")]
 EditGuidance = Annotated[float | None, typer.Option(help="Guidance of the edit; the editor's own if not given.")]
+
+
+Device = Annotated[str, typer.Option("--device", help="Where networks run: cpu, cuda, mps.")]
+Precision = Annotated[str, typer.Option("--dtype", help="The networks' precision: float32, float16 or bfloat16.")]
+Memory = Annotated[
+    str | None, typer.Option("--memory", help="How much the device has, as 16gb, or auto: what does not fit takes turns.")
+]
+Pickle = Annotated[
+    bool, typer.Option("--allow-pickle", help="Read weights that are there only as pickles, which can run code.")
+]
+_MACHINE = {
+    "device": (Device, "cpu"),
+    "dtype": (Precision, "float32"),
+    "memory": (Memory, None),
+    "allow_pickle": (Pickle, False),
+}
+
+
+def on_a_machine(command: Callable[..., None]) -> Callable[..., None]:
+    """A command that loads a cascade, with the options that say how; :func:`load` follows them."""
+    signature = inspect.signature(command, eval_str=True)
+    own = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
+        for name, (kind, default) in _MACHINE.items()
+    ]
+
+    @functools.wraps(command)
+    def with_options(*args: Any, **kwargs: Any) -> None:
+        token = _machine.set({name: kwargs.pop(name) for name in _MACHINE})
+        try:
+            command(*args, **kwargs)
+        finally:
+            _machine.reset(token)
+
+    with_options.__signature__ = signature.replace(parameters=[*signature.parameters.values(), *own])  # type: ignore[attr-defined]
+    with_options.__annotations__ = {**command.__annotations__, **{name: kind for name, (kind, _) in _MACHINE.items()}}
+    return with_options
+
+
+_machine: ContextVar[dict[str, Any]] = ContextVar("machine")
+
+
+def load(model: str) -> Cascade:
+    """The cascade of ``--model``, as the command's options say."""
+    from iterinv import app
+
+    given = {name: value for name, value in _machine.get().items() if value not in (None, False)}
+    return app.load(model, app.precision(given.pop("dtype")), **given)
 
 
 def editor_of(name: str, strength: float | None, guidance: float | None) -> Editor:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from iterinv.cli.options import load
+
 if TYPE_CHECKING:
     from iterinv.app import Session
     from iterinv.images import Frame
@@ -24,8 +26,9 @@ def errors() -> Iterator[None]:
     except (ValueError, OSError, ArithmeticError) as error:
         typer.echo(f"iterinv: {error}", err=True)
         raise typer.Exit(2) from None
-    except MemoryError:
-        typer.echo("iterinv: there is not enough memory for this; take a smaller picture or fewer at once", err=True)
+    except MemoryError as error:
+        said = str(error) or "there is not enough memory for this; take a smaller picture or fewer at once"
+        typer.echo(f"iterinv: {said}", err=True)
         raise typer.Exit(2) from None
 
 
@@ -80,7 +83,7 @@ def invert(
     began = time.perf_counter()
     prompt = work.check_prompt(prompt, "--prompt", say, vocabulary=model == "embedded")
     how = plan(method, steps, guidance)
-    cascade = work.load(model)
+    cascade = load(model)
     frame, notes = frame_of(picture, cascade.size, fit, say)
     inversion = cascade.invert(frame.square(), prompt, how, seed, progress)
     if isinstance(how.find, Anderson | Damped | Sweeps):
@@ -106,6 +109,6 @@ def reopen(path: Path, model: str, progress: Any) -> Session:
     from iterinv import store
 
     began = time.perf_counter()
-    cascade = work.load(model)
+    cascade = load(model)
     inversion, frame = store.open_(path, cascade)
     return work.Session(cascade, store.Saved(cascade.rerun(inversion, progress), frame), [], began)

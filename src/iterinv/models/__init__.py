@@ -119,6 +119,29 @@ class Stage:
         large = F.interpolate(low.image, (self.size, self.size), mode="bilinear", align_corners=True)
         return self.codec.encode(large)
 
+    def blame(self, x: Tensor | None, level: Level | None) -> str:
+        """Which part of the network makes NaN or infinity of a finite sample at a level; nothing where none does."""
+        network = getattr(self.denoiser, "unet", None)
+        if network is None or x is None or level is None:
+            return ""
+        first: list[str] = []
+        hooks = [
+            module.register_forward_hook(lambda _, __, out, name=name: first.append(name) if _ill(out) else None)
+            for name, module in network.named_modules()
+            if next(module.children(), None) is None
+        ]
+        condition = self.condition("", torch.zeros(len(x), 3, 8, 8))
+        try:
+            with torch.no_grad():
+                guide(self.denoiser, condition)(x, level)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        if not first:
+            return ""
+        better = "; try bfloat16" if network.dtype == torch.float16 else ""
+        return f" The network's {first[0]} gives NaN or infinity in {str(network.dtype).removeprefix('torch.')}{better}."
+
     def condition(
         self, prompt: str | Sequence[str], low: Tensor | None = None, noise: Tensor | None = None, seed: int = 0
     ) -> Condition:
@@ -138,6 +161,10 @@ class Stage:
             noise = draw((len(low), 3, *self.shape[1:]), seed)
         low = low.clamp(-1, 1).float().to(self.device)
         return Condition(text, null, Low(low, noise.to(self.device), self.low_schedule.level(self.noise_level)))
+
+
+def _ill(out: object) -> bool:
+    return isinstance(out, Tensor) and not bool(torch.isfinite(out).all())
 
 
 def draw(shape: tuple[int, ...], seed: int) -> Tensor:

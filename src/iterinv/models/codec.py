@@ -15,6 +15,7 @@ class Autoencoder:
     would cost the picture. A picture is encoded by the mode of the posterior, so that it has one code."""
 
     vae: Any
+    device: str = "cpu"
 
     @property
     def channels(self) -> int:
@@ -26,10 +27,10 @@ class Autoencoder:
 
     @torch.no_grad()
     def encode(self, picture: Tensor) -> Tensor:
-        mode = self.vae.encode(picture.to(self.vae.device, torch.float32)).latent_dist.mode()
+        mode = self.vae.encode(picture.to(self.device, torch.float32)).latent_dist.mode()
         return mode * self.vae.config.scaling_factor
 
     @torch.no_grad()
     def decode(self, state: Tensor) -> Tensor:
-        z = state.to(self.vae.device, torch.float32) / self.vae.config.scaling_factor
+        z = state.to(self.device, torch.float32) / self.vae.config.scaling_factor
         return self.vae.decode(z).sample.contiguous()

@@ -13,6 +13,7 @@ import torch
 from iterinv import schedule
 from iterinv.models import Stage
 from iterinv.models.codec import Autoencoder
+from iterinv.models.memory import Words
 from iterinv.models.text import Embed, clip, sdxl, t5
 from iterinv.models.unet import PREDICTIONS, SDXLDenoiser, UNetDenoiser
 
@@ -30,16 +31,17 @@ SCHEDULERS = ("scheduler", "image_noising_scheduler", "low_res_scheduler")
 
 
 def stage(
-    pipe: Any, number: int = 0, below: Stage | None = None, noise_level: int | None = None, clean: bool = False
+    pipe: Any, number: int = 0, below: Stage | None = None, noise_level: int | None = None, clean: bool = False,
+    device: str | None = None, words: Words | None = None,
 ) -> Stage:  # fmt: skip
     """A live pipeline as the ``number``-th stage of a cascade, from 0; its networks are shared, not copied.
 
     Networks are set to evaluation, without gradients of their weights and in channels-last layout, an autoencoder to float32.
     ``below`` is the stage whose pictures it enlarges; it reads the words where the pipeline has no text encoder, as IF-II may.
-    ``noise_level`` is the label of the noise on
-    the picture from below, in a stage that takes one; ``clean`` is IF's ``clean_caption``. Raises ``ValueError`` for another
-    kind of pipeline, prediction or class label, and for a noise level that the schedule lacks; ``FileNotFoundError`` where
-    nothing reads the words.
+    ``noise_level`` is the label of the noise on the picture from below, in a stage that takes one; ``clean`` is IF's
+    ``clean_caption``. ``device`` is where states are, if not where the network is now; ``words`` reads them in place of the
+    pipeline's encoder. Raises ``ValueError`` for another kind of pipeline, prediction or class label, and for a noise level
+    that the schedule lacks; ``FileNotFoundError`` where nothing reads the words.
     """
     kind = type(pipe).__name__
     if kind not in PIPELINES:
@@ -56,7 +58,8 @@ def stage(
             f"{_whose(pipe)} takes class labels of a kind ({unet.config.class_embed_type or 'none'}) that its pipeline does "
             "not give: only a network that enlarges is labelled, by the noise level of the picture below"
         )
-    codec = Autoencoder(_codec(pipe)) if getattr(pipe, "vae", None) is not None else None
+    device = device or str(unet.device)
+    codec = Autoencoder(_codec(pipe), device) if getattr(pipe, "vae", None) is not None else None
     size = unet.config.sample_size * (1 if codec is None else codec.factor)
     if kind in UPSCALERS and below is not None:  # of any size: its latents are as large as the picture below
         size = below.size * codec.factor if codec else size
@@ -75,11 +78,11 @@ def stage(
         size=size,
         denoiser=denoiser,
         schedule=schedule.from_config(pipe.scheduler.config),
-        embed=_embed(pipe, clean) or (below.embed if below else _missing(pipe)),
-        fingerprint=fingerprint(pipe, level),
+        embed=words or _embed(pipe, clean, device) or (below.embed if below else _missing(pipe)),
+        fingerprint=fingerprint(pipe, level, words),
         low_schedule=low_schedule,
         noise_level=level,
-        device=str(unet.device),
+        device=device,
         codec=codec,
     )
 
@@ -95,7 +98,7 @@ def _codec(pipe: Any) -> Any:
     return vae
 
 
-def _embed(pipe: Any, clean: bool) -> Embed | None:
+def _embed(pipe: Any, clean: bool, device: str) -> Embed | None:
     """How a pipeline reads words, ``None`` where it cannot."""
     kind = type(pipe).__name__
     encoders = [getattr(pipe, name, None) for name in ("text_encoder", "text_encoder_2")]
@@ -103,12 +106,14 @@ def _embed(pipe: Any, clean: bool) -> Embed | None:
     if kind in SDXL:
         if None in encoders or None in tokenizers:
             raise ValueError(f"{_whose(pipe)} lacks one of SDXL's two text encoders: the refiner inverts nothing by itself")
-        return sdxl(_pair(tokenizers), _pair([_still(each) for each in encoders]), pipe.config.force_zeros_for_empty_prompt)
+        return sdxl(
+            _pair(tokenizers), _pair([_still(each) for each in encoders]), pipe.config.force_zeros_for_empty_prompt, device
+        )
     if encoders[0] is None or tokenizers[0] is None:
         return None
     if kind not in (*IF, *IF_LARGER):
-        return clip(tokenizers[0], _still(encoders[0]))
-    return t5(tokenizers[0], _still(encoders[0]), _cleaner(pipe) if clean else None)
+        return clip(tokenizers[0], _still(encoders[0]), device)
+    return t5(tokenizers[0], _still(encoders[0]), cleaner(pipe) if clean else None, device)
 
 
 def _pair(both: list[Any]) -> tuple[Any, Any]:
@@ -119,7 +124,7 @@ def _still(encoder: Any) -> Any:
     return encoder.eval().requires_grad_(False)
 
 
-def _cleaner(pipe: Any) -> Callable[[str], str]:
+def cleaner(pipe: Any) -> Callable[[str], str]:
     """IF's own ``clean_caption``. Raises ``ModuleNotFoundError`` where what it needs is not installed."""
     from diffusers.utils import is_bs4_available, is_ftfy_available
 
@@ -136,27 +141,37 @@ def _missing(pipe: Any) -> Embed:
     )
 
 
-def fingerprint(pipe: Any, noise_level: int) -> str:
+def fingerprint(pipe: Any, noise_level: int, words: Words | None = None) -> str:
     """A short hash of all that a prediction depends on: networks, their precision, words, schedules, noise on the condition."""
     digest = hashlib.sha256(str(noise_level).encode())
     for name in SCHEDULERS:
         if (part := getattr(pipe, name, None)) is not None:
-            told = {key: value for key, value in part.config.items() if not key.startswith("_")}
-            digest.update(f"{name} {json.dumps(told, sort_keys=True, default=str)}".encode())
+            digest.update(f"{name} {_settings(part.config)}".encode())
     for name in PARTS:
-        if (part := getattr(pipe, name, None)) is None:
-            continue
-        digest.update(name.encode())
-        if "tokenizer" in name:
-            digest.update(json.dumps(sorted(part.get_vocab().items())).encode())
-            continue
-        config = part.config if isinstance(part.config, dict) else part.config.to_dict()
-        told = {key: value for key, value in config.items() if not key.startswith("_")}
-        digest.update(json.dumps(told, sort_keys=True, default=str).encode())
-        for key, x in sorted(part.state_dict().items()):
-            digest.update(f"{key} {x.dtype} {tuple(x.shape)}".encode())
-            digest.update(x.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        part = getattr(pipe, name, None)
+        if name == "text_encoder" and words is not None:
+            digest.update(f"{name} {words.digest()}".encode())
+        elif part is not None and "tokenizer" in name:
+            digest.update(f"{name} {json.dumps(sorted(part.get_vocab().items()))}".encode())
+        elif part is not None:
+            digest.update(f"{name} {digest_of(part)}".encode())
     return digest.hexdigest()[:16]
+
+
+def digest_of(network: Any) -> str:
+    """A hash of a network's configuration and of its weights in their precision."""
+    digest = hashlib.sha256(_settings(network.config).encode())
+    for key, x in sorted(network.state_dict().items()):
+        digest.update(f"{key} {x.dtype} {tuple(x.shape)}".encode())
+        digest.update(x.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _settings(config: Any) -> str:
+    """A configuration without the library's version and the folder it was read from."""
+    told = config if isinstance(config, dict) else config.to_dict()
+    own = {key: value for key, value in told.items() if not key.startswith("_") and key != "transformers_version"}
+    return json.dumps(own, sort_keys=True, default=str)
 
 
 def read_json(file: Path) -> dict[str, Any]:
@@ -171,13 +186,8 @@ def read_json(file: Path) -> dict[str, Any]:
 
 
 def open_folder(
-    folder: Path,
-    number: int = 0,
-    dtype: torch.dtype = torch.float32,
-    device: str = "cpu",
-    allow_pickle: bool = False,
-    **how: Any,
-) -> Any:
+    folder: Path, number: int = 0, dtype: torch.dtype = torch.float32, allow_pickle: bool = False, text: bool = True, **how: Any
+) -> Any:  # fmt: skip
     """The pipeline in a diffusers folder, as :func:`from_pretrained` loads it.
 
     ``how`` goes to ``from_pretrained`` (``variant``). Raises ``FileNotFoundError`` for a folder without ``model_index.json``,
@@ -200,14 +210,15 @@ def open_folder(
                 f"{folder / part} holds its weights only as a pickle (.bin), which runs code when it is read: get the "
                 ".safetensors, or allow pickles (allow_pickle=True, --allow-pickle) if you trust who made it"
             )
-    return from_pretrained(folder, number, dtype, device, None if allow_pickle else True, **how)
+    return from_pretrained(folder, number, dtype, None if allow_pickle else True, text, **how)
 
 
 def from_pretrained(
-    what: str | Path, number: int, dtype: torch.dtype, device: str, use_safetensors: bool | None = True, **how: Any
-) -> Any:
+    what: str | Path, number: int, dtype: torch.dtype, use_safetensors: bool | None = True, text: bool = True, **how: Any
+) -> Any:  # fmt: skip
     """``DiffusionPipeline.from_pretrained`` for the ``number``-th stage of a cascade: the autoencoder in float32, without what
-    inversion has no use for; and an IF that enlarges without its text encoder, which is the first stage's again."""
+    inversion has no use for; and an IF that enlarges without its text encoder, which is the first stage's again. ``text`` may
+    leave out that of any IF."""
     from diffusers import DiffusionPipeline
 
     where = {key: how[key] for key in ("revision", "local_files_only") if key in how}
@@ -216,5 +227,7 @@ def from_pretrained(
     absent |= {"requires_safety_checker": False} if "requires_safety_checker" in config else {}
     if number and config["_class_name"] in IF_LARGER:
         absent |= {"text_encoder": None, "tokenizer": None}
+    if not text and config["_class_name"] in (*IF, *IF_LARGER):
+        absent |= {"text_encoder": None}
     dtypes = {"default": dtype, "vae": torch.float32}
-    return DiffusionPipeline.from_pretrained(what, dtype=dtypes, use_safetensors=use_safetensors, **absent, **how).to(device)
+    return DiffusionPipeline.from_pretrained(what, dtype=dtypes, use_safetensors=use_safetensors, **absent, **how)

@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import cpu_offload
 
 from iterinv.models import Stage, embedded, pipelines
+from iterinv.models.memory import Turns, Words, signature
+from iterinv.models.text import t5
 
 HUB = "https://huggingface.co"
 
@@ -66,40 +69,73 @@ What = str | Path | Any
 
 def stages(
     what: What | Sequence[What], dtype: torch.dtype = torch.float32, device: str = "cpu", noise_level: int | None = None,
-    clean: bool | None = None, allow_pickle: bool = False, **how: Any,
+    clean: bool | None = None, allow_pickle: bool = False, mode: str | None = None, **how: Any,
 ) -> tuple[Stage, ...]:  # fmt: skip
     """The stages of a cascade, smallest first; a sequence is a stage each.
 
-    ``how`` goes to diffusers' ``from_pretrained``: ``variant``, ``revision``, ``local_files_only``. The words are read by the
-    first stage's encoder wherever that of another stage is of the same kind. Raises ``FileNotFoundError`` for what is not
-    there, saying how to get it, and ``ValueError`` for what is no stage.
+    ``mode`` is one of :data:`iterinv.costs.MODES`, for networks that do not fit on the device together; with any, a T5 encoder
+    is loaded only to read new words. ``how`` goes to diffusers' ``from_pretrained``: ``variant``, ``revision``,
+    ``local_files_only``. The words are read by the first stage's encoder wherever that of another stage is of the same kind.
+    Raises ``FileNotFoundError`` for what is not there, saying how to get it, and ``ValueError`` for what is no stage.
     """
     if isinstance(what, (str, Path)):
-        if what == "embedded":
-            return embedded.load(embedded.FOLDER, dtype, device)
-        if (folder := Path(what)).is_dir() and not (folder / "model_index.json").exists():
-            return embedded.load(folder, dtype, device)
+        folder = embedded.FOLDER if what == "embedded" else Path(what)
+        if folder.is_dir() and not (folder / "model_index.json").exists():
+            what, own = embedded.parts(folder)
+            noise_level = own if noise_level is None else noise_level
     preset = PRESETS.get(what) if isinstance(what, str) else None
     parts: list[What] = list(preset.sources) if preset else [what]
     if preset is None and isinstance(what, Sequence) and not isinstance(what, str):
         parts = list(what)
     clean = preset is not None and preset.clean if clean is None else clean
-    pipes: dict[Any, Any] = {}
+    place = Place(device, mode)
+    pipes: dict[Any, tuple[Any, Words | None]] = {}
     found: list[Stage] = []
     for part in parts:
         key = part if isinstance(part, (str, Path, Source)) else id(part)
-        if key not in pipes:  # a cascade may have one network twice
-            pipes[key] = _pipe(part, len(found), dtype, device, allow_pickle, how)
+        new = key not in pipes  # a cascade may have one network twice
+        if new:
+            pipes[key] = _pipe(part, len(found), dtype, place, clean, allow_pickle, how)
+        pipe, words = pipes[key]
+        where = place.device if isinstance(part, (str, Path, Source)) else None
         below = found[-1] if found else None
-        found.append(pipelines.stage(pipes[key], len(found), below, noise_level, clean))
+        found.append(pipelines.stage(pipe, len(found), below, noise_level, clean, where, words))
+        if new and where:
+            place.settle(pipe)
     return tuple(found)
 
 
-def _pipe(part: What, number: int, dtype: torch.dtype, device: str, allow_pickle: bool, how: dict[str, Any]) -> Any:
+class Place:
+    """A device, and how networks share it."""
+
+    def __init__(self, device: str, mode: str | None) -> None:
+        self.device, self.mode, self.turns = device, mode, Turns(device)
+
+    def settle(self, pipe: Any) -> None:
+        """Give a pipeline's networks their places."""
+        for name in ("text_encoder", "text_encoder_2", "unet", "vae"):
+            if (network := getattr(pipe, name, None)) is not None:
+                self.put(network)
+
+    def put(self, network: Any) -> None:
+        if self.mode == "staged":
+            self.turns.join(network)
+        elif self.mode == "layered":
+            cpu_offload(network, self.device)
+        else:
+            network.to(self.device)
+
+
+def _pipe(
+    part: What, number: int, dtype: torch.dtype, place: Place, clean: bool, allow_pickle: bool, how: dict[str, Any]
+) -> tuple[Any, Words | None]:
+    """A pipeline, its networks in main memory; and what reads its words, if its own encoder is not loaded."""
     if not isinstance(part, (str, Path, Source)):
-        return part
+        return part, None
+    text, safe = place.mode is None, None if allow_pickle else True
     if not isinstance(part, Source) and Path(part).exists():
-        return pipelines.open_folder(Path(part), number, dtype, device, allow_pickle, **how)
+        pipe = pipelines.open_folder(Path(part), number, dtype, allow_pickle, text, **how)
+        return pipe, _words(pipe, Path(part) / "text_encoder", dtype, place, clean)
     source = part if isinstance(part, Source) else Source(str(part))
     if "/" not in source.name:
         raise FileNotFoundError(
@@ -109,10 +145,40 @@ def _pipe(part: What, number: int, dtype: torch.dtype, device: str, allow_pickle
     reasons = []
     for name in (source.name, *source.mirrors):
         try:
-            return pipelines.from_pretrained(name, number, dtype, device, None if allow_pickle else True, **how)
+            pipe = pipelines.from_pretrained(name, number, dtype, safe, text, **how)
+            return pipe, _words(pipe, name, dtype, place, clean, **how)
         except OSError as error:
             reasons.append(str(error).split(". ")[0].splitlines()[0].rstrip("."))
     raise FileNotFoundError(
         f"{' and '.join([source.name, *source.mirrors])} is not on this machine and cannot be fetched ({reasons[0]}): "
         f"{source.remedy}"
     )
+
+
+def _words(pipe: Any, where: Path | str, dtype: torch.dtype, place: Place, clean: bool, **how: Any) -> Words | None:
+    """What reads words for a pipeline that has a T5 tokenizer and was loaded without the encoder; that is in a folder, or under
+    a name on the hub."""
+    if type(pipe).__name__ not in (*pipelines.IF, *pipelines.IF_LARGER) or pipe.text_encoder or not pipe.tokenizer:
+        return None
+    if isinstance(where, str):
+        from huggingface_hub import snapshot_download
+
+        told = {key: how[key] for key in ("revision", "local_files_only") if key in how}
+        where = Path(snapshot_download(where, allow_patterns=["text_encoder/*"], **told)) / "text_encoder"
+    if not any(where.glob("*")):
+        return None
+    folder, cleaner = where, pipelines.cleaner(pipe) if clean else None
+
+    def load() -> Any:
+        from transformers import T5EncoderModel
+
+        encoder = T5EncoderModel.from_pretrained(folder, dtype=dtype, variant=how.get("variant")).eval().requires_grad_(False)
+        place.put(encoder)
+        return encoder
+
+    words = Words(
+        load, lambda encoder: t5(pipe.tokenizer, encoder, cleaner, place.device), pipelines.digest_of,
+        signature(folder, dtype, clean), place.device,
+    )  # fmt: skip
+    place.turns.before.append(words.free)
+    return words

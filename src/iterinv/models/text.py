@@ -13,31 +13,31 @@ from torch.nn import functional as F
 Embed = Callable[[list[str]], Tensor]
 
 
-def t5(tokenizer: Any, encoder: Any, clean: Callable[[str], str] | None = None) -> Embed:
+def t5(tokenizer: Any, encoder: Any, clean: Callable[[str], str] | None = None, device: str | None = None) -> Embed:
     """IF's: lower case and stripped, or made ``clean``; padded to 77 tokens, the padding masked from the encoder."""
 
     @torch.no_grad()
     def embed(prompts: list[str]) -> Tensor:
         words = [(clean or _plain)(prompt) for prompt in prompts]
-        tokens = _tokens(tokenizer, words, 77).to(encoder.device)
+        tokens = _tokens(tokenizer, words, 77).to(device or encoder.device)
         return encoder(tokens.input_ids, attention_mask=tokens.attention_mask)[0]
 
     return embed
 
 
-def clip(tokenizer: Any, encoder: Any) -> Embed:
+def clip(tokenizer: Any, encoder: Any, device: str) -> Embed:
     """Stable Diffusion's: the last hidden state, padded to the tokenizer's length."""
 
     @torch.no_grad()
     def embed(prompts: list[str]) -> Tensor:
-        tokens = _tokens(tokenizer, prompts, tokenizer.model_max_length).to(encoder.device)
+        tokens = _tokens(tokenizer, prompts, tokenizer.model_max_length).to(device)
         masked = getattr(encoder.config, "use_attention_mask", False)
         return encoder(tokens.input_ids, attention_mask=tokens.attention_mask if masked else None)[0]
 
     return embed
 
 
-def sdxl(tokenizers: tuple[Any, Any], encoders: tuple[Any, Any], zeros: bool) -> Embed:
+def sdxl(tokenizers: tuple[Any, Any], encoders: tuple[Any, Any], zeros: bool, device: str) -> Embed:
     """SDXL's: the last hidden states but one of two encoders side by side, and the second's pooled text as one token more,
     filled up with zeros. ``zeros``: the empty prompt is all zeros (``force_zeros_for_empty_prompt``)."""
 
@@ -45,7 +45,7 @@ def sdxl(tokenizers: tuple[Any, Any], encoders: tuple[Any, Any], zeros: bool) ->
     def embed(prompts: list[str]) -> Tensor:
         states, pooled = [], torch.empty(0)
         for tokenizer, encoder in zip(tokenizers, encoders, strict=True):
-            tokens = _tokens(tokenizer, prompts, tokenizer.model_max_length).to(encoder.device)
+            tokens = _tokens(tokenizer, prompts, tokenizer.model_max_length).to(device)
             out = encoder(tokens.input_ids, output_hidden_states=True)
             states.append(out.hidden_states[-2])
             pooled = out[0]
