@@ -61,3 +61,25 @@ def test_what_failed_is_not_exact(methods):
     assert "| bdia-fixed | 20 | 3 | 0 of 1 | 1 of 1 |" in methods.guided(rows)
     mean = methods.mean([row(40.0, 10), row(None, 10), row(50.0, 10)])
     assert (mean["pictures"], mean["exact"], mean["psnr"], mean["mean"]) == (3, 1, 40.0, 45.0)
+
+
+def test_full_sizes_are_timed_on_the_networks_that_are_named(monkeypatch):
+    """On narrower ones: what is published is a line of each precision, and one of both ways of inverting."""
+    import full_size
+    from iterinv.models import published
+
+    told = []
+    monkeypatch.setattr(full_size, "publish", lambda *page: told.append(page))
+    for name, value in (("STEPS", 4), ("CALLS", 1)):
+        monkeypatch.setattr(full_size, name, value)
+    name, x4 = "DeepFloyd/IF-I-M-v1.0", full_size.X4
+    thin = {**published.UNETS[x4], "block_out_channels": [32, 32, 32, 32], "cross_attention_dim": 32}
+    monkeypatch.setattr(published, "UNETS", {name: {**published._if_1(32), "attention_head_dim": 32}, x4: thin})
+    monkeypatch.setattr(full_size, "NAMES", (name,))
+    full_size.main("cpu", (name,))
+    ((page, _, body, _),) = told
+    assert page == "full-size"
+    assert [line.count("IF-I-M-v1.0") for line in body.splitlines()].count(1) == 3 + 1
+    where = full_size.stage(x4, full_size.torch.float32, "cpu")
+    assert where.shape == (4, 256, 256)
+    assert where.encode(full_size.torch.zeros(1, 3, 1024, 1024)).shape == (1, 4, 256, 256)
