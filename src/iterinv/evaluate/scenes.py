@@ -110,11 +110,16 @@ def asked(kind: str, seen: Seen, now: Seen, wanted: Seen) -> bool:
     if kind == "remove":
         return True
     if kind == "add":
-        (k,) = (k for k, look in enumerate(wanted.things) if look not in now.things)
+        k = _new(now, wanted)
         return seen.things[k][:2] == wanted.things[k][:2]
     (k,) = (k for k, look in enumerate(wanted.things) if look != now.things[k])
     name = {"recolour": "color"}.get(kind, "shape" if kind == "reshape" else kind)
     return bool(getattr(seen.things[k], name) == getattr(wanted.things[k], name))
+
+
+def _new(now: Seen, wanted: Seen) -> int:
+    """Which of the wanted things is not there now; the two may look alike."""
+    return next(k for k in range(len(wanted.things)) if wanted.things[:k] + wanted.things[k + 1 :] == now.things)
 
 
 def rest(kind: str, seen: Seen, now: Seen, wanted: Seen) -> bool:
@@ -124,7 +129,7 @@ def rest(kind: str, seen: Seen, now: Seen, wanted: Seen) -> bool:
     if len(seen.things) != len(wanted.things):
         return False
     for k, look in enumerate(wanted.things):
-        if kind == "add" and look not in now.things:
+        if kind == "add" and k == _new(now, wanted):
             continue
         free = now.things[k]._asdict() if kind in ("recolour", "reshape", "material") else {}
         changed = [name for name in Look._fields if name in free and free[name] != getattr(look, name)]

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from iterinv.scenes.caption import caption
 from iterinv.scenes.render import render
-from iterinv.scenes.scene import COLORS, MATERIALS, OF_SCENE, RADII, SHAPES, Scene, Thing
+from iterinv.scenes.scene import COLORS, MATERIALS, OF_SCENE, SHAPES, Scene
 
 KINDS = ("recolour", "reshape", "material", "floor", "wall", "remove", "add")
 VISIBLE = 4 / 255
@@ -44,13 +44,13 @@ class SceneEdit(NamedTuple):
 def scene_edit(seed: int, kind: str) -> SceneEdit:
     """The edit of a kind on the scene of a seed; the same on every machine.
 
-    ``remove`` takes a scene of two things and leaves one; all others take the scene as it is, but ``add`` one of one thing,
-    and puts another beside it where there is more room. Raises ``ValueError`` for another kind.
+    ``remove`` takes a scene of two things and leaves one; ``add`` is the other way round, its target being the scene of two;
+    all others take the scene as it is. Raises ``ValueError`` for another kind.
     """
     if kind not in KINDS:
         raise ValueError(f"there is no kind of edit {kind!r}: the kinds are {', '.join(KINDS)}")
     r = random.Random(f"iterinv edit {kind} {seed}")
-    source = Scene.random(seed, things={"remove": 2, "add": 1}.get(kind))
+    source = Scene.random(seed, things=2 if kind in ("remove", "add") else None)
     k = r.randrange(len(source.things))
     thing = source.things[k]
 
@@ -67,13 +67,6 @@ def scene_edit(seed: int, kind: str) -> SceneEdit:
         target = replace(source, floor=other(OF_SCENE["floor"], source.floor))
     elif kind == "wall":
         target = replace(source, wall=other(OF_SCENE["wall"], source.wall))
-    elif kind == "remove":
-        target = replace(source, things=(source.things[1 - k],))
     else:
-        x = thing.x - 1.4 if thing.x > 0 else thing.x + 1.4
-        new = Thing(
-            r.choice(SHAPES), other(COLORS, thing.color), r.choice(MATERIALS), r.choice(list(RADII)), x, r.uniform(-0.5, 0.5),
-            r.uniform(0.2, 1.3),
-        )  # fmt: skip
-        target = replace(source, things=tuple(sorted((thing, new), key=lambda each: each.x)))
-    return SceneEdit(kind, source, target)
+        target = replace(source, things=(source.things[1 - k],))
+    return SceneEdit(kind, target, source) if kind == "add" else SceneEdit(kind, source, target)

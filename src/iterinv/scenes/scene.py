@@ -80,7 +80,7 @@ class Scene:
         """The scene of a seed: the same on every machine. ``things`` fixes how many objects there are."""
         r = random.Random(f"iterinv scene {seed}")
         count = things or (1 if r.random() < 0.65 else 2)
-        centres = (r.uniform(-0.55, 0.55),) if count == 1 else (r.uniform(-0.97, -0.82), r.uniform(0.82, 0.97))
+        centres = (r.uniform(-0.97, 0.97),) if count == 1 else (r.uniform(-0.97, -0.82), r.uniform(0.82, 0.97))
         return cls(
             things=tuple(
                 Thing(
