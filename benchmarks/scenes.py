@@ -45,12 +45,8 @@ nothing else. *Success*: the [reader](reader.md) sees what was asked for; *kept*
 source elsewhere, mean and least. *Features*: distance to the truth in the reader's features. *IoU*: of the editor's mask and
 the true region.
 
-*Remove* and *add* ask for what the cascade has not seen: of the scenes it was trained on, those of one thing have it near the
-middle and those of two have them apart, while the true answer leaves what stays where it was. That is probably why the edits
-move it, and the masks cover it; it was not tested.
-
-FlowEdit's defaults were chosen among some twenty settings, at 32 px, on other scenes and, for *recolour*, on the first 16 of
-these: its recolourings are not a clean held-out result. Tables of unequal counts are not of the same scenes.
+FlowEdit's defaults were chosen among some twenty settings, at 32 px, on other scenes, with an earlier first stage. Tables of
+unequal counts are not of the same scenes.
 
 {(chr(10) * 2).join(tables)}
 

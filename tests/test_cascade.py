@@ -216,8 +216,6 @@ def test_a_picture_of_another_kind_is_refused(tiny):
 def test_plans_that_cannot_work_are_refused():
     with pytest.raises(ValueError, match="DDIM cannot undo itself: give the plan a root finder"):
         Plan(DDIM())
-    with pytest.raises(ValueError, match="fixed-point states are carried in float64"):
-        Plan(FixedPointBDIA(), dtype="float32")
     with pytest.raises(ValueError, match="float16 costs the picture"):
         Plan(dtype="float16")
     with pytest.raises(ValueError, match="the methods are bdia, bdia-fixed, "):

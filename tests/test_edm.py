@@ -3,10 +3,11 @@
 import pytest
 import torch
 
-from iterinv import drive
+from iterinv import app, drive
 from iterinv.cascade import Cascade
+from iterinv.images import from_uint8, to_uint8
 from iterinv.methods import METHODS, plan
-from iterinv.models import edm, guide
+from iterinv.models import draw, edm, guide
 from iterinv.schedule import Karras
 from iterinv.steps import BDIAHeun, Heun
 
@@ -76,3 +77,41 @@ def test_a_network_of_ordinary_precision_is_called_in_it():
     inversion = cascade.invert(x, "", plan("bdia", 9))
     assert inversion.stages[0].noise.dtype == torch.float64
     assert float((inversion.picture - x).abs().max()) < 1e-4
+
+
+class Blur(torch.nn.Module):
+    """Clean data by a network's form, preconditioned as EDM's are."""
+
+    def __init__(self):
+        super().__init__()
+        self.img_resolution = 16
+        self.conv = torch.nn.Conv2d(3, 3, 3, padding=1)
+
+    def forward(self, x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+        s = sigma.reshape(-1, 1, 1, 1)
+        spread = (s**2 + 0.25).sqrt()
+        return 0.25 / spread**2 * x + s * 0.5 / spread * self.conv(x / spread)
+
+
+def test_a_module_and_its_torchscript_are_the_same_cascade_and_a_pickle_is_refused(tmp_path):
+    torch.manual_seed(0)
+    network = Blur()
+    traced = torch.jit.script(network)
+    traced.save(tmp_path / "net.ts")
+    torch.save(network.state_dict(), tmp_path / "net.pkl")
+    picture = from_uint8(to_uint8(draw((1, 3, 16, 16), 0) / 3))
+    noises = []
+    for what in (network, tmp_path / "net.ts"):
+        cascade = app.load(what)
+        inversion = cascade.invert(picture, "", plan("bdia", 12))
+        assert (to_uint8(inversion.picture) == to_uint8(picture)).all()
+        noises.append((cascade.fingerprint, inversion.stages[0].noise))
+    assert noises[0][0] == noises[1][0]
+    torch.testing.assert_close(noises[0][1], noises[1][1], rtol=0, atol=1e-3)  # of a sigma of 80
+    with pytest.raises(ValueError, match=r"net.pkl is no TorchScript .*pickle"):
+        app.load(tmp_path / "net.pkl")
+    with pytest.raises(ValueError, match="a Linear says no img_resolution"):
+        app.load(torch.nn.Linear(1, 1))
+    network.label_dim = 10
+    with pytest.raises(ValueError, match="wants one of 10 class labels"):
+        app.load(network)

@@ -5,6 +5,7 @@ import shutil
 from dataclasses import replace
 
 import pytest
+import skimage
 import torch
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 from PIL import Image
@@ -17,11 +18,15 @@ from iterinv.cascade import resize
 from iterinv.cli import app as command
 from iterinv.diagnosis import diagnose
 from iterinv.edits import DiffEdit
-from iterinv.images import Frame, to_uint8
+from iterinv.images import Frame, from_uint8, to_uint8
 from iterinv.methods import METHODS, plan
 from iterinv.models import Calls, draw, guide, pipelines, sources
 from iterinv.models.unet import UNetDenoiser
+from iterinv.roots import rms
 from iterinv.steps import DDIM
+from iterinv.train import networks
+
+from conftest import RECIPE
 
 PROMPT = "a red ball"
 
@@ -405,3 +410,40 @@ def test_the_command_line_says_where_and_how_networks_run(tmp_path, tiny_folder,
     told = CliRunner().invoke(command, [*asked, "--memory", "1e-4gb"])
     assert told.exit_code == 2
     assert "with a layer at a time" in told.output
+
+
+@pytest.mark.parametrize("half", [torch.float16, torch.bfloat16])
+def test_latents_come_back_to_1e_5_by_a_half_precision_network(picture, half):
+    """Under float64 states by any exact rule; under float32 states in fixed point, since else a state may be rounded to half
+    precision one way in inverting and the other in reconstructing, which costs 1e-3."""
+    pipe = published.sd()
+    pipe.unet.to(half)
+    cascade = app.load(pipe)
+    for method, dtype in (("bdia", "float64"), ("edict", "float64"), ("bdia-fixed", "float32")):
+        (found,) = cascade.invert(picture, PROMPT, plan(method, 10, dtype=dtype)).stages
+        assert str(found.state[0].dtype) == f"torch.{dtype}"
+        clean = cascade.stages[0].encode(picture.to(found.state[0].dtype))
+        assert float(rms(found.path[-1] - clean)) <= 1e-5
+        assert found.report.residual_max <= 1e-5
+        assert (to_uint8(found.picture) == to_uint8(picture)).all()
+
+
+def test_ifs_stages_give_every_pixel_back_at_their_own_sizes(tmp_path):
+    """64 and 256 px, with guidance and without."""
+    torch.manual_seed(0)
+    words = networks.tokenizer(77)
+    thin = {"text": RECIPE["text"], "stages": []}
+    for k, (name, size, low) in enumerate((("I", 64, None), ("II", 256, 64))):
+        stage = {**RECIPE["stages"][2 * k], "name": name, "size": size, "low": low, "channels": [16, 32]}
+        text = (words, networks.text_encoder(thin, len(words))) if low is None else None
+        network = networks.unet(thin, stage)
+        network.conv_out.weight.data *= 0.2
+        networks.save_stage(tmp_path / name, network, stage["sample_max"], low is not None, text)
+    cascade = app.load([tmp_path / "I", tmp_path / "II"])
+    assert [stage.size for stage in cascade.stages] == [64, 256]
+    assert cascade.stages[1].noise_level == 250
+    photo = from_uint8(skimage.data.astronaut()[::2, ::2])
+    for guidance in (1.0, 7.0):
+        inversion = cascade.invert(photo, PROMPT, plan("bdia", 8, guidance))
+        for stage, found in zip(cascade.stages, inversion.stages, strict=True):
+            assert (to_uint8(found.picture) == to_uint8(resize(photo, stage.size))).all()

@@ -259,6 +259,24 @@ def test_fixed_point_arithmetic_gives_the_same_bits_back(steps, guidance, seed, 
     assert torch.equal(rule.init(x)[0], back)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("steps", [2, 10, 50])
+def test_float32_fixed_point_states_give_a_half_precision_network_the_same_input_both_ways(dtype, steps):
+    """Rounding a float32 state to half precision may fall either way; of fixed-point states there is but one."""
+    wild = mixture()
+
+    def eps(x, a):
+        return wild(x.to(dtype).to(x.dtype), a)
+
+    rule, grid, x = FixedPointBDIA(), COSINE.grid(steps), data(3).float()
+    *_, (back, *_) = drive.run(rule, eps, undone(rule, eps, x, grid), grid, 1)
+    assert back.dtype == torch.float32
+    assert torch.equal(rule.init(x)[0], back)
+    assert float((back - x).abs().max()) <= 2**-19
+    with pytest.raises(OverflowError, match="below 64"):
+        rule.init(100 * x + 100)
+
+
 def test_eight_bit_pixels_are_fixed_point_numbers():
     """So the float32 picture itself comes back, not only the state that it was rounded to."""
     levels = (torch.arange(256) / 127.5 - 1).double()
@@ -267,7 +285,7 @@ def test_eight_bit_pixels_are_fixed_point_numbers():
 
 def test_fixed_point_arithmetic_says_where_it_ends():
     with pytest.raises(TypeError, match="carried in float64"):
-        FixedPointBDIA().init(noise().float())
+        FixedPointBDIA().init(noise().half())
     for wild in (noise() * 1e5, noise() * 1e30, noise() * float("nan")):
         with pytest.raises(OverflowError, match="below 8192"):
             FixedPointBDIA().init(wild)

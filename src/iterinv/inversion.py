@@ -20,7 +20,7 @@ from iterinv import drive
 from iterinv.levels import Eps, Grid, State
 from iterinv.models import Calls, Condition, Stage, guide
 from iterinv.roots import RootFinder, rms
-from iterinv.steps import BDIA, FixedPointBDIA, OneStep, Reversible, Step, Wrapped
+from iterinv.steps import BDIA, OneStep, Reversible, Step, Wrapped
 
 Progress = Callable[[str, str, int, int], None]
 """``progress(stage, doing, done, total)``, called after every step. Whatever it raises stops the work."""
@@ -95,8 +95,6 @@ class Plan:
             )
         if self.dtype not in LARGEST_GROWTH:
             raise ValueError(f"a state in {self.dtype} costs the picture: use float32 or float64")
-        if isinstance(self.rule, FixedPointBDIA) and self.dtype != "float64":
-            raise ValueError(f"fixed-point states are carried in float64, not in {self.dtype}")
         if self.steps <= self.first:
             raise ValueError(
                 f"{self.steps} step(s) leave {type(self.rule).__name__} nothing to undo: take {self.first + 1} or more"

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import cpu_offload
 
-from iterinv.models import Stage, embedded, pipelines
+from iterinv.models import Stage, edm, embedded, pipelines
 from iterinv.models.memory import Turns, Words, signature
 from iterinv.models.text import t5
 
@@ -64,7 +64,7 @@ PRESETS = {
 """Cascades by name. ``embedded``, which comes with the package, is another."""
 
 What = str | Path | Any
-"""A preset's name, a cascade folder, a diffusers folder, a name on the hub, or a live pipeline."""
+"""A preset's name, a cascade folder, a diffusers folder, a TorchScript file, a name on the hub, a live pipeline or module."""
 
 
 def stages(
@@ -92,6 +92,12 @@ def stages(
     pipes: dict[Any, tuple[Any, Words | None]] = {}
     found: list[Stage] = []
     for part in parts:
+        if isinstance(part, torch.nn.Module):
+            found.append(replace(edm.from_module(part, device), name="I" * (len(found) + 1)))
+            continue
+        if isinstance(part, (str, Path)) and Path(part).is_file():
+            found.append(replace(edm.open_script(Path(part), device), name="I" * (len(found) + 1)))
+            continue
         key = part if isinstance(part, (str, Path, Source)) else id(part)
         new = key not in pipes  # a cascade may have one network twice
         if new:

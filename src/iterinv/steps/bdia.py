@@ -95,7 +95,9 @@ class FixedPointBDIA:
 
     ``x_b = x_p + g(x_a)`` with ``g = D(x_a, a, b) - D(x_a, a, p)`` rounded to a multiple of ``2 ** -bits``. All states are
     such multiples, so adding and subtracting ``g`` is exact integer arithmetic: int64, carried as the float64 of the same
-    value between steps, which is exact below ``2 ** (53 - bits)``. Raises ``OverflowError`` above.
+    value between steps, which is exact below ``2 ** (53 - bits)``. Raises ``OverflowError`` above. A float32 carries multiples
+    of ``2 ** -18`` at the finest, below 64: so a half-precision network sees the same input both ways, and says the same, where
+    rounding a float32 state to half precision may else fall either way.
     """
 
     bits: int = 40
@@ -103,22 +105,22 @@ class FixedPointBDIA:
     first = 1
 
     def init(self, x: Tensor, *older: Tensor) -> State:
-        return tuple(self._real(self._fixed(each)) for each in (x, *older[:1]))
+        return tuple(self._real(self._fixed(each), x) for each in (x, *older[:1]))
 
     def step(self, eps: Eps, state: State, grid: Grid, i: int) -> State:
         x, *older = state
         if not older:
             (y,) = DDIM().carry(eps, x, grid[i], grid[i + 1])
-            return self._real(self._fixed(y)), x
-        return self._real(self._fixed(older[0]) + self._gain(eps, x, grid, i)), x
+            return self._real(self._fixed(y), x), x
+        return self._real(self._fixed(older[0]) + self._gain(eps, x, grid, i), x), x
 
     def init_inverse(self, eps: Eps, x: Tensor, grid: Grid) -> State:
-        x = self._real(self._fixed(x))
-        return x, self._real(self._fixed(start_back(eps, x, grid)[1]))
+        x = self._real(self._fixed(x), x)
+        return x, self._real(self._fixed(start_back(eps, x, grid)[1]), x)
 
     def undo(self, eps: Eps, state: State, grid: Grid, i: int) -> State:
         y, x = state
-        return x, self._real(self._fixed(y) - self._gain(eps, x, grid, i))
+        return x, self._real(self._fixed(y) - self._gain(eps, x, grid, i), x)
 
     def growth(self, grid: Grid) -> float:
         return 1.0
@@ -128,17 +130,25 @@ class FixedPointBDIA:
         return self._fixed(there - oldest)
 
     def _fixed(self, x: Tensor) -> Tensor:
-        if x.dtype != torch.float64:
-            raise TypeError(f"fixed-point states are carried in float64, not {x.dtype}")
-        if not bool((x.abs() < 2.0 ** (53 - self.bits)).all()):  # NaN is not below either
+        bits, limit = self._of(x)
+        if not bool((x.abs() < limit).all()):  # NaN is not below either
             raise OverflowError(
-                f"it is not a number below {2 ** (53 - self.bits)}, where fixed-point arithmetic ends; use less guidance, "
-                "fewer bits or a float32 network"
+                f"it is not a number below {limit:g}, where fixed-point arithmetic ends; use less guidance, fewer bits or a "
+                "float32 network"
             )
-        return (x * 2.0**self.bits).round().to(torch.int64)
+        return (x * 2.0**bits).round().to(torch.int64)
 
-    def _real(self, x: Tensor) -> Tensor:
-        return x.double() * 2.0**-self.bits
+    def _real(self, x: Tensor, like: Tensor) -> Tensor:
+        return x.to(like.dtype) * 2.0 ** -self._of(like)[0]
+
+    def _of(self, x: Tensor) -> tuple[int, float]:
+        """The bits behind the point that a tensor of this dtype carries, and what its numbers must be below."""
+        if x.dtype == torch.float64:
+            return self.bits, 2.0 ** (53 - self.bits)
+        if x.dtype == torch.float32:
+            bits = min(self.bits, 18)
+            return bits, 2.0 ** (24 - bits)
+        raise TypeError(f"fixed-point states are carried in float64 or float32, not {x.dtype}")
 
 
 @dataclass(frozen=True)
