@@ -17,11 +17,12 @@ def kept(tmp_path, monkeypatch):
     return tmp_path / "words"
 
 
-def test_networks_take_turns_and_a_cascade_says_the_same(tiny, tiny_folder, picture):
+def test_networks_take_turns_and_a_cascade_says_the_same(tiny, tiny_folder, picture, tmp_path, monkeypatch):
     folders = [tiny_folder / f"stage{k}" for k in (1, 2, 3)]
     plain = app.Cascade(sources.stages(folders, noise_level=100))
     assert plain.fingerprint == tiny.fingerprint
     for mode in costs.MODES:
+        monkeypatch.setenv("ITERINV_CACHE", str(tmp_path / mode))
         cascade = app.Cascade(sources.stages(folders, noise_level=100, mode=mode))
         assert cascade.fingerprint == plain.fingerprint
         inversion = cascade.invert(picture, PROMPT, plan("bdia", 3))

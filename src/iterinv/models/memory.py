@@ -83,13 +83,15 @@ class Words:
         self.load, self.read, self.signature, self.device = load, read, signature, device
         self._digest = digest
         self._encoder: Any = None
+        self._embed: Embed | None = None
 
     def __call__(self, prompts: list[str]) -> Tensor:
         found = []
         for prompt in prompts:
             file = self._file(f"words {prompt}")
             if not file.exists():
-                _write(file, self.read(self._loaded())([prompt]).cpu())
+                self._embed = self._embed or self.read(self._loaded())
+                _write(file, self._embed([prompt]).cpu())
             found.append(load_file(file)["x"])
         return torch.cat(found).to(self.device)
 
@@ -103,7 +105,7 @@ class Words:
     def free(self, network: Any = None) -> None:
         """Let the encoder go, before another network comes."""
         if network is None or network is not self._encoder:
-            self._encoder = None
+            self._encoder = self._embed = None
 
     def _loaded(self) -> Any:
         if self._encoder is None:

@@ -12,7 +12,7 @@ from accelerate import cpu_offload
 
 from iterinv.models import Stage, edm, embedded, pipelines
 from iterinv.models.memory import Turns, Words, signature
-from iterinv.models.text import t5
+from iterinv.models.text import Embed, t5
 
 HUB = "https://huggingface.co"
 
@@ -178,13 +178,12 @@ def _words(pipe: Any, where: Path | str, dtype: torch.dtype, place: Place, clean
     def load() -> Any:
         from transformers import T5EncoderModel
 
-        encoder = T5EncoderModel.from_pretrained(folder, dtype=dtype, variant=how.get("variant")).eval().requires_grad_(False)
-        place.put(encoder)
-        return encoder
+        return T5EncoderModel.from_pretrained(folder, dtype=dtype, variant=how.get("variant")).eval().requires_grad_(False)
 
-    words = Words(
-        load, lambda encoder: t5(pipe.tokenizer, encoder, cleaner, place.device), pipelines.digest_of,
-        signature(folder, dtype, clean), place.device,
-    )  # fmt: skip
+    def read(encoder: Any) -> Embed:
+        place.put(encoder)
+        return t5(pipe.tokenizer, encoder, cleaner, place.device)
+
+    words = Words(load, read, pipelines.digest_of, signature(folder, dtype, clean), place.device)
     place.turns.before.append(words.free)
     return words
