@@ -23,7 +23,7 @@ def errors() -> Iterator[None]:
     """User errors become a sentence and exit code 2; anything else is a bug and shows its traceback."""
     try:
         yield
-    except (ValueError, OSError, ArithmeticError) as error:
+    except (ValueError, OSError, ArithmeticError, ModuleNotFoundError) as error:
         typer.echo(f"iterinv: {error}", err=True)
         raise typer.Exit(2) from None
     except MemoryError as error:
