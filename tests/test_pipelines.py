@@ -447,3 +447,16 @@ def test_ifs_stages_give_every_pixel_back_at_their_own_sizes(tmp_path):
         inversion = cascade.invert(photo, PROMPT, plan("bdia", 8, guidance))
         for stage, found in zip(cascade.stages, inversion.stages, strict=True):
             assert (to_uint8(found.picture) == to_uint8(resize(photo, stage.size))).all()
+
+
+def test_tiled_autoencoders_keep_every_pixel_and_are_told_apart(picture):
+    large = torch.nn.functional.interpolate(picture, (256, 256))
+    first, x4 = published.sd(), published.x4()
+    whole, tiled = (app.load([published.sd(), published.x4()], tiled=each) for each in (False, True))
+    x4.vae.tile_latent_min_size = 8
+    assert whole.fingerprint != tiled.fingerprint
+    assert tiled.stages[1].codec.vae.use_tiling
+    assert not whole.stages[1].codec.vae.use_tiling
+    cascade = app.load([first, x4], tiled=True)
+    inversion = cascade.invert(large, PROMPT, plan("bdia", 3))
+    assert (to_uint8(inversion.picture) == to_uint8(large)).all()

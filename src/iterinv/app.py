@@ -53,9 +53,9 @@ def load(
     ``dtype`` is the networks', float32 if not given (``torch_dtype`` is its older name); states keep their own. Of a live
     pipeline it is the pipeline's. ``memory`` is how much the device has, as ``16gb``, or ``auto``: what does not fit there at
     once takes turns, network by network or layer by layer, and a T5 encoder is loaded only to read new words. ``how``:
-    ``noise_level`` on the pictures from below, ``clean`` captions as DeepFloyd does, ``allow_pickle``, and diffusers'
-    ``variant``, ``revision``, ``local_files_only``. Raises ``FileNotFoundError`` for what is not there, ``ValueError`` for what
-    is no stage, ``MemoryError`` for what fits in no way.
+    ``noise_level`` on the pictures from below, ``clean`` captions as DeepFloyd does, ``tiled`` autoencoders in less memory,
+    ``allow_pickle``, and diffusers' ``variant``, ``revision``, ``local_files_only``. Raises ``FileNotFoundError`` for what is
+    not there, ``ValueError`` for what is no stage, ``MemoryError`` for what fits in no way.
     """
     dtype = dtype or torch_dtype or torch.float32
     if memory is not None:

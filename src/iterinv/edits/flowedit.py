@@ -63,10 +63,10 @@ class FlowEdit:
     """
 
     strength: float | None = None
-    guidance: float = 1.25
+    guidance: float = 1.5
     passes: int = 3
     averages: int = 1
-    local: float = 0.3
+    local: float = 0.4
     detail: float = 0.3
     rule: Step = field(default_factory=DDIM)
     within: DiffEdit | None = field(default_factory=DiffEdit)

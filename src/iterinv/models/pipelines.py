@@ -32,7 +32,7 @@ SCHEDULERS = ("scheduler", "image_noising_scheduler", "low_res_scheduler")
 
 def stage(
     pipe: Any, number: int = 0, below: Stage | None = None, noise_level: int | None = None, clean: bool = False,
-    device: str | None = None, words: Words | None = None,
+    device: str | None = None, words: Words | None = None, tiled: bool = False,
 ) -> Stage:  # fmt: skip
     """A live pipeline as the ``number``-th stage of a cascade, from 0; its networks are shared, not copied.
 
@@ -40,8 +40,9 @@ def stage(
     ``below`` is the stage whose pictures it enlarges; it reads the words where the pipeline has no text encoder, as IF-II may.
     ``noise_level`` is the label of the noise on the picture from below, in a stage that takes one; ``clean`` is IF's
     ``clean_caption``. ``device`` is where states are, if not where the network is now; ``words`` reads them in place of the
-    pipeline's encoder. Raises ``ValueError`` for another kind of pipeline, prediction or class label, and for a noise level
-    that the schedule lacks; ``FileNotFoundError`` where nothing reads the words.
+    pipeline's encoder; ``tiled`` lets an autoencoder work tile by tile. Raises ``ValueError`` for another kind of pipeline,
+    prediction or class label, and for a noise level that the schedule lacks; ``FileNotFoundError`` where nothing reads the
+    words.
     """
     kind = type(pipe).__name__
     if kind not in PIPELINES:
@@ -59,7 +60,7 @@ def stage(
             "not give: only a network that enlarges is labelled, by the noise level of the picture below"
         )
     device = device or str(unet.device)
-    codec = Autoencoder(_codec(pipe), device) if getattr(pipe, "vae", None) is not None else None
+    codec = Autoencoder(_codec(pipe, tiled), device) if getattr(pipe, "vae", None) is not None else None
     size = unet.config.sample_size * (1 if codec is None else codec.factor)
     if kind in UPSCALERS and below is not None:  # of any size: its latents are as large as the picture below
         size = below.size * codec.factor if codec else size
@@ -79,7 +80,7 @@ def stage(
         denoiser=denoiser,
         schedule=schedule.from_config(pipe.scheduler.config),
         embed=words or _embed(pipe, clean, device) or (below.embed if below else _missing(pipe)),
-        fingerprint=fingerprint(pipe, level, words),
+        fingerprint=fingerprint(pipe, level, words, tiled and codec is not None),
         low_schedule=low_schedule,
         noise_level=level,
         device=device,
@@ -91,8 +92,11 @@ def _whose(pipe: Any) -> str:
     return str(getattr(pipe.config, "_name_or_path", None) or type(pipe).__name__)
 
 
-def _codec(pipe: Any) -> Any:
+def _codec(pipe: Any, tiled: bool) -> Any:
     vae = pipe.vae.float().eval().requires_grad_(False)
+    if tiled:
+        vae.enable_tiling()
+        vae.enable_slicing()
     if getattr(vae.config, "latents_mean", None) is not None or getattr(vae.config, "shift_factor", None):
         raise ValueError(f"the autoencoder of {_whose(pipe)} shifts its latents; only a scaling factor is known here")
     return vae
@@ -141,9 +145,9 @@ def _missing(pipe: Any) -> Embed:
     )
 
 
-def fingerprint(pipe: Any, noise_level: int, words: Words | None = None) -> str:
+def fingerprint(pipe: Any, noise_level: int, words: Words | None = None, tiled: bool = False) -> str:
     """A short hash of all that a prediction depends on: networks, their precision, words, schedules, noise on the condition."""
-    digest = hashlib.sha256(str(noise_level).encode())
+    digest = hashlib.sha256(f"{noise_level}{' tiled' if tiled else ''}".encode())
     for name in SCHEDULERS:
         if (part := getattr(pipe, name, None)) is not None:
             digest.update(f"{name} {_settings(part.config)}".encode())

@@ -69,14 +69,15 @@ What = str | Path | Any
 
 def stages(
     what: What | Sequence[What], dtype: torch.dtype = torch.float32, device: str = "cpu", noise_level: int | None = None,
-    clean: bool | None = None, allow_pickle: bool = False, mode: str | None = None, **how: Any,
+    clean: bool | None = None, allow_pickle: bool = False, mode: str | None = None, tiled: bool = False, **how: Any,
 ) -> tuple[Stage, ...]:  # fmt: skip
     """The stages of a cascade, smallest first; a sequence is a stage each.
 
     ``mode`` is one of :data:`iterinv.costs.MODES`, for networks that do not fit on the device together; with any, a T5 encoder
-    is loaded only to read new words. ``how`` goes to diffusers' ``from_pretrained``: ``variant``, ``revision``,
-    ``local_files_only``. The words are read by the first stage's encoder wherever that of another stage is of the same kind.
-    Raises ``FileNotFoundError`` for what is not there, saying how to get it, and ``ValueError`` for what is no stage.
+    is loaded only to read new words. ``tiled`` lets autoencoders work tile by tile, in less memory. ``how`` goes to diffusers'
+    ``from_pretrained``: ``variant``, ``revision``, ``local_files_only``. The words are read by the first stage's encoder
+    wherever that of another stage is of the same kind. Raises ``FileNotFoundError`` for what is not there, saying how to get
+    it, and ``ValueError`` for what is no stage.
     """
     if isinstance(what, (str, Path)):
         folder = embedded.FOLDER if what == "embedded" else Path(what)
@@ -105,7 +106,7 @@ def stages(
         pipe, words = pipes[key]
         where = place.device if isinstance(part, (str, Path, Source)) else None
         below = found[-1] if found else None
-        found.append(pipelines.stage(pipe, len(found), below, noise_level, clean, where, words))
+        found.append(pipelines.stage(pipe, len(found), below, noise_level, clean, where, words, tiled))
         if new and where:
             place.settle(pipe)
     return tuple(found)
