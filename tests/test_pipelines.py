@@ -453,7 +453,7 @@ def test_tiled_autoencoders_keep_every_pixel_and_are_told_apart(picture):
     large = torch.nn.functional.interpolate(picture, (256, 256))
     first, x4 = published.sd(), published.x4()
     whole, tiled = (app.load([published.sd(), published.x4()], tiled=each) for each in (False, True))
-    x4.vae.tile_latent_min_size = 8
+    x4.vae.tile_latent_min_size, x4.vae.tile_sample_min_size = 8, 32
     assert whole.fingerprint != tiled.fingerprint
     assert tiled.stages[1].codec.vae.use_tiling
     assert not whole.stages[1].codec.vae.use_tiling
