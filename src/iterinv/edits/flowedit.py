@@ -66,7 +66,7 @@ class FlowEdit:
     guidance: float = 1.5
     passes: int = 3
     averages: int = 1
-    local: float = 0.4
+    local: float = 0.3
     detail: float = 0.3
     rule: Step = field(default_factory=DDIM)
     within: DiffEdit | None = field(default_factory=DiffEdit)
