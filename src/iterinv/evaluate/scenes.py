@@ -30,7 +30,7 @@ from iterinv.scenes.edits import KINDS, SceneEdit, scene_edit
 from iterinv.scenes.reader import Look, Seen, features, read
 
 HELD_OUT = 2_100_000
-"""The first seed of the tasks: no training, no other benchmark and no choice of an editor's settings draws from here on."""
+"""The first seed of the tasks: no training and no other benchmark draws from here on."""
 
 SHOWN = 10
 """Tasks on each contact sheet."""
