@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import skimage
@@ -21,7 +22,7 @@ from iterinv.edits import DiffEdit
 from iterinv.images import Frame, from_uint8, to_uint8
 from iterinv.methods import METHODS, plan
 from iterinv.models import Calls, draw, guide, pipelines, sources
-from iterinv.models.unet import UNetDenoiser
+from iterinv.models.unet import PREDICTIONS, UNetDenoiser
 from iterinv.roots import rms
 from iterinv.steps import DDIM
 from iterinv.train import networks
@@ -59,40 +60,28 @@ def solver(pipe, name, stage, steps):
     return METHODS["dpmpp-2m"].rule, (*levels, stage.schedule.grid(1)[-1])
 
 
-def same(mine, theirs):
+def assert_same(mine, theirs):
     """To 1e-4 of what the picture reaches, where random weights carry it beyond 1."""
     torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-4 * max(1.0, float(theirs.abs().max())))
 
 
 SOLVERS = pytest.mark.parametrize("name", ["ddim", "dpmpp-2m"])
 GUIDED = pytest.mark.parametrize("guidance", [1.0, 5.0])
-PREDICTED = pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
+PREDICTED = pytest.mark.parametrize("prediction", PREDICTIONS)
 
 
 @GUIDED
-@PREDICTED
 @SOLVERS
-def test_stable_diffusion(name, prediction, guidance):
-    pipe = published.sd(prediction)
+@pytest.mark.parametrize("make", [*(partial(published.sd, kind) for kind in PREDICTIONS), published.sdxl])
+def test_stable_diffusion_and_sdxl(name, make, guidance):
+    """SDXL with its two encoders, pooled text and time ids; the empty prompt is zeros there."""
+    pipe = make()
     stage = pipelines.stage(pipe)
     rule, grid = solver(pipe, name, stage, 6)
     noise = draw((1, *stage.shape), 0)
     theirs = pipe(PROMPT, num_inference_steps=6, guidance_scale=guidance, latents=noise, output_type="latent").images
     mine = ours(stage, stage.condition(PROMPT), noise, guidance, rule, grid)
-    same(mine, stage.decode(theirs))
-
-
-@GUIDED
-@SOLVERS
-def test_sdxl(name, guidance):
-    """With its two encoders, pooled text and time ids; the empty prompt is zeros there."""
-    pipe = published.sdxl()
-    stage = pipelines.stage(pipe)
-    rule, grid = solver(pipe, name, stage, 6)
-    noise = draw((1, *stage.shape), 0)
-    theirs = pipe(PROMPT, num_inference_steps=6, guidance_scale=guidance, latents=noise, output_type="latent").images
-    mine = ours(stage, stage.condition(PROMPT), noise, guidance, rule, grid)
-    same(mine, stage.decode(theirs))
+    assert_same(mine, stage.decode(theirs))
 
 
 @GUIDED
@@ -111,7 +100,7 @@ def test_the_x4_upscaler(name, prediction, guidance):
     ).images  # fmt: skip
     on_low = torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(3))
     mine = ours(stage, stage.condition(PROMPT, low, on_low), noise, guidance, rule, grid)
-    same(mine, stage.decode(theirs))
+    assert_same(mine, stage.decode(theirs))
 
 
 @GUIDED
@@ -124,7 +113,7 @@ def test_ifpipeline(tiny_folder, tiny, name, guidance):
         PROMPT, num_inference_steps=10, guidance_scale=guidance, output_type="pt", generator=torch.Generator().manual_seed(4)
     ).images
     noise = torch.randn(1, *stage.shape, generator=torch.Generator().manual_seed(4))
-    same(ours(stage, stage.condition(PROMPT), noise, guidance, rule, grid), theirs)
+    assert_same(ours(stage, stage.condition(PROMPT), noise, guidance, rule, grid), theirs)
 
 
 @GUIDED
@@ -146,7 +135,7 @@ def test_ifsuperresolutionpipeline(tiny_folder, tiny, tmp_path, name, prediction
     ).images  # fmt: skip
     generator = torch.Generator().manual_seed(4)
     noise, on_low = (torch.randn(1, 3, 32, 32, generator=generator) for _ in range(2))
-    same(ours(stage, stage.condition(PROMPT, low, on_low), noise, guidance, rule, grid), theirs)
+    assert_same(ours(stage, stage.condition(PROMPT, low, on_low), noise, guidance, rule, grid), theirs)
 
 
 def test_noise_on_the_low_picture_is_drawn_once_and_alike_for_every_picture_of_a_batch(tiny):

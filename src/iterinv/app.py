@@ -47,8 +47,8 @@ def load(
     memory: str | None = None, **how: Any,
 ) -> Cascade:  # fmt: skip
     """The cascade that ships with the package; one of :data:`iterinv.models.sources.PRESETS`; that of a folder with a
-    ``cascade.json``; or stages by themselves, one or a list from small to large, each a diffusers folder, a name on the hub or
-    a live pipeline.
+    ``cascade.json``; or stages by themselves, one or a list from small to large, each a diffusers folder, a name on the hub, a
+    TorchScript file, a live pipeline or a module of EDM's kind.
 
     ``dtype`` is the networks', float32 if not given (``torch_dtype`` is its older name); states keep their own. Of a live
     pipeline it is the pipeline's. ``memory`` is how much the device has, as ``16gb``, or ``auto``: what does not fit there at
@@ -65,8 +65,8 @@ def load(
         how["mode"] = costs.fitting(what, dtype, budget(memory, device))
     if isinstance(what, (str, Path)):
         where = Path(what).resolve() if Path(what).exists() else what
-        return _load(where, dtype, device, **how)
-    return _load.__wrapped__(what, dtype, device, **how)
+        return _kept(where, dtype, device, **how)
+    return _load(what, dtype, device, **how)
 
 
 def precision(name: str) -> torch.dtype:
@@ -79,10 +79,12 @@ def precision(name: str) -> torch.dtype:
     return found
 
 
-@lru_cache(maxsize=1)
 def _load(what: Any, dtype: torch.dtype, device: str, **how: Any) -> Cascade:
     with _quiet():
         return Cascade(sources.stages(what, dtype, device, **how))
+
+
+_kept = lru_cache(maxsize=1)(_load)
 
 
 @contextmanager

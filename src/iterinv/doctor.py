@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 
 from iterinv import app
+from iterinv.cascade import Cascade
 from iterinv.images import from_uint8, to_uint8
 from iterinv.methods import plan
 from iterinv.models import Stage, draw, guide, sources
@@ -94,6 +95,6 @@ def _network(stage: Stage, dtype: str) -> Iterator[Finding]:
         about, same, f"{'the same' if same else 'NOT the same'} noise twice; one alone and in a batch differ by {apart:.0e}"
     )
     picture = from_uint8(to_uint8(draw((1, 3, stage.size, stage.size), 1) / 3))
-    found = app.Cascade((stage,)).invert(picture, "a picture", plan("bdia", 10))
+    found = Cascade((stage,)).invert(picture, "a picture", plan("bdia", 10))
     exact = bool((to_uint8(found.picture) == to_uint8(picture)).all())
     yield Finding(about, exact, "every pixel comes back" if exact else "NOT every pixel comes back")

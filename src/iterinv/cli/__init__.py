@@ -10,6 +10,7 @@ import typer
 
 from iterinv.cli.evaluate import evaluation
 from iterinv.cli.options import (
+    Device,
     EditGuidance,
     EditorName,
     Fit,
@@ -186,7 +187,7 @@ def plan(
     dtype: Annotated[
         str | None, typer.Option(help="float32, float16 or bfloat16; if not given float32 on a CPU, else half.")
     ] = None,
-    device: Annotated[str, typer.Option(help="Where it would run: cpu, cuda, mps.")] = "cpu",
+    device: Device = "cpu",
 ) -> None:
     """Say what inverting a picture would cost, without loading any weights."""
     with errors():
@@ -201,7 +202,7 @@ def plan(
 @app.command()
 def doctor(
     model: Model = "embedded",
-    device: Annotated[str, typer.Option(help="Where networks are tried: cpu, cuda, mps.")] = "cpu",
+    device: Device = "cpu",
 ) -> None:
     """Say whether it will work here, and what is missing."""
     well = True

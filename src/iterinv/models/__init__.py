@@ -6,6 +6,7 @@ predicted noise in the sample's dtype.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -161,6 +162,15 @@ class Stage:
             noise = draw((len(low), 3, *self.shape[1:]), seed)
         low = low.clamp(-1, 1).float().to(self.device)
         return Condition(text, null, Low(low, noise.to(self.device), self.low_schedule.level(self.noise_level)))
+
+
+def digest_of(network: torch.nn.Module, settings: str = "") -> str:
+    """A hash of a network's weights, in their precision, and of its settings."""
+    digest = hashlib.sha256(settings.encode())
+    for key, x in sorted(network.state_dict().items()):
+        digest.update(f"{key} {x.dtype} {tuple(x.shape)}".encode())
+        digest.update(x.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def _ill(out: object) -> bool:

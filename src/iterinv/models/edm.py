@@ -6,7 +6,6 @@ https://arxiv.org/abs/2206.00364. Nothing is mixed there, so alpha is 1 at every
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor
 
 from iterinv.levels import Level
-from iterinv.models import Low, Stage
+from iterinv.models import Low, Stage, digest_of
 from iterinv.schedule import Karras
 
 Denoised = Callable[[Tensor, Tensor], Tensor]
@@ -61,7 +60,7 @@ def stage(
     return Stage(name, size, EDMDenoiser(denoised, dtype), Karras(), embed, fingerprint or f"edm-{size}", device=device)
 
 
-def from_module(network: torch.nn.Module, device: str = "cpu") -> Stage:
+def from_module(network: torch.nn.Module, name: str = "EDM", device: str = "cpu") -> Stage:
     """A stage from a network as NVIDIA's EDM code gives them: ``network(x, sigma)`` is clean data, its ``img_resolution`` the
     size; in TorchScript too. Raises ``ValueError`` where it has no such size, or wants class labels."""
     size = getattr(network, "img_resolution", None)
@@ -72,15 +71,11 @@ def from_module(network: torch.nn.Module, device: str = "cpu") -> Stage:
     network = network.to(device).eval()
     for x in network.parameters():
         x.requires_grad_(False)
-    digest = hashlib.sha256()
-    for key, x in sorted(network.state_dict().items()):
-        digest.update(f"{key} {x.dtype} {tuple(x.shape)}".encode())
-        digest.update(x.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     dtype = next((x.dtype for x in network.parameters()), torch.float32)
-    return stage(network, size, "I", digest.hexdigest()[:16], device, dtype)
+    return stage(network, size, name, digest_of(network)[:16], device, dtype)
 
 
-def open_script(file: Path, device: str = "cpu") -> Stage:
+def open_script(file: Path, name: str = "EDM", device: str = "cpu") -> Stage:
     """:func:`from_module` of a TorchScript file. Raises ``ValueError`` for another: a pickle runs code when it is read."""
     try:
         network = torch.jit.load(file, map_location=device)
@@ -89,4 +84,4 @@ def open_script(file: Path, device: str = "cpu") -> Stage:
             f"{file} is no TorchScript ({str(error).splitlines()[0]}). A pickle, as NVIDIA gives its networks out, runs code "
             "when it is read: read it yourself if you trust it, and load the module, or save it with torch.jit.trace"
         ) from None
-    return from_module(network, device)
+    return from_module(network, name, device)

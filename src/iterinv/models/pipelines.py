@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from iterinv import schedule
-from iterinv.models import Stage
+from iterinv.models import Stage, digest_of
 from iterinv.models.codec import Autoencoder
 from iterinv.models.memory import Words
 from iterinv.models.text import Embed, clip, sdxl, t5
@@ -110,18 +110,12 @@ def _embed(pipe: Any, clean: bool, device: str) -> Embed | None:
     if kind in SDXL:
         if None in encoders or None in tokenizers:
             raise ValueError(f"{_whose(pipe)} lacks one of SDXL's two text encoders: the refiner inverts nothing by itself")
-        return sdxl(
-            _pair(tokenizers), _pair([_still(each) for each in encoders]), pipe.config.force_zeros_for_empty_prompt, device
-        )
+        return sdxl(tokenizers, [_still(each) for each in encoders], pipe.config.force_zeros_for_empty_prompt, device)
     if encoders[0] is None or tokenizers[0] is None:
         return None
     if kind not in (*IF, *IF_LARGER):
         return clip(tokenizers[0], _still(encoders[0]), device)
     return t5(tokenizers[0], _still(encoders[0]), cleaner(pipe) if clean else None, device)
-
-
-def _pair(both: list[Any]) -> tuple[Any, Any]:
-    return both[0], both[1]
 
 
 def _still(encoder: Any) -> Any:
@@ -150,7 +144,7 @@ def fingerprint(pipe: Any, noise_level: int, words: Words | None = None, tiled: 
     digest = hashlib.sha256(f"{noise_level}{' tiled' if tiled else ''}".encode())
     for name in SCHEDULERS:
         if (part := getattr(pipe, name, None)) is not None:
-            digest.update(f"{name} {_settings(part.config)}".encode())
+            digest.update(f"{name} {settings_of(part.config)}".encode())
     for name in PARTS:
         part = getattr(pipe, name, None)
         if name == "text_encoder" and words is not None:
@@ -158,20 +152,11 @@ def fingerprint(pipe: Any, noise_level: int, words: Words | None = None, tiled: 
         elif part is not None and "tokenizer" in name:
             digest.update(f"{name} {json.dumps(sorted(part.get_vocab().items()))}".encode())
         elif part is not None:
-            digest.update(f"{name} {digest_of(part)}".encode())
+            digest.update(f"{name} {digest_of(part, settings_of(part.config))}".encode())
     return digest.hexdigest()[:16]
 
 
-def digest_of(network: Any) -> str:
-    """A hash of a network's configuration and of its weights in their precision."""
-    digest = hashlib.sha256(_settings(network.config).encode())
-    for key, x in sorted(network.state_dict().items()):
-        digest.update(f"{key} {x.dtype} {tuple(x.shape)}".encode())
-        digest.update(x.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
-
-
-def _settings(config: Any) -> str:
+def settings_of(config: Any) -> str:
     """A configuration without the library's version and the folder it was read from."""
     told = config if isinstance(config, dict) else config.to_dict()
     own = {key: value for key, value in told.items() if not key.startswith("_") and key != "transformers_version"}

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import cpu_offload
 
-from iterinv.models import Stage, edm, embedded, pipelines
+from iterinv.models import Stage, digest_of, edm, embedded, pipelines
 from iterinv.models.memory import Turns, Words, signature
 from iterinv.models.text import Embed, t5
 
@@ -93,11 +93,12 @@ def stages(
     pipes: dict[Any, tuple[Any, Words | None]] = {}
     found: list[Stage] = []
     for part in parts:
+        name = "I" * (len(found) + 1)
         if isinstance(part, torch.nn.Module):
-            found.append(replace(edm.from_module(part, device), name="I" * (len(found) + 1)))
+            found.append(edm.from_module(part, name, device))
             continue
         if isinstance(part, (str, Path)) and Path(part).is_file():
-            found.append(replace(edm.open_script(Path(part), device), name="I" * (len(found) + 1)))
+            found.append(edm.open_script(Path(part), name, device))
             continue
         key = part if isinstance(part, (str, Path, Source)) else id(part)
         new = key not in pipes  # a cascade may have one network twice
@@ -185,6 +186,9 @@ def _words(pipe: Any, where: Path | str, dtype: torch.dtype, place: Place, clean
         place.put(encoder)
         return t5(pipe.tokenizer, encoder, cleaner, place.device)
 
-    words = Words(load, read, pipelines.digest_of, signature(folder, dtype, clean), place.device)
+    def digest(encoder: Any) -> str:
+        return digest_of(encoder, pipelines.settings_of(encoder.config))
+
+    words = Words(load, read, digest, signature(folder, dtype, clean), place.device)
     place.turns.before.append(words.free)
     return words

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -37,7 +37,7 @@ def clip(tokenizer: Any, encoder: Any, device: str) -> Embed:
     return embed
 
 
-def sdxl(tokenizers: tuple[Any, Any], encoders: tuple[Any, Any], zeros: bool, device: str) -> Embed:
+def sdxl(tokenizers: Sequence[Any], encoders: Sequence[Any], zeros: bool, device: str) -> Embed:
     """SDXL's: the last hidden states but one of two encoders side by side, and the second's pooled text as one token more,
     filled up with zeros. ``zeros``: the empty prompt is all zeros (``force_zeros_for_empty_prompt``)."""
 
