@@ -62,6 +62,22 @@ def test_a_folder_is_gone_on_with_and_refuses_another_way(tiny, tmp_path):
         list(scenes.evaluate(tiny, DiffEdit(), tmp_path / "other", kinds=("teleport",)))
 
 
+def test_shares_of_the_scenes_make_up_the_whole(tiny, tmp_path):
+    work = lambda share: [  # noqa: E731
+        row["seed"] - scenes.HELD_OUT for row in scenes.evaluate(tiny, DiffEdit(), tmp_path, "bdia", 3, ("wall",), 3, share)
+    ]
+    assert (work((2, 2)), work((1, 2)), work((1, 1))) == ([1], [0, 2], [])
+    for share in ((0, 2), (3, 2)):
+        with pytest.raises(ValueError, match="shares of n are 1/n to n/n"):
+            work(share)
+
+
+def test_the_command_refuses_what_is_no_share(tmp_path):
+    result = CliRunner().invoke(command, ["evaluate", "scenes", "--out", str(tmp_path), "--share", "half"])
+    assert result.exit_code == 2
+    assert "it is k/n" in result.output
+
+
 def test_the_command_tells_writes_and_shows(tiny_folder, tmp_path):
     words = [
         "evaluate",

@@ -1,12 +1,13 @@
 """FlowEdit against a closed form, and what it keeps."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 from iterinv import drive
-from iterinv.edits import FlowEdit
+from iterinv.edits import DiffEdit, FlowEdit
 from iterinv.edits.flowedit import Flow
 from iterinv.models.toy import arc, gaussian
 
@@ -72,9 +73,56 @@ def test_a_small_mask_asks_for_fewer_levels_more_often(tiny):
     local, whole = (FlowEdit(passes=3).run(tiny.stages[0], found, mask) for mask in (small, wide))
     steps = len(found.grid) - 1
     assert (whole.start, len(whole.grid), whole.strength) == (0, steps + 1, 1.0)
-    assert local.strength == pytest.approx(0.7)
+    assert local.strength == pytest.approx(0.55)
     assert len(local.grid) - local.start == 3 * (len(found.grid) - local.start)
     given = FlowEdit(strength=0.5, passes=1).run(tiny.stages[0], found, small)
     assert given.strength == pytest.approx(0.5)
     flow, state = local.rule, (torch.ones(1, 3, 16, 16),)
     assert flow.step(None, state, local.grid, steps) is state
+
+
+def test_an_edit_whose_words_are_not_seen_starts_again_higher(tiny, monkeypatch):
+    """By closed forms: a picture at the old words' mean shows them, one at the new words' mean the new."""
+    found = tiny.invert(torch.full((1, 3, 64, 64), OLD), "a red sphere").stages[0]
+    found = replace(found, path=[torch.full((1, 3, 16, 16), OLD, dtype=torch.float64)])
+    monkeypatch.setattr("iterinv.edits.flowedit.guide", lambda *_: gaussian(OLD, STD))
+    mask, eps = torch.zeros(1, 1, 16, 16), gaussian(NEW, STD)
+    mask[..., :4, :4] = 1
+    editor, old, new = FlowEdit(), *(torch.full((1, 3, 16, 16), mean, dtype=torch.float64) for mean in (OLD, NEW))
+    run, strengths = editor.run(tiny.stages[0], found, mask), []
+    assert run.again(new, eps) is None
+    assert run.again(old + 0.8 * (new - old), eps) is None  # surer than half
+    assert run.again(old + 0.7 * (new - old), eps) is not None
+    while run is not None:
+        strengths.append(run.strength)
+        run = run.again and run.again(old, eps)
+    assert strengths == pytest.approx([0.55, 0.7, 0.85, 1.0])
+    assert editor.run(tiny.stages[0], found, mask).again(old, gaussian(OLD, STD)) is None  # the same words
+
+
+def test_a_wide_mask_is_grown_and_a_small_one_is_not(tiny):
+    class Within(DiffEdit):
+        def mask(self, stage, found, target):
+            mask = torch.zeros(1, 1, 16, 16)
+            mask[..., : self.maps, :] = 1
+            return mask
+
+    small, wide = (FlowEdit(within=Within(maps=rows)).mask(None, None, None).sum() / 16 for rows in (4, 8))
+    assert (small, wide) == (4, 9)
+
+
+def test_the_cascade_runs_what_takes_a_runs_place(tiny):
+    """The last of them is what the edit is, and what it tells of."""
+    words = "a red sphere on a wooden floor"
+    found = tiny.invert(torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1, words)
+
+    class Twice(FlowEdit):
+        def run(self, stage, found, mask):
+            first = super().run(stage, found, mask)
+            return first._replace(again=lambda edited, eps: FlowEdit(strength=1.0).run(stage, found, mask))
+
+    low, high = (FlowEdit(strength=strength) for strength in (0.5, 1.0))
+    twice, once, high = (tiny.edit(found, "a blue cube", editor) for editor in (Twice(strength=0.5), low, high))
+    assert (twice.strength, once.strength) == (1.0, pytest.approx(0.5, abs=0.1))
+    assert torch.equal(twice.pictures[-1], high.pictures[-1])
+    assert not torch.equal(twice.pictures[0], once.pictures[0])

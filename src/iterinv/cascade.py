@@ -15,10 +15,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from iterinv import drive
-from iterinv.editing import Blend, Edit, Editor, along, enlarge, guided, start_index
+from iterinv.editing import Blend, Edit, Editor, Run, along, enlarge, guided, start_index
 from iterinv.inversion import Inversion, Plan, Progress, StageInversion, invert_stage, named, reconstructed, rerun_stage, told
 from iterinv.levels import State
-from iterinv.models import Stage, guide
+from iterinv.models import Condition, Stage, guide
 from iterinv.steps import DDIM, Step, Wrapped
 
 
@@ -118,12 +118,11 @@ class Cascade:
                 masks += [] if mask is None else [F.interpolate(mask, (stage.size, stage.size))]
                 scale = editor.guidance if target.nulls is None else found.plan.guidance
                 run = editor.run(stage, found, mask)
-                ran = type(run.rule.rule if isinstance(run.rule, Wrapped) else run.rule).__name__, run.strength, scale
-            rule = run.rule if inside is None else Blend(run.rule, inside, run.background)
-            states = drive.run(rule, guide(stage.denoiser, target, scale), run.state, run.grid, run.start)
             with named(stage, found.plan):
-                last = _last(states, stage, "editing", len(run.grid) - run.start, progress)
-            edited = stage.decode(last[0])
+                run, last = _settled(run, stage, target, scale, inside, progress)
+            if not kept:
+                ran = type(run.rule.rule if isinstance(run.rule, Wrapped) else run.rule).__name__, run.strength, scale
+            edited = stage.decode(last)
             if stage.codec is not None and masks:  # what decodes reaches past the mask
                 assert found.picture is not None
                 edited = torch.where(masks[-1] > 0, edited, found.picture)
@@ -185,6 +184,21 @@ def resize(picture: Tensor, size: int) -> Tensor:
         return picture
     small = F.interpolate(picture, (size, size), mode="area")
     return ((small + 1) * 127.5).round() / 127.5 - 1
+
+
+def _settled(
+    run: Run, stage: Stage, target: Condition, scale: float, inside: Tensor | None, progress: Progress | None
+) -> tuple[Run, Tensor]:
+    """A run, or the one that took its place, and what came out of it; blended with its background where not ``inside``."""
+    eps, unguided = guide(stage.denoiser, target, scale), guide(stage.denoiser, replace(target, shape=None))
+    while True:
+        rule = run.rule if inside is None else Blend(run.rule, inside, run.background)
+        states = drive.run(rule, eps, run.state, run.grid, run.start)
+        last = _last(states, stage, "editing", len(run.grid) - run.start, progress)[0]
+        following = None if run.again is None else run.again(last, unguided)
+        if following is None:
+            return run, last
+        run = following
 
 
 def _last(states: Iterable[State], stage: Stage, doing: str, total: int, progress: Progress | None) -> State:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
@@ -18,13 +18,15 @@ from iterinv.steps import Step, Wrapped
 
 class Run(NamedTuple):
     """What is run at a stage: ``rule`` from ``state`` at ``grid[start]`` to the last level. Where nothing changes, it is
-    ``background[i]`` that it arrives at, at level ``i``."""
+    ``background[i]`` that it arrives at, at level ``i``. ``again``, told what came out and the noise predicted for the target's
+    words without guidance, gives what is to be run in its stead, or ``None`` where it will do."""
 
     rule: Step
     state: State
     background: Sequence[Tensor]
     grid: Grid
     start: int = 0
+    again: Callable[[Tensor, Eps], Run | None] | None = None
 
     @property
     def strength(self) -> float:

@@ -23,6 +23,7 @@ from iterinv.cli.options import (
     editor_of,
     load,
     on_a_machine,
+    share_of,
 )
 from iterinv.cli.session import errors
 from iterinv.cli.tell import tell_summary
@@ -76,6 +77,7 @@ def scenes(
     steps: Steps = 20,
     kinds: Annotated[str, typer.Option(help="Kinds of edit, with commas between them; all if not given.")] = "",
     count: Annotated[int, typer.Option(min=1, help="Scenes of each kind.")] = 200,
+    share: Annotated[str, typer.Option(help="k/n: the k-th of n shares of the scenes, one for each process.")] = "1/1",
     size: Size = None,
     model: Model = "embedded",
 ) -> None:
@@ -91,8 +93,9 @@ def scenes(
         names = [name.strip() for name in kinds.split(",") if name.strip()] or list(bench.KINDS)
         cascade = load(model)
         cascade = cascade if size is None else cascade.until(size)
-        done = bench.evaluate(cascade, how, out, method, steps, names, count)
-        for _ in track(done, "tasks", total=count * len(names), console=Console(stderr=True)):
+        part = share_of(share)
+        done = bench.evaluate(cascade, how, out, method, steps, names, count, part)
+        for _ in track(done, "tasks", total=count * len(names) // part[1], console=Console(stderr=True)):
             pass
         found = bench.rows(out)
         told = {"summary": bench.summary(found), "versions": work.versions()}

@@ -92,3 +92,11 @@ def editor_of(name: str, strength: float | None, guidance: float | None) -> Edit
         raise ValueError(f"there is no editor {name!r}: the editors are {', '.join(EDITORS)}")
     given = {"strength": strength, "guidance": guidance}
     return EDITORS[name](**{k: v for k, v in given.items() if v is not None})
+
+
+def share_of(text: str) -> tuple[int, int]:
+    """``k/n`` as (k, n). Raises ``ValueError`` for anything else."""
+    k, slash, n = text.partition("/")
+    if not (slash and k.isdecimal() and n.isdecimal()):
+        raise ValueError(f"--share is {text!r}; it is k/n, as 1/2 and 2/2 are the halves")
+    return int(k), int(n)

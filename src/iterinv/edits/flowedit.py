@@ -6,10 +6,12 @@ alike, and the edit moves by what the noise predicted for the two differs. What 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from iterinv.editing import Run, start_index
 from iterinv.edits.diffedit import DiffEdit
@@ -18,6 +20,12 @@ from iterinv.inversion import StageInversion
 from iterinv.levels import Eps, Grid, State, move
 from iterinv.models import Condition, Stage, draw, guide
 from iterinv.steps import DDIM, Step
+
+STRENGTHS = (0.55, 0.7, 0.85, 1.0)
+"""Where a local edit starts, and where it starts again as long as the network does not see the target's words."""
+
+ASKED, NOISES = 0.85, 8
+"""The level, up the grid, at which the network is asked which words a picture shows, and how many noises it is asked by."""
 
 
 @dataclass(frozen=True)
@@ -56,10 +64,13 @@ class FlowEdit:
 
     ``strength``, ``guidance``, ``detail`` and ``rule`` are as in :class:`iterinv.edits.PromptSwap`; ``passes`` is how often the
     levels are run, each pass from where the one before ended; ``averages`` is the number of noises a level, ``seed`` draws
-    them, and ``within`` makes the mask: ``None`` for none. Where a floor or a wall changes, that is decided at the noisiest
-    levels; a thing drifts from its place there. So, unless ``strength`` is given, it is 1 and one pass where the mask covers
-    more than ``local`` of the picture or there is none, and 0.7 and ``passes`` where it covers less. Raises ``ValueError``
-    for settings outside their ranges.
+    them, and ``within`` makes the mask: ``None`` for none. One that covers more than ``local`` of the picture is grown a pixel.
+
+    Unless ``strength`` is given, it is chosen. Where a floor or a wall changes, that is decided at the noisiest levels: it is
+    1, in one pass, where there is no mask or it covers more than ``local``. A thing drifts from its place there, so a smaller
+    change begins at 0.55; and as long as the network does not see the target's words in what comes out, ``sure`` times as
+    clearly as it saw the source's in the picture, the picture is edited anew from 0.7, 0.85 and 1. All of a batch is decided on
+    together. Raises ``ValueError`` for settings outside their ranges.
     """
 
     strength: float | None = None
@@ -67,9 +78,10 @@ class FlowEdit:
     passes: int = 3
     averages: int = 1
     local: float = 0.3
+    sure: float = 0.5
     detail: float = 0.3
     rule: Step = field(default_factory=DDIM)
-    within: DiffEdit | None = field(default_factory=DiffEdit)
+    within: DiffEdit | None = field(default_factory=lambda: DiffEdit(grow=0))
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -83,15 +95,51 @@ class FlowEdit:
         return 0.0 if self.within is None else self.within.visible
 
     def mask(self, stage: Stage, found: StageInversion, target: Condition) -> Tensor | None:
-        return None if self.within is None else self.within.mask(stage, found, target)
+        mask = None if self.within is None else self.within.mask(stage, found, target)
+        # Of a floor the edge to what stands on it is no limit; a thing would drift into what it is given.
+        return F.max_pool2d(mask, 3, stride=1, padding=1) if mask is not None and self._wide(mask) else mask
 
     def run(self, stage: Stage, found: StageInversion, mask: Tensor | None) -> Run:
+        if self.strength is not None:
+            return self._from(stage, found, self.strength, self.passes)
+        if mask is None or self._wide(mask):
+            return self._from(stage, found, 1.0, 1)
+        return self._local(stage, found, mask, STRENGTHS)
+
+    def _wide(self, mask: Tensor) -> bool:
+        return float(mask.mean((1, 2, 3)).max()) > self.local
+
+    def _local(
+        self, stage: Stage, found: StageInversion, mask: Tensor, strengths: Sequence[float], was: float | None = None
+    ) -> Run:
+        """From the first of the strengths, and from the next where the words are not seen; ``was`` is the picture's margin."""
+        run = self._from(stage, found, strengths[0], self.passes)
+        if not strengths[1:]:
+            return run
+
+        def again(edited: Tensor, eps: Eps) -> Run | None:
+            assert found.path is not None
+            first = self._margin(stage, found, mask, eps, found.path[-1]) if was is None else was
+            if self._margin(stage, found, mask, eps, edited) >= -self.sure * first:
+                return None
+            return self._local(stage, found, mask, strengths[1:], first)
+
+        return run._replace(again=again)
+
+    def _margin(self, stage: Stage, found: StageInversion, mask: Tensor, eps: Eps, z: Tensor) -> float:
+        """By how much less ``eps`` errs within the mask than the source's prediction, on a picture noised: which words it
+        shows (a diffusion classifier: Li, Prabhudesai, Duggal, Brown, Pathak, 2023, https://arxiv.org/abs/2303.16203)."""
+        source, level = guide(stage.denoiser, found.condition), found.grid[start_index(found.grid, ASKED)]
+        margin = 0.0
+        for k in range(NOISES):
+            noise = draw(tuple(z.shape), self.seed + k).to(z)
+            x = move(z, noise, found.grid[-1], level)
+            margin += float((mask * ((source(x, level) - noise) ** 2 - (eps(x, level) - noise) ** 2)).sum())
+        return margin
+
+    def _from(self, stage: Stage, found: StageInversion, strength: float, passes: int) -> Run:
         assert found.path is not None
         clean = found.path[-1]
-        strength, passes = self.strength, self.passes
-        if strength is None:
-            wide = mask is None or float(mask.mean((1, 2, 3)).max()) > self.local
-            strength, passes = (1.0, 1) if wide else (0.7, passes)
         start = start_index(found.grid, strength)
         grid = (*found.grid, *(tuple(found.grid[start:]) * (passes - 1)))
         scale = 1.0 if found.condition.nulls is None else found.plan.guidance

@@ -29,7 +29,7 @@ from iterinv.scenes import Scene, render
 from iterinv.scenes.edits import KINDS, SceneEdit, scene_edit
 from iterinv.scenes.reader import Look, Seen, features, read
 
-HELD_OUT = 2_100_000
+HELD_OUT = 2_200_000
 """The first seed of the tasks: no training and no other benchmark draws from here on."""
 
 SHOWN = 10
@@ -38,18 +38,21 @@ SHOWN = 10
 
 def evaluate(
     cascade: Cascade, editor: Editor, folder: Path, method: str = "bdia", steps: int = 20, kinds: Sequence[str] = KINDS,
-    count: int = 200, progress: Progress | None = None,
+    count: int = 200, share: tuple[int, int] = (1, 1), progress: Progress | None = None,
 ) -> Iterator[dict[str, Any]]:  # fmt: skip
     """A row a task, ``count`` scenes by ``kinds``, as it is done; each is a line of ``folder/rows.jsonl``, not done again.
 
-    Raises ``ValueError`` for a kind that there is not, and where the folder holds rows of other settings.
+    ``share`` (k, n) does the k-th of n shares of the scenes: as many processes may work on one folder. Raises ``ValueError``
+    for a kind or a share that there is not, and where the folder holds rows of other settings.
     """
+    if not 1 <= share[0] <= share[1]:
+        raise ValueError(f"share is {share[0]}/{share[1]}; the shares of n are 1/n to n/n")
     for kind in kinds:
         scene_edit(0, kind)
     settle(folder, {"model": cascade.fingerprint, "editor": str(editor), "method": method, "steps": steps})
     (folder / "edited").mkdir(exist_ok=True)
     done = {(row["kind"], row["seed"]) for row in rows(folder)}
-    for seed in range(HELD_OUT, HELD_OUT + count):
+    for seed in range(HELD_OUT + share[0] - 1, HELD_OUT + count, share[1]):
         inverted: dict[Scene, Inversion] = {}
         for kind in kinds:
             if (kind, seed) in done:
