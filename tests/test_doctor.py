@@ -1,11 +1,15 @@
 """What the doctor finds: of a well cascade, of one that is not the same twice, and of weights that are not there."""
 
+import hashlib
+import shutil
+
 import torch
 from typer.testing import CliRunner
 
 import published
 from iterinv.cli import app as command
 from iterinv.doctor import findings
+from iterinv.models import embedded
 
 
 def test_a_well_cascade_is_well_in_float32(tiny_folder):
@@ -42,3 +46,32 @@ def test_what_overflows_and_what_is_missing_is_ill():
     assert (
         any(each.about == "cuda" and each.well is False for each in findings("no/thing", "cuda")) or torch.cuda.is_available()
     )
+
+
+def test_weights_other_than_their_hashes_are_told_of(tiny_folder, tmp_path):
+    folder = shutil.copytree(tiny_folder, tmp_path / "cascade")
+    embedded.seal(folder)
+    sound = next(each.well for each in findings(folder) if each.about == "weights")
+    (folder / "stage2" / "unet" / "config.json").unlink()
+    with (folder / "stage1" / "unet" / "diffusion_pytorch_model.safetensors").open("r+b") as file:
+        file.seek(-1, 2)
+        file.write(b"?")
+    said = next(each for each in findings(folder) if each.about == "weights")
+    assert (sound, said.well) == (True, False)
+    assert "stage1/unet/diffusion_pytorch_model.safetensors, stage2/unet/config.json damaged or missing" in said.said
+    assert embedded.damaged(embedded.FOLDER) == []
+
+
+def test_the_hubs_cache_is_checked_by_its_names(tmp_path, monkeypatch):
+    """Large files are kept under their own hash, small ones are not."""
+    blobs, snapshot = tmp_path / "blobs", tmp_path / "snapshots" / "main"
+    for folder in (blobs, snapshot):
+        folder.mkdir(parents=True)
+    for name, content in (("model_index.json", b"{}"), ("good.safetensors", b"good"), ("bad.safetensors", b"bad")):
+        blob = blobs / (hashlib.sha256(content).hexdigest() if "safe" in name else "0" * 40)
+        blob.write_bytes(b"worse" if content == b"bad" else content)
+        (snapshot / name).symlink_to(blob)
+    monkeypatch.setattr("iterinv.doctor._cached", lambda name: snapshot / "model_index.json")
+    said = next(each for each in findings("sd15") if each.about == "weights")
+    assert "bad.safetensors damaged" in said.said
+    assert "good" not in said.said

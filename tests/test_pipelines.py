@@ -149,6 +149,33 @@ def test_noise_on_the_low_picture_is_drawn_once_and_alike_for_every_picture_of_a
         stage.condition(PROMPT)
 
 
+def test_captions_are_cleaned_as_if_cleans_them(tiny_folder, monkeypatch):
+    """Of addresses, tags and escapes; words that are left the same either way are embedded the same."""
+    pipe = pipelines.open_folder(tiny_folder / "stage1")
+    clean, plain = (pipelines.stage(pipe, clean=clean).embed for clean in (True, False))
+    messy = "A RED ball &amp; a blue cube https://example.com/picture.png <b>on the floor</b>"
+    for embed, cleaned in ((clean, True), (plain, False)):
+        theirs, _ = pipe.encode_prompt(messy, do_classifier_free_guidance=False, clean_caption=cleaned)
+        torch.testing.assert_close(embed([messy]), theirs, rtol=0, atol=1e-6)
+    assert not torch.equal(clean([messy]), plain([messy]))
+    assert torch.equal(clean([PROMPT]), plain([PROMPT]))
+    monkeypatch.setattr("diffusers.utils.is_ftfy_available", lambda: False)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'iterinv\[if\]'"):
+        pipelines.stage(pipe, clean=True)
+
+
+def test_weights_of_two_precisions_in_one_network_are_refused():
+    pipe = published.sd()
+    pipe.unet.mid_block.half()
+    with pytest.raises(ValueError, match=r"weights of float16 and float32, .* all of one"):
+        pipelines.stage(pipe)
+
+
+def test_edm_names_no_weights_but_says_what_to_give():
+    with pytest.raises(FileNotFoundError, match=r"TorchScript.*never a pickle"):
+        sources.stages("edm")
+
+
 def test_a_half_precision_network_keeps_the_states_dtype(tiny_folder):
     stage = sources.stages(tiny_folder / "stage1", torch.bfloat16)[0]
     x = torch.randn(1, 3, 16, 16, dtype=torch.float64)

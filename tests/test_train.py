@@ -9,6 +9,7 @@ import torch
 import yaml
 
 from iterinv import app
+from iterinv.models import embedded
 from iterinv.schedule import from_config
 from iterinv.train import RECIPE, read_recipe, train
 from iterinv.train.data import PHOTOGRAPHS, photographs, scenes
@@ -44,6 +45,7 @@ def test_all_parts_make_a_cascade_that_inverts(recipe, tmp_path):
     weights = train("pack", tmp_path, recipe=recipe)
     assert json.loads((weights / "cascade.json").read_text())["stages"] == ["stage1", "stage2", "stage3"]
     assert (weights / "recipe.yaml").read_text() == recipe.read_text()
+    assert embedded.damaged(weights) == []
     cascade = app.load(str(weights))
     x = torch.zeros(1, 3, 64, 64)
     assert float((cascade.invert(x, "a red sphere").picture - x).abs().max()) < 1e-6

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -12,7 +14,7 @@ from iterinv import app
 from iterinv.cascade import Cascade
 from iterinv.images import from_uint8, to_uint8
 from iterinv.methods import plan
-from iterinv.models import Stage, draw, guide, sources
+from iterinv.models import Stage, draw, embedded, guide, sources
 
 EXTRAS = {
     "if": ("sentencepiece", "ftfy", "bs4"),
@@ -39,6 +41,7 @@ def findings(model: Any = "embedded", device: str = "cpu") -> Iterator[Finding]:
             f"[{extra}]", None, f"lacks {', '.join(missing)}: pip install 'iterinv[{extra}]'" if missing else "installed"
         )
     yield from _presets()
+    yield from _weights(model)
     for name in ("float32", "bfloat16", "float16"):
         try:
             cascade = app.load(model, app.precision(name), device)
@@ -62,15 +65,40 @@ def _devices(device: str) -> Iterator[Finding]:
 
 def _presets() -> Iterator[Finding]:
     """Which published weights are on this disk; how to get one is said where it is asked for."""
-    from huggingface_hub import try_to_load_from_cache
 
     def here(source: sources.Source) -> bool:
-        names = (source.name, *source.mirrors)
-        return any(isinstance(try_to_load_from_cache(name, "model_index.json"), str) for name in names)
+        return any(_cached(name) for name in (source.name, *source.mirrors))
 
     for name, preset in sources.PRESETS.items():
         missing = [source.name for source in dict.fromkeys(preset.sources) if not here(source)]
         yield Finding(name, None, f"not here: {', '.join(missing)}" if missing else "on this disk")
+
+
+def _weights(model: Any) -> Iterator[Finding]:
+    """Whether a model's files are what they were: by the hashes in a cascade folder, and by those that name large files in the
+    hub's cache."""
+    folder = embedded.FOLDER if model == "embedded" else Path(model) if isinstance(model, (str, Path)) else None
+    if folder is not None and (folder / embedded.SUMS).is_file():
+        yield _sound(str(folder), embedded.damaged(folder))
+    preset = sources.PRESETS.get(model) if isinstance(model, str) else None
+    for source in dict.fromkeys(preset.sources) if preset else ():
+        for index in filter(None, (_cached(name) for name in (source.name, *source.mirrors))):
+            files = [file for file in index.parent.rglob("*") if re.fullmatch("[0-9a-f]{64}", file.resolve().name)]
+            yield _sound(source.name, [file.name for file in files if embedded.sha256(file) != file.resolve().name])
+
+
+def _sound(about: str, damaged: list[str]) -> Finding:
+    if damaged:
+        return Finding("weights", False, f"{about}: {', '.join(damaged)} damaged or missing; get it again")
+    return Finding("weights", True, f"{about}: every file is as its hash says")
+
+
+def _cached(name: str) -> Path | None:
+    """Where a pipeline's index is in the hub's cache."""
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(name, "model_index.json")
+    return Path(found) if isinstance(found, str) else None
 
 
 @torch.no_grad()

@@ -5,6 +5,7 @@ Its weights are three ordinary diffusers folders beside a ``cascade.json``; ``it
 
 from __future__ import annotations
 
+import hashlib
 import re
 from pathlib import Path
 
@@ -12,6 +13,9 @@ from iterinv.models.pipelines import read_json
 from iterinv.scenes import vocabulary
 
 FOLDER = Path(__file__).parents[1] / "weights" / "embedded"
+
+SUMS = "SHA256SUMS"
+"""Of a cascade folder, the hashes of its files, as `sha256sum --check` reads them."""
 
 
 def parts(folder: Path = FOLDER) -> tuple[list[Path], int]:
@@ -28,6 +32,25 @@ def parts(folder: Path = FOLDER) -> tuple[list[Path], int]:
     if not isinstance(names, list) or not names or not isinstance(noise_level, int):
         raise ValueError(f'{file} must hold "stages", a list of folders from small to large, and "noise_level", a number')
     return [folder / str(name) for name in names], noise_level
+
+
+def seal(folder: Path) -> None:
+    """Write down the hashes of a folder's files, for :func:`damaged`."""
+    files = sorted(file for file in folder.rglob("*") if file.is_file() and file.name != SUMS)
+    lines = (f"{sha256(file)}  {file.relative_to(folder).as_posix()}\n" for file in files)
+    (folder / SUMS).write_text("".join(lines), encoding="utf-8")
+
+
+def damaged(folder: Path) -> list[str]:
+    """Which of a sealed folder's files are missing or other than they were."""
+    told = (line.split("  ", 1) for line in (folder / SUMS).read_text(encoding="utf-8").splitlines())
+    return [name for hashed, name in told if not (folder / name).is_file() or sha256(folder / name) != hashed]
+
+
+def sha256(file: Path) -> str:
+    """A file's hash, in hexadecimal digits."""
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def unknown_words(prompt: str) -> list[str]:

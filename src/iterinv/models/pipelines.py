@@ -41,14 +41,20 @@ def stage(
     ``noise_level`` is the label of the noise on the picture from below, in a stage that takes one; ``clean`` is IF's
     ``clean_caption``. ``device`` is where states are, if not where the network is now; ``words`` reads them in place of the
     pipeline's encoder; ``tiled`` lets an autoencoder work tile by tile. Raises ``ValueError`` for another kind of pipeline,
-    prediction or class label, and for a noise level that the schedule lacks; ``FileNotFoundError`` where nothing reads the
-    words.
+    prediction or class label, for a network of several precisions, and for a noise level that the schedule lacks;
+    ``FileNotFoundError`` where nothing reads the words.
     """
     kind = type(pipe).__name__
     if kind not in PIPELINES:
         raise ValueError(f"this is a {kind}; a stage of a cascade is one of {', '.join(PIPELINES)}")
     # Convolutions are a quarter faster so, on this side of the cache and on tensor cores.
     unet = pipe.unet.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+    dtypes = sorted({str(weights.dtype).removeprefix("torch.") for weights in unet.parameters()})
+    if len(dtypes) > 1:
+        raise ValueError(
+            f"the network of {_whose(pipe)} holds weights of {' and '.join(dtypes)}, and what it is given is of one precision: "
+            "make them all of one, as pipe.unet.to(dtype) does"
+        )
     prediction_type = pipe.scheduler.config.prediction_type
     if prediction_type not in PREDICTIONS:
         raise ValueError(f"{_whose(pipe)} predicts {prediction_type!r}; what it may predict is {', '.join(PREDICTIONS)}")

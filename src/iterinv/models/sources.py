@@ -145,6 +145,11 @@ def _pipe(
         pipe = pipelines.open_folder(Path(part), number, dtype, allow_pickle, text, **how)
         return pipe, _words(pipe, Path(part) / "text_encoder", dtype, place, clean)
     source = part if isinstance(part, Source) else Source(str(part))
+    if source.name == "edm":
+        raise FileNotFoundError(
+            "edm is no cascade of published weights but a kind of network: give the network itself, loaded by the code that "
+            "made it, or a TorchScript file of it (torch.jit.save); never a pickle, which runs code when it is read"
+        )
     if "/" not in source.name:
         raise FileNotFoundError(
             f"there is no folder {source.name}, and no cascade of that name: take a folder, a name on the hub (owner/name) or "

@@ -115,6 +115,7 @@ def _stage(recipe: dict[str, Any], stage: dict[str, Any], out: Path, minutes: fl
 def _pack(recipe: dict[str, Any], out: Path, path: Path) -> Path:
     from diffusers import UNet2DConditionModel
 
+    from iterinv.models import embedded
     from iterinv.train import networks
 
     weights = out / "weights"
@@ -130,4 +131,5 @@ def _pack(recipe: dict[str, Any], out: Path, path: Path) -> Path:
     cascade = {"stages": [f"stage{k + 1}" for k in range(len(recipe["stages"]))], "noise_level": recipe["noise_level"]}
     (weights / "cascade.json").write_text(json.dumps(cascade, indent=2) + "\n", encoding="utf-8")
     shutil.copy(path, weights / "recipe.yaml")
+    embedded.seal(weights)
     return weights
