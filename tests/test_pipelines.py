@@ -176,6 +176,20 @@ def test_edm_names_no_weights_but_says_what_to_give():
         sources.stages("edm")
 
 
+def test_a_revision_is_of_one_repository(tiny_folder, monkeypatch):
+    asked, real = [], pipelines.from_pretrained
+
+    def from_pretrained(name, *given, revision=None, **how):
+        asked.append((name, revision))
+        return real(tiny_folder / name.split("/")[1], *given, **how)
+
+    monkeypatch.setattr(pipelines, "from_pretrained", from_pretrained)
+    sources.stages(["someone/stage1@v2", "someone/stage2"])
+    assert asked == [("someone/stage1", "v2"), ("someone/stage2", None)]
+    with pytest.raises(ValueError, match="owner/name@revision"):
+        sources.stages("deepfloyd", revision="v2")
+
+
 def test_a_half_precision_network_keeps_the_states_dtype(tiny_folder):
     stage = sources.stages(tiny_folder / "stage1", torch.bfloat16)[0]
     x = torch.randn(1, 3, 16, 16, dtype=torch.float64)

@@ -64,7 +64,8 @@ PRESETS = {
 """Cascades by name. ``embedded``, which comes with the package, is another."""
 
 What = str | Path | Any
-"""A preset's name, a cascade folder, a diffusers folder, a TorchScript file, a name on the hub, a live pipeline or module."""
+"""A preset's name, a cascade folder, a diffusers folder, a TorchScript file, a name on the hub (``owner/name``, or
+``owner/name@revision``), a live pipeline or module."""
 
 
 def stages(
@@ -77,7 +78,7 @@ def stages(
     is loaded only to read new words. ``tiled`` lets autoencoders work tile by tile, in less memory. ``how`` goes to diffusers'
     ``from_pretrained``: ``variant``, ``revision``, ``local_files_only``. The words are read by the first stage's encoder
     wherever that of another stage is of the same kind. Raises ``FileNotFoundError`` for what is not there, saying how to get
-    it, and ``ValueError`` for what is no stage.
+    it, and ``ValueError`` for what is no stage and for one revision of several repositories.
     """
     if isinstance(what, (str, Path)):
         folder = embedded.FOLDER if what == "embedded" else Path(what)
@@ -88,6 +89,8 @@ def stages(
     parts: list[What] = list(preset.sources) if preset else [what]
     if preset is None and isinstance(what, Sequence) and not isinstance(what, str):
         parts = list(what)
+    if len(parts) > 1 and how.get("revision"):
+        raise ValueError("a revision is of one repository, and this cascade is of several: name each as owner/name@revision")
     clean = preset is not None and preset.clean if clean is None else clean
     place = Place(device, mode)
     pipes: dict[Any, tuple[Any, Words | None]] = {}
@@ -144,7 +147,10 @@ def _pipe(
     if not isinstance(part, Source) and Path(part).exists():
         pipe = pipelines.open_folder(Path(part), number, dtype, allow_pickle, text, **how)
         return pipe, _words(pipe, Path(part) / "text_encoder", dtype, place, clean)
-    source = part if isinstance(part, Source) else Source(str(part))
+    name, _, revision = str(part).partition("@")
+    source, how = (
+        (part, how) if isinstance(part, Source) else (Source(name), how | ({"revision": revision} if revision else {}))
+    )
     if source.name == "edm":
         raise FileNotFoundError(
             "edm is no cascade of published weights but a kind of network: give the network itself, loaded by the code that "
