@@ -1,5 +1,8 @@
 """What a cascade will cost: the published networks' sizes, and memory and calls against what is measured."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from typer.testing import CliRunner
@@ -24,7 +27,13 @@ def count(network):
 @pytest.mark.parametrize("name", published.UNETS)
 def test_published_networks_have_the_size_that_is_stated(name):
     with torch.device("meta"):
-        assert count(published.unet(name)) == pytest.approx(STATED[name], rel=0.1)
+        network = published.unet(name)
+        assert count(network) == pytest.approx(STATED[name], rel=0.1)
+        # torch's fused attention, as costs.Attention counts it
+        assert {type(each).__name__ for each in network.attn_processors.values()} <= {
+            "AttnProcessor2_0",
+            "AttnAddedKVProcessor2_0",
+        }
         if name.startswith("DeepFloyd"):
             assert count(published.text_encoders(name)[0]) == pytest.approx(4.7e9, rel=0.1)
 
@@ -50,6 +59,22 @@ def test_attention_is_counted_and_its_matrix_not_held():
     assert out.shape == q.shape
     assert attention.flops == 2 * 2 * 2 * 64 * 77 * 8
     assert held.peak == 4 * q.numel()
+
+
+def test_attentions_matrix_is_not_held_here_either():
+    """As wide a head as an autoencoder's, where the matrix would be 64 MiB: hence no attention is sliced."""
+    code = """
+import resource, torch
+from torch.nn.functional import scaled_dot_product_attention
+held = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+q = torch.randn(1, 1, 4096, 512)
+scaled_dot_product_attention(q[:, :, :512], q[:, :, :512], q[:, :, :512])
+before = held()
+scaled_dot_product_attention(q, q, q)
+print(held() - before)
+"""
+    held = int(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+    assert held * (1 if sys.platform == "darwin" else 1024) < 32 * 2**20
 
 
 def test_a_folders_cost_is_what_its_weights_and_an_inversion_show(tiny, tiny_folder, picture):
