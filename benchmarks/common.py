@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 import time
 from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -43,6 +46,12 @@ def photographs() -> dict[str, tuple[np.ndarray, str]]:
 
 RESUMED = "What was done before was not done again; the time below is that of the last run alone."
 """For pages of benchmarks that go on from what is there."""
+
+
+def processes() -> Any:
+    """A pool of a process a core, each of one thread."""
+    cores = os.cpu_count() or 1
+    return get_context("spawn").Pool(cores, torch.set_num_threads, (1,))
 
 
 def short(cascade: Cascade) -> str:

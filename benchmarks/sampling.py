@@ -8,29 +8,29 @@ from __future__ import annotations
 import itertools
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 
-from common import RESUMED, ROOT, publish, short, table
+from common import RESUMED, ROOT, processes, publish, short, table
 from iterinv.app import load
 from iterinv.evaluate import samples
 from iterinv.methods import sampler
 
+WORK = ROOT / "runs" / "sampling"
 SIZE, COUNT, SEEDS, STEPS, GAMMAS = 64, 200, (0, 1, 2), (10, 20, 40), (0.0, 0.5, 1.0)
 
 
 def main(minutes: float) -> None:
-    began, cascade, work = time.time(), load().until(SIZE), ROOT / "runs" / "sampling"
+    began, name = time.time(), short(load().until(SIZE))
     told: dict[tuple[int, float], list[dict]] = {}
-    for seed, steps, gamma in itertools.product(SEEDS, STEPS, GAMMAS):
-        folder = work / f"{short(cascade)}-{steps}-{gamma:g}-{seed}"
-        drawing = samples.draw(cascade, folder, COUNT, sampler("bdia", gamma), steps, seed=seed)
-        done = 0
-        while done < COUNT and (time.time() - began < 60 * minutes or (folder / f"{done:05d}.npy").exists()):
-            done = next(drawing)
-        if done == COUNT:
-            told.setdefault((steps, gamma), []).append(samples.told(folder, COUNT, work / "true"))
-            print(steps, gamma, seed, told[steps, gamma][-1]["all"], told[steps, gamma][-1]["frechet"], flush=True)
+    ways = list(itertools.product(SEEDS, STEPS, GAMMAS))
+    with processes() as pool:
+        folders = pool.imap(drawn, [(name, *way, began + 60 * minutes) for way in ways])
+        for (seed, steps, gamma), folder in zip(ways, folders, strict=True):
+            if folder is not None:
+                told.setdefault((steps, gamma), []).append(one := samples.told(folder, COUNT, WORK / "true"))
+                print(steps, gamma, seed, one["all"], one["frechet"], flush=True)
     if not told:
         sys.exit(f"nothing was drawn to the end in {minutes:g} minutes; the next run goes on from here")
     rows = []
@@ -48,6 +48,18 @@ pictures; *floor*: of true pictures to those. Shares are of what the captions sa
 {table(["steps", "gamma", "seeds", "Fréchet", "floor", "colour %", "shape %", "count %", "all %"], rows)}
 """
     publish("sampling", "Sampling by BDIA and by DDIM", body, began)
+
+
+def drawn(asked: tuple[str, int, int, float, float]) -> Path | None:
+    """Where the samples of one way are, ``None`` where the time ran out before they were all drawn."""
+    name, seed, steps, gamma, until = asked
+    folder = WORK / f"{name}-{steps}-{gamma:g}-{seed}"
+    drawing, done = samples.draw(load().until(SIZE), folder, COUNT, sampler("bdia", gamma), steps, seed=seed), 0
+    while done < COUNT:
+        if time.time() > until and not (folder / f"{done:05d}.npy").exists():
+            return None
+        done = next(drawing)
+    return folder
 
 
 def _spread(values: list[float]) -> str:

@@ -10,13 +10,11 @@ import os
 import shutil
 import sys
 import time
-from multiprocessing import get_context
 from pathlib import Path
 
-import torch
 from rich.progress import Progress
 
-from common import OUT, RESUMED, ROOT, publish, short, table
+from common import OUT, RESUMED, ROOT, processes, publish, short, table
 from iterinv.app import load
 from iterinv.edits import EDITORS
 from iterinv.evaluate import scenes
@@ -29,7 +27,7 @@ def run_all(size: int, editor: str, method: str, count: int, folder: Path) -> No
     """A process a core, each with its share of the scenes."""
     cores = os.cpu_count() or 1
     asked = ((size, editor, method, count, folder, (k + 1, cores)) for k in range(cores))
-    with get_context("spawn").Pool(cores, torch.set_num_threads, (1,)) as pool:
+    with processes() as pool:
         done = pool.starmap_async(one_share, asked, chunksize=1)
         with Progress() as bar:
             task = bar.add_task(folder.name, total=count * len(scenes.KINDS))
