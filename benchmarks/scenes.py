@@ -67,8 +67,8 @@ the true region.
 FlowEdit's defaults were chosen among some forty settings on other scenes, most of them at 32 px and with an earlier first
 stage. Tables of unequal counts are not of the same scenes.
 
-What FlowEdit fails at: a thing to be removed becomes another like the one that stays, which the new words name too; a floor or a
-wall stays where DiffEdit's mask, made at one level, misses it; and a thing whose new colour is far from its old may shrink.
+What FlowEdit fails at: a thing to be removed becomes another like the one that stays, which the new words name too; a floor or
+a wall stays where DiffEdit's mask, made at one level, misses it; and a thing whose new colour is far from its old may shrink.
 
 {(chr(10) * 2).join(tables)}
 
