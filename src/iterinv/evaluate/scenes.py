@@ -163,8 +163,8 @@ def sheets(folder: Path, found: Sequence[dict[str, Any]], size: int = 128) -> No
             task = scene_edit(row["seed"], row["kind"])
             with Image.open(folder / "edited" / f"{row['kind']}-{row['seed']}.png") as file:
                 edited = file.convert("RGB")
-            trio = [Image.fromarray(images.to_uint8(_drawn(each, size))) for each in (task.source, task.target)]
-            for j, picture in enumerate((trio[0], edited, trio[1])):
+            drawn = [Image.fromarray(images.to_uint8(_drawn(each, edited.width))) for each in (task.source, task.target)]
+            for j, picture in enumerate((drawn[0], edited, drawn[1])):
                 sheet.paste(picture.resize((size, size)), ((k % 2 * 3 + j) * size, k // 2 * size))
         sheet.save(folder / f"{name}.png")
 
