@@ -63,6 +63,8 @@ def test_some_noise_must_be_drawn():
         FlowEdit(averages=0)
     with pytest.raises(ValueError, match="passes 0; at least one"):
         FlowEdit(passes=0)
+    with pytest.raises(ValueError, match=r"sure is nan; it lies in"):
+        FlowEdit(sure=math.nan)
 
 
 def test_a_small_mask_asks_for_fewer_levels_more_often(tiny):

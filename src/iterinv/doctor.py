@@ -67,7 +67,7 @@ def _presets() -> Iterator[Finding]:
     """Which published weights are on this disk; how to get one is said where it is asked for."""
 
     def here(source: sources.Source) -> bool:
-        return any(_cached(name) for name in (source.name, *source.mirrors))
+        return any(_cached(name) for name in source.names)
 
     for name, preset in sources.PRESETS.items():
         missing = [source.name for source in dict.fromkeys(preset.sources) if not here(source)]
@@ -81,10 +81,14 @@ def _weights(model: Any) -> Iterator[Finding]:
     if folder is not None and (folder / embedded.SUMS).is_file():
         yield _sound(str(folder), embedded.damaged(folder))
     preset = sources.PRESETS.get(model) if isinstance(model, str) else None
-    for source in dict.fromkeys(preset.sources) if preset else ():
-        for index in filter(None, (_cached(name) for name in (source.name, *source.mirrors))):
+    on_hub = folder is not None and not folder.exists() and re.fullmatch(r"[\w.-]+/[\w.-]+(@.+)?", str(model))
+    names = (
+        [name for source in dict.fromkeys(preset.sources) for name in source.names] if preset else [str(model)] * bool(on_hub)
+    )
+    for name, index in ((name, _cached(name)) for name in names):
+        if index is not None:
             files = [file for file in index.parent.rglob("*") if re.fullmatch("[0-9a-f]{64}", file.resolve().name)]
-            yield _sound(source.name, [file.name for file in files if embedded.sha256(file) != file.resolve().name])
+            yield _sound(name, [file.name for file in files if embedded.sha256(file) != file.resolve().name])
 
 
 def _sound(about: str, damaged: list[str]) -> Finding:
@@ -94,10 +98,11 @@ def _sound(about: str, damaged: list[str]) -> Finding:
 
 
 def _cached(name: str) -> Path | None:
-    """Where a pipeline's index is in the hub's cache."""
+    """Where the index of a pipeline, ``owner/name`` or ``owner/name@revision``, is in the hub's cache."""
     from huggingface_hub import try_to_load_from_cache
 
-    found = try_to_load_from_cache(name, "model_index.json")
+    name, _, revision = name.partition("@")
+    found = try_to_load_from_cache(name, "model_index.json", revision=revision or None)
     return Path(found) if isinstance(found, str) else None
 
 

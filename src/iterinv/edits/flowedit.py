@@ -87,6 +87,8 @@ class FlowEdit:
     def __post_init__(self) -> None:
         check_guidance(self.guidance)
         check_shares(strength=1.0 if self.strength is None else self.strength, detail=self.detail, local=self.local)
+        if not 0 <= self.sure <= 1:
+            raise ValueError(f"sure is {self.sure}; it lies in [0, 1]: at 0 the new words need only be seen above the old")
         if self.averages < 1 or self.passes < 1:
             raise ValueError(f"averages is {self.averages}, passes {self.passes}; at least one noise is drawn, in one pass")
 

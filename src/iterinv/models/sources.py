@@ -26,6 +26,11 @@ class Source:
     gated: bool = False
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """All of its names, its own first."""
+        return self.name, *self.mirrors
+
+    @property
     def remedy(self) -> str:
         """What to do where they are missing."""
         accept = f"accept the licence at {HUB}/{self.name}, then type: hf auth login && " if self.gated else "type: "
@@ -147,10 +152,10 @@ def _pipe(
     if not isinstance(part, Source) and Path(part).exists():
         pipe = pipelines.open_folder(Path(part), number, dtype, allow_pickle, text, **how)
         return pipe, _words(pipe, Path(part) / "text_encoder", dtype, place, clean)
-    name, _, revision = str(part).partition("@")
-    source, how = (
-        (part, how) if isinstance(part, Source) else (Source(name), how | ({"revision": revision} if revision else {}))
-    )
+    source = part
+    if not isinstance(source, Source):
+        name, _, revision = str(part).partition("@")
+        source, how = Source(name), {**how, "revision": revision} if revision else how
     if source.name == "edm":
         raise FileNotFoundError(
             "edm is no cascade of published weights but a kind of network: give the network itself, loaded by the code that "
@@ -162,15 +167,14 @@ def _pipe(
             f"one of embedded, {', '.join(PRESETS)}"
         )
     reasons = []
-    for name in (source.name, *source.mirrors):
+    for name in source.names:
         try:
             pipe = pipelines.from_pretrained(name, number, dtype, safe, text, **how)
             return pipe, _words(pipe, name, dtype, place, clean, **how)
         except OSError as error:
             reasons.append(str(error).split(". ")[0].splitlines()[0].rstrip("."))
     raise FileNotFoundError(
-        f"{' and '.join([source.name, *source.mirrors])} is not on this machine and cannot be fetched ({reasons[0]}): "
-        f"{source.remedy}"
+        f"{' and '.join(source.names)} is not on this machine and cannot be fetched ({reasons[0]}): {source.remedy}"
     )
 
 
