@@ -18,7 +18,7 @@ from iterinv.evaluate import samples
 from iterinv.methods import sampler
 
 WORK = ROOT / "runs" / "sampling"
-SIZE, COUNT, SEEDS, STEPS, GAMMAS = 64, 200, (0, 1, 2), (10, 20, 40), (0.0, 0.5, 1.0)
+SIZE, COUNT, SEEDS, STEPS, GAMMAS = 64, 120, (0, 1, 2), (10, 20, 40), (0.0, 0.5, 1.0)
 
 
 def main(minutes: float) -> None:
