@@ -41,9 +41,10 @@ def main(minutes: float) -> None:
         rows.append([steps, f"{gamma:g}", len(found), *cells])
     body = f"""
 {COUNT} held-out captions a seed, the same for all; guidance 3 at the first stage; pictures of {SIZE} px (two stages). Gamma 0
-is DDIM. Mean over the seeds, and ± the standard deviation between them. *Fréchet*: of the reader's features to {COUNT} true
-pictures; *floor*: of true pictures to those. Shares are of what the captions say that the [reader](reader.md) sees;
-*all*: all of it at once. {RESUMED}
+is DDIM. Mean over the seeds, and ± the standard deviation between them. *Fréchet*: of the reader's 256 features to {COUNT} true
+pictures; *floor*: of true pictures to those. Of so few pictures most of it is the floor, alike in all rows: the rows may be
+compared with each other, not with [another table](alignment.md). Shares are of what the captions say that the
+[reader](reader.md) sees; *all*: all of it at once. {RESUMED}
 
 {table(["steps", "gamma", "seeds", "Fréchet", "floor", "colour %", "shape %", "count %", "all %"], rows)}
 """

@@ -6,6 +6,7 @@ each, and reports them.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
@@ -51,7 +52,9 @@ def main(size: int, runs: tuple[str, ...] = RUNS) -> None:
         folder = ROOT / "runs" / "scene-edit" / f"{short(cascade)}-{name}"
         run_all(size, editor, method, int(count), folder)
         found = [row for row in scenes.rows(folder) if row["seed"] < scenes.HELD_OUT + int(count)]
-        tables.append(f"## {editor}, inverted by {method}\n\n{_table(scenes.summary(found))}")
+        (OUT / f"scenes-{name}.jsonl").write_text("".join(_line(row) for row in sorted(found, key=_order)), encoding="utf-8")
+        told = f"Every edit: [scenes-{name}.jsonl](scenes-{name}.jsonl)."
+        tables.append(f"## {editor}, inverted by {method}\n\n{_table(scenes.summary(found))}\n\n{told}")
         if run == runs[0]:
             scenes.sheets(folder, found)
             for sheet in ("best", "median", "worst"):
@@ -77,6 +80,16 @@ The first table's, by PSNR inside: source, edited, truth; two tasks a row. {RESU
 {(chr(10) * 2).join(sheets)}
 """
     publish("scenes", "SceneEdit: edits whose right answer exists", body, began)
+
+
+def _order(row: dict) -> tuple[int, int]:
+    return row["seed"], scenes.KINDS.index(row["kind"])
+
+
+def _line(row: dict) -> str:
+    """A row without its captions, which its kind and seed give (:func:`iterinv.scenes.edits.scene_edit`), as a line."""
+    rounded = {key: round(value, 4) if isinstance(value, float) else value for key, value in row.items()}
+    return json.dumps({key: value for key, value in rounded.items() if key not in ("prompt", "to")}) + "\n"
 
 
 def _table(summary: list[dict]) -> str:
