@@ -36,17 +36,19 @@ def main(minutes: float) -> None:
     rows = []
     for (steps, gamma), found in sorted(told.items()):
         floor = np.mean([each["frechet_floor"] for each in found])
-        cells = [_spread([each["frechet"] for each in found]), f"{floor:.2f}"]
+        plain = {each["seed"]: each["frechet"] for each in told.get((steps, 0.0), [])}
+        apart = [each["frechet"] - plain[each["seed"]] for each in found if gamma and each["seed"] in plain]
+        cells = [_spread([each["frechet"] for each in found]), _spread(apart) if apart else "", f"{floor:.2f}"]
         cells += [_spread([100 * each[name] for each in found]) for name in ("color", "shape", "count", "all")]
         rows.append([steps, f"{gamma:g}", len(found), *cells])
     body = f"""
 {COUNT} held-out captions a seed, the same for all; guidance 3 at the first stage; pictures of {SIZE} px (two stages). Gamma 0
 is DDIM. Mean over the seeds, and ± the standard deviation between them. *Fréchet*: of the reader's 256 features to {COUNT} true
-pictures; *floor*: of true pictures to those. Of so few pictures most of it is the floor, alike in all rows: the rows may be
-compared with each other, not with [another table](alignment.md). Shares are of what the captions say that the
-[reader](reader.md) sees; *all*: all of it at once. {RESUMED}
+pictures; *to DDIM*: how much more that is than DDIM's of the same seed; *floor*: of true pictures to those. Of so few pictures
+most of it is the floor, alike in all rows: the rows may be compared with each other, not with [another table](alignment.md).
+Shares are of what the captions say that the [reader](reader.md) sees; *all*: all of it at once. {RESUMED}
 
-{table(["steps", "gamma", "seeds", "Fréchet", "floor", "colour %", "shape %", "count %", "all %"], rows)}
+{table(["steps", "gamma", "seeds", "Fréchet", "to DDIM", "floor", "colour %", "shape %", "count %", "all %"], rows)}
 """
     publish("sampling", "Sampling by BDIA and by DDIM", body, began)
 
