@@ -1,4 +1,5 @@
-"""Sampling by BDIA against DDIM on the embedded cascade, at 10, 20 and 40 steps: as many network calls a stage.
+"""Sampling by BDIA against DDIM on the embedded cascade, at 10, 20 and 40 steps with guidance and at 20 without: as many
+network calls a stage, on the batch doubled where there is guidance.
 
 Resumable: `python benchmarks/sampling.py MINUTES` begins nothing new after as many and reports what there is.
 """
@@ -18,46 +19,48 @@ from iterinv.evaluate import samples
 from iterinv.methods import sampler
 
 WORK = ROOT / "runs" / "sampling"
-SIZE, COUNT, SEEDS, STEPS, GAMMAS = 64, 120, (0, 1, 2), (10, 20, 40), (0.0, 0.5, 1.0)
+SIZE, COUNT, SEEDS, GAMMAS = 64, 120, (0, 1, 2), (0.0, 0.5, 1.0)
+STEPS = ((3.0, 10), (3.0, 20), (3.0, 40), (1.0, 20))
+"""Guidance and steps."""
 
 
 def main(minutes: float) -> None:
     began, name = time.time(), short(load().until(SIZE))
-    told: dict[tuple[int, float], list[dict]] = {}
-    ways = list(itertools.product(SEEDS, STEPS, GAMMAS))
+    told: dict[tuple[float, int, float], list[dict]] = {}
+    ways = [(seed, *how, gamma) for seed, how, gamma in itertools.product(SEEDS, STEPS, GAMMAS)]
     with processes() as pool:
         folders = pool.imap(drawn, [(name, *way, began + 60 * minutes) for way in ways])
-        for (seed, steps, gamma), folder in zip(ways, folders, strict=True):
+        for (seed, *way), folder in zip(ways, folders, strict=True):
             if folder is not None:
-                told.setdefault((steps, gamma), []).append(one := samples.told(folder, COUNT, WORK / "true"))
-                print(steps, gamma, seed, one["all"], one["frechet"], flush=True)
+                told.setdefault(tuple(way), []).append(one := samples.told(folder, COUNT, WORK / "true"))
+                print(seed, *way, one["all"], one["frechet"], flush=True)
     if not told:
         sys.exit(f"nothing was drawn to the end in {minutes:g} minutes; the next run goes on from here")
     rows = []
-    for (steps, gamma), found in sorted(told.items()):
+    for (guidance, steps, gamma), found in sorted(told.items(), key=lambda each: (-each[0][0], *each[0][1:])):
         floor = np.mean([each["frechet_floor"] for each in found])
-        plain = {each["seed"]: each["frechet"] for each in told.get((steps, 0.0), [])}
+        plain = {each["seed"]: each["frechet"] for each in told.get((guidance, steps, 0.0), [])}
         apart = [each["frechet"] - plain[each["seed"]] for each in found if gamma and each["seed"] in plain]
         cells = [_spread([each["frechet"] for each in found]), _spread(apart) if apart else "", f"{floor:.2f}"]
         cells += [_spread([100 * each[name] for each in found]) for name in ("color", "shape", "count", "all")]
-        rows.append([steps, f"{gamma:g}", len(found), *cells])
+        rows.append([f"{guidance:g}", steps, f"{gamma:g}", len(found), *cells])
     body = f"""
-{COUNT} held-out captions a seed, the same for all; guidance 3 at the first stage; pictures of {SIZE} px (two stages). Gamma 0
-is DDIM. Mean over the seeds, and ± the standard deviation between them. *Fréchet*: of the reader's 256 features to {COUNT} true
+{COUNT} held-out captions a seed, the same for all; guidance at the first stage; pictures of {SIZE} px (two stages). Gamma 0 is
+DDIM. Mean over the seeds, and ± the standard deviation between them. *Fréchet*: of the reader's 256 features to {COUNT} true
 pictures; *to DDIM*: how much more that is than DDIM's of the same seed; *floor*: of true pictures to those. Of so few pictures
 most of it is the floor, alike in all rows: the rows may be compared with each other, not with [another table](alignment.md).
 Shares are of what the captions say that the [reader](reader.md) sees; *all*: all of it at once. {RESUMED}
 
-{table(["steps", "gamma", "seeds", "Fréchet", "to DDIM", "floor", "colour %", "shape %", "count %", "all %"], rows)}
+{table(["guidance", "steps", "gamma", "seeds", "Fréchet", "to DDIM", "floor", "colour %", "shape %", "count %", "all %"], rows)}
 """
     publish("sampling", "Sampling by BDIA and by DDIM", body, began)
 
 
-def drawn(asked: tuple[str, int, int, float, float]) -> Path | None:
+def drawn(asked: tuple[str, int, float, int, float, float]) -> Path | None:
     """Where the samples of one way are, ``None`` where the time ran out before they were all drawn."""
-    name, seed, steps, gamma, until = asked
-    folder = WORK / f"{name}-{steps}-{gamma:g}-{seed}"
-    drawing, done = samples.draw(load().until(SIZE), folder, COUNT, sampler("bdia", gamma), steps, seed=seed), 0
+    name, seed, guidance, steps, gamma, until = asked
+    folder = WORK / f"{name}-{steps}-{gamma:g}-{guidance:g}-{seed}"
+    drawing, done = samples.draw(load().until(SIZE), folder, COUNT, sampler("bdia", gamma), steps, guidance, seed), 0
     while done < COUNT:
         if time.time() > until and not (folder / f"{done:05d}.npy").exists():
             return None
