@@ -138,7 +138,7 @@ class Cascade:
 
     @torch.no_grad()
     def sample(
-        self, prompt: str | Sequence[str], steps: int = 20, guidance: float = 3.0, seed: int = 0, batch: int = 1,
+        self, prompt: str | Sequence[str], steps: int = 20, guidance: float = 2.0, seed: int = 0, batch: int = 1,
         rule: Step | None = None, detail: float = 0.8, progress: Progress | None = None,
     ) -> tuple[Tensor, ...]:  # fmt: skip
         """Draw pictures (batch, 3, size, size) in [-1, 1] from the words alone, one tensor a stage.

@@ -224,7 +224,7 @@ def sample(
     out: Out = Path("out"),
     count: Annotated[int, typer.Option("--num-images-per-prompt", "--count", min=1, help="Pictures to draw.")] = 1,
     steps: Steps = 20,
-    guidance: Guidance = 3.0,
+    guidance: Guidance = 2.0,
     sampler: Sampler = "ddim",
     gamma: Gamma = None,
     seed: Seed = 0,

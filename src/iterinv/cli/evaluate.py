@@ -38,7 +38,7 @@ def samples(
     sampler: Sampler = "ddim",
     gamma: Gamma = None,
     steps: Steps = 25,
-    guidance: Guidance = 3.0,
+    guidance: Guidance = 2.0,
     count: Annotated[int, typer.Option(min=2, help="Captions, one sample each.")] = 1000,
     seed: Seed = 0,
     size: Size = None,
