@@ -51,6 +51,12 @@ pictures; *to DDIM*: how much more that is than DDIM's of the same seed; *floor*
 most of it is the floor, alike in all rows: the rows may be compared with each other, not with [another table](alignment.md).
 Shares are of what the captions say that the [reader](reader.md) sees; *all*: all of it at once. {RESUMED}
 
+What we see: gamma 1/2 under guidance is a little nearer to true pictures than DDIM, by every seed and at every number of steps,
+no truer to the words, and at 10 steps less true to the colours; without guidance it is the same within the error. Gamma 1, which
+is what inverts without growth of error, is as good as DDIM without guidance only: under guidance its samples are saturated and
+speckled, since the leapfrog rule damps no swing that guidance sets off. So we do not see the "markedly better" sampling that the
+paper's abstract reports for its models.
+
 {table(["guidance", "steps", "gamma", "seeds", "Fréchet", "to DDIM", "floor", "colour %", "shape %", "count %", "all %"], rows)}
 """
     publish("sampling", "Sampling by BDIA and by DDIM", body, began)
