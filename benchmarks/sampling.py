@@ -12,8 +12,9 @@ import time
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
-from common import RESUMED, ROOT, processes, publish, short, table
+from common import OUT, RESUMED, ROOT, processes, publish, short, table
 from iterinv.app import load
 from iterinv.evaluate import samples
 from iterinv.methods import sampler
@@ -22,6 +23,7 @@ WORK = ROOT / "runs" / "sampling"
 SIZE, COUNT, SEEDS, GAMMAS = 64, 120, (0, 1, 2), (0.0, 0.5, 1.0)
 STEPS = ((3.0, 10), (3.0, 20), (3.0, 40), (1.0, 20))
 """Guidance and steps."""
+SHOWN, SHOWN_AT = 8, 20
 
 
 def main(minutes: float) -> None:
@@ -44,6 +46,15 @@ def main(minutes: float) -> None:
         cells = [_spread([each["frechet"] for each in found]), _spread(apart) if apart else "", f"{floor:.2f}"]
         cells += [_spread([100 * each[name] for each in found]) for name in ("color", "shape", "count", "all")]
         rows.append([f"{guidance:g}", steps, f"{gamma:g}", len(found), *cells])
+    shown = {
+        f"guidance {guidance:g}, gamma {gamma:g}": samples.drawn(_folder(name, SEEDS[0], guidance, steps, gamma), COUNT)[:SHOWN]
+        for guidance, steps, gamma in told
+        if steps == SHOWN_AT
+    }
+    sheet = ""
+    if shown:
+        Image.fromarray(np.concatenate([np.concatenate(list(row), 1) for row in shown.values()])).save(OUT / "sampling.png")
+        sheet = f"The first {SHOWN} captions at {SHOWN_AT} steps, from the top: {'; '.join(shown)}.\n\n![samples](sampling.png)"
     body = f"""
 {COUNT} held-out captions a seed, the same for all; guidance at the first stage; pictures of {SIZE} px (two stages). Gamma 0 is
 DDIM. Mean over the seeds, and ± the standard deviation between them. *Fréchet*: of the reader's 256 features to {COUNT} true
@@ -51,13 +62,15 @@ pictures; *to DDIM*: how much more that is than DDIM's of the same seed; *floor*
 most of it is the floor, alike in all rows: the rows may be compared with each other, not with [another table](alignment.md).
 Shares are of what the captions say that the [reader](reader.md) sees; *all*: all of it at once. {RESUMED}
 
-What we see: gamma 1/2 under guidance is a little nearer to true pictures than DDIM, by every seed and at every number of steps,
-no truer to the words, and at 10 steps less true to the colours; without guidance it is the same within the error. Gamma 1, which
-is what inverts without growth of error, is as good as DDIM without guidance only: under guidance its samples are saturated and
-speckled, since the leapfrog rule damps no swing that guidance sets off. So we do not see the "markedly better" sampling that the
-paper's abstract reports for its models.
+What we see: gamma 1/2 under guidance is a little nearer to true pictures than DDIM, by every seed and at every number of
+steps; it is no truer to the words, and at 10 steps less true to the colours; without guidance it is the same within the error.
+Gamma 1, which is what inverts without growth of error, is as good as DDIM without guidance only: under guidance its samples are
+saturated and speckled, since the leapfrog rule damps no swing that guidance sets off. So we do not see the "markedly better"
+sampling that the paper's abstract reports for its models.
 
 {table(["guidance", "steps", "gamma", "seeds", "Fréchet", "to DDIM", "floor", "colour %", "shape %", "count %", "all %"], rows)}
+
+{sheet}
 """
     publish("sampling", "Sampling by BDIA and by DDIM", body, began)
 
@@ -65,13 +78,17 @@ paper's abstract reports for its models.
 def drawn(asked: tuple[str, int, float, int, float, float]) -> Path | None:
     """Where the samples of one way are, ``None`` where the time ran out before they were all drawn."""
     name, seed, guidance, steps, gamma, until = asked
-    folder = WORK / f"{name}-{steps}-{gamma:g}-{guidance:g}-{seed}"
+    folder = _folder(name, seed, guidance, steps, gamma)
     drawing, done = samples.draw(load().until(SIZE), folder, COUNT, sampler("bdia", gamma), steps, guidance, seed), 0
     while done < COUNT:
         if time.time() > until and not (folder / f"{done:05d}.npy").exists():
             return None
         done = next(drawing)
     return folder
+
+
+def _folder(name: str, seed: int, guidance: float, steps: int, gamma: float) -> Path:
+    return WORK / f"{name}-{steps}-{gamma:g}-{guidance:g}-{seed}"
 
 
 def _spread(values: list[float]) -> str:
