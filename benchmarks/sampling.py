@@ -64,7 +64,7 @@ Shares are of what the captions say that the [reader](reader.md) sees; *all*: al
 
 What we see: gamma 1/2 under guidance is a little nearer to true pictures than DDIM, by every seed and at every number of
 steps; it is no truer to the words, and at 10 steps less true to the colours; without guidance it is the same within the error.
-Gamma 1, which is what inverts without growth of error, is without guidance about as good as DDIM, but for a grain that one sees;
+Gamma 1, which is what inverts without growth of error, is without guidance about as good as DDIM, but for a visible grain;
 under guidance its samples are saturated and speckled, since the leapfrog rule damps no swing that guidance sets off. So we do
 not see the "markedly better" sampling that the paper's abstract reports for its models.
 
