@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from iterinv import drive, store
+from iterinv.app import load
 from iterinv.cascade import Cascade, resize
 from iterinv.drive import NotFinite
 from iterinv.editing import Blend, enlarge
@@ -59,13 +60,14 @@ def test_every_method_works_at_every_stage_at_any_guidance_and_leaves_its_files(
 
 @pytest.mark.filterwarnings("ignore:.*inverts under guidance", "ignore:undoing")
 @pytest.mark.parametrize("method", METHODS)
-def test_a_batch_of_two_is_two_batches_of_one(tiny, method):
-    stage, pair = Cascade(tiny.stages[:1]), photo(2, 16)
+def test_a_batch_of_two_is_two_batches_of_one(tiny_folder, method):
+    # In float64: a processor may convolve a batch and one alone by other kernels, and AdamW makes much of float32's last bit.
+    stage, pair = Cascade(load(str(tiny_folder), dtype=torch.float64).stages[:1]), photo(2, 16)
     together = stage.invert(pair, PROMPT, plan(method, 4, 3.0))
     for k in range(2):
         alone = stage.invert(pair[k : k + 1], PROMPT, plan(method, 4, 3.0))
-        torch.testing.assert_close(together.stages[0].noise[k], alone.stages[0].noise[0], rtol=0, atol=2e-3)
-        torch.testing.assert_close(together.picture[k], alone.picture[0], rtol=0, atol=2e-3)
+        torch.testing.assert_close(together.stages[0].noise[k], alone.stages[0].noise[0], rtol=0, atol=1e-6)
+        torch.testing.assert_close(together.picture[k], alone.picture[0], rtol=0, atol=1e-6)
 
 
 def test_fixed_point_arithmetic_gives_the_float_picture_back_with_no_bit_changed(tiny):
