@@ -32,9 +32,10 @@ def main(size: int, count: int) -> None:
     rows = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     rows[str(size)] = told
     file.write_text(json.dumps(dict(sorted(rows.items(), key=lambda row: int(row[0]))), indent=2) + "\n", encoding="utf-8")
-    pictures = samples.drawn(folder, count)[:SHOWN]
+    pictures, side = samples.drawn(folder, count)[:SHOWN], min(size, 128)
     sheet = np.concatenate([np.concatenate(list(pictures[k : k + 8]), 1) for k in range(0, len(pictures), 8)])
-    Image.fromarray(sheet).save(OUT / f"alignment-{size}.png")
+    shown = Image.fromarray(sheet)
+    shown.resize((8 * side, shown.height * side // size)).save(OUT / f"alignment-{size}.png")
     names = [*samples.ASKED, "all"]
     body = f"""
 Share of what the captions say that the [reader](reader.md) sees in the samples, one a caption, none chosen: DDIM, 25 steps a

@@ -32,10 +32,11 @@ def main(minutes: float) -> None:
     ways = [(seed, *how, gamma) for seed, how, gamma in itertools.product(SEEDS, STEPS, GAMMAS)]
     with processes() as pool:
         folders = pool.imap(drawn, [(name, *way, began + 60 * minutes) for way in ways])
-        for (seed, *way), folder in zip(ways, folders, strict=True):
+        for (seed, guidance, steps, gamma), folder in zip(ways, folders, strict=True):
             if folder is not None:
-                told.setdefault(tuple(way), []).append(one := samples.told(folder, COUNT, WORK / "true"))
-                print(seed, *way, one["all"], one["frechet"], flush=True)
+                one = samples.told(folder, COUNT, WORK / "true")
+                told.setdefault((guidance, steps, gamma), []).append(one)
+                print(seed, guidance, steps, gamma, one["all"], one["frechet"], flush=True)
     if not told:
         sys.exit(f"nothing was drawn to the end in {minutes:g} minutes; the next run goes on from here")
     rows = []
