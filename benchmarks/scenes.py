@@ -20,7 +20,7 @@ from iterinv.app import load
 from iterinv.edits import EDITORS
 from iterinv.evaluate import scenes
 
-RUNS = ("flowedit:bdia:200", "diffedit:bdia:50", "diffedit:iterinv-anderson:50")
+RUNS = ("flowedit:bdia:200", "diffedit:bdia:50")
 SHARES = ("success", "kept")
 
 
@@ -71,7 +71,9 @@ FlowEdit's defaults were chosen among some forty settings on other scenes, most 
 stage. Tables of unequal counts are not of the same scenes.
 
 What FlowEdit fails at: a thing to be removed becomes another like the one that stays, which the new words name too; a floor or
-a wall stays where DiffEdit's mask, made at one level, misses it; and a thing whose new colour is far from its old may shrink.
+a wall stays where DiffEdit's mask, made at one level, misses it (the IoU of those that fail is 0.66 at most, 0.91 in the mean of
+the others); and a thing whose new colour is far from its old may shrink. What lies *outside* suffers with it: least where things
+are removed or added.
 
 {(chr(10) * 2).join(tables)}
 
