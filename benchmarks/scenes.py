@@ -71,9 +71,9 @@ FlowEdit's defaults were chosen among some forty settings on other scenes, most 
 stage. Tables of unequal counts are not of the same scenes.
 
 What FlowEdit fails at: a thing to be removed becomes another like the one that stays, which the new words name too; a floor or
-a wall stays where DiffEdit's mask, made at one level, misses it (the IoU of those that fail is 0.66 at most, 0.91 in the mean of
-the others); and a thing whose new colour is far from its old may shrink. What lies *outside* suffers with it: least where things
-are removed or added.
+a wall stays where DiffEdit's mask, made at one level, misses it (IoU 0.66 at most where it fails, 0.91 and more, in the mean,
+where it does not); and a thing whose new colour is far from its old may shrink. What lies *outside* suffers with it, most where
+a thing is removed or added.
 
 {(chr(10) * 2).join(tables)}
 
