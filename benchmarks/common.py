@@ -9,8 +9,8 @@ import time
 from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 from multiprocessing import get_context
+from multiprocessing.pool import Pool
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -48,7 +48,7 @@ RESUMED = "What was done before was not done again; the time below is that of th
 """For pages of benchmarks that go on from what is there."""
 
 
-def processes() -> Any:
+def processes() -> Pool:
     """A pool of a process a core, each of one thread."""
     cores = os.cpu_count() or 1
     return get_context("spawn").Pool(cores, torch.set_num_threads, (1,))
