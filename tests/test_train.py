@@ -52,6 +52,24 @@ def test_all_parts_make_a_cascade_that_inverts(recipe, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_packed_cascade_is_gone_on_from(recipe, tmp_path):
+    """Its last phase alone is trained, and at a rate of zero that changes nothing."""
+    still = read_recipe(recipe)
+    for stage in still["stages"]:
+        stage["phases"][0]["minutes"] = 9.0
+        stage["phases"][1]["rate"] = 0.0
+    path = tmp_path / "still.yaml"
+    path.write_text(yaml.safe_dump(still))
+    for part in ("text", "I", "II", "III"):
+        train(part, tmp_path / "first", recipe=recipe)
+    packed = train("pack", tmp_path / "first", recipe=recipe)
+    for part in ("text", "I", "II", "III"):
+        train(part, tmp_path / "second", recipe=path, weights=packed)
+    again = train("pack", tmp_path / "second", recipe=path)
+    assert app.load(str(again)).fingerprint == app.load(str(packed)).fingerprint
+
+
+@pytest.mark.slow
 def test_a_stopped_part_goes_on_from_its_checkpoint(recipe, tmp_path, capsys):
     train("text", tmp_path, recipe=recipe)
     train("I", tmp_path, minutes=0.05, recipe=recipe)
@@ -154,10 +172,16 @@ def test_a_perfect_network_has_no_loss_but_its_variance():
     def blind(x, t, **_):
         return Out(torch.cat([torch.zeros_like(x), -torch.ones_like(x)], 1))
 
-    settings = {"snr_cap": math.inf}
+    settings = {"snr_cap": math.inf, "weight_max": 1.0}
     example = (x0, None, [""] * 64)
     assert float(noise_loss(perfect, lambda words: None, example, settings, table)) == pytest.approx(0, abs=1e-4)
     assert float(noise_loss(blind, lambda words: None, example, settings, table)) == pytest.approx(1, abs=0.1)
+    # Below SNR = cap / max the noise's error weighs max; above it, that of the picture weighs cap at every level.
+    settings = {"snr_cap": 2.0, "weight_max": 3.0}
+    heavy = float(noise_loss(blind, lambda words: None, example, settings, torch.linspace(0.12, 0.08, 1000)))
+    light = float(noise_loss(blind, lambda words: None, example, settings, torch.linspace(0.81, 0.79, 1000)))
+    assert heavy == pytest.approx(3, abs=0.1)
+    assert light == pytest.approx(2 / 4, abs=0.05)
 
 
 def test_the_shipped_recipe_is_whole():

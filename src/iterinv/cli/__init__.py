@@ -254,6 +254,9 @@ def train(
     minutes: Annotated[float | None, typer.Option(help="Time budget of this part; the recipe's if not given.")] = None,
     recipe: Annotated[Path | None, typer.Option(help="A recipe other than the shipped one.")] = None,
     mixed_precision: Annotated[str, typer.Option(help="accelerate's: no, fp16 or bf16.")] = "no",
+    weights: Annotated[
+        Path | None, typer.Option(help="A packed cascade to go on from: its text encoder, and each stage's last phase.")
+    ] = None,
 ) -> None:
     """Train the embedded cascade. A part that was stopped goes on from its last checkpoint."""
     with errors():
@@ -261,7 +264,7 @@ def train(
         from iterinv.train import train as run
 
         for each in PARTS if part == "all" else [part]:
-            typer.echo(f"{each}: {run(each, out, minutes, recipe or RECIPE, mixed_precision)}")
+            typer.echo(f"{each}: {run(each, out, minutes, recipe or RECIPE, mixed_precision, weights)}")
 
 
 @app.command()

@@ -22,12 +22,16 @@ def read_recipe(path: Path = RECIPE) -> dict[str, Any]:
     return yaml.safe_load(path.read_text(encoding="utf-8"))
 
 
-def train(part: str, out: Path, minutes: float | None = None, recipe: Path = RECIPE, precision: str = "no") -> Path:
+def train(
+    part: str, out: Path, minutes: float | None = None, recipe: Path = RECIPE, precision: str = "no",
+    weights: Path | None = None,
+) -> Path:  # fmt: skip
     """Train one part of :data:`PARTS` into the folder ``out`` and give the folder it wrote.
 
     ``minutes`` overrides the recipe's budget. The stages need the text encoder, ``pack`` needs all; each says what is
-    missing. A part that was stopped goes on from its last checkpoint. Raises ``ValueError`` for an unknown part, precision or
-    budget, ``FileNotFoundError`` for a missing part.
+    missing. A part that was stopped goes on from its last checkpoint. With ``weights``, a packed cascade of the same recipe,
+    a stage that has no checkpoint takes its network from there and trains the last of its phases only, and the text encoder
+    is that cascade's. Raises ``ValueError`` for an unknown part, precision or budget, ``FileNotFoundError`` for a missing part.
     """
     if part not in PARTS:
         raise ValueError(f"there is no part {part!r}: the parts are {', '.join(PARTS)}")
@@ -38,12 +42,12 @@ def train(part: str, out: Path, minutes: float | None = None, recipe: Path = REC
     settings = read_recipe(recipe)
     out.mkdir(parents=True, exist_ok=True)
     if part == "text":
-        return _text(settings, out, minutes)
+        return _text(settings, out, minutes) if weights is None else _copy_text(weights, out)
     if part == "pack":
         return _pack(settings, out, recipe)
     if part == "reader":
         return _reader(settings, out, minutes)
-    return _stage(settings, next(s for s in settings["stages"] if s["name"] == part), out, minutes, precision)
+    return _stage(settings, next(s for s in settings["stages"] if s["name"] == part), out, minutes, precision, weights)
 
 
 def _within(phases: list[dict[str, Any]], minutes: float | None) -> list[dict[str, Any]]:
@@ -66,6 +70,12 @@ def _text(recipe: dict[str, Any], out: Path, minutes: float | None) -> Path:
     return out / "text"
 
 
+def _copy_text(weights: Path, out: Path) -> Path:
+    for name in ("tokenizer", "text_encoder"):
+        shutil.copytree(weights / "stage1" / name, out / "text", dirs_exist_ok=True)
+    return out / "text"
+
+
 def _reader(recipe: dict[str, Any], out: Path, minutes: float | None) -> Path:
     from safetensors.torch import save_file
 
@@ -85,11 +95,14 @@ def _load_text(out: Path) -> tuple[Any, Any]:
 
     if not (out / "text" / "config.json").exists():
         raise FileNotFoundError(f"{out / 'text'} holds no text encoder: run `iterinv train text --out {out}` first")
-    return AutoTokenizer.from_pretrained(out / "text"), T5EncoderModel.from_pretrained(out / "text").eval()
+    return AutoTokenizer.from_pretrained(out / "text"), T5EncoderModel.from_pretrained(out / "text").float().eval()
 
 
-def _stage(recipe: dict[str, Any], stage: dict[str, Any], out: Path, minutes: float | None, precision: str) -> Path:
+def _stage(
+    recipe: dict[str, Any], stage: dict[str, Any], out: Path, minutes: float | None, precision: str, weights: Path | None
+) -> Path:
     import torch
+    from diffusers import UNet2DConditionModel
 
     from iterinv import schedule
     from iterinv.models.text import t5
@@ -103,10 +116,16 @@ def _stage(recipe: dict[str, Any], stage: dict[str, Any], out: Path, minutes: fl
     folder = out / f"stage-{part}"
     folder.mkdir(exist_ok=True)
     torch.manual_seed(recipe["seed"])
-    network = networks.unet(recipe, stage)
+    phases = _within(stage["phases"], minutes)
+    clock = Clock(f"stage {part}", phases)
+    if weights is None:
+        network = networks.unet(recipe, stage)
+    else:
+        place = weights / f"stage{recipe['stages'].index(stage) + 1}" / "unet"
+        network = UNet2DConditionModel.from_pretrained(place, torch_dtype=torch.float32)
+        clock.spent = 60 * sum(phase["minutes"] for phase in phases[:-1])
     noise = schedule.from_config(networks.scheduler(stage["sample_max"]).config)
     preview = Preview(recipe, stage, noise, embed)
-    clock = Clock(f"stage {part}", _within(stage["phases"], minutes))
     network = train_stage(recipe, stage, network, embed, noise, folder, out / "data", clock, preview, precision)
     network.save_pretrained(folder / "unet")
     return folder

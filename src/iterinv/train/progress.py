@@ -19,20 +19,22 @@ class Clock:
     def __init__(self, name: str, phases: Sequence[Mapping[str, Any]], every: float = 30.0) -> None:
         self.name, self.phases, self.every = name, phases, every
         self.budget = 60 * sum(phase["minutes"] for phase in phases)
-        self.step, self.spent, self._began, self._said = 0, 0.0, time.monotonic(), -math.inf
+        self.step, self.spent, self._said = 0, 0.0, -math.inf
+        self._began: float | None = None  # runs from the first step: what is prepared before it is not training
         self._console = Console(stderr=True)
 
     def state_dict(self) -> dict[str, float]:
         return {"step": self.step, "spent": self.seconds}
 
     def load_state_dict(self, state: dict[str, float]) -> None:
-        self.step, self.spent, self._began = int(state["step"]), state["spent"], time.monotonic()
+        self.step, self.spent = int(state["step"]), state["spent"]
 
     @property
     def seconds(self) -> float:
-        return self.spent + time.monotonic() - self._began
+        return self.spent + (0.0 if self._began is None else time.monotonic() - self._began)
 
     def __iter__(self) -> Iterator[int]:
+        self._began = time.monotonic()
         while self.seconds < self.budget:
             yield self.step
             self.step += 1

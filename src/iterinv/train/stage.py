@@ -103,7 +103,7 @@ def noise_loss(network: Any, encode: Any, example: Example, recipe: Mapping[str,
     out = network(sample, t, encoder_hidden_states=encode(words), class_labels=labels).sample
     eps, v = out.chunk(2, 1)
     snr = table[t] / (1 - table[t])
-    weight = (recipe["snr_cap"] / snr).clamp_max(1.0)
+    weight = (recipe["snr_cap"] / snr).clamp_max(recipe["weight_max"])
     error = (eps - noise).square().flatten(1).mean(1)
     return (weight * error).mean() + 1e-3 * variance_loss(eps, v, x0, x, t, table).mean()
 
