@@ -11,7 +11,7 @@ from iterinv.app import contact_sheet, load
 from iterinv.scenes import COLORS, FLOORS, MATERIALS, SHAPES, WALLS
 from iterinv.scenes.caption import FLOOR_WORDS
 
-STEPS, GUIDANCE, SEED = 25, 2.0, 0
+STEPS, GUIDANCE, SEED = 10, 2.0, 0
 
 
 def main() -> None:

@@ -143,6 +143,20 @@ def test_crops_are_taken_where_most_is_to_be_learned(tmp_path):
     assert missing(1) < missing(4) < missing(64)
 
 
+def test_low_resolution_pictures_may_be_blurred_and_cubes_come_more_often(tmp_path):
+    settings = {"data": {"large": {"size": 32, "count": 12}, "photographs": 0.0}, "drop_caption": 0.0}
+    stage = {"size": 32, "low": 16}
+    _, sharp, words = Batches(settings, stage, tmp_path, seed=0).draw(64, 32)
+    _, soft, same = Batches(settings, stage, tmp_path, seed=0).draw(64, 32, blur=1.0)
+    assert words == same
+    changed = (sharp - soft).abs().flatten(1).amax(1) > 1e-3
+    assert 16 < int(changed.sum()) < 48  # a half of them
+    contrast = [y[changed].flatten(1).std(1) for y in (sharp, soft)]
+    assert (contrast[1] < contrast[0]).all()
+    *_, favoured = Batches(settings, stage, tmp_path, seed=0).draw(64, 32, cubes=8)
+    assert sum("cube" in w for w in favoured) > 1.3 * sum("cube" in w for w in words) > 0
+
+
 def test_the_variance_term_is_least_at_the_true_posterior():
     """With the noise known, the best interpolation is the one whose variance is the posterior's: v = -1."""
     table = torch.tensor(from_config({"beta_schedule": "squaredcos_cap_v2"}).alphas_cumprod)

@@ -145,6 +145,8 @@ class Cascade:
 
         Of several prompts, ``batch`` pictures each, in their order.
 
+        The embedded cascade draws best in 10 ``steps``: in more, what its small networks do wrong at low noise adds up.
+
         Guidance acts on the first stage. The noise of every stage comes from CPU generators seeded with ``seed``. A
         super-resolution stage runs the last ``detail`` of its levels, from the enlarged picture noised to the first of them:
         at the levels before, a small error of the predicted noise is a large one of colour, which the stage below settled.

@@ -223,7 +223,9 @@ def sample(
     prompt: Annotated[str, typer.Argument(help="What the picture should show.")],
     out: Out = Path("out"),
     count: Annotated[int, typer.Option("--num-images-per-prompt", "--count", min=1, help="Pictures to draw.")] = 1,
-    steps: Steps = 20,
+    steps: Annotated[
+        int | None, typer.Option("--num-inference-steps", "--steps", "-n", min=2, help="A stage; 10 of embedded, else 20.")
+    ] = None,
     guidance: Guidance = 2.0,
     sampler: Sampler = "ddim",
     gamma: Gamma = None,
@@ -241,6 +243,7 @@ def sample(
         rule = methods.sampler(sampler, gamma)
         prompt = work.check_prompt(prompt, "the prompt", say, vocabulary=model == "embedded")
         cascade = load(model)
+        steps = steps or (10 if model == "embedded" else 20)  # in more steps small networks add up more error
         *_, pictures = cascade.sample(prompt, steps, guidance, seed, count, rule, progress=progress)
         for k in range(count):
             Image.fromarray(to_uint8(pictures[k : k + 1])).save(staging / f"sample-{k}.png")

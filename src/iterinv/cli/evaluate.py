@@ -37,7 +37,7 @@ def samples(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of samples; what is there is not drawn again.")],
     sampler: Sampler = "ddim",
     gamma: Gamma = None,
-    steps: Steps = 25,
+    steps: Steps = 10,
     guidance: Guidance = 2.0,
     count: Annotated[int, typer.Option(min=2, help="Captions, one sample each.")] = 1000,
     seed: Seed = 0,

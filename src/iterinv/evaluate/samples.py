@@ -34,7 +34,7 @@ ASKED = (*OF_THING, "floor", "wall", "count")
 
 
 def draw(
-    cascade: Cascade, folder: Path, count: int, rule: Step, steps: int = 25, guidance: float = 2.0, seed: int = 0
+    cascade: Cascade, folder: Path, count: int, rule: Step, steps: int = 10, guidance: float = 2.0, seed: int = 0
 ) -> Iterator[int]:
     """Draw a sample of each of ``count`` captions into files of ``folder``; tells how many there are, as they come.
 

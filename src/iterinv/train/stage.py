@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from skimage.filters import gaussian
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -29,15 +30,21 @@ class Batches:
         part = recipe["data"]["large" if stage.get("low") else "small"]
         self.scenes = data.scenes(cache, part["size"], part["count"])
         self.photographs = data.photographs(part["size"]) if stage.get("low") else []
+        self.cubes = [k for k in range(len(self.scenes)) if "cube" in {thing.shape for thing in Scene.random(k).things}]
 
-    def _picture(self) -> tuple[Tensor, str]:
+    def _scene(self, cubes: int) -> int:
+        """A scene's seed; one that holds a cube is ``cubes`` times as likely as another."""
+        k = int(self.rng.integers(len(self.scenes) + (cubes - 1) * len(self.cubes)))
+        return k if k < len(self.scenes) else self.cubes[k % len(self.cubes)]
+
+    def _picture(self, cubes: int) -> tuple[Tensor, str]:
         if self.photographs and self.rng.random() < self.recipe["data"]["photographs"]:
             photo = self.photographs[self.rng.integers(len(self.photographs))]
             n = self.recipe["data"]["large"]["size"]
             top, left = (int(self.rng.integers(side - n + 1)) for side in photo.shape[1:])
             x = photo[:, top : top + n, left : left + n]
             return (x.flip(-1) if self.rng.random() < 0.5 else x), ""
-        seed = int(self.rng.integers(len(self.scenes)))
+        seed = self._scene(cubes)
         words = (
             ""
             if self.rng.random() < self.recipe["drop_caption"]
@@ -45,17 +52,26 @@ class Batches:
         )
         return torch.from_numpy(self.scenes[seed].copy()).permute(2, 0, 1).float() / 127.5 - 1, words
 
-    def draw(self, batch: int, crop: int, tries: int = 1) -> Example:
+    def draw(self, batch: int, crop: int, tries: int = 1, blur: float = 0.0, cubes: int = 1, **_: float) -> Example:
         """``batch`` examples, cut to ``crop`` pixels where that is less than the stage's size: of ``tries`` places, at the one
-        where most is to be learned, the target being furthest from the enlarged picture."""
-        drawn = [self._picture() for _ in range(batch)]
+        where most is to be learned, the target being furthest from the enlarged picture.
+
+        Of the low-resolution pictures, half are blurred by a Gaussian of up to ``blur`` of their pixels, so that the stage
+        learns to sharpen what the one below leaves soft (Ho et al. 2022, cascaded diffusion models, section 4.2). Scenes with a
+        cube are drawn ``cubes`` times as often as others: which way one is turned no caption says, so it is the most to learn.
+        """
+        drawn = [self._picture(cubes) for _ in range(batch)]
         x, words = torch.stack([picture for picture, _ in drawn]), [w for _, w in drawn]
         size, low = self.stage["size"], self.stage.get("low")
         if x.shape[-1] != size:
             x = F.interpolate(x, (size, size), mode="area")
         if low is None:
             return x, None, words
-        large = F.interpolate(F.interpolate(x, (low, low), mode="area"), (size, size), mode="bilinear", align_corners=True)
+        small = F.interpolate(x, (low, low), mode="area")
+        if blur:
+            sigma = blur * self.rng.random(batch) * (self.rng.random(batch) < 0.5)
+            small = torch.stack([blurred(y, s) for y, s in zip(small, sigma, strict=True)])
+        large = F.interpolate(small, (size, size), mode="bilinear", align_corners=True)
         if crop < size:
             places = [slice(k, k + crop) for k in range(size - crop + 1)]
             cuts = []
@@ -66,6 +82,11 @@ class Batches:
                 torch.stack([y[(slice(None), *cut)] for y, cut in zip(whole, cuts, strict=True)]) for whole in (x, large)
             )
         return x, large, words
+
+
+def blurred(x: Tensor, sigma: float) -> Tensor:
+    """A picture (3, h, w) under a Gaussian of ``sigma`` pixels."""
+    return torch.from_numpy(gaussian(x.numpy(), sigma, channel_axis=0, preserve_range=True))
 
 
 def variance_loss(eps: Tensor, v: Tensor, x0: Tensor, x: Tensor, t: Tensor, table: Tensor) -> Tensor:
@@ -150,7 +171,7 @@ def train_stage(
         for group in optimizer.param_groups:
             group["lr"] = clock.rate(recipe["warmup"])
         phase, _ = clock.phase()
-        x0, large, words = batches.draw(phase["batch"], phase["crop"], phase.get("tries", 1))
+        x0, large, words = batches.draw(**phase)
         example = (x0.to(accelerator.device), None if large is None else large.to(accelerator.device), words)
         loss = noise_loss(network, encode, example, {**recipe, **phase}, table)
         optimizer.zero_grad()
