@@ -38,10 +38,10 @@ def main(size: int, count: int) -> None:
     shown.resize((8 * side, shown.height * side // size)).save(OUT / f"alignment-{size}.png")
     names = [*samples.ASKED, "all"]
     body = f"""
-Share of what the captions say that the [reader](reader.md) sees in the samples, one a caption, none chosen: DDIM, 10 steps a
-stage, guidance 2 at the first. *all*: everything at once. Fréchet distances are of the reader's features, to as many true
-pictures; *floor* is that of true pictures to others. *Shuffled*: the same samples against each other's captions. The figures
-are in [alignment.json](alignment.json). {RESUMED}
+Share of what the captions say that the [reader](reader.md) sees in the samples, one a caption, none chosen: DDIM,
+{told["steps"]} steps a stage, guidance {told["guidance"]:g} at the first. *all*: everything at once. Fréchet distances are of
+the reader's features, to as many true pictures; *floor* is that of true pictures to others. *Shuffled*: the same samples
+against each other's captions. The figures are in [alignment.json](alignment.json). {RESUMED}
 
 {table(["px", "captions", *names, "Fréchet", "floor"], [cells for px, row in rows.items() for cells in _rows(px, row, names)])}
 

@@ -21,7 +21,7 @@ from iterinv.methods import sampler
 
 WORK = ROOT / "runs" / "sampling"
 SIZE, COUNT, SEEDS, GAMMAS = 64, 120, (0, 1, 2), (0.0, 0.5, 1.0)
-STEPS = ((3.0, 10), (3.0, 20), (3.0, 40), (1.0, 20))
+STEPS = ((2.0, 10), (2.0, 20), (2.0, 40), (1.0, 20))
 """Guidance and steps."""
 SHOWN, SHOWN_AT = 8, 20
 

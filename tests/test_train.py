@@ -202,3 +202,10 @@ def test_the_shipped_recipe_is_whole():
     settings = read_recipe(RECIPE)
     assert [stage["name"] for stage in settings["stages"]] == ["I", "II", "III"]
     assert [stage["size"] for stage in settings["stages"]] == [32, 64, 256]
+
+
+def test_a_misspelt_setting_of_a_phase_is_named(tmp_path):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(RECIPE.read_text(encoding="utf-8").replace("blur: 0.8", "blurr: 0.8"), encoding="utf-8")
+    with pytest.raises(ValueError, match="a phase of stage III sets 'blurr': a phase may set minutes, rate, batch"):
+        read_recipe(recipe)

@@ -145,7 +145,7 @@ class Cascade:
 
         Of several prompts, ``batch`` pictures each, in their order.
 
-        The embedded cascade draws best in 10 ``steps``: in more, what its small networks do wrong at low noise adds up.
+        The embedded cascade draws about as well in 10 ``steps`` as in more.
 
         Guidance acts on the first stage. The noise of every stage comes from CPU generators seeded with ``seed``. A
         super-resolution stage runs the last ``detail`` of its levels, from the enlarged picture noised to the first of them:

@@ -243,7 +243,7 @@ def sample(
         rule = methods.sampler(sampler, gamma)
         prompt = work.check_prompt(prompt, "the prompt", say, vocabulary=model == "embedded")
         cascade = load(model)
-        steps = steps or (10 if model == "embedded" else 20)  # in more steps small networks add up more error
+        steps = steps or (10 if model == "embedded" else 20)  # it draws as well in 10 as in 20
         *_, pictures = cascade.sample(prompt, steps, guidance, seed, count, rule, progress=progress)
         for k in range(count):
             Image.fromarray(to_uint8(pictures[k : k + 1])).save(staging / f"sample-{k}.png")

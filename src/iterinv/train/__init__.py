@@ -13,13 +13,19 @@ from typing import Any
 PARTS = ("text", "I", "II", "III", "pack", "reader")
 PRECISIONS = ("no", "fp16", "bf16")
 RECIPE = Path(__file__).with_name("recipe.yaml")
+PHASE = ("minutes", "rate", "batch", "crop", "tries", "blur", "cubes", "noise_level_max", "snr_cap", "weight_max")
+"""What a phase of a stage may set."""
 
 
 def read_recipe(path: Path = RECIPE) -> dict[str, Any]:
-    """The settings of a training, from YAML."""
+    """The settings of a training, from YAML. Raises ``ValueError`` where a phase sets what none reads."""
     import yaml
 
-    return yaml.safe_load(path.read_text(encoding="utf-8"))
+    settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    for stage in settings["stages"]:
+        for unknown in {name for phase in stage["phases"] for name in phase}.difference(PHASE):
+            raise ValueError(f"a phase of stage {stage['name']} sets {unknown!r}: a phase may set {', '.join(PHASE)}")
+    return settings
 
 
 def train(
