@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 from rich.progress import track
 
-from common import OUT, RESUMED, ROOT, commit, publish, short, table
+from common import COMMIT, OUT, RESUMED, ROOT, publish, short, table
 from iterinv.app import load, versions
 from iterinv.evaluate import samples
 from iterinv.steps import DDIM
@@ -27,12 +27,13 @@ def main(size: int, count: int) -> None:
     folder = work / f"{short(cascade)}-{size}"
     for _ in track(samples.draw(cascade, folder, count, DDIM()), total=-(-count // samples.BLOCK), description="samples"):
         pass
-    told = {**samples.told(folder, count, work / "true"), "commit": commit(), "versions": versions()}
+    told = {**samples.told(folder, count, work / "true"), "commit": COMMIT, "versions": versions()}
     file = OUT / "alignment.json"
-    rows = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    rows[str(size)] = told
+    before = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    rows = {px: row for px, row in before.items() if _alike(row, told)} | {str(size): told}
     file.write_text(json.dumps(dict(sorted(rows.items(), key=lambda row: int(row[0]))), indent=2) + "\n", encoding="utf-8")
-    pictures, side = samples.drawn(folder, count)[:SHOWN], min(size, 128)
+    side, pictures = min(size, 128), samples.drawn(folder, count)[:SHOWN]
+    pictures = np.pad(pictures, ((0, -len(pictures) % 8), (0, 0), (0, 0), (0, 0)), constant_values=255)
     sheet = np.concatenate([np.concatenate(list(pictures[k : k + 8]), 1) for k in range(0, len(pictures), 8)])
     shown = Image.fromarray(sheet)
     shown.resize((8 * side, shown.height * side // size)).save(OUT / f"alignment-{size}.png")
@@ -40,8 +41,10 @@ def main(size: int, count: int) -> None:
     body = f"""
 Share of what the captions say that the [reader](reader.md) sees in the samples, one a caption, none chosen: DDIM,
 {told["steps"]} steps a stage, guidance {told["guidance"]:g} at the first. *all*: everything at once. Fréchet distances are of
-the reader's features, to as many true pictures; *floor* is that of true pictures to others. *Shuffled*: the same samples
-against each other's captions. The figures are in [alignment.json](alignment.json). {RESUMED}
+the reader's features, to as many true pictures; *floor* is that of true pictures to others, ± the standard deviation between
+deals of the same true pictures into two sets: of fewer pictures than features (256) it is nearly all there is. *True*: what the
+reader sees in the renders of the same captions. *Shuffled*: the samples against each other's captions. The figures are in
+[alignment.json](alignment.json). {RESUMED}
 
 {table(["px", "captions", *names, "Fréchet", "floor"], [cells for px, row in rows.items() for cells in _rows(px, row, names)])}
 
@@ -51,11 +54,18 @@ against each other's captions. The figures are in [alignment.json](alignment.jso
 
 
 def _rows(px: str, row: dict, names: list[str]) -> list[list[str]]:
-    right, shuffled = ([f"{100 * shares[name]:.1f} %" for name in names] for shares in (row, row["shuffled"]))
+    shares = {"": row, ", true": row["true"], ", shuffled": row["shuffled"]}
+    distances = {"": [f"{row['frechet']:.2f}", f"{row['frechet_floor']:.2f} ± {row['frechet_spread']:.2f}"]}
     return [
-        [px, str(row["captions"]), *right, f"{row['frechet']:.2f}", f"{row['frechet_floor']:.2f}"],
-        [f"{px}, shuffled", str(row["captions"]), *shuffled, "", ""],
+        [f"{px}{of}", str(row["captions"]), *(f"{100 * each[name]:.1f} %" for name in names), *distances.get(of, ["", ""])]
+        for of, each in shares.items()
     ]
+
+
+def _alike(one: dict, other: dict) -> bool:
+    """Whether two sizes were drawn in one way, by a cascade and its first stages."""
+    (few, many) = sorted((one["model"].split("-"), other["model"].split("-")), key=len)
+    return few == many[: len(few)] and all(one[key] == other[key] for key in ("rule", "steps", "guidance", "seed"))
 
 
 if __name__ == "__main__":

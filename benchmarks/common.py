@@ -44,7 +44,7 @@ def photographs() -> dict[str, tuple[np.ndarray, str]]:
     return {name: (images.read(folder / file)[0], "") for name, file in PHOTOGRAPHS.items()}
 
 
-RESUMED = "What was done before was not done again; the time below is that of the last run alone."
+RESUMED = "What was done before was not done again; commit and time below are those of the last run alone."
 """For pages of benchmarks that go on from what is there."""
 
 
@@ -83,7 +83,7 @@ def publish(name: str, title: str, body: str, began: float) -> None:
     """Print a result and write it to ``docs/benchmarks/{name}.md`` with what it was made on."""
     made = ", ".join(f"{k} {v}" for k, v in versions().items())
     machine = f"{platform.machine()}, {torch.get_num_threads()} threads of {_processor()}"
-    foot = f"Made by `python benchmarks/{name}.py` at {commit()} in {time.time() - began:.0f} s: {machine}; {made}."
+    foot = f"Made by `python benchmarks/{name}.py` at {COMMIT} in {time.time() - began:.0f} s: {machine}; {made}."
     text = f"# {title}\n\n{body.strip()}\n\n{foot}\n"
     OUT.mkdir(parents=True, exist_ok=True)
     (OUT / f"{name}.md").write_text(text, encoding="utf-8")
@@ -97,6 +97,9 @@ def commit() -> str:
         for words in (["rev-parse", "--short", "HEAD"], ["status", "--porcelain", "--", ".", ":!docs/benchmarks"])
     )
     return f"{head}-dirty" if changed else head or "no commit"
+
+
+COMMIT = commit()  # of the code that is loaded: the tree may change while it works
 
 
 def _processor() -> str:

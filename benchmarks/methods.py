@@ -1,8 +1,8 @@
 """Every method at equal steps on the same pictures: what comes back, at what cost, and from what noise.
 
 One process a core, each of one thread, which on small pictures does most. Resumable: each (steps, guidance, picture, method)
-is a line of docs/benchmarks/methods.jsonl, and is not done twice. With a number of minutes it starts nothing new after as many
-and reports what there is: `python benchmarks/methods.py 30`.
+is a line of docs/benchmarks/methods.jsonl, and is not done twice with the same weights. With a number of minutes it starts
+nothing new after as many and reports what there is: `python benchmarks/methods.py 30`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from common import OUT, commit, photographs, publish, square, table
+from common import COMMIT, OUT, photographs, publish, short, square, table
 from iterinv.app import load
 from iterinv.cascade import Cascade
 from iterinv.evaluate.compare import compare, front, plot, work
@@ -31,7 +31,6 @@ from iterinv.train.data import HELD_OUT
 
 STEPS, SCENES, GUIDANCE = (20, 50), 8, (1.0, 3.0, 5.0, 7.0)
 FILE = OUT / "methods.jsonl"
-COMMIT = commit()  # of the code that is loaded: the tree may change while it works
 FIRST = ("bdia", "bdia-fixed", "iterinv-anderson")
 """The methods with figures to reach: on all pictures before the others are begun."""
 SLOW = ("iterinv", "dpmpp-2m")
@@ -79,6 +78,11 @@ def cascade() -> Cascade:
     return load()
 
 
+def current(row: dict[str, Any]) -> bool:
+    """Whether a row is of the weights that are shipped now."""
+    return row.get("weights") == short(cascade())
+
+
 def one(job: Job, end: float) -> dict[str, Any] | None:
     """The row of a job, in a process of the pool; nothing past the end."""
     if time.time() > end:
@@ -90,13 +94,13 @@ def one(job: Job, end: float) -> dict[str, Any] | None:
     (row,) = compare(cascade(), square(picture, cascade().size), words, [method], steps, guidance)
     kept = {"steps": steps, "guidance": guidance, "picture": name, **{k: v for k, v in row.items() if k != "stages"}}
     keys = ("stage", "network_calls", "seconds", "residual_max", "reconstruction", "terminal_noise")
-    kept["commit"] = COMMIT
+    kept |= {"commit": COMMIT, "weights": short(cascade())}
     kept["stages"] = [{k: stage[k] for k in keys} for stage in row["stages"]]
     return kept
 
 
 def measure(minutes: float) -> None:
-    end, done = time.time() + 60 * minutes, known()
+    end, done = time.time() + 60 * minutes, [job for job, row in known().items() if current(row)]
     with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn")) as pool:
         for future in as_completed([pool.submit(one, job, end) for job in jobs() if job not in done]):
             if (row := future.result()) is not None:
@@ -234,7 +238,8 @@ photograph; as far as they are measured yet: the tables say of how many. *Exact*
 is equal; *else*: mean PSNR of the others. *Work*: network evaluations, inverting and reconstructing together, a backward one
 counted as two. *Seconds*: of one thread, beside another such process. The plots, and what is bold in the tables (no other
 method is both cheaper and better), are of the pictures that all methods were run on, by the worst of them. Rows hold the commit
-that they were made at.
+that they were made at. Of the {len(rows)}, {sum(map(current, rows.values()))} are of the weights that ship now; the others are
+of earlier ones, inverted at a noise level of 100.
 {body}
 ## Against IterInv as published
 

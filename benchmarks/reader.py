@@ -53,6 +53,7 @@ colour, material and size, of every scene the rest. The weights are {WEIGHTS.sta
 {table(["", *(f"{size} px" for size in COUNTS)], rows)}
 
 Fréchet distance between two sets of as many true pictures, which is what a perfect sampler would have: {floors}.
+It varies with the pictures: the floors on other pages are of other scenes.
 """
     publish("reader", "What the reader reads", body, began)
 

@@ -34,7 +34,7 @@ def run_all(size: int, editor: str, method: str, count: int, folder: Path) -> No
             task = bar.add_task(folder.name, total=count * len(scenes.KINDS))
             while not done.ready():
                 done.wait(5)
-                bar.update(task, completed=sum(1 for row in scenes.rows(folder) if row["seed"] < scenes.HELD_OUT + count))
+                bar.update(task, completed=len(scenes.rows(folder, count=count)))
         done.get()
 
 
@@ -51,7 +51,9 @@ def main(size: int, runs: tuple[str, ...] = RUNS) -> None:
         name = f"{editor}-{method}-{size}"
         folder = ROOT / "runs" / "scene-edit" / f"{short(cascade)}-{name}"
         run_all(size, editor, method, int(count), folder)
-        found = [row for row in scenes.rows(folder) if row["seed"] < scenes.HELD_OUT + int(count)]
+        found = scenes.rows(folder, count=int(count))
+        if len(found) != int(count) * len(scenes.KINDS):
+            raise RuntimeError(f"{folder} holds {len(found)} of {int(count) * len(scenes.KINDS)} tasks: run this again")
         (OUT / f"scenes-{name}.jsonl").write_text("".join(_line(row) for row in sorted(found, key=_order)), encoding="utf-8")
         told = f"Every edit: [scenes-{name}.jsonl](scenes-{name}.jsonl)."
         tables.append(f"## {editor}, inverted by {method}\n\n{_table(scenes.summary(found))}\n\n{told}")
@@ -99,9 +101,10 @@ def _table(summary: list[dict]) -> str:
     for row in summary:
         shares = [f"{100 * row[key]:.0f} %" for key in SHARES]
         figures = [_figure(row[key], ".1f") for key in ("inside", "outside", "outside_least")]
+        figures.append(f"{100 * row['outside_exact']:.0f} %")
         rest = [_figure(row["ssim"], ".3f"), _figure(row["features"], ".1f"), _figure(row["iou"], ".2f")]
         rows.append([row["kind"], row["tasks"], *shares, *figures, *rest])
-    columns = ["kind", "tasks", *SHARES, "inside dB", "outside dB", "least", "SSIM outside", "features", "IoU"]
+    columns = ["kind", "tasks", *SHARES, "inside dB", "outside dB", "least", "exact", "SSIM outside", "features", "IoU"]
     return table(columns, rows)
 
 

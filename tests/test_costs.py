@@ -7,6 +7,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+import iterinv
 from iterinv import costs
 from iterinv.cli import app as command
 from iterinv.methods import plan
@@ -102,3 +103,8 @@ def test_the_command_says_it_without_weights():
     assert "what nothing would cost is not known" in told.output
     told = CliRunner().invoke(command, ["plan", "--dtype", "int8"])
     assert "there is no precision 'int8' for networks" in told.output
+
+
+def test_what_stages_given_one_by_one_cost_is_not_known(tiny_folder):
+    with pytest.raises(FileNotFoundError, match="known of names and folders only: leave `memory` out"):
+        iterinv.load([tiny_folder], memory="16gb")

@@ -13,6 +13,7 @@ from iterinv.images import to_uint8
 from iterinv.scenes import Scene, render
 from iterinv.scenes.reader import Reader, Seen
 from iterinv.steps import BDIA, DDIM
+from iterinv.train import data
 
 
 @pytest.fixture(autouse=True)
@@ -47,6 +48,21 @@ def test_true_pictures_are_at_the_floor_and_others_above(tmp_path):
     true = samples.distances(real, tmp_path)
     assert true["frechet"] == pytest.approx(true["frechet_floor"])
     assert samples.distances(255 - real, tmp_path)["frechet"] > true["frechet"]
+
+
+def test_true_pictures_of_other_scenes_are_drawn_anew(tmp_path):
+    drawn = data.scenes(tmp_path, 16, 3, samples.REAL)
+    (file,) = tmp_path.iterdir()
+    np.save(file, 255 - drawn)
+    assert np.array_equal(data.scenes(tmp_path, 16, 3, samples.REAL), drawn)
+
+
+def test_the_command_says_that_the_reader_sees_no_less_than_its_size(tiny_folder, tmp_path):
+    words = ["evaluate", "samples", "--out", tmp_path, "--size", 32, "--model", tiny_folder]
+    result = CliRunner().invoke(command, [str(word) for word in words])
+    assert result.exit_code == 2
+    assert "samples are of 32 px; the reader sees 64 or more" in result.output
+    assert not list(tmp_path.iterdir())
 
 
 def test_samples_are_gone_on_with_and_those_of_another_way_refused(tiny, tmp_path, monkeypatch):
@@ -85,7 +101,7 @@ def test_the_command_draws_and_tells(tiny_folder, tmp_path):
     assert result.exit_code == 0, result.output
     told = json.loads((tmp_path / "alignment.json").read_text())
     assert told.keys() >= {"color", "shape", "material", "size", "floor", "wall", "count", "all", "frechet", "frechet_floor"}
-    assert told["shuffled"].keys() == {*samples.ASKED, "all"}
+    assert told["true"].keys() == told["shuffled"].keys() == {*samples.ASKED, "all"}
     assert told["steps"] == 3
     assert "BDIA(gamma=0.5" in told["rule"]
     assert "frechet" in result.output

@@ -39,7 +39,12 @@ def test_the_region_holds_the_thing_and_its_shadow():
     gone = next(k for k, thing in enumerate(edit.source.things) if thing not in edit.target.things)
     thing = object_mask(edit.source, 64, gone) > 0.5
     assert bool((region[thing] == 1).all())
-    assert thing.sum() < region.sum() < 0.7 * region.numel()
+    before, after = (render(scene, 64) for scene in (edit.source, edit.target))
+    near = torch.nn.functional.max_pool2d(thing.float()[None], 5, 1, 2)[0] > 0  # the thing, and two pixels around
+    shadow = ((before - after).abs().amax(0) > 0.1) & ~near.reshape(64, 64)
+    assert shadow.sum() > 20
+    assert bool((region.reshape(64, 64)[shadow] == 1).all())
+    assert region.sum() < 0.7 * region.numel()
 
 
 def test_another_kind_is_refused():

@@ -77,6 +77,8 @@ def blueprints(what: str | Path) -> list[Blueprint]:
 
     Raises ``FileNotFoundError`` for anything else.
     """
+    if not isinstance(what, (str, Path)):
+        raise FileNotFoundError("what it would cost is known of names and folders only: leave `memory` out")
     if str(what) in sources.PRESETS:
         return [_published(source.name) for source in sources.PRESETS[str(what)].sources]
     folder = embedded.FOLDER if what == "embedded" else Path(what)

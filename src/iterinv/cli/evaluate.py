@@ -51,18 +51,21 @@ def samples(
 
         from iterinv import methods
         from iterinv.evaluate import samples as bench
+        from iterinv.scenes.reader import SIZE as READ_SIZE
 
         rule = methods.sampler(sampler, gamma)
         cascade = load(model)
         cascade = cascade if size is None else cascade.until(size)
+        if cascade.size < READ_SIZE:
+            raise ValueError(f"samples are of {cascade.size} px; the reader sees {READ_SIZE} or more: choose a larger --size")
         with Progress(console=Console(stderr=True)) as bar:
             task = bar.add_task("samples", total=count)
             for done in bench.draw(cascade, out, count, rule, steps, guidance, seed):
                 bar.update(task, completed=done)
         told = bench.told(out, count, out / "true")
         (out / "alignment.json").write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
-    shuffled = {f"shuffled {name}": value for name, value in told.pop("shuffled").items()}
-    for name, value in {**told, **shuffled}.items():
+    others = {f"{of} {name}": value for of in ("true", "shuffled") for name, value in told.pop(of).items()}
+    for name, value in {**told, **others}.items():
         typer.echo(f"{name:<18} {value}")
 
 
@@ -97,7 +100,9 @@ def scenes(
         done = bench.evaluate(cascade, how, out, method, steps, names, count, part)
         for _ in track(done, "tasks", total=count * len(names) // part[1], console=Console(stderr=True)):
             pass
-        found = bench.rows(out)
+        found = bench.rows(out, names, count)
+        if not found:
+            raise ValueError(f"none of the first {count} scenes is in share {share}: ask for more scenes or fewer shares")
         told = {"summary": bench.summary(found), "versions": work.versions()}
         (out / "summary.json").write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
         bench.sheets(out, found)

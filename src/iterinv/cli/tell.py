@@ -103,11 +103,11 @@ def tell_summary(summary: list[dict[str, Any]], out: Path) -> None:
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     columns = {
-        "success": "{:.1%}", "kept": "{:.1%}", "inside": "{:.1f}", "outside": "{:.1f}", "ssim": "{:.3f}",
-        "features": "{:.2f}", "iou": "{:.2f}",
+        "success": "{:.1%}", "kept": "{:.1%}", "inside": "{:.1f}", "outside": "{:.1f}", "outside_exact": "{:.1%}",
+        "ssim": "{:.3f}", "features": "{:.2f}", "iou": "{:.2f}",
     }  # fmt: skip
     for column in ("kind", "tasks", *columns):
-        table.add_column(column, justify="left" if column == "kind" else "right", no_wrap=True)
+        table.add_column(column.removeprefix("outside_"), justify="left" if column == "kind" else "right", no_wrap=True)
     for row in summary:
         cells = ["" if row[key] is None else form.format(row[key]) for key, form in columns.items()]
         table.add_row(row["kind"], str(row["tasks"]), *cells)

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 
 def settle(folder: Path, settings: dict[str, Any]) -> None:
-    """Make a folder for results of these settings. Raises ``ValueError`` where it holds those of others."""
+    """Make a folder for results of these settings; several processes may do so at once.
+
+    Raises ``ValueError`` where it holds those of others, or where its settings cannot be read.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "settings.json"
-    if file.exists() and (before := json.loads(file.read_text(encoding="utf-8"))) != settings:
-        unlike = ", ".join(key for key in settings if before.get(key) != settings[key])
-        raise ValueError(f"{folder} holds what was done with another {unlike}: choose another --out")
-    file.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+    if not file.exists():
+        whole = folder / f"settings.json.{os.getpid()}"
+        whole.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+        whole.replace(file)
+    try:
+        before = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError:
+        raise ValueError(f"{file} is not JSON: delete {folder}, or choose another --out") from None
+    if unlike := sorted(key for key in {*settings, *before} if before.get(key) != settings.get(key)):
+        raise ValueError(f"{folder} holds what was done with another {', '.join(unlike)}: choose another --out")

@@ -29,6 +29,9 @@ REAL = 4_000_000
 BLOCK = 20
 """Samples drawn at once."""
 
+DEALT = 6
+"""How often true pictures are dealt into two sets, to see how far a Fréchet distance is chance."""
+
 ASKED = (*OF_THING, "floor", "wall", "count")
 """What a caption says."""
 
@@ -46,7 +49,7 @@ def draw(
         file, n = folder / f"{first:05d}.npy", min(BLOCK, count - first)
         if not file.exists() or len(np.load(file, mmap_mode="r")) < n:
             words = [caption(Scene.random(HELD_OUT + k)) for k in range(first, first + n)]
-            # Every block has noise of its own, apart from that of the blocks of other seeds.
+            # Every block has noise of its own, apart from that of the first 10,000 samples of other seeds.
             *_, pictures = cascade.sample(words, steps, guidance, 1_000_000 * seed + 100 * first, rule=rule)
             half = file.with_suffix(".half.npy")
             np.save(half, np.stack([to_uint8(x[None]) for x in pictures]))
@@ -79,23 +82,30 @@ def alignment(pictures: np.ndarray, scenes: Sequence[Scene]) -> dict[str, float]
 
 def distances(pictures: np.ndarray, cache: Path) -> dict[str, float]:
     """Fréchet distance of the reader's features to as many true pictures, ``frechet``; and between two such sets of true
-    pictures, ``frechet_floor``: what it is of pictures that nothing is wrong with. True pictures are drawn into ``cache``."""
+    pictures, ``frechet_floor``: what it is of pictures that nothing is wrong with; and by how much that varies (standard
+    deviation) with which of the true pictures are in which set, ``frechet_spread``. True pictures are drawn into ``cache``."""
     n, size = len(pictures), pictures.shape[1]
-    asked, real = (data.scenes(cache, size, n, first) for first in (HELD_OUT, REAL))
-    each = [torch.cat(list(_each(lambda x: [features(x)], these))) for these in (pictures, asked, real)]
-    return {"frechet": frechet(each[0], each[2]), "frechet_floor": frechet(each[1], each[2])}
+    sets = pictures, data.scenes(cache, size, n, HELD_OUT), data.scenes(cache, size, n, REAL)
+    samples, asked, real = (torch.cat(list(_each(lambda x: [features(x)], these))) for these in sets)
+    both, generator = torch.cat([asked, real]), torch.Generator().manual_seed(0)
+    halves = [both[torch.randperm(2 * n, generator=generator)].split(n) for _ in range(DEALT)]
+    spread = float(np.std([frechet(*pair) for pair in halves], ddof=1))
+    return {"frechet": frechet(samples, real), "frechet_floor": frechet(asked, real), "frechet_spread": spread}
 
 
 def told(folder: Path, count: int, cache: Path) -> dict[str, Any]:
     """The figures of a folder's samples, rounded to four places, with how they were drawn.
 
-    ``shuffled`` is the alignment of the same samples to each other's captions: what a reader that guesses would give.
+    ``true`` is the alignment of the renders of the same captions: as much as the reader can see. ``shuffled`` is that of the
+    samples to each other's captions: what a reader that guesses would give.
     """
     pictures = drawn(folder, count)
     asked = [Scene.random(HELD_OUT + k) for k in range(count)]
-    shares, others = alignment(pictures, asked), alignment(pictures, [*asked[1:], asked[0]])
+    figures = _rounded({**alignment(pictures, asked), **distances(pictures, cache)})
+    true = _rounded(alignment(data.scenes(cache, pictures.shape[1], count, HELD_OUT), asked))
+    shuffled = _rounded(alignment(pictures, [*asked[1:], asked[0]]))
     how = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
-    return {**_rounded({**shares, **distances(pictures, cache)}), "shuffled": _rounded(others), "captions": count, **how}
+    return {**figures, "true": true, "shuffled": shuffled, "captions": count, **how}
 
 
 def _rounded(figures: dict[str, float]) -> dict[str, float]:

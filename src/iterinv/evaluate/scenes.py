@@ -6,6 +6,7 @@ two captions and nothing else; what it makes is read by :mod:`iterinv.scenes.rea
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import time
@@ -27,10 +28,10 @@ from iterinv.inversion import Inversion, Progress
 from iterinv.methods import plan
 from iterinv.scenes import Scene, render
 from iterinv.scenes.edits import KINDS, SceneEdit, scene_edit
-from iterinv.scenes.reader import Look, Seen, features, read
+from iterinv.scenes.reader import WEIGHTS, Look, Seen, features, read
 
 HELD_OUT = 2_200_000
-"""The first seed of the tasks: no training and no other benchmark draws from here on."""
+"""The first seed of the tasks; no training draws from here on, and other benchmarks not before 3,000,000."""
 
 SHOWN = 10
 """Tasks on each contact sheet."""
@@ -41,6 +42,7 @@ def evaluate(
     count: int = 200, share: tuple[int, int] = (1, 1), progress: Progress | None = None,
 ) -> Iterator[dict[str, Any]]:  # fmt: skip
     """A row a task, ``count`` scenes by ``kinds``, as it is done; each is a line of ``folder/rows.jsonl``, not done again.
+    :func:`rows` gives all of them.
 
     ``share`` (k, n) does the k-th of n shares of the scenes: as many processes may work on one folder. Raises ``ValueError``
     for a kind or a share that there is not, and where the folder holds rows of other settings.
@@ -49,12 +51,17 @@ def evaluate(
         raise ValueError(f"share is {share[0]}/{share[1]}; the shares of n are 1/n to n/n")
     for kind in kinds:
         scene_edit(0, kind)
-    settle(folder, {"model": cascade.fingerprint, "editor": str(editor), "method": method, "steps": steps})
+    judge = hashlib.sha256(WEIGHTS.read_bytes()).hexdigest()[:16]
+    settle(folder, {"model": cascade.fingerprint, "editor": str(editor), "method": method, "steps": steps, "reader": judge})
     (folder / "edited").mkdir(exist_ok=True)
-    done = {(row["kind"], row["seed"]) for row in rows(folder)}
+    file = folder / "rows.jsonl"
+    if file.exists() and not file.read_bytes().endswith(b"\n"):
+        with file.open("a", encoding="utf-8") as end:
+            end.write("\n")  # or the next row would be lost with the line that was cut off
+    done = {(row["kind"], row["seed"]) for row in rows(folder, kinds, count)}
     for seed in range(HELD_OUT + share[0] - 1, HELD_OUT + count, share[1]):
         inverted: dict[Scene, Inversion] = {}
-        for kind in kinds:
+        for kind in dict.fromkeys(kinds):
             if (kind, seed) in done:
                 continue
             task, began = scene_edit(seed, kind), time.perf_counter()
@@ -66,29 +73,33 @@ def evaluate(
             row |= judged(task, x, edit.pictures[-1].float(), edit.masks[-1] if edit.masks else None)
             row["seconds"] = round(time.perf_counter() - began, 3)
             Image.fromarray(images.to_uint8(edit.pictures[-1])).save(folder / "edited" / f"{kind}-{seed}.png")
-            with (folder / "rows.jsonl").open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
+            with file.open("a", encoding="utf-8") as end:
+                end.write(json.dumps(row) + "\n")
             yield row
 
 
-def rows(folder: Path) -> list[dict[str, Any]]:
-    """The rows of a folder, in the order they were done; a line that was cut off is left out."""
-    found = []
+def rows(folder: Path, kinds: Sequence[str] = KINDS, count: int | None = None) -> list[dict[str, Any]]:
+    """The rows of a folder, one a task of the first ``count`` scenes by ``kinds``, in the order they were done; a line that
+    was cut off is left out."""
+    found: dict[tuple[str, int], dict[str, Any]] = {}
     file = folder / "rows.jsonl"
     for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else []:
         try:
-            found.append(json.loads(line))
+            row = json.loads(line)
         except ValueError:
             continue
-    return found
+        if row["kind"] in kinds and (count is None or row["seed"] < HELD_OUT + count):
+            found.setdefault((row["kind"], row["seed"]), row)
+    return list(found.values())
 
 
 def judged(task: SceneEdit, x: Tensor, edited: Tensor, mask: Tensor | None) -> dict[str, Any]:
     """What an edited picture (1, 3, size, size) is worth, ``x`` being the source's.
 
-    ``success``: the reader sees what was asked for; ``kept``: and everything else as it was. ``inside``: PSNR to the truth
-    where the truth differs from the source; ``outside``: to the source elsewhere, ``None`` where all pixels are equal, and
-    ``ssim`` there; ``features``: distance to the truth in the reader's features; ``iou``: of the editor's mask and the region.
+    ``success``: the reader sees what was asked for; ``kept``: everything that was not asked for as it was. ``inside``: PSNR to
+    the truth where the truth differs from the source; ``outside``: to the source elsewhere, ``None`` where all pixels are
+    equal, and ``ssim`` there; ``features``: distance to the truth in the reader's features; ``iou``: of ``mask``, where the
+    edit might change the picture, and the region.
     """
     size = x.shape[-1]
     truth, region = _drawn(task.target, size), task.region(size)[None]
@@ -105,16 +116,17 @@ def judged(task: SceneEdit, x: Tensor, edited: Tensor, mask: Tensor | None) -> d
 
 
 def asked(kind: str, seen: Seen, now: Seen, wanted: Seen) -> bool:
-    """Whether what was asked for is seen."""
+    """Whether what was asked for is seen: of a thing to be removed, one thing, and that the other in shape and colour; of a
+    thing to be added, all that is said of it."""
     if kind in ("floor", "wall"):
         return bool(getattr(seen, kind) == getattr(wanted, kind))
     if len(seen.things) != len(wanted.things):
         return False
     if kind == "remove":
-        return True
+        return seen.things[0][:2] == wanted.things[0][:2]
     if kind == "add":
         k = _new(now, wanted)
-        return seen.things[k][:2] == wanted.things[k][:2]
+        return seen.things[k] == wanted.things[k]
     (k,) = (k for k, look in enumerate(wanted.things) if look != now.things[k])
     name = {"recolour": "color"}.get(kind, "shape" if kind == "reshape" else kind)
     return bool(getattr(seen.things[k], name) == getattr(wanted.things[k], name))
@@ -129,27 +141,28 @@ def rest(kind: str, seen: Seen, now: Seen, wanted: Seen) -> bool:
     """Whether everything that was not asked for is seen as it was: of things, those that stay; floor and wall."""
     if any(getattr(seen, name) != getattr(wanted, name) for name in ("floor", "wall") if name != kind):
         return False
-    if len(seen.things) != len(wanted.things):
-        return False
-    for k, look in enumerate(wanted.things):
-        if kind == "add" and k == _new(now, wanted):
-            continue
-        free = now.things[k]._asdict() if kind in ("recolour", "reshape", "material") else {}
-        changed = [name for name in Look._fields if name in free and free[name] != getattr(look, name)]
-        if any(getattr(seen.things[k], name) != getattr(look, name) for name in Look._fields if name not in changed):
-            return False
-    return True
+    if kind in ("remove", "add"):
+        (stays,) = min(now.things, wanted.things, key=len)
+        return stays in seen.things
+    return len(seen.things) == len(wanted.things) and all(
+        getattr(each, name) == getattr(look, name)
+        for each, before, look in zip(seen.things, now.things, wanted.things, strict=True)
+        for name in Look._fields
+        if getattr(before, name) == getattr(look, name)
+    )
 
 
 def summary(found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A row a kind, and one for all: shares and means, and of ``outside`` the least; equal pictures have no PSNR to count."""
+    """A row a kind, and one for all: shares and means, and of ``outside`` the least; where all pixels outside are equal there
+    is no PSNR to count: ``outside_exact`` is the share of those."""
     told = []
     for kind in [*(k for k in KINDS if any(row["kind"] == k for row in found)), "all"]:
         these = [row for row in found if kind in ("all", row["kind"])]
         keys = ("success", "kept", "inside", "outside", "ssim", "features", "iou")
         least = min((row["outside"] for row in these if row["outside"] is not None), default=None)
         means = {key: _mean(row[key] for row in these) for key in keys}
-        told.append({"kind": kind, "tasks": len(these), **means, "outside_least": least})
+        exact = float(np.mean([row["outside"] is None for row in these]))
+        told.append({"kind": kind, "tasks": len(these), **means, "outside_least": least, "outside_exact": exact})
     return told
 
 

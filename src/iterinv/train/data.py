@@ -33,7 +33,6 @@ PHOTOGRAPHS = {
 
 def _draw(task: tuple[int, int]) -> np.ndarray:
     seed, size = task
-    torch.set_num_threads(1)
     return to_uint8(render(Scene.random(seed), size))
 
 
@@ -43,20 +42,27 @@ def to_uint8(x: Tensor) -> np.ndarray:
 
 
 def scenes(folder: Path, size: int, count: int, first: int = 0) -> np.ndarray:
-    """The rendered scenes of ``count`` seeds from ``first`` on (count, size, size, 3) uint8, drawn now if not on disk yet."""
+    """The rendered scenes of ``count`` seeds from ``first`` on (count, size, size, 3) uint8, drawn now if not on disk yet, or
+    if what is there is of other scenes, by its first and last."""
     from rich.progress import track
 
     path = folder / (f"scenes-{size}-{count}.npy" if first == 0 else f"scenes-{size}-{first}-{count}.npy")
-    if not path.exists():
+    if not path.exists() or not _is_of(np.load(path, mmap_mode="r"), size, first):
         folder.mkdir(parents=True, exist_ok=True)
         pictures = np.empty((count, size, size, 3), np.uint8)
-        with get_context("spawn").Pool(os.cpu_count()) as pool:
+        with get_context("spawn").Pool(os.cpu_count(), torch.set_num_threads, (1,)) as pool:
             drawn = pool.imap(_draw, ((first + k, size) for k in range(count)), chunksize=20)
             for k, picture in enumerate(track(drawn, f"rendering {count} scenes at {size} px", total=count)):
                 pictures[k] = picture
         np.save(path.with_suffix(".tmp.npy"), pictures)
         path.with_suffix(".tmp.npy").rename(path)
     return np.load(path, mmap_mode="r")
+
+
+def _is_of(pictures: np.ndarray, size: int, first: int) -> bool:
+    """Whether pictures are of these seeds as they are drawn now, but for what another machine rounds otherwise."""
+    ends = {0, len(pictures) - 1}
+    return all(np.abs(pictures[k].astype(int) - _draw((first + k, size))).mean() < 1 for k in ends)
 
 
 def photographs(size: int, shortest: tuple[int, ...] = (256, 320, 420)) -> list[Tensor]:
