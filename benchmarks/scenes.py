@@ -28,7 +28,8 @@ OF = "76a4b9df"
 
 FAILURES = """
 What FlowEdit fails at: a thing to be removed becomes another like the one that stays, which the new words name too; a floor or
-a wall stays where the mask misses it ({missed}); a thing added may have another size or material than was asked for. What is
+a wall stays where the mask misses it ({missed}); the floors that
+stay are all wooden; a thing added may have another size or material than was asked for. What is
 not kept is nearly always the material of a white thing, on which a highlight hardly shows. What lies *outside* suffers most
 where a thing is removed or added.
 """
