@@ -31,7 +31,8 @@ def main(size: int, count: int) -> None:
     file = OUT / "alignment.json"
     before = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     rows = {px: row for px, row in before.items() if _alike(row, told)} | {str(size): told}
-    file.write_text(json.dumps(dict(sorted(rows.items(), key=lambda row: int(row[0]))), indent=2) + "\n", encoding="utf-8")
+    rows = dict(sorted(rows.items(), key=lambda row: int(row[0])))
+    file.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
     side, pictures = min(size, 128), samples.drawn(folder, count)[:SHOWN]
     pictures = np.pad(pictures, ((0, -len(pictures) % 8), (0, 0), (0, 0), (0, 0)), constant_values=255)
     sheet = np.concatenate([np.concatenate(list(pictures[k : k + 8]), 1) for k in range(0, len(pictures), 8)])
