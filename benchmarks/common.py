@@ -44,7 +44,7 @@ def photographs() -> dict[str, tuple[np.ndarray, str]]:
     return {name: (images.read(folder / file)[0], "") for name, file in PHOTOGRAPHS.items()}
 
 
-RESUMED = "What was done before was not done again; commit and time below are those of the last run alone."
+RESUMED = "What was done before was not done again; commit, time and machine below are those of the last run alone."
 """For pages of benchmarks that go on from what is there."""
 
 

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from common import COMMIT, OUT, photographs, publish, short, square, table
+from common import COMMIT, OUT, RESUMED, photographs, publish, short, square, table
 from iterinv.app import load
 from iterinv.cascade import Cascade
 from iterinv.evaluate.compare import compare, front, plot, work
@@ -239,7 +239,7 @@ is equal; *else*: mean PSNR of the others. *Work*: network evaluations, invertin
 counted as two. *Seconds*: of one thread, beside another such process. The plots, and what is bold in the tables (no other
 method is both cheaper and better), are of the pictures that all methods were run on, by the worst of them. Rows hold the commit
 that they were made at. Of the {len(rows)}, {sum(map(current, rows.values()))} are of the weights that ship now; the others are
-of earlier ones, inverted at a noise level of 100.
+of earlier ones, inverted at a noise level of 100. {RESUMED}
 {body}
 ## Against IterInv as published
 
