@@ -30,10 +30,10 @@ OF = "76a4b9df"
 SEEN = """
 What we see: gamma 1/2 under guidance in 10 steps is a little nearer to true pictures than DDIM, by every seed; in more steps,
 and without guidance, it is the same within the error; to the words it is as true everywhere. Gamma 1, which is what inverts
-without growth of error, is without guidance as near to true pictures as DDIM, a little less true to the words, and has a visible
-grain; under guidance its samples are saturated and speckled, since the leapfrog rule damps no swing that guidance sets off, less
-so in more steps. So we do not see the "markedly better" sampling that the paper's abstract reports for its models. Ten steps of
-DDIM are about as good as forty.
+without growth of error, is without guidance as near to true pictures as DDIM, a little less true to the words, and has a
+visible grain; under guidance its samples are saturated and speckled, since the leapfrog rule damps no swing that guidance
+sets off, less so in more steps. So we do not see the "markedly better" sampling that the paper's abstract reports for its
+models. Ten steps of DDIM are about as good as forty.
 """
 
 

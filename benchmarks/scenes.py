@@ -27,11 +27,10 @@ OF = "76a4b9df"
 """The weights that what is written below of FlowEdit's failures was seen of; of others the page does not say it."""
 
 FAILURES = """
-What FlowEdit fails at: a thing to be removed becomes another like the one that stays, which the new words name too; a floor or
-a wall stays where the mask misses it ({missed}); the floors that
-stay are all wooden; a thing added may have another size or material than was asked for. What is
-not kept is nearly always the material of a white thing, on which a highlight hardly shows. What lies *outside* suffers most
-where a thing is removed or added.
+What FlowEdit fails at: a thing to be removed becomes another like the one that stays, which the new words name too; a floor
+or a wall stays where the mask misses it ({missed}); the floors that stay are all wooden; a thing added may have another size
+or material than was asked for. What is not kept is nearly always the material of a white thing, on which a highlight hardly
+shows. What lies *outside* suffers most where a thing is removed or added.
 """
 
 
