@@ -51,7 +51,7 @@ def test_true_pictures_are_at_the_floor_and_others_above(tmp_path):
 
 
 def test_true_pictures_of_other_scenes_are_drawn_anew(tmp_path):
-    drawn = data.scenes(tmp_path, 16, 3, samples.REAL)
+    drawn = np.array(data.scenes(tmp_path, 16, 3, samples.REAL))
     (file,) = tmp_path.iterdir()
     np.save(file, 255 - drawn)
     assert np.array_equal(data.scenes(tmp_path, 16, 3, samples.REAL), drawn)
