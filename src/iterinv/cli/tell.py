@@ -103,7 +103,7 @@ def tell_summary(summary: list[dict[str, Any]], out: Path) -> None:
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     columns = {
-        "success": "{:.1%}", "kept": "{:.1%}", "inside": "{:.1f}", "outside": "{:.1f}", "outside_exact": "{:.1%}",
+        "success": "{:.0%}", "kept": "{:.0%}", "inside": "{:.1f}", "outside": "{:.1f}", "outside_exact": "{:.0%}",
         "ssim": "{:.3f}", "features": "{:.2f}", "iou": "{:.2f}",
     }  # fmt: skip
     for column in ("kind", "tasks", *columns):
