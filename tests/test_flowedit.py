@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from iterinv import drive
+from iterinv.editing import fewer
 from iterinv.edits import DiffEdit, FlowEdit
 from iterinv.edits.flowedit import Flow
 from iterinv.models.toy import arc, gaussian
@@ -77,7 +78,9 @@ def test_a_small_mask_asks_for_fewer_levels_more_often(tiny):
     assert (whole.start, len(whole.grid), whole.strength) == (0, steps + 1, 1.0)
     assert local.strength == pytest.approx(0.55)
     assert len(local.grid) - local.start == 3 * (len(found.grid) - local.start)
-    given = FlowEdit(strength=0.5, passes=1).run(tiny.stages[0], found, small)
+    gone = FlowEdit(passes=3).run(tiny.stages[0], found, small, fewer=True)
+    assert (gone.start, len(gone.grid), gone.again) == (0, steps + 1, None)
+    given = FlowEdit(strength=0.5, passes=1).run(tiny.stages[0], found, small, fewer=True)
     assert given.strength == pytest.approx(0.5)
     flow, state = local.rule, (torch.ones(1, 3, 16, 16),)
     assert flow.step(None, state, local.grid, steps) is state
@@ -113,13 +116,38 @@ def test_a_wide_mask_is_grown_and_a_small_one_is_not(tiny):
     assert (small, wide) == (4, 9)
 
 
+def test_words_that_only_go_take_a_thing_away():
+    both, one = "a red cube to the left of a blue cone on a plain floor", "a blue cone on a plain floor"
+    assert fewer(both, one)
+    assert not fewer(one, both)
+    assert not fewer(one, one)
+    assert not fewer(both, "a green cone on a plain floor")
+    assert fewer("a red cube beside a red cube", "a red cube")  # words are counted
+
+
+def test_the_cascade_tells_the_editor_whether_words_only_go(tiny):
+    found = tiny.invert(
+        torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1, "a red sphere and a blue cube"
+    )
+    asked = []
+
+    class Told(FlowEdit):
+        def run(self, stage, found, mask, fewer=False):
+            asked.append(fewer)
+            return super().run(stage, found, mask, fewer)
+
+    for words in ("a blue cube", "a green cube"):
+        tiny.edit(found, words, Told(strength=0.2, passes=1))
+    assert asked == [True, False]
+
+
 def test_the_cascade_runs_what_takes_a_runs_place(tiny):
     """The last of them is what the edit is, and what it tells of."""
     words = "a red sphere on a wooden floor"
     found = tiny.invert(torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1, words)
 
     class Twice(FlowEdit):
-        def run(self, stage, found, mask):
+        def run(self, stage, found, mask, fewer=False):
             first = super().run(stage, found, mask)
             return first._replace(again=lambda edited, eps: FlowEdit(strength=1.0).run(stage, found, mask))
 

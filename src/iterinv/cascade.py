@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from iterinv import drive
-from iterinv.editing import Blend, Edit, Editor, Run, along, enlarge, guided, start_index
+from iterinv.editing import Blend, Edit, Editor, Run, along, enlarge, fewer, guided, start_index
 from iterinv.inversion import Inversion, Plan, Progress, StageInversion, invert_stage, named, reconstructed, rerun_stage, told
 from iterinv.levels import State
 from iterinv.models import Condition, Stage, guide
@@ -117,7 +117,7 @@ class Cascade:
                 inside = mask = editor.mask(stage, found, target)
                 masks += [] if mask is None else [F.interpolate(mask, (stage.size, stage.size))]
                 scale = editor.guidance if target.nulls is None else found.plan.guidance
-                run = editor.run(stage, found, mask)
+                run = editor.run(stage, found, mask, fewer(inversion.prompt, prompt))
             with named(stage, found.plan):
                 run, last = _settled(run, stage, target, scale, inside, progress)
             if not kept:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
@@ -62,9 +64,15 @@ class Editor(Protocol):
         """Where stage I may change (batch, 1, size, size), 1 inside; ``None`` for everywhere."""
         ...
 
-    def run(self, stage: Stage, found: StageInversion, mask: Tensor | None) -> Run:
-        """What stage I runs, under the target's words, within the mask."""
+    def run(self, stage: Stage, found: StageInversion, mask: Tensor | None, fewer: bool = False) -> Run:
+        """What stage I runs, under the target's words, within the mask; ``fewer``: they are :func:`fewer` than the source's."""
         ...
+
+
+def fewer(source: str, target: str) -> bool:
+    """Whether a prompt only leaves away some of another's words: then something is to be taken away, and nothing put there."""
+    old, new = (Counter(re.findall(r"[^\W_]+", prompt.lower())) for prompt in (source, target))
+    return new < old
 
 
 class Edit(NamedTuple):

@@ -61,7 +61,7 @@ class DiffEdit:
         cut = torch.stack([self._cut(each) for each in heat]).reshape(-1, 1, 1, 1)
         return F.max_pool2d((heat > cut).float(), 2 * self.grow + 1, stride=1, padding=self.grow)
 
-    def run(self, stage: Stage, found: StageInversion, mask: Tensor | None) -> Run:
+    def run(self, stage: Stage, found: StageInversion, mask: Tensor | None, fewer: bool = False) -> Run:
         return along(found, self.rule, self.strength)
 
     def _cut(self, heat: Tensor) -> Tensor:

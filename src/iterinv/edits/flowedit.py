@@ -66,11 +66,12 @@ class FlowEdit:
     levels are run, each pass from where the one before ended; ``averages`` is the number of noises a level, ``seed`` draws
     them, and ``within`` makes the mask: ``None`` for none. One that covers more than ``local`` of the picture is grown a pixel.
 
-    Unless ``strength`` is given, it is chosen. Where a floor or a wall changes, that is decided at the noisiest levels: it is
-    1, in one pass, where there is no mask or it covers more than ``local``. A thing drifts from its place there, so a smaller
-    change begins at 0.55; and as long as the network does not see the target's words in what comes out, ``sure`` times as
-    clearly as it saw the source's in the picture, the picture is edited anew from 0.7, 0.85 and 1. All of a batch is decided on
-    together. Raises ``ValueError`` for settings outside their ranges.
+    Unless ``strength`` is given, it is chosen. Where a floor or a wall changes, or a thing goes, that is decided at the
+    noisiest levels: it is 1, in one pass, where there is no mask or it covers more than ``local``, or where the target's
+    words are fewer: begun lower, the thing becomes what the words that stay tell of another. A thing drifts from its place
+    there, so a smaller change begins at 0.55; and as long as the network does not see the target's words in what comes out,
+    ``sure`` times as clearly as it saw the source's in the picture, the picture is edited anew from 0.7, 0.85 and 1. All of a
+    batch is decided on together. Raises ``ValueError`` for settings outside their ranges.
     """
 
     strength: float | None = None
@@ -101,10 +102,10 @@ class FlowEdit:
         # Of a floor the edge to what stands on it is no limit; a thing would drift into what it is given.
         return F.max_pool2d(mask, 3, stride=1, padding=1) if mask is not None and self._wide(mask) else mask
 
-    def run(self, stage: Stage, found: StageInversion, mask: Tensor | None) -> Run:
+    def run(self, stage: Stage, found: StageInversion, mask: Tensor | None, fewer: bool = False) -> Run:
         if self.strength is not None:
             return self._from(stage, found, self.strength, self.passes)
-        if mask is None or self._wide(mask):
+        if mask is None or fewer or self._wide(mask):
             return self._from(stage, found, 1.0, 1)
         return self._local(stage, found, mask, STRENGTHS)
 

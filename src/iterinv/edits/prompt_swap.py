@@ -36,5 +36,5 @@ class PromptSwap:
     def mask(self, stage: Stage, found: StageInversion, target: Condition) -> Tensor | None:
         return None
 
-    def run(self, stage: Stage, found: StageInversion, mask: Tensor | None) -> Run:
+    def run(self, stage: Stage, found: StageInversion, mask: Tensor | None, fewer: bool = False) -> Run:
         return along(found, self.rule, self.strength)
