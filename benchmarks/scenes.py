@@ -27,10 +27,11 @@ OF = "76a4b9df"
 """The weights that what is written below of FlowEdit's failures was seen of; of others the page does not say it."""
 
 FAILURES = """
-What FlowEdit fails at: a thing to be removed becomes another like the one that stays, which the new words name too; a floor
-or a wall stays where the mask misses it ({missed}); the floors that stay are all wooden; a thing added may have another size
-or material than was asked for. What is not kept is nearly always the material of a white thing, on which a highlight hardly
-shows. What lies *outside* suffers most where a thing is removed or added.
+What FlowEdit fails at: a thing to be removed may still become another like the one that stays, which the new words name too,
+or the one that stays goes with it where the mask covers both; a floor or a wall stays where the mask misses it ({missed});
+the floors that stay are all wooden; a thing added may have another size or material than was asked for. What is not kept is
+nearly always the material of a white thing, on which a highlight hardly shows. What lies *outside* suffers most where a thing
+is removed or added.
 """
 
 
@@ -82,7 +83,7 @@ source elsewhere, mean and least, of the pictures where any pixel there differs;
 editor's mask, where the first stage's edit shows) and the true region.
 
 FlowEdit's defaults were chosen among some forty settings on other scenes, most of them at 32 px and with an earlier first
-stage. Tables of unequal counts are not of the same scenes.
+stage; that what goes is decided at the noisiest levels, on forty other removals. Tables of unequal counts are not of the same scenes.
 {failures}
 {(chr(10) * 2).join(tables)}
 
