@@ -83,7 +83,8 @@ source elsewhere, mean and least, of the pictures where any pixel there differs;
 editor's mask, where the first stage's edit shows) and the true region.
 
 FlowEdit's defaults were chosen among some forty settings on other scenes, most of them at 32 px and with an earlier first
-stage; that what goes is decided at the noisiest levels, on forty other removals. Tables of unequal counts are not of the same scenes.
+stage; that what goes is decided at the noisiest levels, on forty other removals. Tables of unequal counts are not of
+the same scenes.
 {failures}
 {(chr(10) * 2).join(tables)}
 
