@@ -239,7 +239,7 @@ is equal; *else*: mean PSNR of the others. *Work*: network evaluations, invertin
 counted as two. *Seconds*: of one thread, beside another such process. The plots, and what is bold in the tables (no other
 method is both cheaper and better), are of the pictures that all methods were run on, by the worst of them. Rows hold the commit
 that they were made at. Of the {len(rows)}, {sum(map(current, rows.values()))} are of the weights that ship now; the others are
-of earlier ones, inverted at a noise level of 100. {RESUMED}
+of earlier ones, those that name none at a noise level of 100. {RESUMED}
 {body}
 ## Against IterInv as published
 

@@ -28,10 +28,10 @@ OF = "76a4b9df"
 
 FAILURES = """
 What FlowEdit fails at: a thing to be removed may still become another like the one that stays, which the new words name too,
-or the one that stays goes with it where the mask covers both; a floor or a wall stays where the mask misses it ({missed});
-the floors that stay are all wooden; a thing added may have another size or material than was asked for. What is not kept is
-nearly always the material of a white thing, on which a highlight hardly shows. What lies *outside* suffers most where a thing
-is removed or added.
+or the one that stays goes with it where the mask covers both; a floor or a wall stays where little of it might change
+({missed}); the floors that stay are all wooden; a thing added may have another size or material than was asked for. What is
+not kept is nearly always the material of a white thing, on which a highlight hardly shows. What lies *outside* suffers most
+where a thing is removed or added.
 """
 
 
