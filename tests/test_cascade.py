@@ -8,11 +8,9 @@ from iterinv import drive, store
 from iterinv.app import load
 from iterinv.cascade import Cascade, resize
 from iterinv.drive import NotFinite
-from iterinv.editing import Blend, enlarge
-from iterinv.edits import DiffEdit, FlowEdit, PromptSwap
+from iterinv.edits import DiffEdit, FlowEdit, FromPrompts, PromptSwap
 from iterinv.images import Frame, to_uint8
 from iterinv.inversion import Plan, Sweeps
-from iterinv.levels import Level
 from iterinv.methods import METHODS, plan
 from iterinv.models import edm
 from iterinv.models.toy import mixture
@@ -53,7 +51,7 @@ def test_every_method_works_at_every_stage_at_any_guidance_and_leaves_its_files(
         assert a.plan == b.plan
         assert torch.equal(a.picture, b.picture)
         assert torch.equal(a.noise, b.noise)
-    for editor in (DiffEdit(maps=2), FlowEdit(averages=1)):
+    for editor in (DiffEdit(region=FromPrompts(maps=2)), FlowEdit(averages=1)):
         edit = tiny.edit(again, TARGET, editor)
         assert all(bool(picture.isfinite().all()) for picture in edit.pictures)
 
@@ -130,77 +128,6 @@ def test_the_seed_draws_the_low_noise_and_nothing_else(tiny):
     assert torch.equal(a.stages[0].noise, c.stages[0].noise)
 
 
-# Editors: the algebra that any editor keeps.
-
-
-@pytest.mark.parametrize("rule", [DDIM(), BDIA(), BDIA(0.5)], ids=["ddim", "bdia", "bdia 0.5"])
-def test_an_empty_mask_is_the_reconstruction_bit_for_bit(tiny, exact, rule):
-    class Nowhere(DiffEdit):
-        def mask(self, stage, found, target):
-            return torch.zeros(1, 1, stage.size, stage.size)
-
-    edit = tiny.edit(exact, TARGET, Nowhere(rule=rule))
-    for picture, found in zip(edit.pictures, exact.stages, strict=True):
-        assert torch.equal(picture, found.picture.clamp(-1, 1))
-
-
-def test_a_full_mask_is_the_rerun(tiny, exact):
-    class Everywhere(DiffEdit):
-        def mask(self, stage, found, target):
-            return torch.ones(1, 1, stage.size, stage.size)
-
-    masked = tiny.edit(exact, TARGET, Everywhere(strength=0.6, guidance=3.0, visible=0.0))
-    free = tiny.edit(exact, TARGET, PromptSwap(strength=0.6, guidance=3.0))
-    assert free.masks is None
-    for a, b in zip(masked.pictures, free.pictures, strict=True):
-        assert torch.equal(a, b)
-
-
-def test_the_same_prompt_by_the_same_rule_is_the_reconstruction(tiny):
-    """Solved to a tolerance, DDIM run again from its own state with its own words gives the picture back."""
-    x = photo()
-    inversion = tiny.invert(x, PROMPT, Plan(DDIM(), Anderson(30, 1e-6), steps=5))
-    edit = tiny.edit(inversion, PROMPT, PromptSwap(strength=1.0, guidance=1.0))
-    torch.testing.assert_close(edit.pictures[-1].double(), inversion.picture, rtol=0, atol=1e-3)
-
-
-@pytest.mark.parametrize("editor", [DiffEdit(strength=0.8), FlowEdit(averages=1)], ids=["diffedit", "flowedit"])
-def test_outside_the_mask_the_background_is_the_pictures_own(tiny, exact, editor):
-    edit = tiny.edit(exact, TARGET, editor)
-    inside = edit.masks[-1].bool().expand(1, 3, -1, -1)
-    assert inside.any()
-    assert not inside.all()
-    edited, original = to_uint8(edit.pictures[-1]), to_uint8(photo())
-    outside = ~inside[0].permute(1, 2, 0).numpy()
-    assert (edited[outside] == original[outside]).all()
-    assert (edited != original).any()
-
-
-def test_the_blend_uses_the_level_that_the_step_arrives_at():
-    """Public ports blend with the state of the level that the step left, so their background never reaches the picture."""
-    path = [torch.full((1, 1, 2, 2), float(k)) for k in range(4)]
-    grid = tuple(Level(0.0, 1.0 - 0.2 * k, 0.5) for k in range(4))
-    blend = Blend(DDIM(), torch.zeros(1, 1, 2, 2), path)
-    for i in range(3):
-        (x,) = blend.step(lambda x, a: x, blend.init(path[i]), grid, i)
-        assert torch.equal(x, path[i + 1])
-
-
-def test_the_mask_does_not_depend_on_guidance_and_is_empty_for_equal_prompts(tiny, exact):
-    stage, found = tiny.stages[0], exact.stages[0]
-    target = stage.condition(TARGET)
-    assert torch.equal(DiffEdit(guidance=1.0).mask(stage, found, target), DiffEdit(guidance=9.0).mask(stage, found, target))
-    assert DiffEdit().mask(stage, found, stage.condition(PROMPT)).sum() == 0
-
-
-def test_a_mask_grows_with_the_picture():
-    mask = torch.zeros(1, 1, 8, 8)
-    mask[0, 0, 3, 4] = 1
-    large = enlarge(mask, 32)
-    rows, columns = large[0, 0].nonzero().T
-    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (10, 17, 14, 21)
-
-
 # What is refused, and how.
 
 
@@ -231,7 +158,7 @@ def test_plans_that_cannot_work_are_refused():
     with pytest.raises(ValueError, match="strength"):
         PromptSwap(strength=0)
     with pytest.raises(ValueError, match="mask_strength"):
-        DiffEdit(mask_strength=1.5)
+        FromPrompts(strength=1.5)
 
 
 def test_method_names_go_both_ways():
@@ -349,35 +276,5 @@ def test_a_rerun_and_an_edit_say_so_too(tiny):
     inversion = fine.invert(photo(1, 32), PROMPT, plan("bdia", 4))
     broken = Cascade((tiny.stages[0], replace(tiny.stages[1], denoiser=lambda x, level, text, low: x * float("nan"))))
     for work in (lambda: broken.rerun(inversion), lambda: broken.edit(inversion, TARGET, PromptSwap())):
-        with pytest.raises(NotFinite, match="stage II by bdia: running: the state at level"):
+        with pytest.raises(NotFinite, match=r"stage II by bdia.*: running: the state at level"):
             work()
-
-
-def test_a_mask_is_the_plain_difference_under_proximal_guidance_too(tiny):
-    first, x = Cascade(tiny.stages[:1]), photo(1, 16)
-    masks = []
-    for method in ("negative-prompt", "proximal"):
-        inversion = first.invert(x, PROMPT, plan(method, 4))
-        masks.append(first.edit(inversion, TARGET, DiffEdit()).masks[0])
-    assert torch.equal(*masks)
-    assert 0 < masks[0].mean() < 1
-
-
-def test_a_mask_keeps_to_what_the_stage_below_changed(tiny, exact):
-    """The more must have changed for a pixel to count, the smaller the masks above the first stage; the first is the same."""
-    edits = [tiny.edit(exact, TARGET, DiffEdit(visible=visible)) for visible in (0.0, 0.02, 3.0)]
-    assert all(torch.equal(edit.masks[0], edits[0].masks[0]) for edit in edits)
-    shares = [float(edit.masks[-1].mean()) for edit in edits]
-    assert shares[0] > shares[1] > shares[2] == 0
-    assert torch.equal(edits[2].pictures[-1], exact.stages[-1].picture.clamp(-1, 1))
-
-
-def test_the_published_cut_of_the_mask_and_the_one_that_follows_the_region(tiny, exact):
-    first = Cascade(tiny.stages[:1])
-    inversion = replace(exact, stages=exact.stages[:1], fingerprint=first.fingerprint)
-    heat = torch.rand(1, 16, 16, generator=torch.Generator().manual_seed(0)) * 0.1
-    heat[:, 4:] += 1.0  # three quarters of the picture change
-    assert (heat > DiffEdit()._cut(heat)).float().mean() == 0.75
-    assert not (heat > DiffEdit(clip=3.0)._cut(heat)).any()
-    assert not first.edit(inversion, PROMPT, DiffEdit()).masks[0].any()
-    assert first.edit(inversion, TARGET, DiffEdit(clip=3.0)).masks[0].any()

@@ -18,7 +18,7 @@ from iterinv import app, drive, schedule, store
 from iterinv.cascade import resize
 from iterinv.cli import app as command
 from iterinv.diagnosis import diagnose
-from iterinv.edits import DiffEdit
+from iterinv.edits import DiffEdit, FromPrompts
 from iterinv.images import Frame, from_uint8, to_uint8
 from iterinv.methods import METHODS, plan
 from iterinv.models import Calls, draw, guide, pipelines, sources
@@ -364,7 +364,7 @@ def test_a_latent_stage_gives_every_pixel_back_and_keeps_the_background(name, tm
     store.save(tmp_path / "a.safetensors", store.Saved(inversion, frame))
     again = cascade.rerun(store.open_(tmp_path / "a.safetensors", cascade).inversion)
     assert (to_uint8(again.picture) == to_uint8(picture)).all()
-    edit = cascade.edit(again, "a blue ball", DiffEdit(maps=2))
+    edit = cascade.edit(again, "a blue ball", DiffEdit(region=FromPrompts(maps=2)))
     mask = edit.masks[-1][0, 0] > 0
     assert 0 < float(mask.float().mean()) < 1
     changed = (to_uint8(edit.pictures[-1]) != to_uint8(picture)).any(-1)
@@ -383,7 +383,7 @@ def test_a_cascade_with_a_latent_upscaler_at_both_ends(tiny_folder, picture, tmp
     inversion = cascade.invert(large, PROMPT, plan("bdia", 4))
     for stage, found in zip(cascade.stages, inversion.stages, strict=True):
         assert (to_uint8(found.picture) == to_uint8(resize(large, stage.size))).all()
-    edit = cascade.edit(inversion, "a blue ball", DiffEdit(maps=2))
+    edit = cascade.edit(inversion, "a blue ball", DiffEdit(region=FromPrompts(maps=2)))
     assert [tuple(mask.shape[2:]) for mask in edit.masks] == [(16, 16), (64, 64), (256, 256)]
     inside = edit.masks[-1][0, 0].numpy() > 0
     assert not (to_uint8(edit.pictures[-1]) != to_uint8(large)).any(-1)[~inside].any()

@@ -148,7 +148,7 @@ def test_an_edit_friendly_edit_runs_its_own_noise_maps(tiny):
     same = tiny.edit(inversion, PROMPT, PromptSwap(strength=0.6))
     other = tiny.edit(inversion, "a blue cube on a plain floor", PromptSwap(strength=0.6))
     torch.testing.assert_close(same.pictures[-1].float(), x, rtol=0, atol=1e-4)
-    assert same.rule == "DDPM"
+    assert same.reports[0]["rule"] == "DDPM"
     assert float((other.pictures[0] - same.pictures[0]).abs().max()) > 1e-3
 
 
@@ -163,7 +163,7 @@ def test_a_null_text_inversion_is_edited_by_its_own_embeddings(first, photo):
     x = photo[:1]
     fitted, plain = (first.invert(x, PROMPT, plan(method, 5, g)) for method, g in (("null-text", 5.0), ("ddim", 1.0)))
     same = first.edit(fitted, PROMPT, PromptSwap(strength=1.0))
-    assert (same.rule, same.guidance) == ("DDIM", 5.0)
+    assert (same.reports[0]["rule"], same.reports[0]["guidance"]) == ("DDIM", 5.0)
     torch.testing.assert_close(same.pictures[0].double(), fitted.picture.double(), rtol=0, atol=1e-4)
     assert not torch.equal(first.edit(plain, PROMPT, PromptSwap(strength=1.0)).pictures[0], same.pictures[0])
 

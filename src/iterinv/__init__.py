@@ -10,15 +10,14 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from iterinv.app import load
     from iterinv.cascade import Cascade
-    from iterinv.editing import Edit
-    from iterinv.edits import DiffEdit, FlowEdit, PromptSwap
+    from iterinv.edits import DiffEdit, Edit, FlowEdit, PromptSwap
     from iterinv.inversion import Inversion, Plan
     from iterinv.levels import Level, move
     from iterinv.methods import METHODS, plan
     from iterinv.steps import BDIA, DDIM
 
 _HOME = {
-    "BDIA": "steps", "DDIM": "steps", "Cascade": "cascade", "DiffEdit": "edits", "Edit": "editing", "FlowEdit": "edits",
+    "BDIA": "steps", "DDIM": "steps", "Cascade": "cascade", "DiffEdit": "edits", "Edit": "edits", "FlowEdit": "edits",
     "Inversion": "inversion", "Level": "levels", "METHODS": "methods", "Plan": "inversion", "PromptSwap": "edits",
     "load": "app", "move": "levels", "plan": "methods",
 }  # fmt: skip

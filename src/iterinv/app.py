@@ -30,7 +30,7 @@ import iterinv
 from iterinv import images, metrics, store
 from iterinv.cascade import Cascade, resize
 from iterinv.diagnosis import diagnose
-from iterinv.editing import Edit, Editor
+from iterinv.edits.site import Edit, Editor
 from iterinv.inversion import Inversion
 from iterinv.models import embedded, sources
 from iterinv.store import Saved
@@ -269,8 +269,7 @@ def report(cascade: Cascade, saved: Saved, seconds: float, notes: list[str] | No
 def edit_report(prompt: str, editor: Editor, edit: Edit, frame: images.Frame) -> dict[str, Any]:
     """What ``report.json`` says of an edit: settings, the share of the picture that might change, what did not."""
     edited = frame.place(edit.pictures[-1])
-    told: dict[str, Any] = {"to": prompt, "editor": type(editor).__name__, "strength": edit.strength}
-    told["guidance"], told["rule"] = edit.guidance, edit.rule
+    told: dict[str, Any] = {"to": prompt, "editor": type(editor).__name__, **edit.reports[0]}
     if edit.masks is not None:
         inside = frame.under(frame.place_mask(edit.masks[-1])) > 0
         told["mask"] = float(inside.mean())

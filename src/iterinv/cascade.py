@@ -15,11 +15,22 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from iterinv import drive
-from iterinv.editing import Blend, Edit, Editor, Run, along, enlarge, fewer, guided, start_index
-from iterinv.inversion import Inversion, Plan, Progress, StageInversion, invert_stage, named, reconstructed, rerun_stage, told
+from iterinv.edits.site import Edit, Editor, Site, StageEdit, start_index
+from iterinv.inversion import (
+    Inversion,
+    Plan,
+    Progress,
+    StageInversion,
+    annotate_errors,
+    finish,
+    invert_stage,
+    reconstructed,
+    rerun_stage,
+    told,
+)
 from iterinv.levels import State
-from iterinv.models import Condition, Stage, guide
-from iterinv.steps import DDIM, Step, Wrapped
+from iterinv.models import Stage, guide
+from iterinv.steps import DDIM, Step
 
 
 @dataclass(frozen=True)
@@ -73,7 +84,7 @@ class Cascade:
         stages = []
         for stage, found in zip(self.stages, inversion.stages, strict=True):
             began = time.perf_counter()
-            with named(stage, found.plan):
+            with annotate_errors(stage, found.plan):
                 path = tuple(rerun_stage(stage, found, progress))
             report = replace(found.report, seconds=time.perf_counter() - began)
             kept = path if found.plan.find is None else found.path
@@ -82,52 +93,21 @@ class Cascade:
 
     @torch.no_grad()
     def edit(self, inversion: Inversion, prompt: str, editor: Editor, progress: Progress | None = None) -> Edit:
-        """Run an inversion again with other words: stage I as the editor says, the others under its edited picture.
+        """Edit an inversion by another prompt: the editor is called once for each stage, from small to large.
 
-        Stage I is guided away from the words that the inversion was made with, not from the empty prompt, so guidance acts on
-        what the two differ in (negative-prompt inversion: Miyake, Iohara, Saito, Tanaka, 2023,
-        https://arxiv.org/abs/2305.16807); a null-text inversion by its own fitted embeddings and guidance. Where the editor
-        gives a mask, every stage keeps everything outside it. A super-resolution stage starts from its own inverted state,
-        first moved by what the stage below changed: it holds the old picture's colours, times alpha,
-        and they are exchanged for the new one's while its noise is kept. Raises ``ValueError`` for an inversion made with
-        other weights.
+        Raises ``ValueError`` for an inversion made with other weights.
         """
         if any(found.path is None or found.picture is None for found in inversion.stages):
             inversion = self.rerun(inversion, progress)
         self._check(inversion)
-        pictures: list[Tensor] = []
-        masks: list[Tensor] = []
-        ran = "", 0.0, 0.0
+        edits: list[StageEdit] = []
         for stage, found in zip(self.stages, inversion.stages, strict=True):
-            kept = found.condition.low
-            low = pictures[-1] if kept else None
-            target = stage.condition(prompt, low, kept.noise if kept else None)
-            inside: Tensor | None = None  # the mask, as large as a state
-            if kept and target.low:
-                # What was refined was inverted without guidance.
-                scale = found.plan.guidance if found.plan.refine is None else 1.0
-                run = along(found, editor.rule, editor.detail, stage.enlarged(target.low) - stage.enlarged(kept))
-                if masks:
-                    moved = (target.low.enlarged() - kept.enlarged()).abs().amax(1, keepdim=True)
-                    seen = F.interpolate((moved >= editor.visible).float(), (stage.size, stage.size))
-                    masks.append(enlarge(masks[-1], stage.size) * seen)
-                    inside = F.adaptive_max_pool2d(masks[-1], stage.shape[1:])
-            else:
-                target = guided(target, found)
-                inside = mask = editor.mask(stage, found, target)
-                masks += [] if mask is None else [F.interpolate(mask, (stage.size, stage.size))]
-                scale = editor.guidance if target.nulls is None else found.plan.guidance
-                run = editor.run(stage, found, mask, fewer(inversion.prompt, prompt))
-            with named(stage, found.plan):
-                run, last = _settled(run, stage, target, scale, inside, progress)
-            if not kept:
-                ran = type(run.rule.rule if isinstance(run.rule, Wrapped) else run.rule).__name__, run.strength, scale
-            edited = stage.decode(last)
-            if stage.codec is not None and masks:  # what decodes reaches past the mask
-                assert found.picture is not None
-                edited = torch.where(masks[-1] > 0, edited, found.picture)
-            pictures.append(edited.clamp(-1, 1))
-        return Edit(tuple(pictures), tuple(masks) or None, *ran)
+            low, below = found.condition.low, edits[-1] if edits else None
+            target = stage.condition(prompt, below.picture if below else None, low.noise if low else None)
+            with annotate_errors(stage, found.plan, type(editor).__name__):
+                work = editor(Site(stage, found, target, inversion.prompt, prompt, below))
+                edits.append(finish(work, stage, "editing", None, progress))
+        return Edit(tuple(edits))
 
     def until(self, size: int) -> Cascade:
         """The stages up to that of a size, as a cascade. Raises ``ValueError`` where no stage has it."""
@@ -186,21 +166,6 @@ def resize(picture: Tensor, size: int) -> Tensor:
         return picture
     small = F.interpolate(picture, (size, size), mode="area")
     return ((small + 1) * 127.5).round() / 127.5 - 1
-
-
-def _settled(
-    run: Run, stage: Stage, target: Condition, scale: float, inside: Tensor | None, progress: Progress | None
-) -> tuple[Run, Tensor]:
-    """A run, or the one that took its place, and what came out of it; blended with its background where not ``inside``."""
-    eps, unguided = guide(stage.denoiser, target, scale), guide(stage.denoiser, replace(target, shape=None))
-    while True:
-        rule = run.rule if inside is None else Blend(run.rule, inside, run.background)
-        states = drive.run(rule, eps, run.state, run.grid, run.start)
-        last = _last(states, stage, "editing", len(run.grid) - run.start, progress)[0]
-        following = None if run.again is None else run.again(last, unguided)
-        if following is None:
-            return run, last
-        run = following
 
 
 def _last(states: Iterable[State], stage: Stage, doing: str, total: int, progress: Progress | None) -> State:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar
@@ -22,8 +22,11 @@ from iterinv.models import Calls, Condition, Stage, guide
 from iterinv.roots import RootFinder, rms
 from iterinv.steps import BDIA, OneStep, Reversible, Step, Wrapped
 
-Progress = Callable[[str, str, int, int], None]
-"""``progress(stage, doing, done, total)``, called after every step. Whatever it raises stops the work."""
+Progress = Callable[[str, str, int, int | None], None]
+"""``progress(stage, doing, done, total)``, called after every step; ``total`` is ``None`` while it is not known.
+
+An exception that it raises stops the work.
+"""
 
 WILD = 1e4
 """By how much rounding may be multiplied before the noise found is far from a sampler's."""
@@ -183,6 +186,19 @@ class StageInversion:
         """The rule that it is rerun by."""
         return self.plan.rule if self.offsets is None else Corrected(self.plan.rule, self.offsets)
 
+    def row(self, k: int) -> StageInversion:
+        """The inversion of the ``k``-th picture of a batch alone."""
+
+        def rows(tensors: tuple[Tensor, ...] | None) -> tuple[Tensor, ...] | None:
+            return None if tensors is None else tuple(x[k : k + 1] for x in tensors)
+
+        picture, lost = (None if x is None else x[k : k + 1] for x in (self.picture, self.lost))
+        state = tuple(x[k : k + 1] for x in self.state)
+        return replace(
+            self, condition=self.condition.row(k), state=state, path=rows(self.path), picture=picture,
+            offsets=rows(self.offsets), lost=lost,
+        )  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Inversion:
@@ -217,23 +233,42 @@ def invert_stage(
 
     Raises :class:`iterinv.drive.NotFinite`.
     """
-    with named(stage, plan):
+    with annotate_errors(stage, plan):
         return _invert(stage, plan, condition, x, seed, progress)
 
 
+def finish(
+    work: Generator[object, None, _T], stage: Stage, doing: str, total: int | None = None, progress: Progress | None = None
+) -> _T:
+    """Run a generator to its end, report every step, and return its result. Without a ``total`` the last step is the total."""
+    done = 0
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            if progress is not None and total is None:
+                progress(stage.name, doing, done, done)
+            result: _T = end.value
+            return result
+        done += 1
+        if progress is not None:
+            progress(stage.name, doing, done, total)
+
+
 @contextmanager
-def named(stage: Stage, plan: Plan) -> Iterator[None]:
-    """Says of a state that left the finite numbers, and of memory that ran out, at which stage and by which method it did."""
+def annotate_errors(stage: Stage, plan: Plan, editor: str = "") -> Iterator[None]:
+    """Add the stage, the method and the editor to the message of a state that is not finite and of memory that ran out."""
+    where = f"stage {stage.name} by {plan.method}" + (f", edited by {editor}" if editor else "")
     try:
         yield
     except (drive.NotFinite, OverflowError) as error:
         blame = stage.blame(error.sample, error.level) if isinstance(error, drive.NotFinite) else ""
-        raise drive.NotFinite(f"stage {stage.name} by {plan.method}: {error}{blame}") from None
+        raise drive.NotFinite(f"{where}: {error}{blame}") from None
     except RuntimeError as error:
         if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
             raise
         raise MemoryError(
-            f"stage {stage.name} by {plan.method} ran out of memory on {stage.device}: say how much there is, "
+            f"{where} ran out of memory on {stage.device}: say how much there is, "
             "load(..., memory='auto') or --memory auto, and networks take turns; `iterinv plan` says what each way needs"
         ) from None
 

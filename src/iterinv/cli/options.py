@@ -13,7 +13,7 @@ import typer
 
 if TYPE_CHECKING:
     from iterinv.cascade import Cascade
-    from iterinv.editing import Editor
+    from iterinv.edits.site import Editor
 
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for what is made.")]
 Prompt = Annotated[str, typer.Option("--prompt", "-p", help="What the picture shows.")]

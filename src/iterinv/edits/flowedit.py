@@ -6,26 +6,29 @@ alike, and the edit moves by what the noise predicted for the two differs. What 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections import Counter
+from collections.abc import Generator
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from iterinv.editing import Run, start_index
-from iterinv.edits.diffedit import DiffEdit
+from iterinv import drive
+from iterinv.edits.detail import Detail
+from iterinv.edits.regions import FromPrompts
 from iterinv.edits.settings import check_guidance, check_shares
-from iterinv.inversion import StageInversion
+from iterinv.edits.site import Blend, Region, Running, Site, StageEdit, last_state, share_of, start_index
 from iterinv.levels import Eps, Grid, State, move
-from iterinv.models import Condition, Stage, draw, guide
-from iterinv.steps import DDIM, Step
+from iterinv.models import draw
+from iterinv.steps import Step
 
 STRENGTHS = (0.55, 0.7, 0.85, 1.0)
-"""Where a local edit starts, and where it starts again as long as the network does not see the target's words."""
+"""The strengths that a local edit tries in turn, until the network sees the target prompt in the result."""
 
-ASKED, NOISES = 0.85, 8
-"""The level, up the grid, at which the network is asked which words a picture shows, and how many noises it is asked by."""
+CLASSIFIER_SHARE, CLASSIFIER_NOISES = 0.85, 8
+"""The share of the grid at which the diffusion classifier compares two prompts, and the number of noises it averages."""
 
 
 @dataclass(frozen=True)
@@ -60,18 +63,18 @@ class Flow:
 
 @dataclass(frozen=True)
 class FlowEdit:
-    """FlowEdit at the first stage, within the mask of DiffEdit; the stages above along their inverted paths.
+    """FlowEdit at the first stage, within ``region``; ``detail`` edits the stages above.
 
-    ``strength``, ``guidance``, ``detail`` and ``rule`` are as in :class:`iterinv.edits.PromptSwap`; ``passes`` is how often the
-    levels are run, each pass from where the one before ended; ``averages`` is the number of noises a level, ``seed`` draws
-    them, and ``within`` makes the mask: ``None`` for none. One that covers more than ``local`` of the picture is grown a pixel.
+    ``guidance`` acts from the source prompt to the target prompt, 1 for none; ``passes`` is the number of times the levels are
+    run, each pass from the result of the one before; ``averages`` is the number of noises a level, drawn from ``seed``. A
+    region that covers more than ``local`` of the picture is grown by a pixel.
 
-    Unless ``strength`` is given, it is chosen. Where a floor or a wall changes, or a thing goes, that is decided at the
-    noisiest levels: it is 1, in one pass, where there is no mask or it covers more than ``local``, or where the target's
-    words are fewer: begun lower, the thing becomes what the words that stay tell of another. A thing drifts from its place
-    there, so a smaller change begins at 0.55; and as long as the network does not see the target's words in what comes out,
-    ``sure`` times as clearly as it saw the source's in the picture, the picture is edited anew from 0.7, 0.85 and 1. All of a
-    batch is decided on together. Raises ``ValueError`` for settings outside their ranges.
+    Without a ``strength`` each picture of a batch gets its own. A changed floor or wall, or a thing that goes, is decided at
+    the noisiest levels: the strength is 1, in one pass, where there is no mask, where it covers more than ``local``, or where
+    the target prompt only removes words: begun lower, the thing becomes what the remaining words say of another. A thing
+    drifts from its place at the noisiest levels, so a smaller change begins at 0.55. While the network does not see the target
+    prompt in the result, ``sure`` times as clearly as it saw the source prompt in the picture, the picture is edited anew from
+    0.7, 0.85 and 1. Raises ``ValueError`` for settings outside their ranges.
     """
 
     strength: float | None = None
@@ -80,72 +83,72 @@ class FlowEdit:
     averages: int = 1
     local: float = 0.3
     sure: float = 0.5
-    detail: float = 0.3
-    rule: Step = field(default_factory=DDIM)
-    within: DiffEdit | None = field(default_factory=lambda: DiffEdit(grow=0))
+    region: Region = field(default_factory=lambda: FromPrompts(grow=0))
+    detail: Detail = field(default_factory=Detail)
     seed: int = 0
 
     def __post_init__(self) -> None:
         check_guidance(self.guidance)
-        check_shares(strength=1.0 if self.strength is None else self.strength, detail=self.detail, local=self.local)
+        check_shares(strength=1.0 if self.strength is None else self.strength, local=self.local)
         if not 0 <= self.sure <= 1:
             raise ValueError(f"sure is {self.sure}; it lies in [0, 1]: at 0 the new words need only be seen above the old")
         if self.averages < 1 or self.passes < 1:
             raise ValueError(f"averages is {self.averages}, passes {self.passes}; at least one noise is drawn, in one pass")
 
-    @property
-    def visible(self) -> float:
-        return 0.0 if self.within is None else self.within.visible
+    def __call__(self, site: Site) -> Running:
+        if site.below is not None:
+            return (yield from self.detail(site))
+        edits, mask = [], self.region(site)
+        for k, row in enumerate(site.rows()):
+            edits.append((yield from self._edit(row, None if mask is None else mask[k : k + 1])))
+        return StageEdit.stack(edits)
 
-    def mask(self, stage: Stage, found: StageInversion, target: Condition) -> Tensor | None:
-        mask = None if self.within is None else self.within.mask(stage, found, target)
-        # Of a floor the edge to what stands on it is no limit; a thing would drift into what it is given.
-        return F.max_pool2d(mask, 3, stride=1, padding=1) if mask is not None and self._wide(mask) else mask
-
-    def run(self, stage: Stage, found: StageInversion, mask: Tensor | None, fewer: bool = False) -> Run:
+    def _edit(self, site: Site, mask: Tensor | None) -> Running:
+        """The edit of one picture at the first stage."""
+        wide = mask is None or float(mask.mean((1, 2, 3)).max()) > self.local
+        if mask is not None and wide:  # a floor's edge to the things on it is no limit; a thing would drift into more room
+            mask = F.max_pool2d(mask, 3, stride=1, padding=1)
+        clean = site.path[-1]
+        strengths: tuple[float, ...]
         if self.strength is not None:
-            return self._from(stage, found, self.strength, self.passes)
-        if mask is None or fewer or self._wide(mask):
-            return self._from(stage, found, 1.0, 1)
-        return self._local(stage, found, mask, STRENGTHS)
+            strengths, passes = (self.strength,), self.passes
+        elif wide or only_removes_words(site.source_prompt, site.target_prompt):
+            strengths, passes = (1.0,), 1
+        else:
+            strengths, passes = STRENGTHS, self.passes
+        seen = self.margin(site, mask, clean) if mask is not None and len(strengths) > 1 else 0.0
+        for strength in strengths:
+            state = yield from self.flow(site, strength, passes, mask)
+            if mask is None or strength == strengths[-1] or self.margin(site, mask, state[0]) >= -self.sure * seen:
+                break
+        share = share_of(site.grid, start_index(site.grid, strength))
+        return site.result(state, mask, rule="Flow", strength=share, guidance=site.guidance(self.guidance))
 
-    def _wide(self, mask: Tensor) -> bool:
-        return float(mask.mean((1, 2, 3)).max()) > self.local
+    def flow(self, site: Site, strength: float, passes: int, mask: Tensor | None) -> Generator[State, None, State]:
+        """Run the last ``strength`` of the levels ``passes`` times; returns the clean state."""
+        clean, start = site.path[-1], start_index(site.grid, strength)
+        grid = (*site.grid, *(tuple(site.grid[start:]) * (passes - 1)))
+        rule: Step = Flow(site.source(guided=True), clean, self.averages, self.seed)
+        if mask is not None:
+            rule = Blend(rule, mask, [clean] * len(grid))
+        return last_state(drive.run(rule, site.towards(self.guidance), (clean,), grid, start))
 
-    def _local(
-        self, stage: Stage, found: StageInversion, mask: Tensor, strengths: Sequence[float], was: float | None = None
-    ) -> Run:
-        """From the first of the strengths, and from the next where the words are not seen; ``was`` is the picture's margin."""
-        run = self._from(stage, found, strengths[0], self.passes)
-        if not strengths[1:]:
-            return run
+    def margin(self, site: Site, mask: Tensor, z: Tensor) -> float:
+        """How much better the target prompt than the source prompt predicts the noise in a noised picture, within a mask.
 
-        def again(edited: Tensor, eps: Eps) -> Run | None:
-            assert found.path is not None
-            first = self._margin(stage, found, mask, eps, found.path[-1]) if was is None else was
-            if self._margin(stage, found, mask, eps, edited) >= -self.sure * first:
-                return None
-            return self._local(stage, found, mask, strengths[1:], first)
-
-        return run._replace(again=again)
-
-    def _margin(self, stage: Stage, found: StageInversion, mask: Tensor, eps: Eps, z: Tensor) -> float:
-        """By how much less ``eps`` errs within the mask than the source's prediction, on a picture noised: which words it
-        shows (a diffusion classifier: Li, Prabhudesai, Duggal, Brown, Pathak, 2023, https://arxiv.org/abs/2303.16203)."""
-        source, level = guide(stage.denoiser, found.condition), found.grid[start_index(found.grid, ASKED)]
-        margin = 0.0
-        for k in range(NOISES):
+        Above 0 the network sees the target prompt in the clean state ``z`` (a diffusion classifier: Li, Prabhudesai, Duggal,
+        Brown, Pathak, 2023, https://arxiv.org/abs/2303.16203).
+        """
+        source, target = site.source(), site.unguided()
+        level, margin = site.grid[start_index(site.grid, CLASSIFIER_SHARE)], 0.0
+        for k in range(CLASSIFIER_NOISES):
             noise = draw(tuple(z.shape), self.seed + k).to(z)
-            x = move(z, noise, found.grid[-1], level)
-            margin += float((mask * ((source(x, level) - noise) ** 2 - (eps(x, level) - noise) ** 2)).sum())
+            x = move(z, noise, site.grid[-1], level)
+            margin += float((mask * ((source(x, level) - noise) ** 2 - (target(x, level) - noise) ** 2)).sum())
         return margin
 
-    def _from(self, stage: Stage, found: StageInversion, strength: float, passes: int) -> Run:
-        assert found.path is not None
-        clean = found.path[-1]
-        start = start_index(found.grid, strength)
-        grid = (*found.grid, *(tuple(found.grid[start:]) * (passes - 1)))
-        scale = 1.0 if found.condition.nulls is None else found.plan.guidance
-        source = guide(stage.denoiser, found.condition, scale)
-        flow = Flow(source, clean, self.averages, self.seed)
-        return Run(flow, flow.init(clean), [clean] * len(grid), grid, start)
+
+def only_removes_words(source: str, target: str) -> bool:
+    """Tell whether a prompt is another one with some of its words removed: a thing is taken away and nothing put there."""
+    old, new = (Counter(re.findall(r"[^\W_]+", prompt.lower())) for prompt in (source, target))
+    return new < old

@@ -1,40 +1,42 @@
-"""The plainest edit: the inverted state of a level, run to the clean end with other words."""
+"""The plainest edit: the inverted state of a level, run to the clean end under another prompt."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from torch import Tensor
-
-from iterinv.editing import Run, along
+from iterinv.edits.detail import Detail
+from iterinv.edits.regions import Everywhere
 from iterinv.edits.settings import check_guidance, check_shares
-from iterinv.inversion import StageInversion
-from iterinv.models import Condition, Stage
-from iterinv.steps import DDIM, Step
+from iterinv.edits.site import Region, Running, Site, share_of, start_index
+from iterinv.steps import DDIM, Step, rule_name
 
 
 @dataclass(frozen=True)
 class PromptSwap:
-    """``strength`` in (0, 1] is the share of the levels that are run again at the first stage, ``detail`` at the others.
-    ``guidance`` acts on the first stage, from the source's words to the target's.
+    """Run the last ``strength`` of the levels of the first stage under the target prompt, within ``region``.
 
-    ``rule`` is damped on purpose. BDIA at gamma = 1 reproduces a picture exactly, but once the words change its undamped
-    parasitic mode ruins the edit (``benchmarks/editability.py``). There is no mask, so ``visible`` has nothing to keep to.
-    Raises ``ValueError`` for a strength outside (0, 1].
+    ``guidance`` acts from the source prompt to the target prompt, 1 for none. ``detail`` edits the stages above.
+
+    ``rule`` is damped on purpose. BDIA at gamma = 1 reproduces a picture exactly, but once the prompt changes its undamped
+    parasitic mode ruins the edit (``benchmarks/editability.py``). Raises ``ValueError`` for a strength outside (0, 1].
     """
 
     strength: float = 0.7
     guidance: float = 4.0
-    detail: float = 0.3
+    region: Region = field(default_factory=Everywhere)
     rule: Step = field(default_factory=DDIM)
-    visible = 0.0
+    detail: Detail = field(default_factory=Detail)
 
     def __post_init__(self) -> None:
         check_guidance(self.guidance)
-        check_shares(strength=self.strength, detail=self.detail)
+        check_shares(strength=self.strength)
 
-    def mask(self, stage: Stage, found: StageInversion, target: Condition) -> Tensor | None:
-        return None
-
-    def run(self, stage: Stage, found: StageInversion, mask: Tensor | None, fewer: bool = False) -> Run:
-        return along(found, self.rule, self.strength)
+    def __call__(self, site: Site) -> Running:
+        if site.below is not None:
+            return (yield from self.detail(site))
+        mask = self.region(site)
+        state = yield from site.follow_path(self.rule, self.strength, site.towards(self.guidance), mask)
+        return site.result(
+            state, mask, rule=rule_name(site.rule_for(self.rule)), guidance=site.guidance(self.guidance),
+            strength=share_of(site.grid, start_index(site.grid, self.strength)),
+        )  # fmt: skip

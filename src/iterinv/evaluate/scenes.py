@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from iterinv import images
 from iterinv.cascade import Cascade
-from iterinv.editing import Editor
+from iterinv.edits.site import Editor
 from iterinv.evaluate.folder import settle
 from iterinv.inversion import Inversion, Progress
 from iterinv.methods import plan

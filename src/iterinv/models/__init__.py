@@ -39,6 +39,10 @@ class Low:
         """What the network sees of it."""
         return self.level.alpha * self.enlarged() + self.level.sigma * self.noise
 
+    def row(self, k: int) -> Low:
+        """The condition of the ``k``-th picture of a batch alone."""
+        return Low(self.image[k : k + 1], self.noise[k : k + 1], self.level)
+
 
 @dataclass(frozen=True)
 class Condition:
@@ -53,6 +57,18 @@ class Condition:
     low: Low | None = None
     nulls: Mapping[float, Tensor] | None = None
     shape: Callable[[Tensor], Tensor] | None = None
+
+    def row(self, k: int) -> Condition:
+        """The condition of the ``k``-th picture of a batch alone; what all pictures share stays as it is."""
+
+        def row(x: Tensor) -> Tensor:
+            return x if len(x) == 1 else x[k : k + 1]
+
+        nulls = None if self.nulls is None else {t: row(x) for t, x in self.nulls.items()}
+        text = row(self.text)
+        null = text if self.null is self.text else row(self.null)  # guidance looks whether the two are one
+        low = None if self.low is None else self.low.row(k)
+        return Condition(text, null, low, nulls, self.shape)
 
 
 class Denoiser(Protocol):

@@ -53,6 +53,11 @@ class Wrapped:
         return self.rule.init(x, *older)
 
 
+def rule_name(rule: Step) -> str:
+    """The name of a rule's class, without what wraps it."""
+    return rule_name(rule.rule) if isinstance(rule, Wrapped) else type(rule).__name__
+
+
 @runtime_checkable
 class Reversible(Step, Protocol):
     """A rule that also undoes itself exactly."""
@@ -106,4 +111,5 @@ __all__ = [
     "Reversible",
     "Step",
     "Wrapped",
+    "rule_name",
 ]

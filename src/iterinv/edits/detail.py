@@ -1,0 +1,55 @@
+"""The super-resolution stages of an edit: the inverted path, moved by the change that the stage below made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from iterinv.edits.settings import check_shares
+from iterinv.edits.site import Running, Site
+from iterinv.models import guide
+from iterinv.steps import DDIM, Step
+
+
+@dataclass(frozen=True)
+class Detail:
+    """Run the last ``share`` of the levels from the inverted states, under the target prompt and the edited picture below.
+
+    The inverted states hold the old colours, times alpha. They are exchanged for the new ones and the noise is kept. With a
+    mask below, the stage changes only where that mask reaches and where the picture below changed a channel by ``visible`` or
+    more, in [-1, 1]. ``rule`` is damped for the reason that :class:`iterinv.edits.PromptSwap` gives. Raises ``ValueError`` for
+    a share outside (0, 1].
+    """
+
+    share: float = 0.3
+    rule: Step = field(default_factory=DDIM)
+    visible: float = 0.04
+
+    def __post_init__(self) -> None:
+        check_shares(detail=self.share)
+
+    def __call__(self, site: Site) -> Running:
+        stage, inversion = site.stage, site.inversion
+        before, after = inversion.condition.low, site.target.low
+        if site.below is None or before is None or after is None:
+            raise ValueError(f"stage {stage.name} is no super-resolution stage of a cascade, so it has no detail to redraw")
+        mask = None
+        if site.below.mask is not None:
+            moved = (after.enlarged() - before.enlarged()).abs().amax(1, keepdim=True)
+            changed = F.interpolate((moved >= self.visible).float(), (stage.size, stage.size))
+            mask = enlarge(site.below.mask, stage.size) * changed
+        inside = None if mask is None else F.adaptive_max_pool2d(mask, stage.shape[1:])
+        # A refined inversion was made without guidance.
+        scale = inversion.plan.guidance if inversion.plan.refine is None else 1.0
+        shift = stage.enlarged(after) - stage.enlarged(before)
+        state = yield from site.follow_path(self.rule, self.share, guide(stage.denoiser, site.target, scale), inside, shift)
+        return site.result(state, mask)
+
+
+def enlarge(mask: Tensor, size: int) -> Tensor:
+    """A mask (batch, 1, h, w) at a larger size: nearest, then grown by half a small pixel, so that no edited pixel is cut."""
+    grow = size // mask.shape[-1] // 2
+    large = F.interpolate(mask, (size, size), mode="nearest")
+    return F.max_pool2d(large, 2 * grow + 1, stride=1, padding=grow)

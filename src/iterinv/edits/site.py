@@ -1,0 +1,211 @@
+"""One stage of an inversion while it is edited, and the result an editor leaves there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from iterinv import drive
+from iterinv.inversion import Scatter, StageInversion
+from iterinv.levels import Eps, Grid, State
+from iterinv.models import Condition, Stage, guide
+from iterinv.steps import Step, Wrapped
+
+
+class StageEdit(NamedTuple):
+    """The result of an editor at one stage.
+
+    ``picture`` (batch, 3, size, size) is clamped to [-1, 1]. ``mask`` (batch, 1, size, size) is 1 where the picture may
+    differ from the original, ``None`` for everywhere. ``reports`` holds the settings that were used, one mapping a picture.
+    """
+
+    picture: Tensor
+    mask: Tensor | None
+    reports: tuple[Mapping[str, Any], ...] = ()
+
+    @staticmethod
+    def stack(edits: Sequence[StageEdit]) -> StageEdit:
+        """The edits of single pictures as one batch."""
+        if len(edits) == 1:
+            return edits[0]
+        masks = [edit.mask for edit in edits if edit.mask is not None]
+        if masks and len(masks) < len(edits):  # one picture may change everywhere: give it a full mask
+            masks = [torch.ones_like(masks[0]) if edit.mask is None else edit.mask for edit in edits]
+        reports = tuple(report for edit in edits for report in edit.reports)
+        return StageEdit(torch.cat([edit.picture for edit in edits]), torch.cat(masks) if masks else None, reports)
+
+
+class Edit(NamedTuple):
+    """An edit of every stage of a cascade, small to large."""
+
+    stages: tuple[StageEdit, ...]
+
+    @property
+    def pictures(self) -> tuple[Tensor, ...]:
+        """The edited picture (batch, 3, size, size) in [-1, 1] of each stage."""
+        return tuple(stage.picture for stage in self.stages)
+
+    @property
+    def masks(self) -> tuple[Tensor, ...] | None:
+        """The mask (batch, 1, size, size) of each stage, ``None`` where a stage may change everywhere."""
+        masks = tuple(stage.mask for stage in self.stages if stage.mask is not None)
+        return masks if len(masks) == len(self.stages) else None
+
+    @property
+    def reports(self) -> tuple[Mapping[str, Any], ...]:
+        """The settings that the first stage was edited with, one mapping a picture."""
+        return self.stages[0].reports
+
+
+Running = Generator[State, None, StageEdit]
+"""An edit in progress: the states as they are computed, and the result at the end."""
+
+
+@dataclass(frozen=True, eq=False)
+class Site:
+    """One stage of an inversion while it is edited: everything that an editor is given.
+
+    ``target`` is the condition of the new prompt; at a super-resolution stage it holds the edited picture of the stage below.
+    ``below`` is the edit of that stage, ``None`` at the first.
+    """
+
+    stage: Stage
+    inversion: StageInversion
+    target: Condition
+    source_prompt: str
+    target_prompt: str
+    below: StageEdit | None = None
+
+    @property
+    def path(self) -> tuple[Tensor, ...]:
+        """The inverted states (batch, channels, h, w), one for each level of the grid, noisy to clean."""
+        if self.inversion.path is None:
+            raise ValueError("the path of this inversion was not computed: call Cascade.rerun first")
+        return self.inversion.path
+
+    @property
+    def picture(self) -> Tensor:
+        """The reconstruction at this stage (batch, 3, size, size), unclamped."""
+        if self.inversion.picture is None:
+            raise ValueError("the picture of this inversion was not computed: call Cascade.rerun first")
+        return self.inversion.picture
+
+    @property
+    def grid(self) -> Grid:
+        """The levels of the inversion, noisy to clean."""
+        return self.inversion.grid
+
+    def guidance(self, scale: float) -> float:
+        """The scale that an edit runs at: the one given, or the inversion's own where null embeddings were fitted to it."""
+        return scale if self.inversion.condition.nulls is None else self.inversion.plan.guidance
+
+    def towards(self, scale: float) -> Eps:
+        """The field that is guided from the source prompt to the target prompt.
+
+        Guidance acts on the difference between the two prompts, since the source prompt takes the place of the empty one
+        (negative-prompt inversion: Miyake, Iohara, Saito, Tanaka, 2023, https://arxiv.org/abs/2305.16807). Null embeddings
+        that were fitted to the inversion are used instead, at the scale they were fitted for.
+        """
+        return guide(self.stage.denoiser, self._from_source(), self.guidance(scale))
+
+    def unguided(self) -> Eps:
+        """The field of the target prompt without guidance."""
+        return guide(self.stage.denoiser, replace(self._from_source(), shape=None))
+
+    def source(self, guided: bool = False) -> Eps:
+        """The field of the source prompt without guidance; ``guided``, with fitted null embeddings if there are any."""
+        scale = self.guidance(1.0) if guided else 1.0
+        return guide(self.stage.denoiser, self.inversion.condition, scale)
+
+    def follow_path(
+        self, rule: Step, share: float, field: Eps, mask: Tensor | None = None, shift: Tensor | None = None
+    ) -> Generator[State, None, State]:
+        """Run a rule over the last ``share`` of the levels, from the inverted state there; returns the clean state.
+
+        Outside ``mask`` (batch, 1, h, w) every state is the inverted one. ``shift`` (batch, channels, h, w) is a change of
+        the clean data that is added to the starting states, times alpha. A path of independent noise lies on no rule's
+        trajectory, so the rule whose noise maps were kept runs in place of ``rule``.
+        """
+        own = self.rule_for(rule)
+        start = start_index(self.grid, share)
+        samples = self.path[start::-1]
+        if shift is not None:
+            samples = tuple(x + a.alpha * shift for x, a in zip(samples, self.grid[start::-1], strict=True))
+        state = own.init(*samples)
+        return last_state(drive.run(own if mask is None else Blend(own, mask, self.path), field, state, self.grid, start))
+
+    def rule_for(self, rule: Step) -> Step:
+        """The rule that an edit along the path runs: ``rule``, or the inversion's own where its path fits no other."""
+        return self.inversion.rule if isinstance(self.inversion.plan.find, Scatter) else rule
+
+    def result(self, state: State, mask: Tensor | None, **report: Any) -> StageEdit:
+        """The edit that a clean state and a mask (batch, 1, h, w), at the size of states or pictures, make."""
+        picture, size = self.stage.decode(state[0]), (self.stage.size, self.stage.size)
+        mask = None if mask is None else F.interpolate(mask, size)
+        if self.stage.codec is not None and mask is not None:  # a decoder's change reaches past the mask
+            picture = torch.where(mask > 0, picture, self.picture)
+        return StageEdit(picture.clamp(-1, 1), mask, (report,) * len(picture))
+
+    def rows(self) -> Iterator[Site]:
+        """The site of each picture of the batch alone, for editors that decide something by looking at the picture."""
+        n = len(self.inversion.state[0])
+        if n == 1:
+            yield self
+            return
+        for k in range(n):
+            below = self.below
+            if below is not None:
+                mask = None if below.mask is None else below.mask[k : k + 1]
+                below = StageEdit(below.picture[k : k + 1], mask, below.reports[k : k + 1])
+            yield replace(self, inversion=self.inversion.row(k), target=self.target.row(k), below=below)
+
+    def _from_source(self) -> Condition:
+        condition = self.inversion.condition
+        if condition.nulls is not None:
+            return replace(self.target, nulls=condition.nulls)
+        return replace(self.target, null=condition.text, shape=condition.shape)
+
+
+Editor = Callable[[Site], Running]
+"""An editor, called once for each stage."""
+
+Region = Callable[[Site], "Tensor | None"]
+"""The region where an edit may act at the first stage: (batch, 1, h, w), 1 inside; ``None`` for everywhere."""
+
+
+@dataclass(frozen=True, eq=False)
+class Blend(Wrapped):
+    """A rule that restores the background after each step: ``mask * new + (1 - mask) * path[i + 1]``.
+
+    It blends with the state of the level that the step arrives at, so the last step restores the picture itself.
+    """
+
+    mask: Tensor
+    path: Sequence[Tensor]
+
+    def step(self, eps: Eps, state: State, grid: Grid, i: int) -> State:
+        new, *rest = self.rule.step(eps, state, grid, i)
+        return (torch.where(self.mask > 0, self.mask * new + (1 - self.mask) * self.path[i + 1], self.path[i + 1]), *rest)
+
+
+def start_index(grid: Grid, share: float) -> int:
+    """The index of the level where the last ``share`` of a grid's steps begins; at least one step is left."""
+    steps = len(grid) - 1
+    return min(steps - 1, round((1 - share) * steps))
+
+
+def share_of(grid: Grid, start: int) -> float:
+    """The share of a grid's steps that a run from ``grid[start]`` takes, in (0, 1]."""
+    return 1 - start / (len(grid) - 1)
+
+
+def last_state(states: Iterator[State]) -> Generator[State, None, State]:
+    """Yield states and return the last."""
+    for state in states:
+        yield state
+    return state

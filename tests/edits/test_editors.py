@@ -1,0 +1,145 @@
+"""The algebra that every editor keeps, whatever it does."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from iterinv.cascade import Cascade
+from iterinv.drive import NotFinite
+from iterinv.edits import EDITORS, Detail, DiffEdit, Everywhere, FlowEdit, Given, PromptSwap, Site
+from iterinv.edits.site import Blend, StageEdit
+from iterinv.images import to_uint8
+from iterinv.inversion import Plan
+from iterinv.levels import Level
+from iterinv.methods import plan
+from iterinv.roots import Anderson
+from iterinv.steps import BDIA, DDIM
+
+PROMPT, TARGET = "a red sphere on a wooden floor", "a blue sphere on a wooden floor"
+NOWHERE, FULL = Given(torch.zeros(1, 1, 4, 4)), Given(torch.ones(1, 1, 4, 4))
+
+
+def photo(batch=1, size=64):
+    values = torch.randint(0, 256, (batch, 3, size, size), generator=torch.Generator().manual_seed(2))
+    return values.float() / 127.5 - 1
+
+
+@pytest.fixture(scope="module")
+def exact(tiny):
+    return tiny.invert(photo(), PROMPT, plan("bdia", 10))
+
+
+@pytest.mark.parametrize("name", EDITORS)
+def test_an_empty_region_is_the_reconstruction_bit_for_bit(tiny, exact, name):
+    edit = tiny.edit(exact, TARGET, EDITORS[name](region=NOWHERE))
+    for picture, found in zip(edit.pictures, exact.stages, strict=True):
+        assert torch.equal(picture, found.picture.clamp(-1, 1))
+
+
+@pytest.mark.parametrize("rule", [BDIA(), BDIA(0.5)], ids=["bdia", "bdia 0.5"])
+def test_an_empty_region_is_the_reconstruction_by_other_rules_too(tiny, exact, rule):
+    edit = tiny.edit(exact, TARGET, DiffEdit(region=NOWHERE, rule=rule, detail=Detail(rule=rule)))
+    for picture, found in zip(edit.pictures, exact.stages, strict=True):
+        assert torch.equal(picture, found.picture.clamp(-1, 1))
+
+
+@pytest.mark.parametrize("name", EDITORS)
+def test_a_full_region_is_an_edit_without_one(tiny, exact, name):
+    settings = {"strength": 0.6, "guidance": 3.0, "detail": Detail(visible=0.0)}
+    masked = tiny.edit(exact, TARGET, EDITORS[name](region=FULL, **settings))
+    free = tiny.edit(exact, TARGET, EDITORS[name](region=Everywhere(), **settings))
+    assert free.masks is None
+    assert all(bool((mask == 1).all()) for mask in masked.masks)
+    for a, b in zip(masked.pictures, free.pictures, strict=True):
+        assert torch.equal(a, b)
+
+
+def test_the_same_prompt_by_the_same_rule_is_the_reconstruction(tiny):
+    """DDIM solved to a tolerance, run again from its own state under its own prompt, gives the picture back."""
+    inversion = tiny.invert(photo(), PROMPT, Plan(DDIM(), Anderson(30, 1e-6), steps=5))
+    edit = tiny.edit(inversion, PROMPT, PromptSwap(strength=1.0, guidance=1.0))
+    torch.testing.assert_close(edit.pictures[-1].double(), inversion.picture, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["diffedit", "flowedit"])
+def test_outside_the_mask_every_8_bit_pixel_is_the_pictures_own_at_every_stage(tiny, exact, name):
+    edit = tiny.edit(exact, TARGET, EDITORS[name]())
+    for picture, mask, found in zip(edit.pictures, edit.masks, exact.stages, strict=True):
+        outside = ~mask[0, 0].bool().numpy()
+        assert outside.any()
+        edited, original = to_uint8(picture), to_uint8(found.picture)
+        assert (edited[outside] == original[outside]).all()
+        assert (edited != original).any()
+
+
+@pytest.mark.parametrize("name", EDITORS)
+def test_a_batch_is_its_pictures_one_by_one(tiny, name):
+    """Up to the last bits of float32 convolutions, which depend on the size of a batch."""
+    pictures = photo(2)
+    pictures[1] = pictures[1].flip(-1) / 2
+    both = tiny.invert(pictures, PROMPT, plan("bdia", 6))
+    together = tiny.edit(both, TARGET, EDITORS[name]())
+    for k in range(2):
+        alone = replace(both, stages=tuple(found.row(k) for found in both.stages))
+        edit = tiny.edit(alone, TARGET, EDITORS[name]())
+        assert edit.reports[0] == together.reports[k]
+        for a, b in zip(edit.pictures, together.pictures, strict=True):
+            torch.testing.assert_close(a[0], b[k], rtol=0, atol=1e-4)
+
+
+def test_the_blend_uses_the_level_that_the_step_arrives_at():
+    """Public ports blend with the state of the level that the step left, so their background never reaches the picture."""
+    path = [torch.full((1, 1, 2, 2), float(k)) for k in range(4)]
+    grid = tuple(Level(0.0, 1.0 - 0.2 * k, 0.5) for k in range(4))
+    blend = Blend(DDIM(), torch.zeros(1, 1, 2, 2), path)
+    for i in range(3):
+        (x,) = blend.step(lambda x, a: x, blend.init(path[i]), grid, i)
+        assert torch.equal(x, path[i + 1])
+
+
+def test_an_editor_is_any_function_of_a_site(tiny, exact):
+    """It is called once a stage, from small to large, and given the edit of the stage below."""
+    seen = []
+
+    def grey(site):
+        seen.append((site.stage.name, site.source_prompt, site.target_prompt, site.below))
+        yield (site.path[-1],)
+        return StageEdit(site.picture * 0 + len(seen) / 10, None)
+
+    heard = []
+    edit = tiny.edit(exact, TARGET, grey, lambda *told: heard.append(told))
+    assert [stage for stage, *_ in seen] == ["I", "II", "III"]
+    assert seen[0] == ("I", PROMPT, TARGET, None)
+    assert [below is edit.stages[k] for k, (*_, below) in enumerate(seen[1:])] == [True, True]
+    assert [float(picture.mean()) for picture in edit.pictures] == pytest.approx([0.1, 0.2, 0.3])
+    assert heard == [(name, "editing", 1, total) for name in ("I", "II", "III") for total in (None, 1)]
+
+
+def test_pictures_with_and_without_a_mask_make_a_batch():
+    picture, mask = torch.zeros(1, 3, 4, 4), torch.zeros(1, 1, 4, 4)
+    both = StageEdit.stack([StageEdit(picture, None, ({},)), StageEdit(picture, mask, ({},))])
+    assert both.mask.sum((1, 2, 3)).tolist() == [16, 0]
+    assert StageEdit.stack([StageEdit(picture, None), StageEdit(picture, None)]).mask is None
+
+
+def test_errors_inside_a_region_and_an_editor_name_stage_method_and_editor(tiny, exact):
+    def no_memory(site):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+
+    with pytest.raises(MemoryError, match=r"stage I by bdia, edited by DiffEdit ran out of memory on cpu: .*auto"):
+        tiny.edit(exact, TARGET, DiffEdit(region=no_memory))
+    broken = Cascade((tiny.stages[0], replace(tiny.stages[1], denoiser=lambda x, a, text, low: x * float("nan"))))
+    two = replace(exact, stages=exact.stages[:2], fingerprint=broken.fingerprint)
+    with pytest.raises(NotFinite, match="stage II by bdia, edited by PromptSwap: running: the state at level"):
+        broken.edit(two, TARGET, PromptSwap())
+
+
+def test_detail_is_for_super_resolution_stages(tiny, exact):
+    found = exact.stages[0]
+    with pytest.raises(ValueError, match="stage I is no super-resolution stage"):
+        next(Detail()(Site(tiny.stages[0], found, found.condition, PROMPT, TARGET)))
+    with pytest.raises(ValueError, match="detail is 0"):
+        Detail(share=0)
+    with pytest.raises(ValueError, match="sure is nan; it lies in"):
+        FlowEdit(sure=float("nan"))
