@@ -13,14 +13,15 @@ from iterinv.cascade import Cascade
 from iterinv.edits import PromptSwap
 from iterinv.images import from_uint8, to_uint8
 from iterinv.inversion import Plan
+from iterinv.inverters import Solve
 from iterinv.roots import FixedPoint
 from iterinv.scenes import COLORS, caption, object_mask, render
 from iterinv.steps import BDIA, DDIM, Step
 
 COUNT, STEPS = 12, 25
 CASES: list[tuple[str, Plan, Step]] = [
-    ("DDIM", Plan(DDIM(), FixedPoint(1), steps=STEPS), DDIM()),
-    ("DDIM, 8 iterations", Plan(DDIM(), FixedPoint(8), steps=STEPS), DDIM()),
+    ("DDIM", Plan(DDIM(), Solve(FixedPoint(1)), steps=STEPS), DDIM()),
+    ("DDIM, 8 iterations", Plan(DDIM(), Solve(FixedPoint(8)), steps=STEPS), DDIM()),
     *(
         (f"BDIA, gamma {gamma:g}", Plan(BDIA(gamma), steps=STEPS), rule)
         for gamma in (1.0, 0.96, 0.9)

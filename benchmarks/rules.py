@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from common import publish, table
-from iterinv import drive
 from iterinv.levels import Grid
 from iterinv.models.toy import arc, gaussian, gaussian_flow, mixture
 from iterinv.schedule import Karras
 from iterinv.steps import BDIA, BDIADPMPP, DDIM, DPMPP2M, DPMPP2S, RULES, BDIAHeun, Heun, Step
+from iterinv.steps.run import run
 
 COUNTS, REFERENCE = (9, 18, 40, 80), 20_000
 DATA = mixture(0.6, 0.3)
@@ -36,7 +36,7 @@ def end(rule: Step, eps: Callable[..., Tensor], x: Tensor, grid: Grid) -> tuple[
         calls += 1
         return eps(*args)
 
-    *_, state = drive.run(rule, counted, rule.init(x), grid)
+    *_, state = run(rule, counted, rule.init(x), grid)
     return state[0], calls
 
 

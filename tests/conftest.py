@@ -21,6 +21,15 @@ RECIPE = {
 }  # fmt: skip
 
 
+def result(work):
+    """Run a generator to its end and return its result."""
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            return end.value
+
+
 def build(folder: Path, seed: int = 0) -> Path:
     from iterinv.train import networks
 

@@ -4,19 +4,20 @@ from dataclasses import replace
 import pytest
 import torch
 
-from iterinv import drive, store
+from iterinv import store
 from iterinv.app import load
 from iterinv.cascade import Cascade, resize
-from iterinv.drive import NotFinite
 from iterinv.edits import DiffEdit, FlowEdit, FromPrompts, PromptSwap
 from iterinv.images import Frame, to_uint8
-from iterinv.inversion import Plan, Sweeps
+from iterinv.inversion import Plan
+from iterinv.inverters import IndependentNoise, Relax, Solve, Undo
 from iterinv.methods import METHODS, plan
 from iterinv.models import edm
 from iterinv.models.toy import mixture
 from iterinv.roots import Anderson, FixedPoint
 from iterinv.schedule import from_config
 from iterinv.steps import BDIA, BELM, DDIM, DPMPP2M, EDICT, BDIAHeun, FixedPointBDIA
+from iterinv.steps.run import NotFinite, run
 
 PROMPT, TARGET = "a red sphere on a wooden floor", "a blue sphere on a wooden floor"
 
@@ -98,7 +99,7 @@ def test_float32_states_are_exact_too(tiny):
 def test_ddim_costs_2n_and_loses_the_picture_and_iterinv_finds_it(tiny):
     x, steps = photo(), 10
     ddim = tiny.invert(x, PROMPT, plan("ddim", steps))
-    solved = tiny.invert(x, PROMPT, Plan(DDIM(), Anderson(60, 1e-7), steps=steps))
+    solved = tiny.invert(x, PROMPT, Plan(DDIM(), Solve(Anderson(60, 1e-7)), steps=steps))
     assert [found.report.forward for found in ddim.stages] == [2 * steps] * 3
     assert ddim.stages[-1].report.root_error_max is None  # one fixed-point iteration measures nothing
     error = [float((i.picture - x).square().mean()) for i in (ddim, solved)]
@@ -143,7 +144,7 @@ def test_a_picture_of_another_kind_is_refused(tiny):
 
 
 def test_plans_that_cannot_work_are_refused():
-    with pytest.raises(ValueError, match="DDIM cannot undo itself: give the plan a root finder"):
+    with pytest.raises(ValueError, match="DDIM cannot undo itself: give the plan another inverter"):
         Plan(DDIM())
     with pytest.raises(ValueError, match="float16 costs the picture"):
         Plan(dtype="float16")
@@ -165,7 +166,7 @@ def test_method_names_go_both_ways():
     for name in METHODS:
         assert plan(name).method == name
     assert Plan(BDIA(0.96)).method == "BDIA"
-    assert Plan(DDIM(), Anderson()).method == "DDIM+Anderson"
+    assert Plan(DDIM(), Solve(Anderson())).method == "DDIM+Anderson"
 
 
 @pytest.mark.parametrize(
@@ -207,26 +208,41 @@ def test_a_grid_whose_last_two_levels_are_one_is_no_trouble_or_is_told(rule):
         assert rule.growth(grid) == float("inf")
         return
     x = torch.randn(2, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    *_, state = drive.run(rule, mixture(), rule.init(x), grid)
+    *_, state = run(rule, mixture(), rule.init(x), grid)
     assert bool(state[0].isfinite().all())
 
 
 @pytest.mark.parametrize(
-    ("rule", "find", "words"),
+    ("rule", "inverter", "words"),
     [
-        (BDIA(), Anderson(), "BDIA remembers more than one state"),
-        (EDICT(), Anderson(), "EDICT remembers more than one state"),
-        (FixedPointBDIA(), FixedPoint(1), "FixedPointBDIA remembers more than one state"),
-        (BDIAHeun(), Anderson(), "BDIAHeun remembers more than one state"),
-        (DPMPP2M(), Anderson(), "DPMPP2M remembers more than one state"),
-        (DPMPP2M(), None, "give the plan sweeps"),
-        (DDIM(), None, "give the plan a root finder"),
-        (DDIM(), Sweeps(), "DDIM is none: take a root finder"),
+        (BDIA(), Solve(Anderson()), "BDIA remembers more than one state"),
+        (EDICT(), Solve(Anderson()), "EDICT remembers more than one state"),
+        (FixedPointBDIA(), Solve(FixedPoint(1)), "FixedPointBDIA remembers more than one state"),
+        (BDIAHeun(), Solve(Anderson()), "BDIAHeun remembers more than one state"),
+        (DPMPP2M(), Solve(Anderson()), "DPMPP2M remembers more than one state.*give the plan Relax"),
+        (DPMPP2M(), IndependentNoise(), "DPMPP2M remembers more than one state"),
+        (DPMPP2M(), Undo(), r"give the plan another inverter, such as Relax\(\)"),
+        (DDIM(), Undo(), r"give the plan another inverter, such as Solve\(FixedPoint\(\)\)"),
+        (DDIM(), Relax(), "DDIM is none: give the plan Solve"),
     ],
 )
-def test_a_rule_and_a_way_to_find_its_path_must_fit(rule, find, words):
+def test_a_rule_and_its_inverter_must_fit(rule, inverter, words):
     with pytest.raises(ValueError, match=words):
-        Plan(rule, find)
+        Plan(rule, inverter)
+
+
+def test_equal_plans_compare_equal_whatever_their_names():
+    assert plan("bdia") == Plan() == Plan(BDIA(), Undo())
+    assert plan("iterinv-anderson") == Plan(DDIM(), Solve(Anderson()))
+    assert plan("bdia") != plan("belm")
+    assert len({plan(name) for name in METHODS}) == len(METHODS)
+
+
+def test_a_spacing_is_for_discrete_timesteps_only(tiny):
+    with pytest.raises(ValueError, match="EDM's levels are spaced by rho"):
+        Plan(spacing="trailing").check(edm.stage(lambda x, sigma: x, 16))
+    assert Plan().check(edm.stage(lambda x, sigma: x, 16))[0].sigma == pytest.approx(80)
+    assert Plan(steps=4, spacing="trailing").check(tiny.stages[0]) != Plan(steps=4).check(tiny.stages[0])
 
 
 def test_solving_under_guidance_is_warned_of(tiny):

@@ -17,6 +17,7 @@ from iterinv import app, store
 from iterinv.cli import app as command
 from iterinv.edits import FlowEdit
 from iterinv.images import Frame
+from iterinv.inverters import Solve
 from iterinv.methods import METHODS, plan, sampler
 from iterinv.roots import Anderson
 from iterinv.steps import BDIA, RULES, BDIAHeun
@@ -296,7 +297,7 @@ def test_what_an_earlier_run_left_is_told(tiny_folder, photo, tmp_path):
 
 
 def test_a_solver_that_did_not_arrive_is_told(tiny_folder, photo, tmp_path, monkeypatch):
-    monkeypatch.setitem(METHODS, "iterinv-anderson", METHODS["iterinv-anderson"]._replace(find=Anderson(2)))
+    monkeypatch.setitem(METHODS, "iterinv-anderson", METHODS["iterinv-anderson"]._replace(inverter=Solve(Anderson(2))))
     how = "--prompt", PROMPT, "--steps", 2, "--method", "iterinv-anderson", "--out", tmp_path, "--model", tiny_folder
     assert "not to 1e-05; take more steps" in " ".join(call("invert", photo, *how).output.split())
 

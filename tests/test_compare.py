@@ -7,12 +7,12 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from iterinv import drive
 from iterinv.cascade import Cascade
 from iterinv.cli import app as command
 from iterinv.evaluate.compare import compare, front, plot, work
 from iterinv.images import Frame
 from iterinv.methods import METHODS
+from iterinv.steps.run import NotFinite
 
 PROMPT = "a red sphere on a wooden floor"
 KEYS = {"method", "psnr", "exact_pixels", "network_calls", "seconds", "peak_memory_mb", "terminal_noise", "stages", "why"}
@@ -67,7 +67,7 @@ def test_a_method_that_fails_has_its_row_and_ends_nothing(tiny_folder, photo, tm
 
     def broken(self, picture, prompt, plan, *rest):
         if plan.method == "ddim":
-            raise drive.NotFinite("stage I by ddim: not finite")
+            raise NotFinite("stage I by ddim: not finite")
         return real(self, picture, prompt, plan, *rest)
 
     monkeypatch.setattr("iterinv.cascade.Cascade.invert", broken)

@@ -8,6 +8,7 @@ import torch
 from iterinv.cascade import Cascade
 from iterinv.diagnosis import diagnose
 from iterinv.inversion import Plan
+from iterinv.inverters import Solve
 from iterinv.methods import plan
 from iterinv.roots import FixedPoint
 from iterinv.steps import BDIA, DDIM
@@ -35,7 +36,7 @@ def test_an_exact_inversion_loses_nothing(first, photo):
 
 
 def test_the_solver_is_named(first, photo):
-    (told,), why = diagnose(first, first.invert(photo, PROMPT, Plan(DDIM(), FixedPoint(1), steps=6)), photo)
+    (told,), why = diagnose(first, first.invert(photo, PROMPT, Plan(DDIM(), Solve(FixedPoint(1)), steps=6)), photo)
     assert told["solver"] == told["round_trip"] > 1e-3
     assert why.startswith("Stage I loses most")
     assert "the solver: DDIM+FixedPoint finds states that its rerun leaves" in why

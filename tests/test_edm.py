@@ -3,13 +3,14 @@
 import pytest
 import torch
 
-from iterinv import app, drive
+from iterinv import app
 from iterinv.cascade import Cascade
 from iterinv.images import from_uint8, to_uint8
 from iterinv.methods import METHODS, plan
 from iterinv.models import draw, edm, guide
 from iterinv.schedule import Karras
 from iterinv.steps import BDIAHeun, Heun
+from iterinv.steps.run import run
 
 MEAN, STD, DATA = 0.2, 0.4, 0.5
 
@@ -56,7 +57,7 @@ def test_heun_and_bdia_on_it_reach_the_flows_end(stage):
     grid = stage.schedule.grid(40)
     truth = MEAN + STD * (80 * noise - MEAN) / (80**2 + STD**2) ** 0.5
     for rule in (Heun(), BDIAHeun(1.0)):
-        *_, (x, *_) = drive.run(rule, eps, (80 * noise,), grid)
+        *_, (x, *_) = run(rule, eps, (80 * noise,), grid)
         errors.append(float((x - truth).square().mean().sqrt()))
     assert errors[1] < errors[0] < 5e-3
 

@@ -7,7 +7,6 @@ import torch
 from diffusers import DDIMScheduler, DiffusionPipeline
 
 import iterinv
-from iterinv import drive
 from iterinv.cascade import Cascade, resize
 from iterinv.edits import DiffEdit, PromptSwap
 from iterinv.images import from_uint8, read, to_uint8
@@ -17,6 +16,7 @@ from iterinv.models.embedded import FOLDER
 from iterinv.scenes import COLORS, Scene, caption, object_mask, render
 from iterinv.scenes.reader import read as read_scene
 from iterinv.steps import BDIA, DDIM
+from iterinv.steps.run import run
 from iterinv.train import RECIPE
 from iterinv.train.data import HELD_OUT
 
@@ -73,7 +73,7 @@ def test_diffusers_opens_it_and_samples_what_we_sample(cascade, k):
     on_low = torch.randn(1, 3, stage.size, stage.size, generator=generator) if k else None
     eps = guide(stage.denoiser, stage.condition(PROMPT, low, on_low), 2.0)
     with torch.no_grad():
-        *_, (ours,) = drive.run(DDIM(), eps, (noise,), stage.schedule.grid(4))
+        *_, (ours,) = run(DDIM(), eps, (noise,), stage.schedule.grid(4))
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
 
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 import published
-from iterinv import app, drive, schedule, store
+from iterinv import app, schedule, store
 from iterinv.cascade import resize
 from iterinv.cli import app as command
 from iterinv.diagnosis import diagnose
@@ -25,6 +25,7 @@ from iterinv.models import Calls, draw, guide, pipelines, sources
 from iterinv.models.unet import PREDICTIONS, UNetDenoiser
 from iterinv.roots import rms
 from iterinv.steps import DDIM
+from iterinv.steps.run import NotFinite, run
 from iterinv.train import networks
 
 from conftest import RECIPE
@@ -34,7 +35,7 @@ PROMPT = "a red ball"
 
 def ours(stage, condition, noise, guidance, rule, grid):
     with torch.no_grad():
-        states = drive.run(rule, guide(stage.denoiser, condition, guidance), rule.init(noise), grid)
+        states = run(rule, guide(stage.denoiser, condition, guidance), rule.init(noise), grid)
         *_, (x, *_) = states
     return stage.decode(x)
 
@@ -411,7 +412,7 @@ def test_the_part_of_a_network_that_overflows_is_named(tiny_folder, picture, k):
     cascade = app.load([tiny_folder / "stage1", tiny_folder / "stage2"])
     stage = cascade.stages[k]
     stage.denoiser.unet.mid_block.resnets[0].conv1.bias.data.fill_(torch.inf)
-    with pytest.raises(drive.NotFinite, match=rf"stage {stage.name} by bdia.*network's mid_block.resnets.0.conv1 gives NaN"):
+    with pytest.raises(NotFinite, match=rf"stage {stage.name} by bdia.*network's mid_block.resnets.0.conv1 gives NaN"):
         cascade.invert(resize(picture, 32), PROMPT, plan("bdia", 4))
 
 

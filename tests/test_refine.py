@@ -8,11 +8,12 @@ import torch
 from iterinv.cascade import Cascade
 from iterinv.edits import PromptSwap
 from iterinv.inversion import Plan
+from iterinv.inverters import Relax, Solve, Undo
 from iterinv.methods import plan
 from iterinv.models import Condition, guide
 from iterinv.refine import NullText, Offsets, Proximal
 from iterinv.roots import Anderson, FixedPoint
-from iterinv.steps import BDIA, DDIM, DDPM, DPMPP2M, EDICT
+from iterinv.steps import BDIA, DDIM, DDPM, DPMPP2M, EDICT, Reversible
 
 PROMPT = "a red sphere on a wooden floor"
 
@@ -40,7 +41,7 @@ def missed(inversion, x):
 
 
 def test_null_text_keeps_a_guided_rerun_nearer_to_the_path(first, photo):
-    solved = Plan(DDIM(), Anderson(), steps=6, guidance=7.0)
+    solved = Plan(DDIM(), Solve(Anderson()), steps=6, guidance=7.0)
     bare = first.invert(photo, PROMPT, replace(solved, refine=Unfitted()))
     fitted = first.invert(photo, PROMPT, replace(solved, refine=NullText(30, 1e-2, 0.0, 0.0)))
     assert missed(fitted, photo) < 0.6 * missed(bare, photo)
@@ -51,7 +52,7 @@ def test_null_text_keeps_a_guided_rerun_nearer_to_the_path(first, photo):
 
 
 def test_null_text_stops_where_it_is_near_and_carries_its_embedding_on(first, photo):
-    found = first.invert(photo, PROMPT, Plan(DDIM(), Anderson(), NullText(10, 1e-2, 1e9, 0.0), 4, 5.0)).stages[0]
+    found = first.invert(photo, PROMPT, Plan(DDIM(), Solve(Anderson()), NullText(10, 1e-2, 1e9, 0.0), 4, 5.0)).stages[0]
     assert found.report.backward == 0
     assert all(torch.equal(null, found.condition.null.expand(2, -1, -1)) for null in found.condition.nulls.values())
 
@@ -110,7 +111,7 @@ def test_proximal_guidance_lets_small_differences_alone(first):
 
 @pytest.mark.parametrize("guidance", [1.0, 5.0])
 def test_offsets_make_any_path_exact(first, photo, guidance):
-    inversion = first.invert(photo, PROMPT, Plan(DDIM(), FixedPoint(1), Offsets(), 6, guidance))
+    inversion = first.invert(photo, PROMPT, Plan(DDIM(), Solve(FixedPoint(1)), Offsets(), 6, guidance))
     found = inversion.stages[0]
     assert float((inversion.picture - photo).abs().max()) < 1e-5
     assert found.report.residual_max < 1e-5
@@ -156,7 +157,7 @@ def test_an_edit_friendly_edit_runs_its_own_noise_maps(tiny):
 @pytest.mark.parametrize("rule", [BDIA(), EDICT(), DPMPP2M()])
 def test_refinements_of_rules_that_remember_are_refused(rule, refine):
     with pytest.raises(ValueError, match="needs a one-step rule"):
-        Plan(rule, Anderson(), refine)
+        Plan(rule, Undo() if isinstance(rule, Reversible) else Relax(), refine)
 
 
 def test_a_null_text_inversion_is_edited_by_its_own_embeddings(first, photo):

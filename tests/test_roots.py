@@ -1,14 +1,17 @@
 from dataclasses import replace
+from itertools import islice
 
 import pytest
 import torch
 
-from iterinv import drive
+from iterinv.inverters import Solve
 from iterinv.levels import move
 from iterinv.models.toy import mixture
 from iterinv.roots import Anderson, Average, Damped, FixedPoint, GradientDescent, Where, rms
 from iterinv.schedule import from_config
 from iterinv.steps import DDIM
+
+from conftest import result
 
 GRID = from_config({"beta_schedule": "squaredcos_cap_v2"}).grid(10)
 
@@ -119,10 +122,10 @@ def test_a_batch_is_its_samples(find):
 def test_one_fixed_point_iteration_is_ddim_inversion():
     """Noise of the known state at the destination's level: `move(x, eps(x, a), b, a)`."""
     known = x()
-    states = drive.solve(DDIM(), mixture(), known, GRID, FixedPoint(1), stop=len(GRID) - 3)
+    states = islice(Solve(FixedPoint(1))(DDIM(), mixture(), known, GRID), 3)
     expected = known
     next(states)
-    for a, b, (state, _) in zip(GRID[-2:-4:-1], GRID[:-3:-1], states, strict=True):
+    for a, b, state in zip(GRID[-2:-4:-1], GRID[:-3:-1], states, strict=True):
         expected = move(expected, mixture()(expected, a), b, a)
         torch.testing.assert_close(state[0], expected, rtol=0, atol=1e-12)
 
@@ -161,6 +164,6 @@ def test_the_published_loop_steps_widest_at_the_data():
         seen.append(where)
         return FixedPoint(1)(residual, guess, where)
 
-    list(drive.solve(DDIM(), mixture(), x(), GRID, find))
+    result(Solve(find)(DDIM(), mixture(), x(), GRID))
     assert [where.share for where in seen] == pytest.approx([j / 9 for j in range(10)])
     assert [where.scale for where in seen] == [a.alpha / b.alpha for a, b in zip(GRID[-2::-1], GRID[:0:-1], strict=True)]

@@ -6,11 +6,14 @@ from diffusers import DDIMScheduler, DiffusionPipeline
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from iterinv import drive
+from iterinv.inverters import Undo
 from iterinv.models.toy import mixture
 from iterinv.schedule import from_config
 from iterinv.schedulers import BDIAInverseScheduler, BDIAScheduler, level
 from iterinv.steps import BDIA
+from iterinv.steps.run import run
+
+from conftest import result
 
 PLAIN = {"beta_schedule": "squaredcos_cap_v2", "clip_sample": False}
 STABLE = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "clip_sample": False, "steps_offset": 1}
@@ -51,7 +54,7 @@ def test_gamma_0_is_ddim_bit_for_bit(spacing, kind, clip):
 def test_it_samples_what_our_loop_samples(spacing, kind, gamma):
     scheduler = BDIAScheduler(**STABLE, timestep_spacing=spacing, prediction_type=kind, gamma=gamma)
     grid = from_config(scheduler.config).grid(13, spacing)
-    *_, (ours, _) = drive.run(BDIA(gamma), mixture(), (data(),), grid)
+    *_, (ours, _) = run(BDIA(gamma), mixture(), (data(),), grid)
     torch.testing.assert_close(sampled(scheduler, data(), 13), ours, rtol=0, atol=1e-6)
 
 
@@ -75,7 +78,7 @@ def test_what_is_inverted_is_sampled_again(spacing, kind, gamma):
         sampled(forward, fresh, 20), sampled(BDIAScheduler(**config), fresh, 20)
     )  # the pair is for its own noise
     grid = from_config(forward.config).grid(20, spacing)
-    *_, (_, noisiest) = drive.undo(BDIA(gamma), mixture(), x, grid)
+    (_, noisiest), _, _ = result(Undo()(BDIA(gamma), mixture(), x, grid))
     torch.testing.assert_close(z, noisiest, rtol=0, atol=1e-5)
 
 

@@ -1,7 +1,7 @@
 """The tests that every rule runs through: a new rule is tested by being listed in RULES."""
 
 import math
-from itertools import pairwise
+from itertools import islice, pairwise
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from iterinv import drive
+from iterinv.inverters import Relax, Solve, Undo
 from iterinv.levels import Level, move
 from iterinv.models.toy import arc, gaussian, gaussian_flow, mixture
 from iterinv.roots import Anderson
@@ -29,6 +29,9 @@ from iterinv.steps import (
     Heun,
     Reversible,
 )
+from iterinv.steps.run import NotFinite, run
+
+from conftest import result
 
 ALL = {
     **RULES,
@@ -53,12 +56,13 @@ def data(seed=0):
 
 
 def clean_end(rule, eps, x, grid):
-    *_, state = drive.run(rule, eps, rule.init(x), grid)
+    *_, state = run(rule, eps, rule.init(x), grid)
     return state[0]
 
 
 def undone(rule, eps, x, grid, stop=0):
-    *_, state = drive.undo(rule, eps, x, grid, stop)
+    """The state at `grid[stop]`: a walk back is as deep as it is asked to be."""
+    *_, state = islice(Undo()(rule, eps, x, grid), len(grid) - max(stop, rule.first))
     return state
 
 
@@ -77,7 +81,7 @@ def test_order(rule):
 def test_round_trip(rule, steps):
     x, grid = data(), COSINE.grid(steps)
     state = undone(rule, mixture(), x, grid)
-    *_, (back, *_) = drive.run(rule, mixture(), state, grid, rule.first)
+    *_, (back, *_) = run(rule, mixture(), state, grid, rule.first)
     assert float((back - x).abs().max()) < 1e-9
 
 
@@ -88,7 +92,7 @@ def test_round_trip_from_any_level(steps, spacing, stop, gamma):
     rule, x, grid = BDIA(gamma), data(), from_config({"beta_start": 1e-4, "beta_end": 0.02}).grid(steps, spacing)
     stop = min(stop, steps - 1)
     state = undone(rule, mixture(), x, grid, stop)
-    *_, (back, *_) = drive.run(rule, mixture(), state, grid, max(stop, rule.first))
+    *_, (back, *_) = run(rule, mixture(), state, grid, max(stop, rule.first))
     assert float((back - x).abs().max()) < 1e-9
 
 
@@ -142,7 +146,7 @@ def test_undoing_costs_one_call_a_step_and_never_looks_at_the_clean_end():
     assert len(labels) == 10
     assert all(label.sigma > 0 for label in labels)
     labels.clear()
-    list(drive.run(BDIA(), watched, state, grid, 1))
+    list(run(BDIA(), watched, state, grid, 1))
     assert len(labels) == 9
 
 
@@ -255,7 +259,7 @@ def test_fixed_point_arithmetic_gives_the_same_bits_back(steps, guidance, seed, 
     x = (data(seed) * 127.5).round().clamp(-255, 255).float().double() / 127.5
     x = x.float().double()
     state = undone(rule, eps, x, grid)
-    *_, (back, *_) = drive.run(rule, eps, state, grid, 1)
+    *_, (back, *_) = run(rule, eps, state, grid, 1)
     assert torch.equal(rule.init(x)[0], back)
 
 
@@ -269,7 +273,7 @@ def test_float32_fixed_point_states_give_a_half_precision_network_the_same_input
         return wild(x.to(dtype).to(x.dtype), a)
 
     rule, grid, x = FixedPointBDIA(), COSINE.grid(steps), data(3).float()
-    *_, (back, *_) = drive.run(rule, eps, undone(rule, eps, x, grid), grid, 1)
+    *_, (back, *_) = run(rule, eps, undone(rule, eps, x, grid), grid, 1)
     assert back.dtype == torch.float32
     assert torch.equal(rule.init(x)[0], back)
     assert float((back - x).abs().max()) <= 2**-19
@@ -326,18 +330,18 @@ def test_a_state_that_is_not_finite_stops_the_loop():
     def broken(x, a):
         return x * float("nan") if a.t < 500 else x
 
-    with pytest.raises(drive.NotFinite, match=r"running: the state at level 6 of 10 \(label 300\)"):
+    with pytest.raises(NotFinite, match=r"running: the state at level 6 of 10 \(label 300\)"):
         clean_end(DDIM(), broken, noise(), COSINE.grid(10))
-    with pytest.raises(drive.NotFinite, match="undoing"):
+    with pytest.raises(NotFinite, match="undoing"):
         undone(BDIA(), broken, data(), COSINE.grid(10))
 
 
 def test_relaxing_a_multistep_rule_finds_the_path_that_it_runs_through():
     """From the sample that 2M draws back to the noise that it drew it from, and every state between."""
     rule, grid = DPMPP2M(), COSINE.grid(50)
-    *_, (z, _) = states = list(drive.run(rule, mixture(), rule.init(data()), grid))
-    *_, (path, error) = drive.relax(rule, mixture(), z, grid, 60, 1e-12)
-    *_, (first, _) = drive.relax(rule, mixture(), z, grid, 0, 1e-12)
+    *_, (z, _) = states = list(run(rule, mixture(), rule.init(data()), grid))
+    _, path, error = result(Relax(60, 1e-12)(rule, mixture(), z, grid))
+    _, first, _ = result(Relax(0, 1e-12)(rule, mixture(), z, grid))
     assert float(error.max()) <= 1e-12
     for u, (x, *_) in zip(path, states, strict=True):
         assert float((u - x).abs().max()) < 1e-9
@@ -347,10 +351,10 @@ def test_relaxing_a_multistep_rule_finds_the_path_that_it_runs_through():
 def test_relaxing_tells_how_well_it_did():
     """Few steps fold the field between the two modes of the data; there sweeps do not end, and the best path is kept."""
     rule, grid = DPMPP2M(), COSINE.grid(10)
-    *_, (x, _) = drive.run(rule, mixture(), rule.init(noise()), grid)
-    *_, (path, error) = drive.relax(rule, mixture(), x, grid, 60, 1e-6)
-    *_, (_, one) = drive.relax(rule, mixture(), x, grid, 1, 1e-6)
-    *_, (back, _) = drive.run(rule, mixture(), rule.init(path[0]), grid)
+    *_, (x, _) = run(rule, mixture(), rule.init(noise()), grid)
+    _, path, error = result(Relax(60, 1e-6)(rule, mixture(), x, grid))
+    _, _, one = result(Relax(1, 1e-6)(rule, mixture(), x, grid))
+    *_, (back, _) = run(rule, mixture(), rule.init(path[0]), grid)
     assert ((error > 1e-3) & (error <= one)).all()
     assert float((back - x).abs().max()) > 1e-3
 
@@ -359,9 +363,9 @@ def test_relaxing_a_batch_is_relaxing_each_by_itself():
     """One rests long before the other."""
     rule, grid = DPMPP2M(), COSINE.grid(20)
     x = torch.stack([noise().flatten(), 0.6 * noise().flatten().sign()])
-    *_, (path, error) = drive.relax(rule, mixture(), x, grid, 40, 1e-4)
+    _, path, error = result(Relax(40, 1e-4)(rule, mixture(), x, grid))
     for k in range(2):
-        *_, (alone, its_error) = drive.relax(rule, mixture(), x[k : k + 1], grid, 40, 1e-4)
+        _, alone, its_error = result(Relax(40, 1e-4)(rule, mixture(), x[k : k + 1], grid))
         torch.testing.assert_close(path[0][k : k + 1], alone[0], rtol=0, atol=1e-9)
         torch.testing.assert_close(error[k : k + 1], its_error, rtol=1e-6, atol=1e-12)
     assert error[1] <= 1e-4 < error[0]
@@ -369,6 +373,6 @@ def test_relaxing_a_batch_is_relaxing_each_by_itself():
 
 def test_solving_ddim_gives_the_data_back():
     x, grid = data(), COSINE.grid(20)
-    *_, (state, root) = drive.solve(DDIM(), mixture(), x, grid, Anderson(30, 1e-12))
-    assert float(root.error.max()) < 1e-11
+    state, _, error = result(Solve(Anderson(30, 1e-12))(DDIM(), mixture(), x, grid))
+    assert float(error.max()) < 1e-11
     assert float((clean_end(DDIM(), mixture(), state[0], grid) - x).abs().max()) < 1e-8

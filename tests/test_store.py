@@ -1,4 +1,5 @@
 import json
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -6,8 +7,13 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from iterinv import app, store
+from iterinv.cascade import Cascade
 from iterinv.images import Frame, to_uint8
-from iterinv.methods import plan
+from iterinv.inversion import Plan
+from iterinv.inverters import Solve
+from iterinv.methods import METHODS, Method, plan
+from iterinv.roots import FixedPoint
+from iterinv.steps import DDIM
 
 from conftest import build
 
@@ -100,7 +106,7 @@ def test_another_model_is_refused(file, tmp_path):
 
 def test_another_version_is_refused(tiny, file):
     rewrite(file, {"format": 99})
-    with pytest.raises(store.BadInversion, match=r"has format 99; this version reads format 2"):
+    with pytest.raises(store.BadInversion, match=r"has format 99; this version reads format 3"):
         store.open_(file, tiny)
 
 
@@ -178,3 +184,26 @@ def test_the_frame_comes_back(tiny, saved, file):
     assert (again.whole == saved.frame.whole).all()
     assert (again.size, again.top, again.left) == (64, -8, 0)
     assert to_uint8(again.square()).shape == (64, 64, 3)
+
+
+@dataclass(frozen=True)
+class Halved(DDIM):
+    """A rule of one's own."""
+
+    share: float = 0.5
+
+
+def test_a_rule_of_ones_own_is_refused_when_saved_unless_it_is_listed(tiny, tmp_path, monkeypatch):
+    first = Cascade(tiny.stages[:1])
+    x = torch.zeros(1, 3, 16, 16)
+    inversion = first.invert(x, "a red sphere", Plan(Halved(0.25), Solve(FixedPoint(1)), steps=3))
+    saved = store.Saved(inversion, Frame(to_uint8(x), 16, 0, 0))
+    with pytest.raises(ValueError, match=r"Halved\+FixedPoint cannot be saved, .*list them"):
+        store.save(tmp_path / "a.safetensors", saved)
+    assert not list(tmp_path.iterdir())
+    monkeypatch.setitem(METHODS, "halved", Method("one's own", Halved(), Solve(FixedPoint(1))))
+    store.save(tmp_path / "a.safetensors", saved)
+    assert store.open_(tmp_path / "a.safetensors", first).inversion.stages[0].plan == inversion.stages[0].plan
+    monkeypatch.delitem(METHODS, "halved")
+    with pytest.raises(store.BadInversion, match="it uses Halved, which is not known here"):
+        store.open_(tmp_path / "a.safetensors", first)

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from iterinv import drive
 from iterinv.cascade import Cascade
+from iterinv.inverters import Solve, Undo
 from iterinv.levels import move
 from iterinv.methods import METHODS, plan
 from iterinv.models import Low, draw, guide, sources
@@ -16,6 +16,9 @@ from iterinv.models.toy import mixture
 from iterinv.roots import FixedPoint
 from iterinv.schedule import from_config
 from iterinv.steps import BDIA, DDIM
+from iterinv.steps.run import run
+
+from conftest import result
 
 X4 = from_config({"beta_schedule": "scaled_linear", "beta_start": 1e-4, "beta_end": 0.02, "steps_offset": 1})
 PROMPT = "a red sphere on a wooden floor"
@@ -42,7 +45,7 @@ def test_a_velocity_taken_for_noise_is_lost_at_any_number_of_steps():
         grid, u = X4.grid(steps), x
         for i in reversed(range(steps)):
             u = move(u, inverse_eps(u, grid[i]), grid[i + 1], grid[i])
-        *_, (back,) = drive.run(DDIM(), mixture(), (u,), grid)
+        *_, (back,) = run(DDIM(), mixture(), (u,), grid)
         return rms(back - x)
 
     right, wrong = ([lost(n, eps) for n in (50, 100, 200)] for eps in (mixture(), velocity))
@@ -58,7 +61,7 @@ def test_another_noise_on_the_low_picture_is_another_reconstruction(tiny):
     other = replace(found.condition, low=Low(low.image, draw(tuple(low.noise.shape), 99), low.level))
     with torch.no_grad():
         eps = guide(tiny.stages[2].denoiser, other)
-        *_, (back, *_) = drive.run(found.rule, eps, found.state, found.grid, found.start)
+        *_, (back, *_) = run(found.rule, eps, found.state, found.grid, found.start)
     assert rms(back - photo(64)) > 1e3 * max(rms(found.picture - photo(64)), 1e-9)
 
 
@@ -100,12 +103,12 @@ def test_the_source_label_is_not_the_destinations():
         u = x
         for i in reversed(range(50)):
             u = move(u, mixture()(u, grid[min(i + shift, 49)]), grid[i + 1], grid[i])
-        *_, (back,) = drive.run(DDIM(), mixture(), (u,), grid)
+        *_, (back,) = run(DDIM(), mixture(), (u,), grid)
         return rms(back - x)
 
     assert lost(0) < 0.7 * lost(1)
-    *_, (state, _) = drive.solve(DDIM(), mixture(), x, grid, FixedPoint(1))
-    *_, (back,) = drive.run(DDIM(), mixture(), state, grid)
+    state, _, _ = result(Solve(FixedPoint(1))(DDIM(), mixture(), x, grid))
+    *_, (back,) = run(DDIM(), mixture(), state, grid)
     assert rms(back - x) == pytest.approx(lost(0))
 
 
@@ -113,8 +116,8 @@ def test_one_half_of_the_pair_is_not_enough():
     """A fresh first step from the noise alone is not BDIA's way back: the pair is what reproduces."""
     x = 0.6 * torch.randn(4, 64, generator=torch.Generator().manual_seed(0), dtype=torch.float64).sign()
     grid = X4.grid(30)
-    *_, pair = drive.undo(BDIA(), mixture(), x, grid)
-    *_, (whole, _) = drive.run(BDIA(), mixture(), pair, grid, 1)
-    *_, (half, _) = drive.run(BDIA(), mixture(), BDIA().init(pair[1]), grid)
+    pair, _, _ = result(Undo()(BDIA(), mixture(), x, grid))
+    *_, (whole, _) = run(BDIA(), mixture(), pair, grid, 1)
+    *_, (half, _) = run(BDIA(), mixture(), BDIA().init(pair[1]), grid)
     assert rms(whole - x) < 1e-12
     assert rms(half - x) > 1e-6

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from iterinv import drive
 from iterinv.edits.site import Edit, Editor, Site, StageEdit, start_index
 from iterinv.inversion import (
     Inversion,
@@ -31,6 +30,7 @@ from iterinv.inversion import (
 from iterinv.levels import State
 from iterinv.models import Stage, guide
 from iterinv.steps import DDIM, Step
+from iterinv.steps.run import run
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Cascade:
             with annotate_errors(stage, found.plan):
                 path = tuple(rerun_stage(stage, found, progress))
             report = replace(found.report, seconds=time.perf_counter() - began)
-            kept = path if found.plan.find is None else found.path
+            kept = path if found.plan.inverter.exact else found.path
             stages.append(replace(found, path=kept, picture=reconstructed(stage, found, path[-1]), report=report))
         return replace(inversion, stages=tuple(stages))
 
@@ -144,7 +144,7 @@ class Cascade:
             if condition.low:
                 start = start_index(grid, detail)
                 x = grid[start].alpha * stage.enlarged(condition.low) + grid[start].sigma * x
-            states = drive.run(rule, eps, rule.init(x), grid, start)
+            states = run(rule, eps, rule.init(x), grid, start)
             last = _last(states, stage, "sampling", len(grid) - start, progress)
             pictures.append(stage.decode(last[0]).clamp(-1, 1))
         return tuple(pictures)

@@ -10,8 +10,7 @@ from torch import Tensor
 from iterinv.cascade import Cascade, resize
 from iterinv.inversion import Inversion, StageInversion, reconstructed, rerun_stage
 from iterinv.models import Stage
-from iterinv.roots import Anderson, rms
-from iterinv.steps import Reversible
+from iterinv.roots import rms
 
 EIGHT_BITS = 1 / 255
 """Half of an 8-bit step in [-1, 1]: what no loss may reach where pixels are to be equal."""
@@ -27,10 +26,10 @@ def losses(stage: Stage, found: StageInversion, x: Tensor) -> dict[str, float | 
     to what they decode to.
     """
     assert found.picture is not None
-    plan, rule = found.plan, found.plan.rule
-    growth = rule.growth(found.grid) if plan.find is None and isinstance(rule, Reversible) else 1.0
+    plan = found.plan
+    growth = plan.inverter.growth(plan.rule, found.grid)
     whole = _rms(found.picture - x)
-    solver, guidance = (None if plan.find is None else whole), None
+    solver, guidance = (None if plan.inverter.exact else whole), None
     if plan.refine is not None and plan.guidance != 1 and found.offsets is None:
         bare = replace(found, plan=replace(plan, guidance=1.0), condition=replace(found.condition, nulls=None, shape=None))
         *_, again = rerun_stage(stage, bare, None)
@@ -57,7 +56,7 @@ def diagnose(cascade: Cascade, inversion: Inversion, picture: Tensor) -> tuple[l
     k = max(range(len(told)), key=lambda k: told[k]["round_trip"] or 0.0)
     plan, name = inversion.stages[k].plan, cascade.stages[k].name
     parts = {part: told[k][part] or 0.0 for part in ("solver", "guidance", "dtype")}
-    better = "more steps" if isinstance(plan.find, Anderson) else "iterinv-anderson, which is solved to a tolerance"
+    better = "more steps" if plan.inverter.target_error else "iterinv-anderson, which is solved to a tolerance"
     worst = max(parts, key=lambda part: parts[part])
     if parts[worst] < 0.1 * (told[k]["round_trip"] or 0.0):
         worst = "unknown"

@@ -1,6 +1,6 @@
 """How a stage is run and inverted, and what inverting leaves behind.
 
-A method is a rule, a way to find the path where the rule cannot undo itself, and a refinement or none.
+A method is a rule, a way of inverting it, and a refinement or none.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from typing import Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from iterinv import drive
+from iterinv.inverters import Inverter, Undo
 from iterinv.levels import Eps, Grid, State
 from iterinv.models import Calls, Condition, Stage, guide
-from iterinv.roots import RootFinder, rms
-from iterinv.steps import BDIA, OneStep, Reversible, Step, Wrapped
+from iterinv.roots import rms
+from iterinv.steps import BDIA, OneStep, Step, Wrapped
+from iterinv.steps.run import NotFinite, run
 
 Progress = Callable[[str, str, int, int | None], None]
 """``progress(stage, doing, done, total)``, called after every step; ``total`` is ``None`` while it is not known.
@@ -37,24 +38,6 @@ LARGEST_GROWTH = {"float32": 1e4, "float64": 1e9}
 _T = TypeVar("_T")
 
 
-@dataclass(frozen=True)
-class Scatter:
-    """A path that no rule takes: at every level the picture under noise of its own, ``alpha x0 + sigma n_i``.
-
-    The noises are independent of each other. With :class:`iterinv.refine.Offsets` it is edit-friendly DDPM inversion
-    (Huberman-Spiegelglas, Kulikov, Michaeli, 2024), https://arxiv.org/abs/2304.06140
-    """
-
-
-@dataclass(frozen=True)
-class Sweeps:
-    """The path of a multistep rule, by at most ``count`` walks over the grid, one call a level each, until they move no state
-    by more than ``tolerance`` (:func:`iterinv.drive.relax`)."""
-
-    count: int = 30
-    tolerance: float = 3e-4
-
-
 class Refine(Protocol):
     """What is fitted to an inversion made without guidance so that a rerun under the plan's guidance stays on its path.
 
@@ -68,34 +51,26 @@ class Refine(Protocol):
 class Plan:
     """How a stage is run and inverted.
 
-    ``find`` is there for a rule that does not undo itself. ``guidance`` is the classifier-free guidance scale of inversion and
-    reconstruction alike, 1 for none; with a refinement that of reconstruction, inversion having none. ``dtype`` is the
-    state's, whatever the network's. ``method`` is the name it goes by. Raises ``ValueError`` for a rule that can neither undo
-    itself nor be solved, and for settings that leave nothing to do.
+    ``inverter`` finds the path of ``rule`` backwards. ``guidance`` is the classifier-free guidance scale of inversion and
+    reconstruction alike, 1 for none; with a refinement that of reconstruction, inversion having none. ``spacing`` is one of
+    :data:`iterinv.schedule.SPACINGS` for a schedule of discrete timesteps, ``None`` for the schedule's own. ``dtype`` is the
+    state's, whatever the network's. ``method`` is the name it goes by, no part of what it computes: plans compare without it.
+    Raises ``ValueError`` for parts that do not fit each other, and for settings that leave nothing to do.
     """
 
     rule: Step = field(default_factory=BDIA)
-    find: RootFinder | Sweeps | Scatter | None = None
+    inverter: Inverter = field(default_factory=Undo)
     refine: Refine | None = None
     steps: int = 20
     guidance: float = 1.0
-    spacing: str = "leading"
+    spacing: str | None = None
     dtype: str = "float64"
-    method: str = ""
+    method: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
-        name = type(self.rule).__name__
-        if self.find is None and not isinstance(self.rule, Reversible):
-            ways = "sweeps" if isinstance(self.rule, drive.Remembering) else "a root finder"
-            raise ValueError(f"{name} cannot undo itself: give the plan {ways}")
-        if isinstance(self.find, Sweeps) and not isinstance(self.rule, drive.Remembering):
-            raise ValueError(f"sweeps are for multistep rules such as DPM-Solver++ 2M; {name} is none: take a root finder")
-        if self.refine is not None and (self.find is None or not isinstance(self.rule, OneStep)):
+        self.inverter.check(self.rule)
+        if self.refine is not None and (self.inverter.exact or not isinstance(self.rule, OneStep)):
             raise ValueError(f"{type(self.refine).__name__} needs a one-step rule that does not undo itself, such as DDIM")
-        if self.find is not None and not isinstance(self.find, Sweeps) and not isinstance(self.rule, OneStep):
-            raise ValueError(
-                f"{name} remembers more than one state, so its steps cannot be solved one by one: take DDIM or bdia"
-            )
         if self.dtype not in LARGEST_GROWTH:
             raise ValueError(f"a state in {self.dtype} costs the picture: use float32 or float64")
         if self.steps <= self.first:
@@ -105,20 +80,21 @@ class Plan:
         if not math.isfinite(self.guidance):
             raise ValueError(f"guidance is {self.guidance}; it is a finite number, 1 for none")
         if not self.method:
-            parts = [type(part).__name__ for part in (self.rule, self.find, self.refine) if part is not None]
+            refine = type(self.refine).__name__ if self.refine else ""
+            parts = [part for part in (type(self.rule).__name__, self.inverter.name, refine) if part]
             object.__setattr__(self, "method", "+".join(parts))
 
     @property
     def first(self) -> int:
         """The index of the level that a run starts from."""
-        return int(getattr(self.rule, "first", 0)) if self.find is None else 0
+        return self.inverter.first(self.rule)
 
     def check(self, stage: Stage) -> Grid:
         """The grid of a stage. Raises ``ValueError`` where undoing it would multiply rounding beyond what the dtype carries."""
         grid, limit = stage.schedule.grid(self.steps, self.spacing), LARGEST_GROWTH[self.dtype]
-        if self.find is None and isinstance(self.rule, Reversible) and (growth := self.rule.growth(grid)) > limit:
+        if (growth := self.inverter.growth(self.rule, grid)) > limit:
             grids = (stage.schedule.grid(n, self.spacing) for n in range(max(self.first + 1, 2), self.steps))
-            fits = [len(each) - 1 for each in grids if self.rule.growth(each) <= limit]
+            fits = [len(each) - 1 for each in grids if self.inverter.growth(self.rule, each) <= limit]
             ways = [f"{max(fits)} steps"] if fits else []
             if isinstance(self.rule, BDIA):
                 ways.append(f"a gamma of {math.ceil(1e3 * limit ** (-1 / (self.steps - self.first))) / 1e3:.3f} or more")
@@ -231,7 +207,7 @@ def invert_stage(
 ) -> StageInversion:
     """Invert a picture (batch, 3, size, size) at one stage, and rerun it. ``seed`` draws what a scattered path needs.
 
-    Raises :class:`iterinv.drive.NotFinite`.
+    Raises :class:`iterinv.steps.run.NotFinite`.
     """
     with annotate_errors(stage, plan):
         return _invert(stage, plan, condition, x, seed, progress)
@@ -240,14 +216,17 @@ def invert_stage(
 def finish(
     work: Generator[object, None, _T], stage: Stage, doing: str, total: int | None = None, progress: Progress | None = None
 ) -> _T:
-    """Run a generator to its end, report every step, and return its result. Without a ``total`` the last step is the total."""
+    """Run a generator to its end, report every step, and return its result.
+
+    ``total`` is the largest number of steps; the last report says that all were done.
+    """
     done = 0
     while True:
         try:
             next(work)
         except StopIteration as end:
-            if progress is not None and total is None:
-                progress(stage.name, doing, done, done)
+            if progress is not None and done != total:
+                progress(stage.name, doing, total or done, total or done)
             result: _T = end.value
             return result
         done += 1
@@ -261,9 +240,9 @@ def annotate_errors(stage: Stage, plan: Plan, editor: str = "") -> Iterator[None
     where = f"stage {stage.name} by {plan.method}" + (f", edited by {editor}" if editor else "")
     try:
         yield
-    except (drive.NotFinite, OverflowError) as error:
-        blame = stage.blame(error.sample, error.level) if isinstance(error, drive.NotFinite) else ""
-        raise drive.NotFinite(f"{where}: {error}{blame}") from None
+    except (NotFinite, OverflowError) as error:
+        blame = stage.blame(error.sample, error.level) if isinstance(error, NotFinite) else ""
+        raise NotFinite(f"{where}: {error}{blame}") from None
     except RuntimeError as error:
         if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
             raise
@@ -274,63 +253,40 @@ def annotate_errors(stage: Stage, plan: Plan, editor: str = "") -> Iterator[None
 
 
 def _invert(stage: Stage, plan: Plan, condition: Condition, x: Tensor, seed: int, progress: Progress | None) -> StageInversion:
-    began, grid, n = time.perf_counter(), plan.check(stage), plan.steps + 1
+    began, grid = time.perf_counter(), plan.check(stage)
     picture = x.to(stage.device, getattr(torch, plan.dtype))
     x = stage.encode(picture)
     lost = None if stage.codec is None else (picture - stage.decode(x)).float()
     calls = Calls(stage.denoiser, len(x))
     counted = replace(stage, denoiser=calls)
     eps = guide(calls, condition, 1.0 if plan.refine else plan.guidance)
-    if plan.find is not None and plan.refine is None and plan.guidance != 1:
+    rule, inverter = plan.rule, plan.inverter
+    if not inverter.exact and plan.refine is None and plan.guidance != 1:
         warnings.warn(
             f"{plan.method} inverts under guidance {plan.guidance:g}, where a solver converges slowly or not at all and the "
             "noise leaves its distribution: take guidance 1, a refinement (null-text, negative-prompt) or bdia",
             stacklevel=3,
         )
-    errors: list[float] = []
-    if plan.find is None:
-        assert isinstance(plan.rule, Reversible)
-        if (growth := plan.rule.growth(grid)) > WILD:
-            warnings.warn(
-                f"undoing {plan.steps} steps of {plan.method} multiplies what is small by {growth:.0e}: the picture comes back "
-                "but its noise may be far from a sampler's (look at noise std); bdia at gamma 1 multiplies nothing",
-                stacklevel=3,
-            )
-        walk = []
-        for state in told(drive.undo(plan.rule, eps, x, grid), stage, "inverting", n - plan.first, progress):
-            walk.append(state[0])
-        path = [*state[plan.first : 0 : -1], *reversed(walk)]
-        del walk
-    elif isinstance(plan.find, Scatter):
-        path = list(told(_scatter(x, grid, seed), stage, "inverting", n, progress))
-        state = plan.rule.init(path[0])
-    elif isinstance(plan.find, Sweeps):
-        assert isinstance(plan.rule, drive.Remembering)
-        total = n + plan.find.count * plan.steps + 1
-        paths = drive.relax(plan.rule, eps, x, grid, plan.find.count, plan.find.tolerance)
-        *_, (last, error) = told(paths, stage, "inverting", total, progress)
-        path = list(last)
-        if progress is not None:
-            progress(stage.name, "inverting", total, total)
-        errors = [float(error.max())]
-        state = plan.rule.init(path[0])
-    else:
-        solved = list(told(drive.solve(plan.rule, eps, x, grid, plan.find), stage, "inverting", n, progress))
-        state = plan.rule.init(solved[-1][0][0])
-        path = [each[0] for each, _ in reversed(solved)]
-        errors = [float(root.error.max()) for _, root in solved if root is not None]
+    if (growth := inverter.growth(rule, grid)) > WILD:
+        warnings.warn(
+            f"undoing {plan.steps} steps of {plan.method} multiplies what is small by {growth:.0e}: the picture comes back "
+            "but its noise may be far from a sampler's (look at noise std); bdia at gamma 1 multiplies nothing",
+            stacklevel=3,
+        )
+    work = inverter(rule, eps, x, grid, seed)
+    state, path, error = finish(work, stage, "inverting", inverter.updates(rule, grid), progress)
     found = StageInversion(plan, grid, condition, plan.first, state, lost=lost)
     if plan.refine is not None:
         found = plan.refine(counted, replace(found, path=tuple(path)))
     residual = 0.0
     for i, y in enumerate(rerun_stage(counted, found, progress)):
         residual = max(residual, float(rms(path[i] - y).max()))
-        if plan.find is None:
+        if inverter.exact:
             path[i] = y  # in its place: a path is the largest thing that an inversion holds
-    measured = max((error for error in errors if not math.isnan(error)), default=None)
+    measured = None if error is None else float(error.max())
     report = StageReport(calls.forward, calls.backward, time.perf_counter() - began, residual, measured)
-    # A solved path is kept as found, in float32: it is what a file holds. A reversible one is the rerun's, made again at will.
-    kept = tuple(path) if plan.find is None else tuple(x.float() for x in path)
+    # A solved path is kept in float32, as a file holds it. That of an exact inverter is the rerun's, computed again at will.
+    kept = tuple(path) if inverter.exact else tuple(x.float() for x in path)
     return replace(found, path=kept, picture=reconstructed(stage, found, y), report=report)
 
 
@@ -342,15 +298,7 @@ def reconstructed(stage: Stage, found: StageInversion, state: Tensor) -> Tensor:
 def rerun_stage(stage: Stage, found: StageInversion, progress: Progress | None) -> Iterator[Tensor]:
     """The samples at every level of the grid when an inversion is run again, those that its state starts from included."""
     eps = guide(stage.denoiser, found.condition, found.plan.guidance)
-    states = drive.run(found.rule, eps, found.state, found.grid, found.start)
+    states = run(found.rule, eps, found.state, found.grid, found.start)
     yield from found.state[found.start : 0 : -1]
     for state in told(states, stage, "reconstructing", len(found.grid) - found.start, progress):
         yield state[0]
-
-
-def _scatter(x: Tensor, grid: Grid, seed: int) -> Iterator[Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    for level in grid[:-1]:
-        noise = torch.randn((1, *x.shape[1:]), generator=generator).to(x)
-        yield level.alpha * x + level.sigma * noise
-    yield x

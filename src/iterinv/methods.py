@@ -1,4 +1,4 @@
-"""Inversion methods by name, a rule, how its path is found, a refinement or none; and samplers, a rule alone."""
+"""Inversion methods by name: a rule, a way of inverting it, a refinement or none. Samplers by name: a rule alone."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ import math
 from dataclasses import fields, replace
 from typing import Any, NamedTuple
 
-from iterinv.inversion import Plan, Refine, Scatter, Sweeps
+from iterinv.inversion import Plan, Refine
+from iterinv.inverters import IndependentNoise, Inverter, Relax, Solve, Undo
 from iterinv.refine import NegativePrompt, NullText, Offsets, Proximal
-from iterinv.roots import Anderson, Average, Damped, FixedPoint, GradientDescent, RootFinder
+from iterinv.roots import Anderson, Average, Damped, FixedPoint, GradientDescent
 from iterinv.steps import BDIA, BELM, DDIM, DDPM, DPMPP2M, DPMPP2S, EDICT, RULES, FixedPointBDIA, Heun, Step
 
 
 class Method(NamedTuple):
-    """What a method is made of, and what it is in a line."""
+    """The parts of a method, and a line about it."""
 
     about: str
     rule: Step
-    find: RootFinder | Sweeps | Scatter | None = None
+    inverter: Inverter = Undo()
     refine: Refine | None = None
 
 
@@ -28,17 +29,17 @@ METHODS: dict[str, Method] = {
     "bdia-2s": Method("exact, three calls a step: BDIA on DPM-Solver++ 2S", BDIA(base=DPMPP2S())),
     "belm": Method("exact, one call a step (O-BELM)", BELM()),
     "edict": Method("exact, two calls a step (EDICT)", EDICT()),
-    "ddim": Method("DDIM inversion: one iteration of what the next four solve", DDIM(), FixedPoint(1)),
-    "iterinv": Method("DDIM solved by gradient descent, as IterInv publishes it", DDIM(), GradientDescent()),
-    "iterinv-damped": Method("DDIM solved by damped steps, to a tolerance", DDIM(), Damped()),
-    "iterinv-anderson": Method("DDIM solved by Anderson acceleration, to a tolerance", DDIM(), Anderson()),
-    "renoise": Method("DDIM by the mean of the last two of ten iterates (ReNoise)", DDIM(), Average()),
-    "dpmpp-2m": Method("DPM-Solver++ 2M solved, in sweeps over its whole path", DPMPP2M(), Sweeps()),
-    "null-text": Method("DDIM inversion, the null embedding fitted to guidance", DDIM(), FixedPoint(1), NullText()),
-    "negative-prompt": Method("DDIM inversion, the prompt for null embedding", DDIM(), FixedPoint(1), NegativePrompt()),
-    "proximal": Method("negative-prompt, edits by large differences only", DDIM(), FixedPoint(1), Proximal()),
-    "direct": Method("DDIM inversion, what each step misses kept (direct inversion)", DDIM(), FixedPoint(1), Offsets()),
-    "edit-friendly": Method("independent noises, DDPM's noise maps kept", DDPM(), Scatter(), Offsets()),
+    "ddim": Method("DDIM inversion: one iteration of what the next four solve", DDIM(), Solve(FixedPoint(1))),
+    "iterinv": Method("DDIM solved by gradient descent, as IterInv publishes it", DDIM(), Solve(GradientDescent())),
+    "iterinv-damped": Method("DDIM solved by damped steps, to a tolerance", DDIM(), Solve(Damped())),
+    "iterinv-anderson": Method("DDIM solved by Anderson acceleration, to a tolerance", DDIM(), Solve(Anderson())),
+    "renoise": Method("DDIM by the mean of the last two of ten iterates (ReNoise)", DDIM(), Solve(Average())),
+    "dpmpp-2m": Method("DPM-Solver++ 2M solved, in sweeps over its whole path", DPMPP2M(), Relax()),
+    "null-text": Method("DDIM inversion, the null embedding fitted to guidance", DDIM(), Solve(FixedPoint(1)), NullText()),
+    "negative-prompt": Method("DDIM inversion, the prompt for null embedding", DDIM(), Solve(FixedPoint(1)), NegativePrompt()),
+    "proximal": Method("negative-prompt, edits by large differences only", DDIM(), Solve(FixedPoint(1)), Proximal()),
+    "direct": Method("DDIM inversion, what each step misses kept (direct inversion)", DDIM(), Solve(FixedPoint(1)), Offsets()),
+    "edit-friendly": Method("independent noises, DDPM's noise maps kept", DDPM(), IndependentNoise(), Offsets()),
 }
 
 
@@ -46,8 +47,8 @@ def plan(method: str = "bdia", steps: int = 20, guidance: float = 1.0, dtype: st
     """The plan of a method by name. Raises ``ValueError`` for another name, and for settings that cannot work."""
     if method not in METHODS:
         raise ValueError(f"there is no method {method!r}: the methods are {', '.join(METHODS)}")
-    _, rule, find, refine = METHODS[method]
-    return Plan(rule, find, refine, steps, guidance, dtype=dtype, method=method)
+    _, rule, inverter, refine = METHODS[method]
+    return Plan(rule, inverter, refine, steps, guidance, dtype=dtype, method=method)
 
 
 def sampler(name: str = "ddim", gamma: float | None = None) -> Step:

@@ -37,13 +37,13 @@ class Schedule:
             raise ValueError(f"label {t} is not in this schedule: labels run from 0 to {len(self.alphas_cumprod) - 1}")
         return _level(t, self.alphas_cumprod[t])
 
-    def grid(self, steps: int, spacing: str = "leading") -> Grid:
-        """``steps + 1`` levels, noisy to clean, with the labels of diffusers' DDIM.
+    def grid(self, steps: int, spacing: str | None = None) -> Grid:
+        """``steps + 1`` levels, noisy to clean, with the labels of diffusers' DDIM. ``spacing`` is leading unless given.
 
         The last is the clean end; it carries the label of the level before it, but a rule never calls the network there.
         Raises ``ValueError`` for an unknown spacing, a number of steps outside 1..labels, or a first level without signal.
         """
-        n = len(self.alphas_cumprod)
+        n, spacing = len(self.alphas_cumprod), spacing or "leading"
         if not 1 <= steps <= n:
             raise ValueError(f"{steps} steps do not fit: this schedule takes 1 to {n}")
         if spacing == "leading":
@@ -77,11 +77,11 @@ class Karras:
     sigma_max: float = 80.0
     rho: float = 7.0
 
-    def grid(self, steps: int, spacing: str = "leading") -> Grid:
-        """``steps + 1`` levels, noisy to clean. There is one spacing; another name than the default is refused."""
+    def grid(self, steps: int, spacing: str | None = None) -> Grid:
+        """``steps + 1`` levels, noisy to clean. Raises ``ValueError`` for any ``spacing``: these levels are spaced by rho."""
         if steps < 2:
             raise ValueError(f"{steps} steps do not fit: this schedule takes 2 or more")
-        if spacing != "leading":
+        if spacing is not None:
             raise ValueError(f"spacing {spacing!r} means nothing here: EDM's levels are spaced by rho")
         start, end = self.sigma_max ** (1 / self.rho), self.sigma_min ** (1 / self.rho)
         sigmas = [(start + k / (steps - 1) * (end - start)) ** self.rho for k in range(steps)]

@@ -24,14 +24,9 @@ from iterinv.levels import Level
 from iterinv.methods import METHODS
 from iterinv.models import Stage
 from iterinv.refine import NullText, Offsets
+from iterinv.steps import RULES
 
-FORMAT = 2
-_CLASSES: dict[str, type] = {
-    type(part).__name__: type(part)
-    for method in METHODS.values()
-    for part in (method.rule, method.find, method.refine, getattr(method.rule, "base", None))
-    if part is not None
-}
+FORMAT = 3
 
 
 class BadInversion(ValueError):
@@ -46,7 +41,10 @@ class Saved(NamedTuple):
 
 
 def save(path: Path, saved: Saved) -> None:
-    """Write an inversion of one picture. The file appears whole or not at all. Raises ``ValueError`` for a batch."""
+    """Write an inversion of one picture. The file appears whole or not at all.
+
+    Raises ``ValueError`` for a batch, and for a plan that could not be read back, as one with an unlisted rule of your own.
+    """
     from safetensors.torch import save_file
 
     inversion, frame = saved
@@ -57,7 +55,7 @@ def save(path: Path, saved: Saved) -> None:
     for k, found in enumerate(inversion.stages):
         for j, x in enumerate(found.state):
             tensors[f"{k}.state.{j}"] = x
-        if found.plan.find is not None and found.path is not None:
+        if not found.plan.inverter.exact and found.path is not None:
             tensors[f"{k}.path"] = torch.cat(found.path)
         if found.offsets is not None:
             tensors[f"{k}.offsets"] = torch.cat(found.offsets)
@@ -170,7 +168,7 @@ def _rebuild(header: dict[str, Any], tensors: dict[str, Tensor], cascade: Cascad
             noise = _shaped(tensors, f"{k}.low.noise", (1, 3, *shape[2:]))
         condition = stage.condition(header["prompt"], low, noise)
         states = None
-        if plan.find is not None:
+        if not plan.inverter.exact:
             states = _shaped(tensors, f"{k}.path", (len(grid), *shape[1:])).to(stage.device).split(1)
         report = StageReport(**kept["report"])
         lost = None
@@ -207,23 +205,56 @@ def _shaped(tensors: dict[str, Tensor], name: str, shape: tuple[int, ...], dtype
     return x
 
 
+def _known() -> dict[str, type]:
+    """The classes that a plan in a file may name: the parts of every listed method and rule."""
+    found: dict[str, type] = {}
+
+    def add(part: Any) -> None:
+        if is_dataclass(part):
+            found.setdefault(type(part).__name__, type(part))
+            for f in fields(part):
+                add(getattr(part, f.name))
+
+    for method in METHODS.values():
+        for part in method:
+            add(part)
+    for rule in RULES.values():
+        add(rule)
+    return found
+
+
 def _setting(value: Any) -> Any:
     if not is_dataclass(value):
         return value
     return {"name": type(value).__name__, **{f.name: _setting(getattr(value, f.name)) for f in fields(value)}}
 
 
-def _unsetting(kept: Any) -> Any:
+def _unsetting(kept: Any, known: dict[str, type]) -> Any:
     if not isinstance(kept, dict):
         return kept
-    if kept["name"] not in _CLASSES:
-        raise BadInversion(f"it uses {kept['name']}, which this version does not know: use the version that wrote it")
-    return _CLASSES[kept["name"]](**{name: _unsetting(value) for name, value in kept.items() if name != "name"})
+    if kept["name"] not in known:
+        raise BadInversion(
+            f"it uses {kept['name']}, which is not known here: use the version of iterinv that wrote it, or list your own "
+            "class in iterinv.methods.METHODS before the file is opened"
+        )
+    return known[kept["name"]](**{name: _unsetting(value, known) for name, value in kept.items() if name != "name"})
 
 
 def _plan(plan: Plan) -> dict[str, Any]:
-    return {f.name: _setting(getattr(plan, f.name)) for f in fields(plan)}
+    """A plan as it is written. Raises ``ValueError`` for one that could not be read back."""
+    kept = {f.name: _setting(getattr(plan, f.name)) for f in fields(plan)}
+    try:
+        readable = _unplan(json.loads(json.dumps(kept))) == plan
+    except (TypeError, ValueError):
+        readable = False
+    if not readable:
+        raise ValueError(
+            f"an inversion by {plan.method} cannot be saved, since its file could not be read back: make its parts frozen "
+            "dataclasses of plain values, and list them as a method in iterinv.methods.METHODS or a rule in iterinv.steps.RULES"
+        )
+    return kept
 
 
 def _unplan(kept: dict[str, Any]) -> Plan:
-    return Plan(**{name: _unsetting(value) for name, value in kept.items()})
+    known = _known()
+    return Plan(**{name: _unsetting(value, known) for name, value in kept.items()})

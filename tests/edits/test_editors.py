@@ -6,15 +6,16 @@ import pytest
 import torch
 
 from iterinv.cascade import Cascade
-from iterinv.drive import NotFinite
 from iterinv.edits import EDITORS, Detail, DiffEdit, Everywhere, FlowEdit, Given, PromptSwap, Site
 from iterinv.edits.site import Blend, StageEdit
 from iterinv.images import to_uint8
 from iterinv.inversion import Plan
+from iterinv.inverters import Solve
 from iterinv.levels import Level
 from iterinv.methods import plan
 from iterinv.roots import Anderson
 from iterinv.steps import BDIA, DDIM
+from iterinv.steps.run import NotFinite
 
 PROMPT, TARGET = "a red sphere on a wooden floor", "a blue sphere on a wooden floor"
 NOWHERE, FULL = Given(torch.zeros(1, 1, 4, 4)), Given(torch.ones(1, 1, 4, 4))
@@ -57,7 +58,7 @@ def test_a_full_region_is_an_edit_without_one(tiny, exact, name):
 
 def test_the_same_prompt_by_the_same_rule_is_the_reconstruction(tiny):
     """DDIM solved to a tolerance, run again from its own state under its own prompt, gives the picture back."""
-    inversion = tiny.invert(photo(), PROMPT, Plan(DDIM(), Anderson(30, 1e-6), steps=5))
+    inversion = tiny.invert(photo(), PROMPT, Plan(DDIM(), Solve(Anderson(30, 1e-6)), steps=5))
     edit = tiny.edit(inversion, PROMPT, PromptSwap(strength=1.0, guidance=1.0))
     torch.testing.assert_close(edit.pictures[-1].double(), inversion.picture, rtol=0, atol=1e-3)
 

@@ -6,11 +6,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from iterinv import drive
 from iterinv.cascade import Cascade
 from iterinv.edits import Everywhere, FlowEdit, Given, Site
 from iterinv.edits.flowedit import Flow, only_removes_words
 from iterinv.models.toy import arc, gaussian
+from iterinv.steps.run import run
 
 OLD, NEW, STD = -0.2, 0.3, 0.5
 
@@ -18,7 +18,7 @@ OLD, NEW, STD = -0.2, 0.3, 0.5
 def edited(x, steps, averages=1):
     grid = arc(steps)
     flow = Flow(gaussian(OLD, STD), x, averages, seed=0)
-    *_, (z,) = drive.run(flow, gaussian(NEW, STD), flow.init(x), grid)
+    *_, (z,) = run(flow, gaussian(NEW, STD), flow.init(x), grid)
     return z
 
 

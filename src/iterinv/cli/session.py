@@ -76,9 +76,7 @@ def invert(
 ) -> Session:  # fmt: skip
     from iterinv import app as work
     from iterinv import store
-    from iterinv.inversion import Sweeps
     from iterinv.methods import plan
-    from iterinv.roots import Anderson, Damped
 
     began = time.perf_counter()
     prompt = work.check_prompt(prompt, "--prompt", say, vocabulary=model == "embedded")
@@ -86,11 +84,11 @@ def invert(
     cascade = load(model)
     frame, notes = frame_of(picture, cascade.size, fit, say)
     inversion = cascade.invert(frame.square(), prompt, how, seed, progress)
-    if isinstance(how.find, Anderson | Damped | Sweeps):
-        for stage, found in zip(cascade.stages, inversion.stages, strict=True):
-            error = found.report.root_error_max
-            if error is not None and not error <= how.find.tolerance:
-                say(f"stage {stage.name}: solved to {error:.0e}, not to {how.find.tolerance:.0e}; take more steps")
+    tolerance = how.inverter.target_error
+    for stage, found in zip(cascade.stages, inversion.stages, strict=True):
+        error = found.report.root_error_max
+        if error is not None and tolerance is not None and not error <= tolerance:
+            say(f"stage {stage.name}: solved to {error:.0e}, not to {tolerance:.0e}; take more steps")
     return work.Session(cascade, store.Saved(inversion, frame), notes, began)
 
 

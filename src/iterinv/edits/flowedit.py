@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from iterinv import drive
 from iterinv.edits.detail import Detail
 from iterinv.edits.regions import FromPrompts
 from iterinv.edits.settings import check_guidance, check_shares
@@ -23,6 +22,7 @@ from iterinv.edits.site import Blend, Region, Running, Site, StageEdit, last_sta
 from iterinv.levels import Eps, Grid, State, move
 from iterinv.models import draw
 from iterinv.steps import Step
+from iterinv.steps.run import run
 
 STRENGTHS = (0.55, 0.7, 0.85, 1.0)
 """The strengths that a local edit tries in turn, until the network sees the target prompt in the result."""
@@ -131,7 +131,7 @@ class FlowEdit:
         rule: Step = Flow(site.source(guided=True), clean, self.averages, self.seed)
         if mask is not None:
             rule = Blend(rule, mask, [clean] * len(grid))
-        return last_state(drive.run(rule, site.towards(self.guidance), (clean,), grid, start))
+        return last_state(run(rule, site.towards(self.guidance), (clean,), grid, start))
 
     def margin(self, site: Site, mask: Tensor, z: Tensor) -> float:
         """How much better the target prompt than the source prompt predicts the noise in a noised picture, within a mask.

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from iterinv import drive
-from iterinv.inversion import Scatter, StageInversion
+from iterinv.inversion import StageInversion
 from iterinv.levels import Eps, Grid, State
 from iterinv.models import Condition, Stage, guide
 from iterinv.steps import Step, Wrapped
+from iterinv.steps.run import run
 
 
 class StageEdit(NamedTuple):
@@ -137,11 +137,11 @@ class Site:
         if shift is not None:
             samples = tuple(x + a.alpha * shift for x, a in zip(samples, self.grid[start::-1], strict=True))
         state = own.init(*samples)
-        return last_state(drive.run(own if mask is None else Blend(own, mask, self.path), field, state, self.grid, start))
+        return last_state(run(own if mask is None else Blend(own, mask, self.path), field, state, self.grid, start))
 
     def rule_for(self, rule: Step) -> Step:
         """The rule that an edit along the path runs: ``rule``, or the inversion's own where its path fits no other."""
-        return self.inversion.rule if isinstance(self.inversion.plan.find, Scatter) else rule
+        return rule if self.inversion.plan.inverter.follows_rule else self.inversion.rule
 
     def result(self, state: State, mask: Tensor | None, **report: Any) -> StageEdit:
         """The edit that a clean state and a mask (batch, 1, h, w), at the size of states or pictures, make."""

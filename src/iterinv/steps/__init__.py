@@ -10,7 +10,7 @@ from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
-from iterinv.levels import Eps, Grid, State
+from iterinv.levels import Eps, Grid, Level, State
 from iterinv.steps.bdia import BDIA, BDIADPMPP, BDIAHeun, FixedPointBDIA
 from iterinv.steps.belm import BELM
 from iterinv.steps.ddim import DDIM
@@ -80,6 +80,15 @@ class Reversible(Step, Protocol):
         ...
 
 
+@runtime_checkable
+class Multistep(Step, Protocol):
+    """A rule whose state holds, besides the sample, what it predicted at the level before."""
+
+    def memory(self, eps: Eps, x: Tensor, a: Level) -> Tensor:
+        """What the rule remembers of a sample at a level."""
+        ...
+
+
 RULES: dict[str, Step] = {
     "ddim": DDIM(),
     "heun": Heun(),
@@ -107,6 +116,7 @@ __all__ = [
     "BDIAHeun",
     "FixedPointBDIA",
     "Heun",
+    "Multistep",
     "OneStep",
     "Reversible",
     "Step",

@@ -1,7 +1,7 @@
 """DDIM: Denoising Diffusion Implicit Models (Song, Meng, Ermon, 2021), https://arxiv.org/abs/2010.02502
 
 Deterministic (eta = 0), first order, one network call a step. It does not undo itself: inverting it means solving
-``step(u) = known`` (see :func:`iterinv.drive.solve`).
+``step(u) = known`` (see :class:`iterinv.inverters.Solve`).
 """
 
 from __future__ import annotations

@@ -10,12 +10,12 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from iterinv import drive
 from iterinv.models import Condition, Low, draw, guide
 from iterinv.models.unet import UNetDenoiser
 from iterinv.scenes import Scene, caption, render
 from iterinv.schedule import Schedule
 from iterinv.steps import DDIM
+from iterinv.steps.run import run
 from iterinv.train.data import HELD_OUT, to_uint8
 
 
@@ -48,7 +48,7 @@ class Preview:
         grid = self.schedule.grid(25)
         shape = (len(self.scenes), 3, self.size, self.size)
         noise = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(device)
-        *_, (x,) = drive.run(DDIM(), eps, (noise,), grid)
+        *_, (x,) = run(DDIM(), eps, (noise,), grid)
         x = x.cpu()
         if low is None:
             return _sheet(list(x), 8, 3)

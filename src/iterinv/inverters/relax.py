@@ -1,0 +1,69 @@
+"""Inversion of a multistep rule, whose step from a level needs the noisier level before it: the whole path is the unknown."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from iterinv.inverters.inverter import Inverted, Inverter
+from iterinv.inverters.solve import Solve
+from iterinv.levels import Eps, Grid, State, constant
+from iterinv.roots import each, rms
+from iterinv.steps import Multistep, Step
+from iterinv.steps.run import check_finite
+
+
+@dataclass(frozen=True)
+class Relax(Inverter):
+    """At most ``sweeps`` walks over the grid, until none moves a state by more than ``tolerance``, an rms.
+
+    The path starts as DDIM inversion's. In every sweep the noise is predicted at all its states, one call each, and each
+    state of a walk back from the clean data is one fixed-point iteration of :class:`iterinv.inverters.Solve` from where it
+    was. A picture rests once the largest movement over the levels is at most the tolerance; of all sweeps the path that moved
+    least is returned, with that movement as its error. Where a field is nearly folded (between two modes of the data) sweeps
+    may circle for ever, and the error tells.
+    """
+
+    sweeps: int = 30
+    tolerance: float = 3e-4
+
+    @property
+    def target_error(self) -> float | None:
+        return self.tolerance
+
+    def check(self, rule: Step) -> None:
+        if not isinstance(rule, Multistep):
+            raise ValueError(
+                f"Relax is for multistep rules such as DPM-Solver++ 2M; {type(rule).__name__} is none: give the plan Solve(...)"
+            )
+
+    def updates(self, rule: Step, grid: Grid) -> int:
+        return len(grid) + self.sweeps * (len(grid) - 1)
+
+    def __call__(self, rule: Step, eps: Eps, x: Tensor, grid: Grid, seed: int = 0) -> Generator[State, None, Inverted]:
+        if not isinstance(rule, Multistep):
+            raise TypeError(f"{type(rule).__name__} is no multistep rule")
+        _, path, _ = yield from Solve()(rule, eps, x, grid)
+        error = torch.full((len(x),), torch.inf, dtype=torch.float64, device=x.device)
+        best = path
+        for _ in range(self.sweeps):
+            noises: list[Tensor] = []
+            for u, a in zip(path[:-1], grid[:-1], strict=True):
+                noises.append(eps(u, a))
+                yield (best[0],)
+            walk = [x]
+            for i in reversed(range(len(grid) - 1)):
+                past = [rule.memory(constant(noises[i - 1]), path[i - 1], grid[i - 1])] if i else []
+                (there, *_) = rule.step(constant(noises[i]), (*rule.init(path[i]), *past), grid, i)
+                u = path[i] - grid[i].alpha / grid[i + 1].alpha * (there - walk[0])
+                walk.insert(0, check_finite((u,), grid, i, "solving")[0])
+            moved = torch.stack([rms((u - v).double()) for u, v in zip(path, walk, strict=True)]).amax(0)
+            best = [torch.where(each(moved < error, u), u, kept) for u, kept in zip(path, best, strict=True)]
+            error = torch.minimum(error, moved)
+            if bool((error <= self.tolerance).all()):
+                break
+            path = [torch.where(each(error <= self.tolerance, v), u, v) for u, v in zip(path, walk, strict=True)]
+        return Inverted(rule.init(best[0]), best, error)
