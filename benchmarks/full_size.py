@@ -17,6 +17,7 @@ import torch
 from common import publish, table
 from iterinv import schedule
 from iterinv.app import peak_memory
+from iterinv.conditions import Condition
 from iterinv.inversion import Plan, invert_stage
 from iterinv.methods import plan
 from iterinv.models import Stage, draw, published
@@ -48,13 +49,13 @@ def stage(name: str, dtype: torch.dtype, device: str, compiled: bool = False) ->
     width = config.get("encoder_hid_dim") or config["cross_attention_dim"]
     noise = schedule.from_config(published.SCHEDULES[name])
 
-    def embed(prompts: list[str]) -> torch.Tensor:
-        return draw((len(prompts), 77, width), len(prompts[0])).to(device)
+    def embed(prompts: list[str]) -> Condition:
+        return Condition({"text": draw((len(prompts), 77, width), len(prompts[0])).to(device)})
 
-    denoiser = UNetDenoiser(Called(network, torch.compile(network)) if compiled else network)
-    low = noise if config["in_channels"] > 4 else None
+    low = noise.level(20) if config["in_channels"] > 4 else None
+    denoiser = UNetDenoiser(Called(network, torch.compile(network)) if compiled else network, low_level=low)
     size, codec = (1024, Latents()) if name == X4 else (config["sample_size"], None)
-    return Stage("", size, denoiser, noise, embed, "", low, 20 if low else 0, device, codec)
+    return Stage("", size, denoiser, noise, embed, "", low, device, codec)
 
 
 class Called:
@@ -86,7 +87,7 @@ def one_call(where: Stage) -> tuple[float, float]:
     below = torch.zeros(1, 3, where.size // 4, where.size // 4)
     condition, level = where.condition("words", below), where.schedule.grid(2)[0]
     with torch.no_grad(), peak_memory() as peak:
-        took = seconds(lambda: where.denoiser(x, level, condition.text, condition.low))
+        took = seconds(lambda: where.denoiser(x, level, condition))
     return took, peak()
 
 

@@ -2,11 +2,12 @@
 
     git worktree add ../before 7d5f126
     PYTHONPATH=../before/src python benchmarks/goldens.py record runs/before
-    python benchmarks/goldens.py record runs/after
+    python benchmarks/goldens.py record runs/after            # both with float64 behind it: networks in float64
     python benchmarks/goldens.py compare runs/before runs/after [TOLERANCE]
 
-``record`` calls what both commits have. States, paths, pictures and masks are kept as tensors and reports as numbers;
-``compare`` names every entry that differs, by more than TOLERANCE if one is given.
+``record`` calls what both commits have. In float32 a network rounds a state, so a change in its last bit shows at 1e-7; in
+float64 only what the arithmetic itself changes is seen. States, paths, pictures and masks are kept as tensors and reports as
+numbers; ``compare`` names every entry that differs, by more than TOLERANCE if one is given.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ TARGETS = {
 EDITED = ("bdia", "iterinv-anderson", "null-text", "edit-friendly", "proximal")
 
 
-def record(out: Path) -> None:
+def record(out: Path, dtype: str = "float32") -> None:
     """Run everything and write ``tensors.safetensors`` and ``numbers.json``."""
     import iterinv
     from iterinv.edits import EDITORS
@@ -42,7 +43,7 @@ def record(out: Path) -> None:
     warnings.simplefilter("ignore")
     tensors: dict[str, Tensor] = {}
     numbers: dict[str, Any] = {}
-    cascade = iterinv.load().until(64)
+    cascade = iterinv.load(dtype=getattr(torch, dtype)).until(64)
     frame, _ = Frame.fit(read(ROOT / "examples" / "red-sphere.png")[0], 64)
     for method in METHODS:
         for guidance in (1.0, 3.0):
@@ -96,6 +97,6 @@ def _same(a: Any, b: Any) -> bool:
 if __name__ == "__main__":
     what, *rest = sys.argv[1:]
     if what == "record":
-        record(Path(rest[0]))
+        record(Path(rest[0]), *rest[1:])
     else:
         sys.exit(compare(Path(rest[0]), Path(rest[1]), *map(float, rest[2:])) and 1)

@@ -12,9 +12,10 @@ from torch import Tensor
 from common import publish, shipped, square, table
 from iterinv.app import load, peak_memory
 from iterinv.cascade import resize
+from iterinv.conditions import Condition
 from iterinv.inversion import invert_stage
 from iterinv.methods import plan
-from iterinv.models import Condition, Stage
+from iterinv.models import Stage
 
 STEPS, ROUNDS = 20, 5
 
@@ -23,7 +24,7 @@ def call(stage: Stage, condition: Condition, x: Tensor) -> None:
     """The network alone, as often as inverting and reconstructing call it."""
     grid = stage.schedule.grid(STEPS)
     for i in (*range(STEPS), *range(STEPS - 1)):
-        stage.denoiser(x.double(), grid[i], condition.text, condition.low)
+        stage.denoiser(x.double(), grid[i], condition)
 
 
 def main() -> None:

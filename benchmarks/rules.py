@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from common import publish, table
-from iterinv.levels import Grid
+from iterinv.levels import Field, Grid, Level, Prediction
 from iterinv.models.toy import arc, gaussian, gaussian_flow, mixture
 from iterinv.schedule import Karras
 from iterinv.steps import BDIA, BDIADPMPP, DDIM, DPMPP2M, DPMPP2S, RULES, BDIAHeun, Heun, Step
@@ -27,14 +26,14 @@ SAMPLING: dict[str, Step] = {
 }  # fmt: skip
 
 
-def end(rule: Step, eps: Callable[..., Tensor], x: Tensor, grid: Grid) -> tuple[Tensor, int]:
+def end(rule: Step, field: Field, x: Tensor, grid: Grid) -> tuple[Tensor, int]:
     """The clean end of a run, and how often it called the field."""
     calls = 0
 
-    def counted(*args: object) -> Tensor:
+    def counted(x: Tensor, a: Level) -> Prediction:
         nonlocal calls
         calls += 1
-        return eps(*args)
+        return field(x, a)
 
     *_, state = run(rule, counted, rule.init(x), grid)
     return state[0], calls

@@ -30,6 +30,13 @@ def result(work):
             return end.value
 
 
+def field_of(stage, condition, scale=1.0, denoiser=None):
+    """The field of a condition under guidance away from the empty prompt."""
+    from iterinv.guidance import CFG
+
+    return CFG(scale)(denoiser or stage.denoiser, condition, stage.with_prompt(condition, ""))
+
+
 def build(folder: Path, seed: int = 0) -> Path:
     from iterinv.train import networks
 

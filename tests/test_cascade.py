@@ -11,6 +11,7 @@ from iterinv.edits import DiffEdit, FlowEdit, FromPrompts, PromptSwap
 from iterinv.images import Frame, to_uint8
 from iterinv.inversion import Plan
 from iterinv.inverters import IndependentNoise, Relax, Solve, Undo
+from iterinv.levels import Prediction
 from iterinv.methods import METHODS, plan
 from iterinv.models import edm
 from iterinv.models.toy import mixture
@@ -109,7 +110,7 @@ def test_ddim_costs_2n_and_loses_the_picture_and_iterinv_finds_it(tiny):
 
 def test_stages_are_conditioned_on_the_reconstruction_below(tiny, exact):
     for below, found in zip(exact.stages, exact.stages[1:], strict=False):
-        torch.testing.assert_close(found.condition.low.image, below.picture.clamp(-1, 1).float(), rtol=0, atol=0)
+        torch.testing.assert_close(found.condition["low_image"], below.picture.clamp(-1, 1).float(), rtol=0, atol=0)
 
 
 def test_rerunning_from_the_states_alone_gives_the_same_bits(tiny, exact):
@@ -125,7 +126,7 @@ def test_rerunning_from_the_states_alone_gives_the_same_bits(tiny, exact):
 def test_the_seed_draws_the_low_noise_and_nothing_else(tiny):
     a, b, c = (tiny.invert(photo(), PROMPT, plan("bdia", 4), seed) for seed in (0, 0, 1))
     assert torch.equal(a.stages[2].noise, b.stages[2].noise)
-    assert not torch.equal(a.stages[2].condition.low.noise, c.stages[2].condition.low.noise)
+    assert not torch.equal(a.stages[2].condition["low_noise"], c.stages[2].condition["low_noise"])
     assert torch.equal(a.stages[0].noise, c.stages[0].noise)
 
 
@@ -279,8 +280,9 @@ def test_sampling_is_reproducible_and_in_range(tiny):
 
 @pytest.mark.parametrize("method", ["bdia", "bdia-fixed", "iterinv-anderson", "dpmpp-2m", "edit-friendly"])
 def test_a_state_that_is_not_finite_is_told_with_stage_and_method(tiny, method):
-    def broken(x, level, text, low):
-        return x * float("nan") if level.t < 500 else x
+    def broken(x, level, condition):
+        x = x * float("nan") if level.t < 500 else x
+        return Prediction(x, x)
 
     cascade = Cascade((tiny.stages[0], replace(tiny.stages[1], denoiser=broken)))
     with pytest.raises(NotFinite, match=rf"stage II by {method}: \w+: the state at level \d of 4 \(label -?\d+\)"):
@@ -290,7 +292,9 @@ def test_a_state_that_is_not_finite_is_told_with_stage_and_method(tiny, method):
 def test_a_rerun_and_an_edit_say_so_too(tiny):
     fine = Cascade(tiny.stages[:2])
     inversion = fine.invert(photo(1, 32), PROMPT, plan("bdia", 4))
-    broken = Cascade((tiny.stages[0], replace(tiny.stages[1], denoiser=lambda x, level, text, low: x * float("nan"))))
+    broken = Cascade(
+        (tiny.stages[0], replace(tiny.stages[1], denoiser=lambda x, level, condition: Prediction(x * float("nan"), x)))
+    )
     for work in (lambda: broken.rerun(inversion), lambda: broken.edit(inversion, TARGET, PromptSwap())):
         with pytest.raises(NotFinite, match=r"stage II by bdia.*: running: the state at level"):
             work()

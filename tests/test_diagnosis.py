@@ -7,8 +7,9 @@ import torch
 
 from iterinv.cascade import Cascade
 from iterinv.diagnosis import diagnose
-from iterinv.inversion import Plan
+from iterinv.inversion import Plan, Refinement
 from iterinv.inverters import Solve
+from iterinv.levels import Prediction
 from iterinv.methods import plan
 from iterinv.roots import FixedPoint
 from iterinv.steps import BDIA, DDIM
@@ -45,7 +46,7 @@ def test_the_solver_is_named(first, photo):
 def test_guidance_is_named_where_it_is_what_is_lost(first, photo):
     """An inversion without guidance, solved well, and a guided rerun with a null embedding that was never fitted."""
 
-    class Nothing:
+    class Nothing(Refinement):
         def __call__(self, stage, found):
             return found
 
@@ -68,8 +69,8 @@ def test_what_nothing_explains_is_not_laid_on_rounding(first, photo):
     """A network that does not say the same twice."""
     draws = torch.Generator().manual_seed(0)
 
-    def moody(x, level, text, low):
-        return x + 0.3 * torch.randn(x.shape, generator=draws, dtype=x.dtype)
+    def moody(x, level, condition):
+        return Prediction.from_eps(x, level, x + 0.3 * torch.randn(x.shape, generator=draws, dtype=x.dtype))
 
     broken = Cascade((replace(first.stages[0], denoiser=moody),))
     (told,), why = diagnose(broken, broken.invert(photo, PROMPT, plan("bdia", 6)), photo)

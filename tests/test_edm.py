@@ -5,9 +5,10 @@ import torch
 
 from iterinv import app
 from iterinv.cascade import Cascade
+from iterinv.guidance import unguided
 from iterinv.images import from_uint8, to_uint8
 from iterinv.methods import METHODS, plan
-from iterinv.models import draw, edm, guide
+from iterinv.models import draw, edm
 from iterinv.schedule import Karras
 from iterinv.steps import BDIAHeun, Heun
 from iterinv.steps.run import run
@@ -53,11 +54,11 @@ def test_the_levels_are_the_papers():
 def test_heun_and_bdia_on_it_reach_the_flows_end(stage):
     """The probability flow keeps quantiles: where noise of spread 80 goes is known."""
     noise = torch.randn(1, 3, 16, 16, dtype=torch.float64)
-    eps, errors = guide(stage.denoiser, stage.condition("")), []
+    field, errors = unguided(stage.denoiser, stage.condition("")), []
     grid = stage.schedule.grid(40)
     truth = MEAN + STD * (80 * noise - MEAN) / (80**2 + STD**2) ** 0.5
     for rule in (Heun(), BDIAHeun(1.0)):
-        *_, (x, *_) = run(rule, eps, (80 * noise,), grid)
+        *_, (x, *_) = run(rule, field, (80 * noise,), grid)
         errors.append(float((x - truth).square().mean().sqrt()))
     assert errors[1] < errors[0] < 5e-3
 

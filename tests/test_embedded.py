@@ -11,7 +11,7 @@ from iterinv.cascade import Cascade, resize
 from iterinv.edits import DiffEdit, PromptSwap
 from iterinv.images import from_uint8, read, to_uint8
 from iterinv.methods import plan
-from iterinv.models import draw, guide
+from iterinv.models import draw
 from iterinv.models.embedded import FOLDER
 from iterinv.scenes import COLORS, Scene, caption, object_mask, render
 from iterinv.scenes.reader import read as read_scene
@@ -19,6 +19,8 @@ from iterinv.steps import BDIA, DDIM
 from iterinv.steps.run import run
 from iterinv.train import RECIPE
 from iterinv.train.data import HELD_OUT
+
+from conftest import field_of
 
 PICTURES = sorted((Path(__file__).parents[1] / "examples").glob("*.png"))
 PROMPT = "a large red shiny sphere on a wooden floor in front of a beige wall"
@@ -66,14 +68,14 @@ def test_diffusers_opens_it_and_samples_what_we_sample(cascade, k):
     pipe.scheduler.register_to_config(variance_type="fixed_small")
     stage, generator = cascade.stages[k], torch.Generator().manual_seed(7)
     low = draw((1, 3, cascade.stages[k - 1].size, cascade.stages[k - 1].size), 1).clamp(-1, 1) if k else None
-    words = dict(prompt_embeds=stage.embed([PROMPT]), negative_prompt_embeds=stage.embed([""]))
+    words = dict(prompt_embeds=stage.embed([PROMPT])["text"], negative_prompt_embeds=stage.embed([""])["text"])
     settings = dict(num_inference_steps=4, guidance_scale=2.0, output_type="pt", generator=torch.Generator().manual_seed(7))
-    theirs = pipe(**words, **settings, **({"image": low, "noise_level": stage.noise_level} if k else {})).images
+    theirs = pipe(**words, **settings, **({"image": low, "noise_level": int(stage.low_level.t)} if k else {})).images
     noise = torch.randn(1, 3, stage.size, stage.size, generator=generator)
     on_low = torch.randn(1, 3, stage.size, stage.size, generator=generator) if k else None
-    eps = guide(stage.denoiser, stage.condition(PROMPT, low, on_low), 2.0)
+    field = field_of(stage, stage.condition(PROMPT, low, on_low), 2.0)
     with torch.no_grad():
-        *_, (ours,) = run(DDIM(), eps, (noise,), stage.schedule.grid(4))
+        *_, (ours,) = run(DDIM(), field, (noise,), stage.schedule.grid(4))
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
 
 

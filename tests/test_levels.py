@@ -18,7 +18,7 @@ def test_moves_are_a_group(a, b, c, x, eps):
     x, eps = torch.tensor([x], dtype=torch.float64), torch.tensor([eps], dtype=torch.float64)
     a, b, c = level(a), level(b), level(c)
     torch.testing.assert_close(move(move(x, eps, a, b), eps, b, c), move(x, eps, a, c), rtol=1e-8, atol=1e-8)
-    assert torch.equal(move(x, eps, a, a), x)
+    torch.testing.assert_close(move(x, eps, a, a), x, rtol=1e-8, atol=1e-8)
 
 
 @given(angles, angles)

@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from iterinv import app, costs
+from iterinv.guidance import unguided
 from iterinv.images import to_uint8
 from iterinv.methods import plan
-from iterinv.models import draw, guide, memory, sources
+from iterinv.models import draw, memory, sources
 
 PROMPT = "a red sphere"
 
@@ -62,16 +63,16 @@ def test_words_are_read_once_and_the_encoder_let_go(tiny_folder, kept):
     words, load = first.embed, first.embed.load
     words.load = lambda: (loads.append(1), load())[1]
     (plain,) = sources.stages(tiny_folder / "stage1")
-    assert torch.equal(words([PROMPT, ""]), plain.embed([PROMPT, ""]))
+    assert torch.equal(words([PROMPT, ""])["text"], plain.embed([PROMPT, ""])["text"])
     assert words._encoder is not None
-    eps = guide(first.denoiser, first.condition(PROMPT))
+    field = unguided(first.denoiser, first.condition(PROMPT))
     with torch.no_grad():
-        eps(draw((1, *first.shape), 0), first.schedule.level(500))
+        field(draw((1, *first.shape), 0), first.schedule.level(500))
     assert words._encoder is None  # the network came, and the encoder went
     before = len(loads)
-    assert torch.equal(words([PROMPT]), plain.embed([PROMPT]))
+    assert torch.equal(words([PROMPT])["text"], plain.embed([PROMPT])["text"])
     (again,) = sources.stages(tiny_folder / "stage1", mode="staged")
-    assert torch.equal(again.embed([PROMPT]), plain.embed([PROMPT]))
+    assert torch.equal(again.embed([PROMPT])["text"], plain.embed([PROMPT])["text"])
     assert again.embed._encoder is None
     assert len(loads) == before
     words(["a blue cube"])

@@ -17,25 +17,26 @@ import published
 from iterinv import app, schedule, store
 from iterinv.cascade import resize
 from iterinv.cli import app as command
+from iterinv.conditions import Condition
 from iterinv.diagnosis import diagnose
 from iterinv.edits import DiffEdit, FromPrompts
 from iterinv.images import Frame, from_uint8, to_uint8
 from iterinv.methods import METHODS, plan
-from iterinv.models import Calls, draw, guide, pipelines, sources
-from iterinv.models.unet import PREDICTIONS, UNetDenoiser
+from iterinv.models import CountingDenoiser, draw, pipelines, sources
+from iterinv.models.unet import UNetDenoiser
 from iterinv.roots import rms
 from iterinv.steps import DDIM
 from iterinv.steps.run import NotFinite, run
 from iterinv.train import networks
 
-from conftest import RECIPE
+from conftest import RECIPE, field_of
 
 PROMPT = "a red ball"
 
 
 def ours(stage, condition, noise, guidance, rule, grid):
     with torch.no_grad():
-        states = run(rule, guide(stage.denoiser, condition, guidance), rule.init(noise), grid)
+        states = run(rule, field_of(stage, condition, guidance), rule.init(noise), grid)
         *_, (x, *_) = states
     return stage.decode(x)
 
@@ -68,12 +69,12 @@ def assert_same(mine, theirs):
 
 SOLVERS = pytest.mark.parametrize("name", ["ddim", "dpmpp-2m"])
 GUIDED = pytest.mark.parametrize("guidance", [1.0, 5.0])
-PREDICTED = pytest.mark.parametrize("prediction", PREDICTIONS)
+PREDICTED = pytest.mark.parametrize("prediction", pipelines.PREDICTIONS)
 
 
 @GUIDED
 @SOLVERS
-@pytest.mark.parametrize("make", [*(partial(published.sd, kind) for kind in PREDICTIONS), published.sdxl])
+@pytest.mark.parametrize("make", [*(partial(published.sd, kind) for kind in pipelines.PREDICTIONS), published.sdxl])
 def test_stable_diffusion_and_sdxl(name, make, guidance):
     """SDXL with its two encoders, pooled text and time ids; the empty prompt is zeros there."""
     pipe = make()
@@ -129,7 +130,7 @@ def test_ifsuperresolutionpipeline(tiny_folder, tiny, tmp_path, name, prediction
     pipe.set_progress_bar_config(disable=True)
     stage = pipelines.stage(pipe, 1, tiny.stages[0], noise_level=100)
     rule, grid = solver(pipe, name, stage, 10)
-    low, text, null = draw((1, 3, 16, 16), 9).clamp(-1, 1), stage.embed([PROMPT]), stage.embed([""])
+    low, text, null = draw((1, 3, 16, 16), 9).clamp(-1, 1), stage.embed([PROMPT])["text"], stage.embed([""])["text"]
     theirs = pipe(
         image=low, prompt_embeds=text, negative_prompt_embeds=null, num_inference_steps=10, guidance_scale=guidance,
         noise_level=100, output_type="pt", generator=torch.Generator().manual_seed(4),
@@ -143,9 +144,9 @@ def test_noise_on_the_low_picture_is_drawn_once_and_alike_for_every_picture_of_a
     stage = tiny.stages[1]
     low = draw((2, 3, 16, 16), 0)
     one, again = stage.condition(PROMPT, low, seed=5), stage.condition(PROMPT, low[:1], seed=5)
-    assert torch.equal(one.low.noise[:1], again.low.noise)
-    assert torch.equal(one.low.noise[0], one.low.noise[1])
-    assert not torch.equal(one.low.noise, stage.condition(PROMPT, low, seed=6).low.noise)
+    assert torch.equal(one["low_noise"][:1], again["low_noise"])
+    assert torch.equal(one["low_noise"][0], one["low_noise"][1])
+    assert not torch.equal(one["low_noise"], stage.condition(PROMPT, low, seed=6)["low_noise"])
     with pytest.raises(ValueError, match="stage II enlarges a smaller picture"):
         stage.condition(PROMPT)
 
@@ -157,9 +158,9 @@ def test_captions_are_cleaned_as_if_cleans_them(tiny_folder, monkeypatch):
     messy = "A RED ball &amp; a blue cube https://example.com/picture.png <b>on the floor</b>"
     for embed, cleaned in ((clean, True), (plain, False)):
         theirs, _ = pipe.encode_prompt(messy, do_classifier_free_guidance=False, clean_caption=cleaned)
-        torch.testing.assert_close(embed([messy]), theirs, rtol=0, atol=1e-6)
-    assert not torch.equal(clean([messy]), plain([messy]))
-    assert torch.equal(clean([PROMPT]), plain([PROMPT]))
+        torch.testing.assert_close(embed([messy])["text"], theirs, rtol=0, atol=1e-6)
+    assert not torch.equal(clean([messy])["text"], plain([messy])["text"])
+    assert torch.equal(clean([PROMPT])["text"], plain([PROMPT])["text"])
     monkeypatch.setattr("diffusers.utils.is_ftfy_available", lambda: False)
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'iterinv\[if\]'"):
         pipelines.stage(pipe, clean=True)
@@ -195,19 +196,18 @@ def test_a_half_precision_network_keeps_the_states_dtype(tiny_folder):
     stage = sources.stages(tiny_folder / "stage1", torch.bfloat16)[0]
     x = torch.randn(1, 3, 16, 16, dtype=torch.float64)
     with torch.no_grad():
-        out = guide(stage.denoiser, stage.condition(PROMPT), 2.0)(x, stage.schedule.level(500))
-    assert out.dtype == torch.float64
-    assert out.shape == x.shape
+        out = field_of(stage, stage.condition(PROMPT), 2.0)(x, stage.schedule.level(500))
+    assert all(each.dtype == torch.float64 and each.shape == x.shape for each in out)
 
 
 def test_calls_count_guidance_twice_and_backward_apart(tiny):
     stage = tiny.stages[0]
-    calls = Calls(stage.denoiser)
+    calls = CountingDenoiser(stage.denoiser)
     x = torch.randn(1, 3, 16, 16, requires_grad=True)
-    guide(calls, stage.condition(PROMPT), 1.0)(x, stage.schedule.level(500)).sum().backward()
+    field_of(stage, stage.condition(PROMPT), 1.0, calls)(x, stage.schedule.level(500)).x0.sum().backward()
     assert (calls.forward, calls.backward) == (1, 1)
     with torch.no_grad():
-        guide(calls, stage.condition(PROMPT), 3.0)(x, stage.schedule.level(500))
+        field_of(stage, stage.condition(PROMPT), 3.0, calls)(x, stage.schedule.level(500))
     assert (calls.forward, calls.backward) == (3, 1)
 
 
@@ -215,8 +215,10 @@ def test_guidance_is_the_line_through_both_predictions(tiny):
     stage, x = tiny.stages[0], torch.randn(2, 3, 16, 16)
     condition, level = stage.condition(PROMPT), stage.schedule.level(300)
     with torch.no_grad():
-        without, one, three = (guide(stage.denoiser, condition, scale)(x, level) for scale in (0.0, 1.0, 3.0))
-    torch.testing.assert_close(three, without + 3 * (one - without), rtol=0, atol=1e-5)
+        without, one, three = (field_of(stage, condition, scale)(x, level) for scale in (0.0, 1.0, 3.0))
+    for a, b, c in zip(without, one, three, strict=True):
+        torch.testing.assert_close(c, a + 3 * (b - a), rtol=0, atol=1e-5)
+    torch.testing.assert_close(three.at(level), x, rtol=0, atol=1e-5)  # a pair for the same sample
 
 
 def test_what_is_no_stage_is_refused(tiny_folder, tmp_path):
@@ -261,8 +263,8 @@ def test_weights_that_are_pickles_are_read_only_if_allowed(tiny_folder, tmp_path
 
 
 @pytest.mark.parametrize("prediction", ["v_prediction", "sample", "epsilon"])
-def test_whatever_is_predicted_is_told_as_noise(prediction):
-    """Of a known picture and noise, at every level, the noise."""
+def test_whatever_is_predicted_becomes_the_pair(prediction):
+    """Of a known picture and noise, at every level, both."""
     x0, eps = torch.rand(2, 1, 3, 4, 4, dtype=torch.float64)
 
     class Network:
@@ -279,7 +281,8 @@ def test_whatever_is_predicted_is_told_as_noise(prediction):
         out = {"v_prediction": level.alpha * eps - level.sigma * x0, "sample": x0, "epsilon": eps}[prediction]
         denoiser = UNetDenoiser(Network(out), prediction)
         x = level.alpha * x0 + level.sigma * eps
-        torch.testing.assert_close(denoiser(x, level, torch.zeros(1, 1, 1), None), eps)
+        given = Condition({"text": torch.zeros(1, 1, 1)})
+        torch.testing.assert_close(tuple(denoiser(x, level, given)), (x0, eps), rtol=0, atol=1e-10)
 
 
 def test_the_fingerprint_tells_of_any_change_that_a_prediction_would_see(tiny_folder):
@@ -417,7 +420,7 @@ def test_the_part_of_a_network_that_overflows_is_named(tiny_folder, picture, k):
 
 
 def test_memory_that_runs_out_is_said_with_the_stage_and_the_way(tiny, picture):
-    def greedy(x, level, text, low):
+    def greedy(x, level, condition):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     first, *others = tiny.stages
@@ -472,7 +475,7 @@ def test_ifs_stages_give_every_pixel_back_at_their_own_sizes(tmp_path):
         networks.save_stage(tmp_path / name, network, stage["sample_max"], low is not None, text)
     cascade = app.load([tmp_path / "I", tmp_path / "II"])
     assert [stage.size for stage in cascade.stages] == [64, 256]
-    assert cascade.stages[1].noise_level == 250
+    assert cascade.stages[1].low_level.t == 250
     photo = from_uint8(skimage.data.astronaut()[::2, ::2])
     for guidance in (1.0, 7.0):
         inversion = cascade.invert(photo, PROMPT, plan("bdia", 8, guidance))

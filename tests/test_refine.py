@@ -5,12 +5,13 @@ from dataclasses import replace
 import pytest
 import torch
 
+from iterinv import guidance
 from iterinv.cascade import Cascade
 from iterinv.edits import PromptSwap
-from iterinv.inversion import Plan
+from iterinv.guidance import unguided
+from iterinv.inversion import Plan, Refinement
 from iterinv.inverters import Relax, Solve, Undo
 from iterinv.methods import plan
-from iterinv.models import Condition, guide
 from iterinv.refine import NullText, Offsets, Proximal
 from iterinv.roots import Anderson, FixedPoint
 from iterinv.steps import BDIA, DDIM, DDPM, DPMPP2M, EDICT, Reversible
@@ -29,7 +30,7 @@ def first(tiny):
     return Cascade(tiny.stages[:1])
 
 
-class Unfitted:
+class Unfitted(Refinement):
     """No refinement, but inverted without guidance like one."""
 
     def __call__(self, stage, found):
@@ -46,7 +47,7 @@ def test_null_text_keeps_a_guided_rerun_nearer_to_the_path(first, photo):
     fitted = first.invert(photo, PROMPT, replace(solved, refine=NullText(30, 1e-2, 0.0, 0.0)))
     assert missed(fitted, photo) < 0.6 * missed(bare, photo)
     assert fitted.stages[0].report.backward == 6 * 30
-    nulls = fitted.stages[0].condition.nulls
+    nulls = fitted.stages[0].guidance.nulls
     assert list(nulls) == [level.t for level in fitted.stages[0].grid[:-1]]
     assert len({float(null.sum()) for null in nulls.values()}) == 6
 
@@ -54,7 +55,7 @@ def test_null_text_keeps_a_guided_rerun_nearer_to_the_path(first, photo):
 def test_null_text_stops_where_it_is_near_and_carries_its_embedding_on(first, photo):
     found = first.invert(photo, PROMPT, Plan(DDIM(), Solve(Anderson()), NullText(10, 1e-2, 1e9, 0.0), 4, 5.0)).stages[0]
     assert found.report.backward == 0
-    assert all(torch.equal(null, found.condition.null.expand(2, -1, -1)) for null in found.condition.nulls.values())
+    assert all(torch.equal(null, found.negative["text"].expand(2, -1, -1)) for null in found.guidance.nulls.values())
 
 
 def test_null_text_needs_no_fitting_without_guidance(first, photo):
@@ -83,16 +84,16 @@ def test_proximal_thresholds_are_the_intended_ones():
     """Public code takes the soft map for l0, and for l1 one that is not odd: it turns -1.5 into +0.5 at a threshold of 1."""
     difference = torch.tensor([-3.0, -1.5, -0.5, 0.0, 0.25, 0.5, 1.0, 1.5, 3.0]).reshape(1, 1, 3, 3)
     # |d| in order: 0 .25 .5 .5 1 1.5 1.5 3 3; the quantile 0.5 is 1
-    hard, soft = (Proximal(0.5, hard).shape(difference).flatten().tolist() for hard in (True, False))
+    hard, soft = (guidance.Proximal(1.0, 0.5, hard).threshold(difference).flatten().tolist() for hard in (True, False))
     assert hard == [-3.0, -1.5, 0, 0, 0, 0, 0, 1.5, 3.0]
     assert soft == [-2.0, -0.5, 0, 0, 0, 0, 0, 0.5, 2.0]
-    assert torch.equal(Proximal(0.5, False).shape(-difference), -Proximal(0.5, False).shape(difference))
+    assert torch.equal(guidance.Proximal(1.0, 0.5, False).threshold(-difference), -torch.tensor(soft).reshape(1, 1, 3, 3))
 
 
 def test_proximal_takes_the_quantile_of_each_picture_by_itself():
     small = torch.randn(1, 3, 8, 8)
-    together = Proximal().shape(torch.cat([small, 100 * small]))
-    assert torch.equal(together[:1], Proximal().shape(small))
+    together = guidance.Proximal().threshold(torch.cat([small, 100 * small]))
+    assert torch.equal(together[:1], guidance.Proximal().threshold(small))
     torch.testing.assert_close(together[1:], 100 * together[:1])
     with pytest.raises(ValueError, match="quantile is 1"):
         Proximal(1.0)
@@ -103,15 +104,16 @@ def test_proximal_guidance_lets_small_differences_alone(first):
     a, b = (stage.condition(words) for words in (PROMPT, "a blue cube on a plain floor"))
     level = stage.schedule.level(400)
     with torch.no_grad():
-        source = guide(stage.denoiser, a)(x, level)
-        mixed = guide(stage.denoiser, Condition(b.text, a.text, shape=Proximal(0.7).shape), 3.0)(x, level)
-    same = ((mixed - source).abs() < 1e-6).float().mean()
+        source = unguided(stage.denoiser, a)(x, level)
+        mixed = guidance.Proximal(3.0)(stage.denoiser, b, a)(x, level)
+    torch.testing.assert_close(mixed.at(level), x, rtol=0, atol=1e-5)  # a pair for the same sample
+    same = ((mixed.eps - source.eps).abs() < 1e-6).float().mean()
     assert 0.6 < float(same) < 0.8
 
 
-@pytest.mark.parametrize("guidance", [1.0, 5.0])
-def test_offsets_make_any_path_exact(first, photo, guidance):
-    inversion = first.invert(photo, PROMPT, Plan(DDIM(), Solve(FixedPoint(1)), Offsets(), 6, guidance))
+@pytest.mark.parametrize("scale", [1.0, 5.0])
+def test_offsets_make_any_path_exact(first, photo, scale):
+    inversion = first.invert(photo, PROMPT, Plan(DDIM(), Solve(FixedPoint(1)), Offsets(), 6, scale))
     found = inversion.stages[0]
     assert float((inversion.picture - photo).abs().max()) < 1e-5
     assert found.report.residual_max < 1e-5
@@ -123,13 +125,13 @@ def test_edit_friendly_noise_maps_are_ddpms(first, photo):
     """Undo DDPM's step by hand: (x_b - mu(x_a)) / sqrt(v) is the map; maps of a path of independent noises are no N(0, 1)."""
     found = first.invert(photo, PROMPT, plan("edit-friendly", 10)).stages[0]
     stage, grid = first.stages[0], found.grid
-    eps = guide(stage.denoiser, found.condition)
+    field = unguided(stage.denoiser, found.condition)
     spreads = []
     for i in range(9):
         a, b = grid[i], grid[i + 1]
         with torch.no_grad():
-            e = eps(found.path[i].double(), a)
-            mean = DDPM().step(eps, (found.path[i].double(),), grid, i)[0]
+            e = field(found.path[i].double(), a).eps
+            mean = DDPM().step(field, (found.path[i].double(),), grid, i)[0]
         v = (b.sigma / a.sigma) ** 2 * (1 - (a.alpha / b.alpha) ** 2)
         x0 = (found.path[i] - a.sigma * e) / a.alpha
         torch.testing.assert_close(mean, b.alpha * x0 + (b.sigma**2 - v) ** 0.5 * e, rtol=0, atol=1e-6)

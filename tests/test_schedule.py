@@ -2,11 +2,11 @@ from itertools import pairwise
 
 import pytest
 import torch
-from diffusers import DDIMScheduler
+from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iterinv.schedule import SPACINGS, Schedule, from_config
+from iterinv.schedule import SPACINGS, Flow, from_config
 
 STABLE = {"steps_offset": 1, "set_alpha_to_one": False}
 CONFIGS = {
@@ -51,10 +51,27 @@ def test_what_does_not_fit_is_refused_with_a_sentence():
         schedule.level(1000)
     with pytest.raises(ValueError, match="beta schedule 'sigmoid'"):
         from_config({"beta_schedule": "sigmoid"})
-    with pytest.raises(ValueError, match="rescaled to zero signal"):
-        from_config({**CONFIGS["sd"], "rescale_betas_zero_snr": True})
-    with pytest.raises(ValueError, match="holds no signal"):
-        Schedule((0.9, 0.5, 0.0)).grid(3)
+    with pytest.raises(ValueError, match="1 or more"):
+        Flow().grid(0)
+    with pytest.raises(ValueError, match="evenly spaced, and shifted"):
+        Flow().grid(9, "trailing")
+
+
+def test_a_schedule_rescaled_to_zero_terminal_signal_is_diffusers_own():
+    config = {**CONFIGS["sd"], "rescale_betas_zero_snr": True}
+    table, ours = DDIMScheduler(**config).alphas_cumprod, from_config(config)
+    torch.testing.assert_close(torch.tensor(ours.alphas_cumprod), table, rtol=0, atol=1e-6)
+    assert ours.grid(10, "trailing")[0][1:] == (0.0, 1.0)
+
+
+@pytest.mark.parametrize("shift", [1.0, 3.0])
+def test_a_flows_levels_are_diffusers_own(shift):
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=shift)
+    scheduler.set_timesteps(sigmas=[1 - k / 8 for k in range(8)])
+    grid = Flow(shift).grid(8)
+    assert [level.sigma for level in grid] == pytest.approx(scheduler.sigmas.tolist(), abs=1e-6)
+    assert [level.t for level in grid[:-1]] == pytest.approx(scheduler.timesteps.tolist(), abs=1e-3)
+    assert all(level.alpha + level.sigma == pytest.approx(1) for level in grid)
 
 
 def test_the_cosine_table_is_diffusers_own():

@@ -26,9 +26,8 @@ def data(seed=0):
 
 def told(scheduler, x, t):
     """What a network of the scheduler's prediction type would say of the mixture."""
-    a, e = level(scheduler, int(t)), mixture()(x, level(scheduler, int(t)))
+    a, (x0, e) = level(scheduler, int(t)), mixture()(x, level(scheduler, int(t)))
     kind = scheduler.config.prediction_type
-    x0 = (x - a.sigma * e) / a.alpha
     return {"epsilon": e, "v_prediction": a.alpha * e - a.sigma * x0, "sample": x0}[kind]
 
 

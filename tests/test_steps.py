@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iterinv.inverters import Relax, Solve, Undo
-from iterinv.levels import Level, move
+from iterinv.levels import Level, Prediction, move, prediction_from
 from iterinv.models.toy import arc, gaussian, gaussian_flow, mixture
 from iterinv.roots import Anderson
-from iterinv.schedule import SPACINGS, from_config
+from iterinv.schedule import SPACINGS, Flow, from_config
 from iterinv.steps import (
     BDIA,
     BDIADPMPP,
@@ -55,14 +55,14 @@ def data(seed=0):
     return 0.6 * x.sign() + 0.15 * noise(seed + 1)
 
 
-def clean_end(rule, eps, x, grid):
-    *_, state = run(rule, eps, rule.init(x), grid)
+def clean_end(rule, field, x, grid):
+    *_, state = run(rule, field, rule.init(x), grid)
     return state[0]
 
 
-def undone(rule, eps, x, grid, stop=0):
+def undone(rule, field, x, grid, stop=0):
     """The state at `grid[stop]`: a walk back is as deep as it is asked to be."""
-    *_, state = islice(Undo()(rule, eps, x, grid), len(grid) - max(stop, rule.first))
+    *_, state = islice(Undo()(rule, field, x, grid), len(grid) - max(stop, rule.first))
     return state
 
 
@@ -161,7 +161,7 @@ def test_ddim_agrees_with_diffusers(spacing, offset):
     ours = theirs = noise()
     ours = clean_end(DDIM(), mixture(), ours, grid)
     for level, t in zip(grid, scheduler.timesteps, strict=False):
-        theirs = scheduler.step(mixture()(theirs, level), t, theirs).prev_sample
+        theirs = scheduler.step(mixture()(theirs, level).eps, t, theirs).prev_sample
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
 
 
@@ -186,7 +186,7 @@ def test_bdia_undone_is_its_own_equation():
 def test_belm_is_the_papers_equation():
     grid, rule, x, older = COSINE.grid(9), BELM(), noise(1), noise(2)
     p, a, b = grid[3:6]
-    e = mixture()(x, a)
+    e = mixture()(x, a).eps
     wide, narrow = p.sigma / p.alpha - a.sigma / a.alpha, a.sigma / a.alpha - b.sigma / b.alpha
     expected = (
         narrow**2 / wide**2 * b.alpha / p.alpha * older
@@ -199,8 +199,8 @@ def test_belm_is_the_papers_equation():
 def test_edict_takes_turns_and_its_parts_are_the_papers():
     grid, rule, x, y = COSINE.grid(9), EDICT(0.9), noise(1), noise(2)
     a, b = grid[4], grid[5]
-    x1 = move(x, mixture()(y, a), a, b)
-    y1 = move(y, mixture()(x1, a), a, b)
+    x1 = move(x, mixture()(y, a).eps, a, b)
+    y1 = move(y, mixture()(x1, a).eps, a, b)
     mixed = 0.9 * x1 + 0.1 * y1
     there = rule.step(mixture(), (x, y), grid, 4)
     torch.testing.assert_close(torch.stack(there), torch.stack((mixed, 0.9 * y1 + 0.1 * mixed)), rtol=0, atol=1e-12)
@@ -221,7 +221,7 @@ def test_dpmpp_2m_agrees_with_diffusers(order):
     theirs = noise()
     ours = clean_end(DPMPP2M() if order == 2 else DDIM(), mixture(), theirs, grid)
     for level, t in zip(grid, scheduler.timesteps, strict=False):
-        theirs = scheduler.step(mixture()(theirs, level), t, theirs).prev_sample
+        theirs = scheduler.step(mixture()(theirs, level).eps, t, theirs).prev_sample
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4)
 
 
@@ -230,17 +230,21 @@ def test_single_steps_carry_as_their_papers_write_them():
     grid, x = COSINE.grid(9), noise(3)
     a, b = grid[4], grid[5]
     field = mixture()
+
+    def eps(x, a):
+        return field(x, a).eps
+
     t, s, u = a.sigma / a.alpha, b.sigma / b.alpha, x / a.alpha
-    d = (u - (u - t * field(x, a))) / t
+    d = (u - (u - t * eps(x, a))) / t
     euler = u + (s - t) * d
-    trapezoid = u + (s - t) * (d + field(euler * b.alpha, b)) / 2
-    torch.testing.assert_close(Heun().carry(field, x, a, b)[0], trapezoid * b.alpha, rtol=0, atol=1e-12)
+    trapezoid = u + (s - t) * (d + eps(euler * b.alpha, b)) / 2
+    torch.testing.assert_close(Heun().step_to(field, x, a, b)[0], trapezoid * b.alpha, rtol=0, atol=1e-12)
     h = math.log(b.alpha / b.sigma) - math.log(a.alpha / a.sigma)
-    x0 = (x - a.sigma * field(x, a)) / a.alpha
+    x0 = (x - a.sigma * eps(x, a)) / a.alpha
     y = b.sigma / a.sigma * x - b.alpha * math.expm1(-h) * x0
-    y0 = (y - b.sigma * field(y, b)) / b.alpha
+    y0 = (y - b.sigma * eps(y, b)) / b.alpha
     second = b.sigma / a.sigma * x - b.alpha * math.expm1(-h) * (x0 + y0) / 2
-    torch.testing.assert_close(DPMPP2S().carry(field, x, a, b)[0], second, rtol=0, atol=1e-12)
+    torch.testing.assert_close(DPMPP2S().step_to(field, x, a, b)[0], second, rtol=0, atol=1e-12)
 
 
 @settings(max_examples=25, deadline=None)
@@ -252,14 +256,15 @@ def test_fixed_point_arithmetic_gives_the_same_bits_back(steps, guidance, seed, 
     """Whatever the steps, the guidance and the precision of the network: not one bit of the clean state changes."""
     wild = mixture()
 
-    def eps(x, a):
-        return guidance * wild(x, a).to(dtype).to(x.dtype) + (1 - guidance) * gaussian()(x, a)
+    def field(x, a):
+        rough = Prediction(*(each.to(dtype).to(x.dtype) for each in wild(x, a)))
+        return gaussian()(x, a).mix(rough, guidance)
 
     rule, grid = FixedPointBDIA(), COSINE.grid(steps)
     x = (data(seed) * 127.5).round().clamp(-255, 255).float().double() / 127.5
     x = x.float().double()
-    state = undone(rule, eps, x, grid)
-    *_, (back, *_) = run(rule, eps, state, grid, 1)
+    state = undone(rule, field, x, grid)
+    *_, (back, *_) = run(rule, field, state, grid, 1)
     assert torch.equal(rule.init(x)[0], back)
 
 
@@ -269,11 +274,11 @@ def test_float32_fixed_point_states_give_a_half_precision_network_the_same_input
     """Rounding a float32 state to half precision may fall either way; of fixed-point states there is but one."""
     wild = mixture()
 
-    def eps(x, a):
+    def field(x, a):
         return wild(x.to(dtype).to(x.dtype), a)
 
     rule, grid, x = FixedPointBDIA(), COSINE.grid(steps), data(3).float()
-    *_, (back, *_) = run(rule, eps, undone(rule, eps, x, grid), grid, 1)
+    *_, (back, *_) = run(rule, field, undone(rule, field, x, grid), grid, 1)
     assert back.dtype == torch.float32
     assert torch.equal(rule.init(x)[0], back)
     assert float((back - x).abs().max()) <= 2**-19
@@ -328,7 +333,7 @@ def test_gamma_outside_its_range_is_refused():
 
 def test_a_state_that_is_not_finite_stops_the_loop():
     def broken(x, a):
-        return x * float("nan") if a.t < 500 else x
+        return Prediction(x, x * float("nan") if a.t < 500 else x)
 
     with pytest.raises(NotFinite, match=r"running: the state at level 6 of 10 \(label 300\)"):
         clean_end(DDIM(), broken, noise(), COSINE.grid(10))
@@ -376,3 +381,60 @@ def test_solving_ddim_gives_the_data_back():
     state, _, error = result(Solve(Anderson(30, 1e-12))(DDIM(), mixture(), x, grid))
     assert float(error.max()) < 1e-11
     assert float((clean_end(DDIM(), mixture(), state[0], grid) - x).abs().max()) < 1e-8
+
+
+# A level without signal, alpha 0: where flows and schedules of zero terminal signal begin.
+
+ZERO_SIGNAL = {
+    "flow": Flow(),
+    "shifted flow": Flow(3.0),
+    "zero terminal signal": from_config({"beta_schedule": "scaled_linear", "rescale_betas_zero_snr": True}),
+}
+
+
+def zero_signal_grid(name, steps):
+    schedule = ZERO_SIGNAL[name]
+    return schedule.grid(steps) if isinstance(schedule, Flow) else schedule.grid(steps, "trailing")
+
+
+@pytest.mark.parametrize("name", ZERO_SIGNAL)
+@pytest.mark.parametrize("rule", [BDIA(), BDIA(0.96), FixedPointBDIA(), BDIA(base=Heun()), BDIA(base=DPMPP2S())])
+def test_round_trip_from_a_level_without_signal(name, rule):
+    x, grid = data(), zero_signal_grid(name, 12)
+    assert grid[0].alpha == 0
+    state = undone(rule, mixture(), x, grid)
+    *_, (back, *_) = run(rule, mixture(), state, grid, rule.first)
+    assert float((back - x).abs().max()) < 1e-9
+
+
+@pytest.mark.parametrize("name", ZERO_SIGNAL)
+@pytest.mark.parametrize("rule", RULES.values(), ids=RULES.keys())
+def test_every_rule_samples_from_a_level_without_signal_or_says_that_it_cannot(name, rule):
+    """From pure noise of a Gaussian's data, the end is near the flow's, whose start is known."""
+    grid = zero_signal_grid(name, 200)
+    if isinstance(rule, (EDICT, BELM)):
+        assert rule.growth(grid) == math.inf
+        return
+    x = noise()
+    truth = gaussian_flow(x, grid[0], grid[-1])
+    end = clean_end(rule, gaussian(), x, grid)
+    assert float((end - truth).abs().max()) < 0.05
+
+
+def test_solving_goes_through_a_level_without_signal():
+    grid = zero_signal_grid("flow", 8)
+    x = clean_end(DDIM(), gaussian(), noise(), grid)
+    state, _, error = result(Solve(Anderson(60, 1e-12))(DDIM(), gaussian(), x, grid))
+    assert float(error.max()) < 1e-10
+    torch.testing.assert_close(state[0], noise(), rtol=0, atol=1e-6)
+
+
+def test_noise_alone_says_nothing_of_the_picture_at_a_level_without_signal():
+    level = Level(999.0, 0.0, 1.0)
+    with pytest.raises(ValueError, match=r"timestep 999 holds no signal.*leading spacing"):
+        prediction_from(noise(), noise(), level, "epsilon")
+    x, x0 = noise(), noise(5)
+    for kind, output in (("v_prediction", -x0), ("sample", x0), ("flow_prediction", x - x0)):
+        torch.testing.assert_close(prediction_from(output, x, level, kind), Prediction(x0, x), rtol=0, atol=1e-12)
+    with pytest.raises(ValueError, match="'score' is not one of epsilon"):
+        prediction_from(x, x, level, "score")

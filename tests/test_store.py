@@ -117,10 +117,10 @@ def test_values_that_are_not_finite_are_refused(tiny, file):
 
 
 def test_missing_or_misshapen_parts_are_refused(tiny, file):
-    rewrite(file, **{"2.low.noise": torch.zeros(1, 3, 8, 8)})
-    with pytest.raises(store.BadInversion, match=r"2\.low\.noise is \(1, 3, 8, 8\)"):
+    rewrite(file, **{"2.condition.low_noise": torch.zeros(1, 3, 8, 8)})
+    with pytest.raises(store.BadInversion, match=r"2\.condition\.low_noise is \(1, 3, 8, 8\)"):
         store.open_(file, tiny)
-    rewrite(file, **{"2.low.noise": None})
+    rewrite(file, **{"2.condition.low_noise": None})
     with pytest.raises(store.BadInversion, match=r"lacks or garbles"):
         store.open_(file, tiny)
     rewrite(file, {"stages": []})
@@ -158,7 +158,7 @@ def test_tensors_of_another_kind_are_refused(tiny, file):
     whole, kept = file.read_bytes(), load_file(file)
     odd = {
         "0.state.0": kept["0.state.0"].half(), "1.state.0": kept["1.state.0"] > 0, "whole": kept["whole"].float(),
-        "1.low.image": torch.zeros(2, 3, 16, 16), "2.low.image": torch.zeros(1, 3, 5, 7),
+        "1.condition.low_image": torch.zeros(2, 3, 16, 16), "2.condition.low_image": torch.zeros(1, 3, 5, 7),
     }  # fmt: skip
     for name, x in odd.items():
         file.write_bytes(whole)

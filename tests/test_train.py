@@ -188,12 +188,12 @@ def test_a_perfect_network_has_no_loss_but_its_variance():
 
     settings = {"snr_cap": math.inf, "weight_max": 1.0}
     example = (x0, None, [""] * 64)
-    assert float(noise_loss(perfect, lambda words: None, example, settings, table)) == pytest.approx(0, abs=1e-4)
-    assert float(noise_loss(blind, lambda words: None, example, settings, table)) == pytest.approx(1, abs=0.1)
+    assert float(noise_loss(perfect, lambda words: {"text": None}, example, settings, table)) == pytest.approx(0, abs=1e-4)
+    assert float(noise_loss(blind, lambda words: {"text": None}, example, settings, table)) == pytest.approx(1, abs=0.1)
     # Below SNR = cap / max the noise's error weighs max; above it, that of the picture weighs cap at every level.
     settings = {"snr_cap": 2.0, "weight_max": 3.0}
-    heavy = float(noise_loss(blind, lambda words: None, example, settings, torch.linspace(0.12, 0.08, 1000)))
-    light = float(noise_loss(blind, lambda words: None, example, settings, torch.linspace(0.81, 0.79, 1000)))
+    heavy = float(noise_loss(blind, lambda words: {"text": None}, example, settings, torch.linspace(0.12, 0.08, 1000)))
+    light = float(noise_loss(blind, lambda words: {"text": None}, example, settings, torch.linspace(0.81, 0.79, 1000)))
     assert heavy == pytest.approx(3, abs=0.1)
     assert light == pytest.approx(2 / 4, abs=0.05)
 

@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from iterinv.cascade import Cascade
+from iterinv.guidance import unguided
 from iterinv.inverters import Solve, Undo
 from iterinv.levels import move
 from iterinv.methods import METHODS, plan
-from iterinv.models import Low, draw, guide, sources
+from iterinv.models import draw, sources
 from iterinv.models.toy import mixture
 from iterinv.roots import FixedPoint
 from iterinv.schedule import from_config
@@ -37,9 +38,12 @@ def test_a_velocity_taken_for_noise_is_lost_at_any_number_of_steps():
     """Published DDIM rows for the x4 upscaler invert so: finer grids do not help them, while the right reading gains."""
     x = 0.6 * torch.randn(4, 64, generator=torch.Generator().manual_seed(0), dtype=torch.float64).sign()
 
+    def noise(u, a):
+        return mixture()(u, a).eps
+
     def velocity(u, a):
-        e = mixture()(u, a)
-        return a.alpha * e - a.sigma * (u - a.sigma * e) / a.alpha
+        x0, e = mixture()(u, a)
+        return a.alpha * e - a.sigma * x0
 
     def lost(steps, inverse_eps):
         grid, u = X4.grid(steps), x
@@ -48,7 +52,7 @@ def test_a_velocity_taken_for_noise_is_lost_at_any_number_of_steps():
         *_, (back,) = run(DDIM(), mixture(), (u,), grid)
         return rms(back - x)
 
-    right, wrong = ([lost(n, eps) for n in (50, 100, 200)] for eps in (mixture(), velocity))
+    right, wrong = ([lost(n, eps) for n in (50, 100, 200)] for eps in (noise, velocity))
     assert right[2] < right[1] < right[0] < 0.05
     assert min(wrong) > 5 * right[0]
 
@@ -57,11 +61,10 @@ def test_another_noise_on_the_low_picture_is_another_reconstruction(tiny):
     """The noise of the condition must be that of the inversion: drawn anew, the picture is lost by orders of magnitude."""
     inversion = tiny.invert(photo(64), PROMPT, plan("bdia", 10))
     found = inversion.stages[2]
-    low = found.condition.low
-    other = replace(found.condition, low=Low(low.image, draw(tuple(low.noise.shape), 99), low.level))
+    other = found.condition.updated(low_noise=draw(tuple(found.condition["low_noise"].shape), 99))
     with torch.no_grad():
-        eps = guide(tiny.stages[2].denoiser, other)
-        *_, (back, *_) = run(found.rule, eps, found.state, found.grid, found.start)
+        field = unguided(tiny.stages[2].denoiser, other)
+        *_, (back, *_) = run(found.rule, field, found.state, found.grid, found.start)
     assert rms(back - photo(64)) > 1e3 * max(rms(found.picture - photo(64)), 1e-9)
 
 
@@ -85,10 +88,10 @@ def test_no_method_shows_the_network_a_label_it_does_not_know(tiny, method, step
     """Public BDIA calls it at -20 on its first step back; steps that do not divide 1000 leave its integer grid."""
     labels, stage = set(), tiny.stages[0]
 
-    def watched(x, level, text, low):
+    def watched(x, level, condition):
         labels.add(level.t)
         assert level.sigma > 0
-        return stage.denoiser(x, level, text, low)
+        return stage.denoiser(x, level, condition)
 
     Cascade((replace(stage, denoiser=watched),)).invert(photo(16), PROMPT, plan(method, steps, 3.0))
     assert labels <= {level.t for level in stage.schedule.grid(steps)[:-1]}
@@ -102,7 +105,7 @@ def test_the_source_label_is_not_the_destinations():
     def lost(shift):
         u = x
         for i in reversed(range(50)):
-            u = move(u, mixture()(u, grid[min(i + shift, 49)]), grid[i + 1], grid[i])
+            u = move(u, mixture()(u, grid[min(i + shift, 49)]).eps, grid[i + 1], grid[i])
         *_, (back,) = run(DDIM(), mixture(), (u,), grid)
         return rms(back - x)
 

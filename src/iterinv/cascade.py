@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from iterinv.edits.site import Edit, Editor, Site, StageEdit, start_index
+from iterinv.guidance import CFG
 from iterinv.inversion import (
     Inversion,
     Plan,
@@ -28,7 +29,7 @@ from iterinv.inversion import (
     told,
 )
 from iterinv.levels import State
-from iterinv.models import Stage, guide
+from iterinv.models import Stage
 from iterinv.steps import DDIM, Step
 from iterinv.steps.run import run
 
@@ -102,8 +103,8 @@ class Cascade:
         self._check(inversion)
         edits: list[StageEdit] = []
         for stage, found in zip(self.stages, inversion.stages, strict=True):
-            low, below = found.condition.low, edits[-1] if edits else None
-            target = stage.condition(prompt, below.picture if below else None, low.noise if low else None)
+            below = edits[-1] if edits else None
+            target = stage.condition(prompt, below.picture if below else None, found.condition.get("low_noise"))
             with annotate_errors(stage, found.plan, type(editor).__name__):
                 work = editor(Site(stage, found, target, inversion.prompt, prompt, below))
                 edits.append(finish(work, stage, "editing", None, progress))
@@ -138,13 +139,14 @@ class Cascade:
         for k, stage in enumerate(self.stages):
             noise = torch.randn((rows, *stage.shape), generator=torch.Generator().manual_seed(seed + 1000 + k))
             condition = stage.condition(prompts, pictures[-1] if pictures else None, seed=seed + k)
-            eps = guide(stage.denoiser, condition, 1.0 if pictures else guidance)
+            guide = CFG(1.0 if pictures else guidance)
+            field = guide(stage.denoiser, condition, stage.with_prompt(condition, ""))
             grid = stage.schedule.grid(steps)
             start, x = 0, noise.to(stage.device).double()
-            if condition.low:
+            if stage.low_level is not None:
                 start = start_index(grid, detail)
-                x = grid[start].alpha * stage.enlarged(condition.low) + grid[start].sigma * x
-            states = run(rule, eps, rule.init(x), grid, start)
+                x = grid[start].alpha * stage.enlarged(condition["low_image"]) + grid[start].sigma * x
+            states = run(rule, field, rule.init(x), grid, start)
             last = _last(states, stage, "sampling", len(grid) - start, progress)
             pictures.append(stage.decode(last[0]).clamp(-1, 1))
         return tuple(pictures)

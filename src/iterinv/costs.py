@@ -21,9 +21,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from iterinv import schedule
+from iterinv.conditions import Condition
 from iterinv.inversion import Plan, invert_stage
-from iterinv.levels import Level
-from iterinv.models import Calls, Low, Stage, embedded, pipelines, published, sources
+from iterinv.levels import Level, Prediction
+from iterinv.models import CountingDenoiser, Stage, embedded, pipelines, published, sources
 from iterinv.models.toy import gaussian
 
 MODES = ("resident", "staged", "layered")
@@ -240,20 +241,21 @@ def _bytes(module: Any) -> int:
     return sum(x.numel() * x.element_size() for x in module.parameters())
 
 
-def _calls(blueprint: Blueprint, plan: Plan) -> Calls:
+def _calls(blueprint: Blueprint, plan: Plan) -> CountingDenoiser:
     """What a plan calls, counted on a few Gaussian values under the stage's schedule. A solver that stops when it is near
     enough may stop elsewhere on a picture."""
     field = gaussian()
 
-    def denoiser(x: Tensor, level: Level, text: Tensor, low: Low | None) -> Tensor:
-        return field(x, level) + 1e-3 * text.mean((1, 2), keepdim=True)[..., None]
+    def denoiser(x: Tensor, level: Level, condition: Condition) -> Prediction:
+        eps = field(x, level).eps + 1e-3 * condition["text"].mean((1, 2), keepdim=True)[..., None]
+        return Prediction.from_eps(x, level, eps)
 
-    def embed(prompts: list[str]) -> Tensor:
-        return torch.full((len(prompts), 1, 4), float(bool(prompts[0])))
+    def embed(prompts: list[str]) -> Condition:
+        return Condition({"text": torch.full((len(prompts), 1, 4), float(bool(prompts[0])))})
 
     with torch.device("cpu"):
         stage = Stage("", 4, denoiser, blueprint.schedule, embed, "")
-        counted = Calls(denoiser)
+        counted = CountingDenoiser(denoiser)
         picture = torch.linspace(-1, 1, 48).reshape(1, 3, 4, 4)
         stage = replace(stage, denoiser=counted)
         report = invert_stage(stage, plan, stage.condition("words"), picture).report

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from iterinv.cascade import Cascade, resize
+from iterinv.guidance import CFG
 from iterinv.inversion import Inversion, StageInversion, reconstructed, rerun_stage
 from iterinv.models import Stage
 from iterinv.roots import rms
@@ -31,7 +32,7 @@ def losses(stage: Stage, found: StageInversion, x: Tensor) -> dict[str, float | 
     whole = _rms(found.picture - x)
     solver, guidance = (None if plan.inverter.exact else whole), None
     if plan.refine is not None and plan.guidance != 1 and found.offsets is None:
-        bare = replace(found, plan=replace(plan, guidance=1.0), condition=replace(found.condition, nulls=None, shape=None))
+        bare = replace(found, guidance=CFG())
         *_, again = rerun_stage(stage, bare, None)
         solver = _rms(reconstructed(stage, found, again) - x)
         guidance = max(whole - solver, 0.0)

@@ -12,9 +12,10 @@ import torch
 
 from iterinv import app
 from iterinv.cascade import Cascade
+from iterinv.guidance import unguided
 from iterinv.images import from_uint8, to_uint8
 from iterinv.methods import plan
-from iterinv.models import Stage, draw, embedded, guide, sources
+from iterinv.models import Stage, draw, embedded, sources
 
 EXTRAS = {
     "if": ("sentencepiece", "ftfy", "bs4"),
@@ -112,10 +113,10 @@ def _network(stage: Stage, dtype: str) -> Iterator[Finding]:
     about = f"stage {stage.name}, {dtype}"
     try:
         condition = stage.condition("a picture")
-        eps, level = guide(stage.denoiser, condition), stage.schedule.grid(10)[4]
+        field, level = unguided(stage.denoiser, condition), stage.schedule.grid(10)[4]
         x = draw((2, *stage.shape), 0).to(stage.device)
         x[1] = x[1].flip(-1)
-        two, again, one = eps(x, level), eps(x, level), eps(x[:1], level)
+        two, again, one = (field(each, level).eps for each in (x, x, x[:1]))
     except RuntimeError as error:
         yield Finding(about, None, f"does not run here ({str(error).splitlines()[0]})")
         return

@@ -5,20 +5,24 @@ A method is a rule, a way of inverting it, and a refinement or none.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 import warnings
-from collections.abc import Callable, Generator, Iterable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from typing import Protocol, TypeVar
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
+from iterinv.conditions import Condition
+from iterinv.guidance import CFG, Denoiser, Guidance
 from iterinv.inverters import Inverter, Undo
-from iterinv.levels import Eps, Grid, State
-from iterinv.models import Calls, Condition, Stage, guide
+from iterinv.levels import Field, Grid, State
+from iterinv.models import CountingDenoiser, Stage
 from iterinv.roots import rms
 from iterinv.steps import BDIA, OneStep, Step, Wrapped
 from iterinv.steps.run import NotFinite, run
@@ -38,13 +42,22 @@ LARGEST_GROWTH = {"float32": 1e4, "float64": 1e9}
 _T = TypeVar("_T")
 
 
-class Refine(Protocol):
-    """What is fitted to an inversion made without guidance so that a rerun under the plan's guidance stays on its path.
+class Refinement(ABC):
+    """A change of an inversion made without guidance, so that a rerun under the plan's guidance stays on its path.
 
-    It calls ``stage``'s denoiser, and so is counted.
+    It is called with the stage, whose network calls are counted, and the inversion. A subclass is a frozen dataclass.
     """
 
+    @abstractmethod
     def __call__(self, stage: Stage, found: StageInversion) -> StageInversion: ...
+
+    def fitted(self, found: StageInversion) -> dict[str, Tensor]:
+        """The tensors (steps, ...) of one picture that were computed, which an inversion file keeps, by name."""
+        return {}
+
+    def restored(self, stage: Stage, found: StageInversion, fitted: Mapping[str, Tensor]) -> StageInversion:
+        """The refined inversion with fitted tensors from a file. Raises ``ValueError`` for tensors of other shapes."""
+        return self(stage, found)
 
 
 @dataclass(frozen=True)
@@ -58,14 +71,14 @@ class Plan:
     Raises ``ValueError`` for parts that do not fit each other, and for settings that leave nothing to do.
     """
 
-    rule: Step = field(default_factory=BDIA)
-    inverter: Inverter = field(default_factory=Undo)
-    refine: Refine | None = None
+    rule: Step = dataclasses.field(default_factory=BDIA)
+    inverter: Inverter = dataclasses.field(default_factory=Undo)
+    refine: Refinement | None = None
     steps: int = 20
     guidance: float = 1.0
     spacing: str | None = None
     dtype: str = "float64"
-    method: str = field(default="", compare=False)
+    method: str = dataclasses.field(default="", compare=False)
 
     def __post_init__(self) -> None:
         self.inverter.check(self.rule)
@@ -120,20 +133,20 @@ class StageReport:
     root_error_max: float | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Corrected(Wrapped):
     """A rule, and after each of its steps an offset: ``step(...) + offsets[i]``."""
 
     offsets: tuple[Tensor, ...]
 
-    def step(self, eps: Eps, state: State, grid: Grid, i: int) -> State:
-        new, *rest = self.rule.step(eps, state, grid, i)
+    def step(self, field: Field, state: State, grid: Grid, i: int) -> State:
+        new, *rest = self.rule.step(field, state, grid, i)
         return (new + self.offsets[i], *rest)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class StageInversion:
-    """What inverting one stage leaves: ``state`` at ``grid[start]`` and the condition; with them the picture is rerun.
+    """The inversion of one stage: ``state`` at ``grid[start]``, the conditions and the guidance that rerun the picture.
 
     ``path`` holds the states that an editor may start from and blend with, one for each level of the grid, noisy to clean:
     those of the rerun for a reversible rule, those found for a solved one. ``picture`` is the reconstruction (batch, 3, size,
@@ -144,6 +157,8 @@ class StageInversion:
     plan: Plan
     grid: Grid
     condition: Condition
+    negative: Condition
+    guidance: Guidance
     start: int
     state: State
     path: tuple[Tensor, ...] | None = None
@@ -157,6 +172,10 @@ class StageInversion:
         """The terminal noise (batch, channels, h, w): the state at the noisiest level."""
         return self.state[-1]
 
+    def field(self, denoiser: Denoiser) -> Field:
+        """The field that it is rerun under."""
+        return self.guidance(denoiser, self.condition, self.negative)
+
     @property
     def rule(self) -> Step:
         """The rule that it is rerun by."""
@@ -168,15 +187,17 @@ class StageInversion:
         def rows(tensors: tuple[Tensor, ...] | None) -> tuple[Tensor, ...] | None:
             return None if tensors is None else tuple(x[k : k + 1] for x in tensors)
 
+        condition = self.condition.row(k)  # guidance asks whether the two are one
+        negative = condition if self.negative is self.condition else self.negative.row(k)
         picture, lost = (None if x is None else x[k : k + 1] for x in (self.picture, self.lost))
         state = tuple(x[k : k + 1] for x in self.state)
         return replace(
-            self, condition=self.condition.row(k), state=state, path=rows(self.path), picture=picture,
-            offsets=rows(self.offsets), lost=lost,
+            self, condition=condition, negative=negative, guidance=self.guidance.row(k), state=state,
+            path=rows(self.path), picture=picture, offsets=rows(self.offsets), lost=lost,
         )  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Inversion:
     """A picture turned back, stage by stage. It can be saved, reopened, rerun and edited."""
 
@@ -241,8 +262,8 @@ def annotate_errors(stage: Stage, plan: Plan, editor: str = "") -> Iterator[None
     try:
         yield
     except (NotFinite, OverflowError) as error:
-        blame = stage.blame(error.sample, error.level) if isinstance(error, NotFinite) else ""
-        raise NotFinite(f"{where}: {error}{blame}") from None
+        layer = stage.first_nonfinite_layer(error.sample, error.level) if isinstance(error, NotFinite) else ""
+        raise NotFinite(f"{where}: {error}{layer}") from None
     except RuntimeError as error:
         if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
             raise
@@ -257,9 +278,10 @@ def _invert(stage: Stage, plan: Plan, condition: Condition, x: Tensor, seed: int
     picture = x.to(stage.device, getattr(torch, plan.dtype))
     x = stage.encode(picture)
     lost = None if stage.codec is None else (picture - stage.decode(x)).float()
-    calls = Calls(stage.denoiser, len(x))
+    calls = CountingDenoiser(stage.denoiser, len(x))
     counted = replace(stage, denoiser=calls)
-    eps = guide(calls, condition, 1.0 if plan.refine else plan.guidance)
+    negative, guidance = stage.with_prompt(condition, ""), CFG(plan.guidance)
+    field = (CFG() if plan.refine else guidance)(calls, condition, negative)
     rule, inverter = plan.rule, plan.inverter
     if not inverter.exact and plan.refine is None and plan.guidance != 1:
         warnings.warn(
@@ -273,9 +295,9 @@ def _invert(stage: Stage, plan: Plan, condition: Condition, x: Tensor, seed: int
             "but its noise may be far from a sampler's (look at noise std); bdia at gamma 1 multiplies nothing",
             stacklevel=3,
         )
-    work = inverter(rule, eps, x, grid, seed)
+    work = inverter(rule, field, x, grid, seed)
     state, path, error = finish(work, stage, "inverting", inverter.updates(rule, grid), progress)
-    found = StageInversion(plan, grid, condition, plan.first, state, lost=lost)
+    found = StageInversion(plan, grid, condition, negative, guidance, plan.first, state, lost=lost)
     if plan.refine is not None:
         found = plan.refine(counted, replace(found, path=tuple(path)))
     residual = 0.0
@@ -297,8 +319,7 @@ def reconstructed(stage: Stage, found: StageInversion, state: Tensor) -> Tensor:
 
 def rerun_stage(stage: Stage, found: StageInversion, progress: Progress | None) -> Iterator[Tensor]:
     """The samples at every level of the grid when an inversion is run again, those that its state starts from included."""
-    eps = guide(stage.denoiser, found.condition, found.plan.guidance)
-    states = run(found.rule, eps, found.state, found.grid, found.start)
+    states = run(found.rule, found.field(stage.denoiser), found.state, found.grid, found.start)
     yield from found.state[found.start : 0 : -1]
     for state in told(states, stage, "reconstructing", len(found.grid) - found.start, progress):
         yield state[0]

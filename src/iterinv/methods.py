@@ -6,7 +6,7 @@ import math
 from dataclasses import fields, replace
 from typing import Any, NamedTuple
 
-from iterinv.inversion import Plan, Refine
+from iterinv.inversion import Plan, Refinement
 from iterinv.inverters import IndependentNoise, Inverter, Relax, Solve, Undo
 from iterinv.refine import NegativePrompt, NullText, Offsets, Proximal
 from iterinv.roots import Anderson, Average, Damped, FixedPoint, GradientDescent
@@ -19,7 +19,7 @@ class Method(NamedTuple):
     about: str
     rule: Step
     inverter: Inverter = Undo()
-    refine: Refine | None = None
+    refine: Refinement | None = None
 
 
 METHODS: dict[str, Method] = {

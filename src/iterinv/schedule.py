@@ -41,7 +41,7 @@ class Schedule:
         """``steps + 1`` levels, noisy to clean, with the labels of diffusers' DDIM. ``spacing`` is leading unless given.
 
         The last is the clean end; it carries the label of the level before it, but a rule never calls the network there.
-        Raises ``ValueError`` for an unknown spacing, a number of steps outside 1..labels, or a first level without signal.
+        Raises ``ValueError`` for an unknown spacing, a number of steps outside 1..labels.
         """
         n, spacing = len(self.alphas_cumprod), spacing or "leading"
         if not 1 <= steps <= n:
@@ -57,11 +57,6 @@ class Schedule:
         if labels[0] >= n:
             raise ValueError(f"{steps} steps with offset {self.offset} reach label {labels[0]}; the last label is {n - 1}")
         levels = [self.level(t) for t in labels]
-        if levels[0].alpha < 1e-6:
-            raise ValueError(
-                f"the first level (label {labels[0]}) holds no signal (alpha = {levels[0].alpha:.1e}), so nothing can be "
-                "inverted through it; use leading spacing"
-            )
         return (*levels, _level(labels[-1], self.clean))
 
 
@@ -88,6 +83,29 @@ class Karras:
         return (*(Level(sigma, 1.0, sigma) for sigma in sigmas), Level(self.sigma_min, 1.0, 0.0))
 
 
+@dataclass(frozen=True)
+class Flow:
+    """The straight path of flow matching (Lipman et al., 2023): ``alpha = 1 - sigma``, from pure noise to clean data.
+
+    ``shift`` moves the levels towards the noisy end, ``sigma -> shift sigma / (1 + (shift - 1) sigma)`` (Esser et al., 2024,
+    eq. 23). The timestep of a level is ``sigma`` times ``timesteps``, as diffusers' flow models take it.
+    """
+
+    shift: float = 1.0
+    timesteps: int = 1000
+
+    def grid(self, steps: int, spacing: str | None = None) -> Grid:
+        """``steps + 1`` levels, noisy to clean, evenly spaced but for the shift. Raises ``ValueError`` for any ``spacing``."""
+        if steps < 1:
+            raise ValueError(f"{steps} steps do not fit: this schedule takes 1 or more")
+        if spacing is not None:
+            raise ValueError(f"spacing {spacing!r} means nothing here: a flow's levels are evenly spaced, and shifted")
+        sigmas = [1 - k / steps for k in range(steps)]
+        shifted = [self.shift * sigma / (1 + (self.shift - 1) * sigma) for sigma in sigmas]
+        levels = [Level(sigma * self.timesteps, 1 - sigma, sigma) for sigma in shifted]
+        return (*levels, Level(levels[-1].t, 1.0, 0.0))
+
+
 def _level(t: float, alpha_squared: float) -> Level:
     return Level(float(t), math.sqrt(alpha_squared), math.sqrt(1 - alpha_squared))
 
@@ -103,20 +121,28 @@ def _betas(kind: str, n: int, start: float, end: float) -> Tensor:
     raise ValueError(f"beta schedule {kind!r} is not one of linear, scaled_linear, squaredcos_cap_v2")
 
 
+def _zero_terminal(alphas_cumprod: Tensor, rescale: bool) -> Tensor:
+    """``alpha^2`` shifted and scaled so that the last is 0 and the first stays (Lin, Liu, Li, Yang, 2023, algorithm 1)."""
+    if not rescale:
+        return alphas_cumprod
+    alphas = alphas_cumprod.sqrt()
+    first, last = alphas[0].clone(), alphas[-1].clone()
+    return ((alphas - last) * (first / (first - last))) ** 2
+
+
 def from_config(config: Mapping[str, Any]) -> Schedule:
     """The schedule of a diffusers scheduler's configuration.
 
     The products are taken in float32 as diffusers takes them, since they are the table that the network was trained on.
-    Raises ``ValueError`` for a beta schedule this package does not know, and for one rescaled to zero signal.
+    One with ``rescale_betas_zero_snr`` begins at a level without signal, alpha 0. Raises ``ValueError`` for a beta schedule
+    that this package does not know.
     """
-    if config.get("rescale_betas_zero_snr"):
-        raise ValueError("a schedule rescaled to zero signal (rescale_betas_zero_snr) cannot be inverted from its first level")
     n = int(config.get("num_train_timesteps", 1000))
     if config.get("trained_betas") is not None:
         betas = torch.tensor(config["trained_betas"], dtype=torch.float32)
     else:
         kind = config.get("beta_schedule", "linear")
         betas = _betas(kind, n, config.get("beta_start", 1e-4), config.get("beta_end", 0.02))
-    table = tuple(torch.cumprod(1 - betas, 0).tolist())
+    table = tuple(_zero_terminal(torch.cumprod(1 - betas, 0), bool(config.get("rescale_betas_zero_snr"))).tolist())
     clean = 1.0 if config.get("set_alpha_to_one", True) else table[0]
     return Schedule(table, offset=int(config.get("steps_offset", 0)), clean=clean)

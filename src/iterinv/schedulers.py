@@ -8,6 +8,7 @@ https://arxiv.org/abs/2307.10829
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,9 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.schedulers.scheduling_ddim import DDIMSchedulerOutput
 from torch import Tensor
 
-from iterinv.levels import Level, move
+from iterinv.levels import Grid, Level, Prediction, constant, prediction_from
+from iterinv.steps import BDIA
+from iterinv.steps.bdia import bdia_init_inverse
 
 __all__ = ["BDIAInverseScheduler", "BDIAScheduler", "SchedulerMixin"]  # diffusers looks for the last where it finds the first
 
@@ -119,22 +122,20 @@ class BDIAScheduler(DDIMScheduler):
 
     def _corrected(self, model_output: Tensor, timestep: int, sample: Tensor, out: DDIMSchedulerOutput) -> Tensor:
         labels = self.timesteps.tolist()
-        i = labels.index(timestep)
-        a = level(self, timestep)
-        b = level(self, labels[i + 1] if i + 1 < len(labels) else -1)
+        i, grid = labels.index(timestep), grid_of(self, labels)
+        a = grid[i]
         older, self.older = self.older, (sample, a)
         if i == 0 and self.pair is not None and torch.equal(sample, self.pair[0].to(sample)):
             if labels != self.path:
                 raise ValueError(f"this noise was inverted by {len(self.path)} steps and cannot be run by {len(labels)} others")
             return self.pair[1].to(sample)
-        x0, e = predicted(self, model_output, sample, a)
+        prediction = prediction_from(model_output, sample, a, self.config.prediction_type)
         if self.config.clip_sample or self.config.thresholding:
-            x0 = out.pred_original_sample  # else not, since its coefficients are rounded to float32
-        new = b.alpha * x0 + b.sigma * e
-        if i and older is not None and older[1].t == labels[i - 1]:
-            past, p = older
-            new = new + self.config.gamma * (past - (p.alpha * x0 + p.sigma * e))
-        return new
+            # Else not, since diffusers rounds the coefficients to float32.
+            prediction = Prediction(out.pred_original_sample, prediction.eps)
+        follows = i and older is not None and older[1].t == labels[i - 1]
+        state = (sample, older[0]) if follows and older is not None else (sample,)
+        return BDIA(self.config.gamma).step(constant(prediction), state, grid, i)[0]
 
 
 class BDIAInverseScheduler(DDIMScheduler):
@@ -199,33 +200,24 @@ class BDIAInverseScheduler(DDIMScheduler):
         self, model_output: Tensor, timestep: int, sample: Tensor, *args: Any, return_dict: bool = True, **settings: Any
     ) -> DDIMSchedulerOutput | tuple[Tensor, ...]:
         """From one state to the next noisier one; ``prev_sample`` of what comes back is that."""
-        clean_first = [level(self, -1), *(level(self, t) for t in reversed(self.labels))]
-        k = self.done
-        b = clean_first[max(k, 1)]  # the level that the network was told
-        x0, e = predicted(self, model_output, sample, b)
+        grid, k = grid_of(self, self.labels), self.done
+        i = len(self.labels) - max(k, 1)  # the index of the level that the network was given
+        prediction = prediction_from(model_output, sample, grid[i], self.config.prediction_type)
         if self.older is None:
-            new = move(sample, e, clean_first[0], b)
+            _, new = bdia_init_inverse(constant(prediction), sample, grid)
         else:
-            there, oldest = (move(sample, e, b, clean_first[each]) for each in (k - 1, k + 1))
-            new = (self.older - there) / self.config.gamma + oldest
+            _, new = BDIA(self.config.gamma).undo(constant(prediction), (self.older, sample), grid, i)
         self.done, self.older, self.pair = k + 1, sample, (new, sample)
-        out = DDIMSchedulerOutput(prev_sample=new, pred_original_sample=x0)
+        out = DDIMSchedulerOutput(prev_sample=new, pred_original_sample=prediction.x0)
         return out if return_dict else (out.prev_sample, out.pred_original_sample)
 
 
 def level(scheduler: DDIMScheduler, t: int) -> Level:
-    """The level of a label; of the clean end below 0."""
+    """The level of a timestep, or of the clean end below 0."""
     squared = float(scheduler.alphas_cumprod[t] if t >= 0 else scheduler.final_alpha_cumprod)
     return Level(t, squared**0.5, (1 - squared) ** 0.5)
 
 
-def predicted(scheduler: DDIMScheduler, model_output: Tensor, sample: Tensor, a: Level) -> tuple[Tensor, Tensor]:
-    """The clean data and the noise that a network's output means at a level. Raises ``ValueError`` for another kind."""
-    kind = scheduler.config.prediction_type
-    if kind == "epsilon":
-        return (sample - a.sigma * model_output) / a.alpha, model_output
-    if kind == "v_prediction":  # the one that holds where alpha is 0, the first level under rescale_betas_zero_snr
-        return a.alpha * sample - a.sigma * model_output, a.alpha * model_output + a.sigma * sample
-    if kind == "sample":
-        return model_output, (sample - a.alpha * model_output) / a.sigma
-    raise ValueError(f"prediction_type {kind!r} is not one of epsilon, v_prediction, sample")
+def grid_of(scheduler: DDIMScheduler, labels: Sequence[int]) -> Grid:
+    """The levels of timesteps, noisy to clean, and the clean end."""
+    return [level(scheduler, t) for t in (*labels, -1)]

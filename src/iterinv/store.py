@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import asdict, fields, is_dataclass, replace
+from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,12 +18,12 @@ import torch
 from torch import Tensor
 
 from iterinv.cascade import Cascade
+from iterinv.conditions import FROM_PROMPT
+from iterinv.guidance import CFG
 from iterinv.images import Frame
 from iterinv.inversion import Inversion, Plan, StageInversion, StageReport
 from iterinv.levels import Level
 from iterinv.methods import METHODS
-from iterinv.models import Stage
-from iterinv.refine import NullText, Offsets
 from iterinv.steps import RULES
 
 FORMAT = 3
@@ -57,14 +57,11 @@ def save(path: Path, saved: Saved) -> None:
             tensors[f"{k}.state.{j}"] = x
         if not found.plan.inverter.exact and found.path is not None:
             tensors[f"{k}.path"] = torch.cat(found.path)
-        if found.offsets is not None:
-            tensors[f"{k}.offsets"] = torch.cat(found.offsets)
         if found.lost is not None:
             tensors[f"{k}.lost"] = found.lost
-        if found.condition.nulls is not None:
-            tensors[f"{k}.nulls"] = torch.cat([found.condition.nulls[level.t] for level in found.grid[:-1]])
-        if found.condition.low is not None:
-            tensors[f"{k}.low.image"], tensors[f"{k}.low.noise"] = found.condition.low.image, found.condition.low.noise
+        if found.plan.refine is not None:
+            tensors |= {f"{k}.refine.{name}": x for name, x in found.plan.refine.fitted(found).items()}
+        tensors |= {f"{k}.condition.{name}": x for name, x in found.condition.without(*FROM_PROMPT).items()}
         report = {name: value for name, value in asdict(found.report).items() if name != "seconds"}
         stages.append({"plan": _plan(found.plan), "start": found.start, "grid": list(found.grid), "report": report})
     header = {
@@ -162,11 +159,12 @@ def _rebuild(header: dict[str, Any], tensors: dict[str, Tensor], cascade: Cascad
         if count != len(plan.rule.init(*[state[0]] * 2)):
             raise BadInversion(f"stage {stage.name} holds {count} states, which {plan.method} does not start from")
         low = noise = None
-        if stage.low_schedule is not None:
+        if stage.low_level is not None:
             below = cascade.stages[k - 1].size
-            low = _shaped(tensors, f"{k}.low.image", (1, 3, below, below))
-            noise = _shaped(tensors, f"{k}.low.noise", (1, 3, *shape[2:]))
+            low = _shaped(tensors, f"{k}.condition.low_image", (1, 3, below, below))
+            noise = _shaped(tensors, f"{k}.condition.low_noise", (1, 3, *shape[2:]))
         condition = stage.condition(header["prompt"], low, noise)
+        negative, guidance = stage.with_prompt(condition, ""), CFG(plan.guidance)
         states = None
         if not plan.inverter.exact:
             states = _shaped(tensors, f"{k}.path", (len(grid), *shape[1:])).to(stage.device).split(1)
@@ -174,8 +172,12 @@ def _rebuild(header: dict[str, Any], tensors: dict[str, Tensor], cascade: Cascad
         lost = None
         if stage.codec is not None:
             lost = _shaped(tensors, f"{k}.lost", (1, 3, stage.size, stage.size)).to(stage.device)
-        each = StageInversion(plan, grid, condition, plan.first, state, states, None, report, lost=lost)
-        found.append(_refined(stage, each, tensors, k))
+        each = StageInversion(plan, grid, condition, negative, guidance, plan.first, state, states, None, report, lost=lost)
+        if plan.refine is not None:
+            prefix = f"{k}.refine."
+            fitted = {name.removeprefix(prefix): x for name, x in tensors.items() if name.startswith(prefix)}
+            each = plan.refine.restored(stage, each, fitted)
+        found.append(each)
     frame = Frame(_shaped(tensors, "whole", (*tensors["whole"].shape[:2], 3), torch.uint8).numpy(), **header["frame"])
     if frame.size != cascade.size or not frame.fits():
         raise BadInversion(
@@ -183,19 +185,6 @@ def _rebuild(header: dict[str, Any], tensors: dict[str, Tensor], cascade: Cascad
         )
     inversion = Inversion(header["prompt"], header["seed"], header["fingerprint"], tuple(found))
     return Saved(inversion, frame)
-
-
-def _refined(stage: Stage, found: StageInversion, tensors: dict[str, Tensor], k: int) -> StageInversion:
-    """With what the plan's refinement had fitted."""
-    steps, condition = found.plan.steps, found.condition
-    if isinstance(found.plan.refine, Offsets):
-        offsets = _shaped(tensors, f"{k}.offsets", (steps, *stage.shape)).to(stage.device)
-        return replace(found, offsets=offsets.split(1))
-    if isinstance(found.plan.refine, NullText):
-        nulls = _shaped(tensors, f"{k}.nulls", (steps, *condition.text.shape[1:])).to(stage.device).split(1)
-        labels = (level.t for level in found.grid[:-1])
-        return replace(found, condition=replace(condition, nulls=dict(zip(labels, nulls, strict=True))))
-    return found if found.plan.refine is None else found.plan.refine(stage, found)
 
 
 def _shaped(tensors: dict[str, Tensor], name: str, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> Tensor:

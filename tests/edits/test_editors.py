@@ -11,7 +11,7 @@ from iterinv.edits.site import Blend, StageEdit
 from iterinv.images import to_uint8
 from iterinv.inversion import Plan
 from iterinv.inverters import Solve
-from iterinv.levels import Level
+from iterinv.levels import Level, Prediction
 from iterinv.methods import plan
 from iterinv.roots import Anderson
 from iterinv.steps import BDIA, DDIM
@@ -95,7 +95,7 @@ def test_the_blend_uses_the_level_that_the_step_arrives_at():
     grid = tuple(Level(0.0, 1.0 - 0.2 * k, 0.5) for k in range(4))
     blend = Blend(DDIM(), torch.zeros(1, 1, 2, 2), path)
     for i in range(3):
-        (x,) = blend.step(lambda x, a: x, blend.init(path[i]), grid, i)
+        (x,) = blend.step(lambda x, a: Prediction(x, x), blend.init(path[i]), grid, i)
         assert torch.equal(x, path[i + 1])
 
 
@@ -130,7 +130,9 @@ def test_errors_inside_a_region_and_an_editor_name_stage_method_and_editor(tiny,
 
     with pytest.raises(MemoryError, match=r"stage I by bdia, edited by DiffEdit ran out of memory on cpu: .*auto"):
         tiny.edit(exact, TARGET, DiffEdit(region=no_memory))
-    broken = Cascade((tiny.stages[0], replace(tiny.stages[1], denoiser=lambda x, a, text, low: x * float("nan"))))
+    broken = Cascade(
+        (tiny.stages[0], replace(tiny.stages[1], denoiser=lambda x, a, condition: Prediction(x * float("nan"), x)))
+    )
     two = replace(exact, stages=exact.stages[:2], fingerprint=broken.fingerprint)
     with pytest.raises(NotFinite, match="stage II by bdia, edited by PromptSwap: running: the state at level"):
         broken.edit(two, TARGET, PromptSwap())

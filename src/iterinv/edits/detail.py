@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import dataclasses
+from dataclasses import dataclass
 
 from torch import Tensor
 from torch.nn import functional as F
 
+from iterinv.conditions import enlarged
 from iterinv.edits.settings import check_shares
 from iterinv.edits.site import Running, Site
-from iterinv.models import guide
+from iterinv.guidance import CFG
 from iterinv.steps import DDIM, Step
 
 
@@ -24,7 +26,7 @@ class Detail:
     """
 
     share: float = 0.3
-    rule: Step = field(default_factory=DDIM)
+    rule: Step = dataclasses.field(default_factory=DDIM)
     visible: float = 0.04
 
     def __post_init__(self) -> None:
@@ -32,19 +34,20 @@ class Detail:
 
     def __call__(self, site: Site) -> Running:
         stage, inversion = site.stage, site.inversion
-        before, after = inversion.condition.low, site.target.low
+        before, after = inversion.condition.get("low_image"), site.target.get("low_image")
         if site.below is None or before is None or after is None:
             raise ValueError(f"stage {stage.name} is no super-resolution stage of a cascade, so it has no detail to redraw")
-        mask = None
+        mask, size = None, (stage.shape[1], stage.shape[2])
         if site.below.mask is not None:
-            moved = (after.enlarged() - before.enlarged()).abs().amax(1, keepdim=True)
+            moved = (enlarged(after, size) - enlarged(before, size)).abs().amax(1, keepdim=True)
             changed = F.interpolate((moved >= self.visible).float(), (stage.size, stage.size))
             mask = enlarge(site.below.mask, stage.size) * changed
         inside = None if mask is None else F.adaptive_max_pool2d(mask, stage.shape[1:])
         # A refined inversion was made without guidance.
         scale = inversion.plan.guidance if inversion.plan.refine is None else 1.0
         shift = stage.enlarged(after) - stage.enlarged(before)
-        state = yield from site.follow_path(self.rule, self.share, guide(stage.denoiser, site.target, scale), inside, shift)
+        field = CFG(scale)(stage.denoiser, site.target, stage.with_prompt(site.target, ""))
+        state = yield from site.follow_path(self.rule, self.share, field, inside, shift)
         return site.result(state, mask)
 
 

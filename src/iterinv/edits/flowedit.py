@@ -6,10 +6,11 @@ alike, and the edit moves by what the noise predicted for the two differs. What 
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections import Counter
 from collections.abc import Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -19,7 +20,7 @@ from iterinv.edits.detail import Detail
 from iterinv.edits.regions import FromPrompts
 from iterinv.edits.settings import check_guidance, check_shares
 from iterinv.edits.site import Blend, Region, Running, Site, StageEdit, last_state, share_of, start_index
-from iterinv.levels import Eps, Grid, State, move
+from iterinv.levels import Field, Grid, State, move
 from iterinv.models import draw
 from iterinv.steps import Step
 from iterinv.steps.run import run
@@ -33,14 +34,16 @@ CLASSIFIER_SHARE, CLASSIFIER_NOISES = 0.85, 8
 
 @dataclass(frozen=True)
 class Flow:
-    """One step from level a to b: ``z + alpha_0 (sigma_b / alpha_b - sigma_a / alpha_a) E[eps(z_a) - source(x_a)]``.
+    """One step from level a to b: ``z + alpha_0 (1 - r) E[x0(z_a) - x0(x_a)] - (1 - r) (z - x)``, with
+    ``r = (sigma_b / alpha_b) / (sigma_a / alpha_a)``.
 
     ``z`` is the edit so far and ``x`` the picture, both at the clean level 0; ``z_a`` and ``x_a`` are they at level a, with the
-    same noise, of which ``averages`` are drawn. The difference of the two flows, in ``x / alpha``, where a flow is
-    ``d(x / alpha) = eps d(sigma / alpha)`` (Kulikov et al., 2024, algorithm 1, in the variance-preserving form).
+    same noise, of which ``averages`` are drawn. This is the difference of the two flows, in ``x / alpha``, where a flow is
+    ``d(x / alpha) = eps d(sigma / alpha)`` (Kulikov et al., 2024, algorithm 1, in the variance-preserving form), written by
+    the clean data that are predicted, so that it holds at a level without signal too.
     """
 
-    source: Eps
+    source: Field
     picture: Tensor
     averages: int
     seed: int
@@ -50,15 +53,17 @@ class Flow:
     def init(self, x: Tensor, *older: Tensor) -> State:
         return (x,)
 
-    def step(self, eps: Eps, state: State, grid: Grid, i: int) -> State:
+    def step(self, field: Field, state: State, grid: Grid, i: int) -> State:
         (z,), a, b, clean = state, grid[i], grid[i + 1], grid[-1]
         if b.sigma * a.alpha > a.sigma * b.alpha:  # up again, for another pass: z is a clean picture at every level
             return state
         change = torch.zeros_like(z)
         for k in range(self.averages):
             noise = draw(tuple(z.shape), self.seed + self.averages * i + k).to(z)
-            change += eps(move(z, noise, clean, a), a) - self.source(move(self.picture, noise, clean, a), a)
-        return (z + clean.alpha * (b.sigma / b.alpha - a.sigma / a.alpha) / self.averages * change,)
+            edited, original = (move(x, noise, clean, a) for x in (z, self.picture))
+            change += field(edited, a).x0 - self.source(original, a).x0
+        share = 1 - b.sigma * a.alpha / (b.alpha * a.sigma)
+        return (z + share * (clean.alpha / self.averages * change - (z - self.picture)),)
 
 
 @dataclass(frozen=True)
@@ -83,8 +88,8 @@ class FlowEdit:
     averages: int = 1
     local: float = 0.3
     sure: float = 0.5
-    region: Region = field(default_factory=lambda: FromPrompts(grow=0))
-    detail: Detail = field(default_factory=Detail)
+    region: Region = dataclasses.field(default_factory=lambda: FromPrompts(grow=0))
+    detail: Detail = dataclasses.field(default_factory=Detail)
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -122,7 +127,7 @@ class FlowEdit:
             if mask is None or strength == strengths[-1] or self.margin(site, mask, state[0]) >= -self.sure * seen:
                 break
         share = share_of(site.grid, start_index(site.grid, strength))
-        return site.result(state, mask, rule="Flow", strength=share, guidance=site.guidance(self.guidance))
+        return site.result(state, mask, rule="Flow", strength=share, guidance=site.guidance_scale(self.guidance))
 
     def flow(self, site: Site, strength: float, passes: int, mask: Tensor | None) -> Generator[State, None, State]:
         """Run the last ``strength`` of the levels ``passes`` times; returns the clean state."""
@@ -144,7 +149,7 @@ class FlowEdit:
         for k in range(CLASSIFIER_NOISES):
             noise = draw(tuple(z.shape), self.seed + k).to(z)
             x = move(z, noise, site.grid[-1], level)
-            margin += float((mask * ((source(x, level) - noise) ** 2 - (target(x, level) - noise) ** 2)).sum())
+            margin += float((mask * ((source(x, level).eps - noise) ** 2 - (target(x, level).eps - noise) ** 2)).sum())
         return margin
 
 

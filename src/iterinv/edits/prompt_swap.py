@@ -37,6 +37,6 @@ class PromptSwap:
         mask = self.region(site)
         state = yield from site.follow_path(self.rule, self.strength, site.towards(self.guidance), mask)
         return site.result(
-            state, mask, rule=rule_name(site.rule_for(self.rule)), guidance=site.guidance(self.guidance),
+            state, mask, rule=rule_name(site.rule_for(self.rule)), guidance=site.guidance_scale(self.guidance),
             strength=share_of(site.grid, start_index(site.grid, self.strength)),
         )  # fmt: skip

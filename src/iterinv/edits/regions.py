@@ -41,7 +41,7 @@ class FromPrompts:
         for k in range(self.maps):
             noise = draw(tuple(clean.shape), self.seed + k).to(clean)
             x = level.alpha * clean + level.sigma * noise
-            difference += (wanted(x, level) - source(x, level)).abs()
+            difference += (wanted(x, level).eps - source(x, level).eps).abs()
         heat = difference.mean(1, keepdim=True)
         cut = torch.stack([self.threshold(each) for each in heat]).reshape(-1, 1, 1, 1)
         return F.max_pool2d((heat > cut).float(), 2 * self.grow + 1, stride=1, padding=self.grow)

@@ -10,9 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from iterinv.conditions import Condition
+from iterinv.guidance import unguided
 from iterinv.inversion import StageInversion
-from iterinv.levels import Eps, Grid, State
-from iterinv.models import Condition, Stage, guide
+from iterinv.levels import Field, Grid, State
+from iterinv.models import Stage
 from iterinv.steps import Step, Wrapped
 from iterinv.steps.run import run
 
@@ -100,30 +102,33 @@ class Site:
         """The levels of the inversion, noisy to clean."""
         return self.inversion.grid
 
-    def guidance(self, scale: float) -> float:
-        """The scale that an edit runs at: the one given, or the inversion's own where null embeddings were fitted to it."""
-        return scale if self.inversion.condition.nulls is None else self.inversion.plan.guidance
+    def guidance_scale(self, scale: float) -> float:
+        """The scale that an edit runs at: the one given, or the inversion's own where its negative condition was fitted."""
+        return self.inversion.guidance.with_scale(scale).scale
 
-    def towards(self, scale: float) -> Eps:
+    def towards(self, scale: float) -> Field:
         """The field that is guided from the source prompt to the target prompt.
 
         Guidance acts on the difference between the two prompts, since the source prompt takes the place of the empty one
         (negative-prompt inversion: Miyake, Iohara, Saito, Tanaka, 2023, https://arxiv.org/abs/2305.16807). Null embeddings
         that were fitted to the inversion are used instead, at the scale they were fitted for.
         """
-        return guide(self.stage.denoiser, self._from_source(), self.guidance(scale))
+        guidance = self.inversion.guidance.with_scale(scale)
+        negative = self.inversion.negative if guidance.fitted else self.inversion.condition
+        return guidance(self.stage.denoiser, self.target, negative)
 
-    def unguided(self) -> Eps:
+    def unguided(self) -> Field:
         """The field of the target prompt without guidance."""
-        return guide(self.stage.denoiser, replace(self._from_source(), shape=None))
+        return unguided(self.stage.denoiser, self.target)
 
-    def source(self, guided: bool = False) -> Eps:
+    def source(self, guided: bool = False) -> Field:
         """The field of the source prompt without guidance; ``guided``, with fitted null embeddings if there are any."""
-        scale = self.guidance(1.0) if guided else 1.0
-        return guide(self.stage.denoiser, self.inversion.condition, scale)
+        if guided and self.inversion.guidance.fitted:
+            return self.inversion.field(self.stage.denoiser)
+        return unguided(self.stage.denoiser, self.inversion.condition)
 
     def follow_path(
-        self, rule: Step, share: float, field: Eps, mask: Tensor | None = None, shift: Tensor | None = None
+        self, rule: Step, share: float, field: Field, mask: Tensor | None = None, shift: Tensor | None = None
     ) -> Generator[State, None, State]:
         """Run a rule over the last ``share`` of the levels, from the inverted state there; returns the clean state.
 
@@ -164,12 +169,6 @@ class Site:
                 below = StageEdit(below.picture[k : k + 1], mask, below.reports[k : k + 1])
             yield replace(self, inversion=self.inversion.row(k), target=self.target.row(k), below=below)
 
-    def _from_source(self) -> Condition:
-        condition = self.inversion.condition
-        if condition.nulls is not None:
-            return replace(self.target, nulls=condition.nulls)
-        return replace(self.target, null=condition.text, shape=condition.shape)
-
 
 Editor = Callable[[Site], Running]
 """An editor, called once for each stage."""
@@ -188,8 +187,8 @@ class Blend(Wrapped):
     mask: Tensor
     path: Sequence[Tensor]
 
-    def step(self, eps: Eps, state: State, grid: Grid, i: int) -> State:
-        new, *rest = self.rule.step(eps, state, grid, i)
+    def step(self, field: Field, state: State, grid: Grid, i: int) -> State:
+        new, *rest = self.rule.step(field, state, grid, i)
         return (torch.where(self.mask > 0, self.mask * new + (1 - self.mask) * self.path[i + 1], self.path[i + 1]), *rest)
 
 

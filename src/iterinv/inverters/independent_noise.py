@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from iterinv.inverters.inverter import Inverted, Inverter
-from iterinv.levels import Eps, Grid, State
+from iterinv.levels import Field, Grid, State
 from iterinv.steps import OneStep, Step
 
 
@@ -29,7 +29,7 @@ class IndependentNoise(Inverter):
                 f"{type(rule).__name__} remembers more than one state, which independent noises do not give: take DDPM or DDIM"
             )
 
-    def __call__(self, rule: Step, eps: Eps, x: Tensor, grid: Grid, seed: int = 0) -> Generator[State, None, Inverted]:
+    def __call__(self, rule: Step, field: Field, x: Tensor, grid: Grid, seed: int = 0) -> Generator[State, None, Inverted]:
         generator, path = torch.Generator().manual_seed(seed), []
         for level in grid[:-1]:
             noise = torch.randn((1, *x.shape[1:]), generator=generator).to(x)

@@ -8,7 +8,7 @@ from typing import ClassVar, NamedTuple
 
 from torch import Tensor
 
-from iterinv.levels import Eps, Grid, State
+from iterinv.levels import Field, Grid, State
 from iterinv.steps import Step
 
 
@@ -65,5 +65,5 @@ class Inverter(ABC):
         return len(grid) - self.first(rule)
 
     @abstractmethod
-    def __call__(self, rule: Step, eps: Eps, x: Tensor, grid: Grid, seed: int = 0) -> Generator[State, None, Inverted]:
+    def __call__(self, rule: Step, field: Field, x: Tensor, grid: Grid, seed: int = 0) -> Generator[State, None, Inverted]:
         """Walk back from ``x``; see the class."""

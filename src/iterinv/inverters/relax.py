@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from iterinv.inverters.inverter import Inverted, Inverter
-from iterinv.inverters.solve import Solve
-from iterinv.levels import Eps, Grid, State, constant
+from iterinv.inverters.solve import Solve, residual_scale
+from iterinv.levels import Field, Grid, Prediction, State, constant
 from iterinv.roots import each, rms
 from iterinv.steps import Multistep, Step
 from iterinv.steps.run import check_finite
@@ -43,22 +43,22 @@ class Relax(Inverter):
     def updates(self, rule: Step, grid: Grid) -> int:
         return len(grid) + self.sweeps * (len(grid) - 1)
 
-    def __call__(self, rule: Step, eps: Eps, x: Tensor, grid: Grid, seed: int = 0) -> Generator[State, None, Inverted]:
+    def __call__(self, rule: Step, field: Field, x: Tensor, grid: Grid, seed: int = 0) -> Generator[State, None, Inverted]:
         if not isinstance(rule, Multistep):
             raise TypeError(f"{type(rule).__name__} is no multistep rule")
-        _, path, _ = yield from Solve()(rule, eps, x, grid)
+        _, path, _ = yield from Solve()(rule, field, x, grid)
         error = torch.full((len(x),), torch.inf, dtype=torch.float64, device=x.device)
         best = path
         for _ in range(self.sweeps):
-            noises: list[Tensor] = []
+            predictions: list[Prediction] = []
             for u, a in zip(path[:-1], grid[:-1], strict=True):
-                noises.append(eps(u, a))
+                predictions.append(field(u, a))
                 yield (best[0],)
             walk = [x]
             for i in reversed(range(len(grid) - 1)):
-                past = [rule.memory(constant(noises[i - 1]), path[i - 1], grid[i - 1])] if i else []
-                (there, *_) = rule.step(constant(noises[i]), (*rule.init(path[i]), *past), grid, i)
-                u = path[i] - grid[i].alpha / grid[i + 1].alpha * (there - walk[0])
+                past = [rule.memory(constant(predictions[i - 1]), path[i - 1], grid[i - 1])] if i else []
+                (there, *_) = rule.step(constant(predictions[i]), (*rule.init(path[i]), *past), grid, i)
+                u = path[i] - residual_scale(grid[i], grid[i + 1]) * (there - walk[0])
                 walk.insert(0, check_finite((u,), grid, i, "solving")[0])
             moved = torch.stack([rms((u - v).double()) for u, v in zip(path, walk, strict=True)]).amax(0)
             best = [torch.where(each(moved < error, u), u, kept) for u, kept in zip(path, best, strict=True)]

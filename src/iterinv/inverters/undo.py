@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from iterinv.inverters.inverter import Inverted, Inverter
-from iterinv.levels import Eps, Grid, State
+from iterinv.levels import Field, Grid, State
 from iterinv.steps import Multistep, Reversible, Step
 from iterinv.steps.run import at_level, check_finite
 
@@ -34,17 +34,17 @@ class Undo(Inverter):
     def growth(self, rule: Step, grid: Grid) -> float:
         return rule.growth(grid) if isinstance(rule, Reversible) else 1.0
 
-    def __call__(self, rule: Step, eps: Eps, x: Tensor, grid: Grid, seed: int = 0) -> Generator[State, None, Inverted]:
+    def __call__(self, rule: Step, field: Field, x: Tensor, grid: Grid, seed: int = 0) -> Generator[State, None, Inverted]:
         if not isinstance(rule, Reversible):
             raise TypeError(f"{type(rule).__name__} cannot undo itself")
         with at_level(grid, len(grid) - 1, "undoing"):
-            state = rule.init_inverse(eps, x, grid)
+            state = rule.init_inverse(field, x, grid)
         yield check_finite(state, grid, len(grid) - 1, "undoing", (x,), len(grid) - 2)
         walk = [state[0]]
         for i in reversed(range(rule.first, len(grid) - 1)):
             before = state
             with at_level(grid, i + 1, "undoing"):
-                state = rule.undo(eps, state, grid, i)
+                state = rule.undo(field, state, grid, i)
             yield check_finite(state, grid, i, "undoing", before, i)
             walk.append(state[0])
         return Inverted(state, [*state[rule.first : 0 : -1], *reversed(walk)])

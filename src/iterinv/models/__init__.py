@@ -1,80 +1,25 @@
-"""Models, one file a family: what a stage of a cascade is, and how its network is asked for noise.
+"""Stages: a denoiser, its schedule, its text encoder and its codec, whatever model they come from.
 
-All oddities of a model (what it predicts, extra channels, labels, half precision) stop at its denoiser. What comes out is
-predicted noise in the sample's dtype.
+The oddities of a network stop here. The rest of the package sees predictions in the sample's dtype.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from iterinv.levels import Eps, Level
-from iterinv.schedule import Karras, Schedule
+from iterinv.conditions import FROM_PROMPT, Condition, enlarged
+from iterinv.guidance import Denoiser, unguided
+from iterinv.levels import Level, Prediction
+from iterinv.schedule import Flow, Karras, Schedule
 
-
-@dataclass(frozen=True)
-class Low:
-    """The low-resolution condition of a super-resolution stage, its noise already drawn.
-
-    ``image`` (batch, 3, h, w) in [-1, 1] at the resolution of the stage below; ``noise`` (batch, 3, H, W) at that of this
-    stage's states; ``level`` is the one that the noise is added at.
-    """
-
-    image: Tensor
-    noise: Tensor
-    level: Level
-
-    def enlarged(self) -> Tensor:
-        """The picture at the size of the noise: bilinear with aligned corners, as IF's pipelines do it."""
-        return F.interpolate(self.image, self.noise.shape[-2:], mode="bilinear", align_corners=True)
-
-    def noised(self) -> Tensor:
-        """What the network sees of it."""
-        return self.level.alpha * self.enlarged() + self.level.sigma * self.noise
-
-    def row(self, k: int) -> Low:
-        """The condition of the ``k``-th picture of a batch alone."""
-        return Low(self.image[k : k + 1], self.noise[k : k + 1], self.level)
-
-
-@dataclass(frozen=True)
-class Condition:
-    """Everything a network is told besides the sample, made once per picture.
-
-    ``text`` and ``null`` (batch, tokens, width) are the embeddings of the prompt and of the empty prompt. ``nulls`` stand for
-    ``null`` at the levels whose labels they are kept by. ``shape`` is applied to the difference of the two predictions.
-    """
-
-    text: Tensor
-    null: Tensor
-    low: Low | None = None
-    nulls: Mapping[float, Tensor] | None = None
-    shape: Callable[[Tensor], Tensor] | None = None
-
-    def row(self, k: int) -> Condition:
-        """The condition of the ``k``-th picture of a batch alone; what all pictures share stays as it is."""
-
-        def row(x: Tensor) -> Tensor:
-            return x if len(x) == 1 else x[k : k + 1]
-
-        nulls = None if self.nulls is None else {t: row(x) for t, x in self.nulls.items()}
-        text = row(self.text)
-        null = text if self.null is self.text else row(self.null)  # guidance looks whether the two are one
-        low = None if self.low is None else self.low.row(k)
-        return Condition(text, null, low, nulls, self.shape)
-
-
-class Denoiser(Protocol):
-    """Predicted noise (batch, channels, h, w) of a sample at a level, in the sample's dtype."""
-
-    def __call__(self, x: Tensor, level: Level, text: Tensor, low: Low | None) -> Tensor: ...
+Embed = Callable[[list[str]], Condition]
+"""Encoded prompts: the entries of :data:`iterinv.conditions.FROM_PROMPT`, a row for each prompt."""
 
 
 class Codec(Protocol):
@@ -94,25 +39,28 @@ class Codec(Protocol):
     def decode(self, state: Tensor) -> Tensor: ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Stage:
-    """One diffusion model of a cascade: *what* it is. How it is run is a :class:`iterinv.inversion.Plan`.
+    """One diffusion model of a cascade. How it is run is a :class:`iterinv.inversion.Plan`.
 
-    ``embed`` turns prompts into (batch, tokens, width). ``fingerprint`` names the weights, so that an inversion is not
-    reopened under others. ``low_schedule`` is there in a super-resolution stage: the schedule of the noise, at label
-    ``noise_level``, on the picture from the stage below. A stage with a ``codec`` works on latents, one without on pixels.
+    ``embed`` encodes prompts. ``fingerprint`` names the weights, so that an inversion is not reopened under others.
+    ``low_level``, in a super-resolution stage, is the level of the noise on the picture from the stage below. A stage with a
+    ``codec`` works on latents, one without on pixels of ``size`` x ``size``.
     """
 
     name: str
     size: int
     denoiser: Denoiser
-    schedule: Schedule | Karras
-    embed: Callable[[list[str]], Tensor]
+    schedule: Schedule | Karras | Flow
+    embed: Embed
     fingerprint: str
-    low_schedule: Schedule | None = None
-    noise_level: int = 0
+    low_level: Level | None = None
     device: str = "cpu"
     codec: Codec | None = None
+
+    def __repr__(self) -> str:
+        kind = "latents" if self.codec else "pixels"
+        return f"Stage({self.name}, {self.size} px, {kind} on {self.device}, {self.fingerprint})"
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -129,15 +77,13 @@ class Stage:
         """The pictures of clean states."""
         return state if self.codec is None else self.codec.decode(state).to(state.dtype)
 
-    def enlarged(self, low: Low) -> Tensor:
-        """The clean state that the picture below foretells."""
-        if self.codec is None:
-            return low.enlarged()
-        large = F.interpolate(low.image, (self.size, self.size), mode="bilinear", align_corners=True)
-        return self.codec.encode(large)
+    def enlarged(self, low_image: Tensor) -> Tensor:
+        """The clean state of the enlarged picture (batch, 3, h, w) from the stage below."""
+        large = enlarged(low_image, (self.size, self.size))
+        return large if self.codec is None else self.codec.encode(large)
 
-    def blame(self, x: Tensor | None, level: Level | None) -> str:
-        """Which part of the network makes NaN or infinity of a finite sample at a level; nothing where none does."""
+    def first_nonfinite_layer(self, x: Tensor | None, level: Level | None) -> str:
+        """A sentence on the network's first layer that makes NaN or infinity of a finite sample; empty where none does."""
         network = getattr(self.denoiser, "unet", None)
         if network is None or x is None or level is None:
             return ""
@@ -150,7 +96,7 @@ class Stage:
         condition = self.condition("", torch.zeros(len(x), 3, 8, 8))
         try:
             with torch.no_grad():
-                guide(self.denoiser, condition)(x, level)
+                unguided(self.denoiser, condition)(x, level)
         finally:
             for hook in hooks:
                 hook.remove()
@@ -164,20 +110,23 @@ class Stage:
     ) -> Condition:
         """The condition of a prompt and, in a super-resolution stage, of the picture below (batch, 3, h, w) in [-1, 1].
 
-        ``prompt`` is one for all the batch, or as many as it has pictures.
-
-        The noise on that picture, as high and wide as a state, is ``noise`` if given, else drawn from ``seed``: the same for
-        every picture of a batch. Raises ``ValueError`` where the picture below is missing.
+        ``prompt`` is one for the whole batch, or one for each picture. The noise on that picture, as high and wide as a state,
+        is ``noise`` if given, else drawn from ``seed``: the same for every picture of a batch. Raises ``ValueError`` where the
+        picture below is missing.
         """
-        text, null = self.embed([prompt] if isinstance(prompt, str) else list(prompt)), self.embed([""])
-        if self.low_schedule is None:
-            return Condition(text, null)
+        text = self.embed([prompt] if isinstance(prompt, str) else list(prompt))
+        if self.low_level is None:
+            return text
         if low is None:
             raise ValueError(f"stage {self.name} enlarges a smaller picture: pass it as low")
         if noise is None:
             noise = draw((len(low), 3, *self.shape[1:]), seed)
         low = low.clamp(-1, 1).float().to(self.device)
-        return Condition(text, null, Low(low, noise.to(self.device), self.low_schedule.level(self.noise_level)))
+        return text.updated(low_image=low, low_noise=noise.to(self.device))
+
+    def with_prompt(self, condition: Condition, prompt: str) -> Condition:
+        """A condition with another prompt in place of its own; the empty prompt makes the negative condition."""
+        return Condition({**self.embed([prompt]), **condition.without(*FROM_PROMPT)})
 
 
 def digest_of(network: torch.nn.Module, settings: str = "") -> str:
@@ -199,8 +148,8 @@ def draw(shape: tuple[int, ...], seed: int) -> Tensor:
     return one.expand(shape).clone()
 
 
-class Calls:
-    """A denoiser that counts: network evaluations of one picture, forward and backward apart.
+class CountingDenoiser:
+    """A denoiser that counts network evaluations of one picture, forward and backward apart.
 
     Guidance evaluates twice a picture and is counted so, though both halves go through the network as one batch.
     """
@@ -208,34 +157,13 @@ class Calls:
     def __init__(self, denoiser: Denoiser, batch: int = 1) -> None:
         self.denoiser, self.batch, self.forward, self.backward = denoiser, batch, 0, 0
 
-    def __call__(self, x: Tensor, level: Level, text: Tensor, low: Low | None) -> Tensor:
+    def __call__(self, x: Tensor, level: Level, condition: Condition) -> Prediction:
         rows = len(x) // self.batch
         self.forward += rows
-        out = self.denoiser(x, level, text, low)
-        if out.requires_grad:
-            out.register_hook(lambda _: self._went_back(rows))
-        return out
+        prediction = self.denoiser(x, level, condition)
+        if prediction.eps.requires_grad:
+            prediction.eps.register_hook(lambda _: self._went_back(rows))
+        return prediction
 
     def _went_back(self, rows: int) -> None:
         self.backward += rows
-
-
-def guide(denoiser: Denoiser, condition: Condition, scale: float = 1.0) -> Eps:
-    """The field of a condition under classifier-free guidance (Ho & Salimans 2022): ``null + scale (text - null)``.
-
-    At scale 1, and where null and text are the same, the null half is not computed. Otherwise both halves go through the
-    network as one batch, in both directions.
-    """
-    text, null, low, nulls, shape = condition.text, condition.null, condition.low, condition.nulls or {}, condition.shape
-    if (scale == 1 and shape is None) or (null is text and not nulls):
-        return lambda x, a: denoiser(x, a, text.expand(len(x), -1, -1), low)
-    if low is not None:
-        low = Low(torch.cat([low.image] * 2), torch.cat([low.noise] * 2), low.level)
-
-    def eps(x: Tensor, a: Level) -> Tensor:
-        both = torch.cat([nulls.get(a.t, null).expand(len(x), -1, -1), text.expand(len(x), -1, -1)])
-        without, with_text = denoiser(torch.cat([x, x]), a, both, low).chunk(2)
-        difference = with_text - without
-        return without + scale * (difference if shape is None else shape(difference))
-
-    return eps

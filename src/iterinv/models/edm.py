@@ -13,8 +13,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from iterinv.levels import Level
-from iterinv.models import Low, Stage, digest_of
+from iterinv.conditions import Condition
+from iterinv.levels import Level, Prediction
+from iterinv.models import Stage, digest_of
 from iterinv.schedule import Karras
 
 Denoised = Callable[[Tensor, Tensor], Tensor]
@@ -34,7 +35,7 @@ def precondition(network: Denoised, sigma_data: float = 0.5) -> Denoised:
 
 @dataclass(frozen=True)
 class EDMDenoiser:
-    """A function from (sample, noise level) to clean data as a :class:`iterinv.models.Denoiser`: ``eps = (x - D) / sigma``.
+    """A function from (sample, noise level) to clean data as a :class:`iterinv.guidance.Denoiser`: ``eps = (x - D) / sigma``.
 
     It is called in ``dtype``, whatever the state's.
     """
@@ -42,9 +43,9 @@ class EDMDenoiser:
     denoised: Denoised
     dtype: torch.dtype = torch.float32
 
-    def __call__(self, x: Tensor, level: Level, text: Tensor, low: Low | None) -> Tensor:
+    def __call__(self, x: Tensor, level: Level, condition: Condition) -> Prediction:
         sigma = torch.full((len(x),), level.sigma, dtype=self.dtype, device=x.device)
-        return (x - self.denoised(x.to(self.dtype), sigma).to(x.dtype)) / level.sigma
+        return Prediction.from_x0(x, level, self.denoised(x.to(self.dtype), sigma).to(x.dtype))
 
 
 def stage(
@@ -54,8 +55,8 @@ def stage(
     """A stage without words. ``fingerprint`` should name the weights, so that inversions are not reopened under others;
     ``dtype`` is what the network computes in."""
 
-    def embed(prompts: list[str]) -> Tensor:
-        return torch.zeros(len(prompts), 1, 1, device=device)
+    def embed(prompts: list[str]) -> Condition:
+        return Condition({"text": torch.zeros(len(prompts), 1, 1, device=device)})
 
     return Stage(name, size, EDMDenoiser(denoised, dtype), Karras(), embed, fingerprint or f"edm-{size}", device=device)
 

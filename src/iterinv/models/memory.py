@@ -13,7 +13,8 @@ from accelerate.hooks import ModelHook, add_hook_to_module
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from iterinv.models.text import Embed
+from iterinv.conditions import Condition
+from iterinv.models import Embed
 
 
 def cache() -> Path:
@@ -85,22 +86,23 @@ class Words:
         self._encoder: Any = None
         self._embed: Embed | None = None
 
-    def __call__(self, prompts: list[str]) -> Tensor:
+    def __call__(self, prompts: list[str]) -> Condition:
         found = []
         for prompt in prompts:
             file = self._file(f"words {prompt}")
             if not file.exists():
                 self._embed = self._embed or self.read(self._loaded())
-                _write(file, self._embed([prompt]).cpu())
-            found.append(load_file(file)["x"])
-        return torch.cat(found).to(self.device)
+                _write(file, {name: x.cpu() for name, x in self._embed([prompt]).items()})
+            found.append(Condition(load_file(file, self.device)))
+        return Condition.stack(found, 1)
 
     def digest(self) -> str:
         """The hash of the encoder's weights."""
         file = self._file("weights")
         if not file.exists():
-            _write(file, torch.frombuffer(bytearray.fromhex(self._digest(self._loaded())), dtype=torch.uint8))
-        return bytes(load_file(file)["x"].tolist()).hex()
+            digest = torch.frombuffer(bytearray.fromhex(self._digest(self._loaded())), dtype=torch.uint8)
+            _write(file, {"digest": digest})
+        return bytes(load_file(file)["digest"].tolist()).hex()
 
     def free(self, network: Any = None) -> None:
         """Let the encoder go, before another network comes."""
@@ -127,8 +129,8 @@ def signature(folder: Path, *settings: object) -> str:
     return digest.hexdigest()
 
 
-def _write(file: Path, x: Tensor) -> None:
+def _write(file: Path, tensors: dict[str, Tensor]) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_suffix(f".{os.getpid()}")
-    save_file({"x": x.contiguous()}, partial)
+    save_file({name: x.contiguous() for name, x in tensors.items()}, partial)
     partial.replace(file)

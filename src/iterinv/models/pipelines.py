@@ -11,11 +11,12 @@ from typing import Any
 import torch
 
 from iterinv import schedule
-from iterinv.models import Stage, digest_of
+from iterinv.levels import Level
+from iterinv.models import Embed, Stage, digest_of
 from iterinv.models.codec import Autoencoder
 from iterinv.models.memory import Words
-from iterinv.models.text import Embed, clip, sdxl, t5
-from iterinv.models.unet import PREDICTIONS, SDXLDenoiser, UNetDenoiser
+from iterinv.models.text import clip, sdxl, t5
+from iterinv.models.unet import UNetDenoiser
 
 IF = ("IFPipeline", "IFImg2ImgPipeline", "IFInpaintingPipeline")
 IF_LARGER = ("IFSuperResolutionPipeline", "IFImg2ImgSuperResolutionPipeline", "IFInpaintingSuperResolutionPipeline")
@@ -25,6 +26,9 @@ SDXL = ("StableDiffusionXLPipeline", "StableDiffusionXLImg2ImgPipeline")
 PIPELINES = (*IF, *IF_LARGER, *UPSCALERS, *SD, *SDXL)
 NOISE_LEVELS = {**dict.fromkeys(IF_LARGER, 250), **dict.fromkeys(UPSCALERS, 20)}
 """The label of the noise on the picture from below that diffusers' pipelines take where none is given."""
+
+PREDICTIONS = ("epsilon", "v_prediction", "sample")
+"""What a network may predict under a variance-preserving schedule."""
 
 PARTS = ("tokenizer", "tokenizer_2", "text_encoder", "text_encoder_2", "unet", "vae")
 SCHEDULERS = ("scheduler", "image_noising_scheduler", "low_res_scheduler")
@@ -70,25 +74,21 @@ def stage(
     size = unet.config.sample_size * (1 if codec is None else codec.factor)
     if kind in UPSCALERS and below is not None:  # of any size: its latents are as large as the picture below
         size = below.size * codec.factor if codec else size
-    low_schedule, level = None, 0
+    low_level: Level | None = None
     if noising is not None:
-        low_schedule, level = schedule.from_config(noising.config), NOISE_LEVELS[kind] if noise_level is None else noise_level
-        low_schedule.level(level)  # raises where there is none
+        label = NOISE_LEVELS[kind] if noise_level is None else noise_level
+        low_level = schedule.from_config(noising.config).level(label)  # raises where there is none
         most = getattr(pipe.config, "max_noise_level", None)
-        if most is not None and level > most:
-            raise ValueError(f"noise level {level} is more than {_whose(pipe)} was trained for: take {most} or less")
-    denoiser = UNetDenoiser(unet, prediction_type)
-    if kind in SDXL:
-        denoiser = SDXLDenoiser(unet, prediction_type, size, pipe.text_encoder_2.config.projection_dim)
+        if most is not None and label > most:
+            raise ValueError(f"noise level {label} is more than {_whose(pipe)} was trained for: take {most} or less")
     return Stage(
         name="I" * (number + 1),
         size=size,
-        denoiser=denoiser,
+        denoiser=UNetDenoiser(unet, prediction_type, low_level),
         schedule=schedule.from_config(pipe.scheduler.config),
-        embed=words or _embed(pipe, clean, device) or (below.embed if below else _missing(pipe)),
-        fingerprint=fingerprint(pipe, level, words, tiled and codec is not None),
-        low_schedule=low_schedule,
-        noise_level=level,
+        embed=words or _embed(pipe, clean, size, device) or (below.embed if below else _missing(pipe)),
+        fingerprint=fingerprint(pipe, 0 if low_level is None else int(low_level.t), words, tiled and codec is not None),
+        low_level=low_level,
         device=device,
         codec=codec,
     )
@@ -108,7 +108,7 @@ def _codec(pipe: Any, tiled: bool) -> Any:
     return vae
 
 
-def _embed(pipe: Any, clean: bool, device: str) -> Embed | None:
+def _embed(pipe: Any, clean: bool, size: int, device: str) -> Embed | None:
     """How a pipeline reads words, ``None`` where it cannot."""
     kind = type(pipe).__name__
     encoders = [getattr(pipe, name, None) for name in ("text_encoder", "text_encoder_2")]
@@ -116,7 +116,7 @@ def _embed(pipe: Any, clean: bool, device: str) -> Embed | None:
     if kind in SDXL:
         if None in encoders or None in tokenizers:
             raise ValueError(f"{_whose(pipe)} lacks one of SDXL's two text encoders: the refiner inverts nothing by itself")
-        return sdxl(tokenizers, [_still(each) for each in encoders], pipe.config.force_zeros_for_empty_prompt, device)
+        return sdxl(tokenizers, [_still(each) for each in encoders], pipe.config.force_zeros_for_empty_prompt, size, device)
     if encoders[0] is None or tokenizers[0] is None:
         return None
     if kind not in (*IF, *IF_LARGER):

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from accelerate import cpu_offload
 
-from iterinv.models import Stage, digest_of, edm, embedded, pipelines
+from iterinv.models import Embed, Stage, digest_of, edm, embedded, pipelines
 from iterinv.models.memory import Turns, Words, signature
-from iterinv.models.text import Embed, t5
+from iterinv.models.text import t5
 
 HUB = "https://huggingface.co"
 

@@ -1,4 +1,4 @@
-"""Fields whose truth is known in closed form: what the numerics are tested on."""
+"""Fields whose truth is known in closed form; the numerics are tested on them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from iterinv.levels import Eps, Grid, Level
+from iterinv.levels import Field, Grid, Level, Prediction
 
 
 def arc(steps: int, noisy: float = 1.45, clean: float = 0.02) -> Grid:
@@ -16,17 +16,18 @@ def arc(steps: int, noisy: float = 1.45, clean: float = 0.02) -> Grid:
     return tuple(Level(a, math.cos(a), math.sin(a)) for a in angles)
 
 
-def gaussian(mean: float = 0.3, std: float = 0.5) -> Eps:
-    """The noise of data ``N(mean, std^2)``, each value by itself: a linear field, its flow known (:func:`gaussian_flow`)."""
+def gaussian(mean: float = 0.3, std: float = 0.5) -> Field:
+    """The prediction for data ``N(mean, std^2)``, each value by itself: a linear field, with :func:`gaussian_flow`."""
 
-    def eps(x: Tensor, a: Level) -> Tensor:
-        return a.sigma * (x - a.alpha * mean) / (a.alpha**2 * std**2 + a.sigma**2)
+    def field(x: Tensor, a: Level) -> Prediction:
+        variance, rest = a.alpha**2 * std**2 + a.sigma**2, x - a.alpha * mean
+        return Prediction(mean + a.alpha * std**2 / variance * rest, a.sigma / variance * rest)
 
-    return eps
+    return field
 
 
 def gaussian_flow(x: Tensor, a: Level, b: Level, mean: float = 0.3, std: float = 0.5) -> Tensor:
-    """Where the probability-flow ODE of :func:`gaussian` takes ``x`` from level ``a`` to level ``b``: quantiles are kept."""
+    """The end at level ``b`` of the probability-flow ODE of :func:`gaussian` from ``x`` at ``a``: it keeps quantiles."""
 
     def spread(level: Level) -> float:
         return math.sqrt(level.alpha**2 * std**2 + level.sigma**2)
@@ -34,12 +35,13 @@ def gaussian_flow(x: Tensor, a: Level, b: Level, mean: float = 0.3, std: float =
     return b.alpha * mean + spread(b) / spread(a) * (x - a.alpha * mean)
 
 
-def mixture(centre: float = 0.6, std: float = 0.15) -> Eps:
-    """The noise of data that is ``+centre`` or ``-centre`` with spread ``std``: a curved field."""
+def mixture(centre: float = 0.6, std: float = 0.15) -> Field:
+    """The prediction for data that is ``+centre`` or ``-centre`` with spread ``std``: a curved field."""
 
-    def eps(x: Tensor, a: Level) -> Tensor:
+    def field(x: Tensor, a: Level) -> Prediction:
         variance = a.alpha**2 * std**2 + a.sigma**2
         side = torch.tanh(x * a.alpha * centre / variance)  # posterior of +centre less that of -centre
-        return a.sigma * (x - a.alpha * centre * side) / variance
+        x0 = (a.alpha * std**2 * x + a.sigma**2 * centre * side) / variance
+        return Prediction(x0, a.sigma * (x - a.alpha * centre * side) / variance)
 
-    return eps
+    return field

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from iterinv.inversion import StageInversion
+from iterinv.inversion import Refinement, StageInversion
 from iterinv.models import Stage
 
 
 @dataclass(frozen=True)
-class NegativePrompt:
-    """The empty prompt's place is given to the prompt: under the same words, guidance of any scale changes nothing."""
+class NegativePrompt(Refinement):
+    """The prompt is its own negative prompt, so guidance of any scale changes nothing under the same prompt."""
 
     def __call__(self, stage: Stage, found: StageInversion) -> StageInversion:
-        return replace(found, condition=replace(found.condition, null=found.condition.text))
+        return replace(found, negative=found.condition)

@@ -6,19 +6,20 @@ step keeps to it. It is a root of another unknown.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from iterinv.inversion import StageInversion
-from iterinv.levels import constant
+from iterinv.guidance import PerLevelNull
+from iterinv.inversion import Refinement, StageInversion
+from iterinv.levels import Prediction, constant
 from iterinv.models import Stage
 
 
 @dataclass(frozen=True)
-class NullText:
+class NullText(Refinement):
     """At step j of N, from the embedding of the step before: Adam at ``rate (1 - j / (2 N))``, at most ``iterations`` times,
     until the mean square of what the step misses is at most ``tolerance + slope j``.
 
@@ -38,23 +39,37 @@ class NullText:
 
     def __call__(self, stage: Stage, found: StageInversion) -> StageInversion:
         assert found.path is not None
-        rule, scale, condition, grid, path = found.plan.rule, found.plan.guidance, found.condition, found.grid, found.path
+        rule, scale, grid, path = found.plan.rule, found.plan.guidance, found.grid, found.path
         steps, x = len(grid) - 1, path[0]
-        text, null = (each.expand(len(x), -1, -1).detach() for each in (condition.text, condition.null))
+        positive, negative = found.condition.expand(len(x)), found.negative.expand(len(x))
+        null = negative["text"].detach()
         if scale == 1:  # nothing depends on it
-            return replace(found, condition=replace(condition, nulls={level.t: null for level in grid[:-1]}))
+            return replace(found, guidance=PerLevelNull(scale, {level.t: null for level in grid[:-1]}))
         nulls: dict[float, Tensor] = {}
         for j in range(steps):
-            with_text = stage.denoiser(x, grid[j], text, condition.low)
+            with_prompt = stage.denoiser(x, grid[j], positive)
 
-            def guided(null: Tensor, x: Tensor = x, with_text: Tensor = with_text, j: int = j) -> Tensor:
-                without = stage.denoiser(x, grid[j], null, condition.low)
-                return rule.step(constant(without + scale * (with_text - without)), rule.init(x), grid, j)[0]
+            def guided(null: Tensor, x: Tensor = x, with_prompt: Prediction = with_prompt, j: int = j) -> Tensor:
+                without = stage.denoiser(x, grid[j], negative.updated(text=null))
+                return rule.step(constant(without.mix(with_prompt, scale)), rule.init(x), grid, j)[0]
 
             limit = self.tolerance + self.slope * j * 50 / steps
             nulls[grid[j].t] = null = self._fit(guided, path[j + 1], null, self.rate * (1 - j / (2 * steps)), limit)
             x = guided(null)
-        return replace(found, condition=replace(condition, nulls=nulls))
+        return replace(found, guidance=PerLevelNull(scale, nulls))
+
+    def fitted(self, found: StageInversion) -> dict[str, Tensor]:
+        if not isinstance(found.guidance, PerLevelNull):
+            return {}
+        return {"nulls": torch.cat([found.guidance.nulls[level.t] for level in found.grid[:-1]])}
+
+    def restored(self, stage: Stage, found: StageInversion, fitted: Mapping[str, Tensor]) -> StageInversion:
+        nulls, shape = fitted["nulls"], (found.plan.steps, *found.condition["text"].shape[1:])
+        if tuple(nulls.shape) != shape or nulls.dtype != torch.float32:
+            raise ValueError(f"the null embeddings are {tuple(nulls.shape)} of {nulls.dtype}, not {shape} of torch.float32")
+        rows = nulls.to(stage.device).split(1)
+        labels = (level.t for level in found.grid[:-1])
+        return replace(found, guidance=PerLevelNull(found.plan.guidance, dict(zip(labels, rows, strict=True))))
 
     def _fit(self, guided: Callable[[Tensor], Tensor], known: Tensor, null: Tensor, rate: float, limit: float) -> Tensor:
         """The embedding under which the step gives the known state. A picture of a batch stops when it is near enough."""

@@ -5,14 +5,18 @@ What a step misses of the known path is kept, and added each time the step is ru
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from iterinv.inversion import StageInversion
-from iterinv.models import Stage, guide
+import torch
+from torch import Tensor
+
+from iterinv.inversion import Refinement, StageInversion
+from iterinv.models import Stage
 
 
 @dataclass(frozen=True)
-class Offsets:
+class Offsets(Refinement):
     """``offset_i = path[i + 1] - step(path[i])`` under the plan's guidance, in float32.
 
     The reconstruction is then exact by construction, which says nothing of how well it can be edited. Along DDIM inversion's
@@ -23,6 +27,15 @@ class Offsets:
     def __call__(self, stage: Stage, found: StageInversion) -> StageInversion:
         assert found.path is not None
         rule, grid, path = found.plan.rule, found.grid, found.path
-        eps = guide(stage.denoiser, found.condition, found.plan.guidance)
-        missed = (path[i + 1] - rule.step(eps, rule.init(path[i]), grid, i)[0] for i in range(len(grid) - 1))
+        field = found.field(stage.denoiser)
+        missed = (path[i + 1] - rule.step(field, rule.init(path[i]), grid, i)[0] for i in range(len(grid) - 1))
         return replace(found, offsets=tuple(each.float() for each in missed))
+
+    def fitted(self, found: StageInversion) -> dict[str, Tensor]:
+        return {} if found.offsets is None else {"offsets": torch.cat(found.offsets)}
+
+    def restored(self, stage: Stage, found: StageInversion, fitted: Mapping[str, Tensor]) -> StageInversion:
+        offsets, shape = fitted["offsets"], (found.plan.steps, *stage.shape)
+        if tuple(offsets.shape) != shape or offsets.dtype != torch.float32:
+            raise ValueError(f"the offsets are {tuple(offsets.shape)} of {offsets.dtype}, not {shape} of torch.float32")
+        return replace(found, offsets=offsets.to(stage.device).split(1))

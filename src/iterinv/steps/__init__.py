@@ -1,6 +1,6 @@
 """Step rules: how a state is carried from one level of a grid to the next, one file a rule.
 
-A rule is a frozen dataclass. It receives the *field* ``eps(x, level)`` and may call it as often as it needs.
+A rule is a frozen dataclass. It receives the *field*, ``field(x, level)``, and may call it as often as it needs.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
-from iterinv.levels import Eps, Grid, Level, State
+from iterinv.levels import Field, Grid, Level, State
 from iterinv.steps.bdia import BDIA, BDIADPMPP, BDIAHeun, FixedPointBDIA
 from iterinv.steps.belm import BELM
 from iterinv.steps.ddim import DDIM
@@ -34,7 +34,7 @@ class Step(Protocol):
         """The state at a level from its sample (batch, ...) and, if known, those of the levels before it, latest first."""
         ...
 
-    def step(self, eps: Eps, state: State, grid: Grid, i: int) -> State:
+    def step(self, field: Field, state: State, grid: Grid, i: int) -> State:
         """From ``grid[i]`` to ``grid[i + 1]``."""
         ...
 
@@ -67,11 +67,11 @@ class Reversible(Step, Protocol):
         """The index of the noisiest level that it can be undone to, and is rerun from."""
         ...
 
-    def init_inverse(self, eps: Eps, x: Tensor, grid: Grid) -> State:
+    def init_inverse(self, field: Field, x: Tensor, grid: Grid) -> State:
         """The state at ``grid[-1]`` from clean data."""
         ...
 
-    def undo(self, eps: Eps, state: State, grid: Grid, i: int) -> State:
+    def undo(self, field: Field, state: State, grid: Grid, i: int) -> State:
         """From ``grid[i + 1]`` to ``grid[i]``: what ``step`` did, undone."""
         ...
 
@@ -84,7 +84,7 @@ class Reversible(Step, Protocol):
 class Multistep(Step, Protocol):
     """A rule whose state holds, besides the sample, what it predicted at the level before."""
 
-    def memory(self, eps: Eps, x: Tensor, a: Level) -> Tensor:
+    def memory(self, field: Field, x: Tensor, a: Level) -> Tensor:
         """What the rule remembers of a sample at a level."""
         ...
 

@@ -8,19 +8,20 @@ step.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import dataclasses
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from iterinv.levels import Eps, Grid, State, move
+from iterinv.levels import Field, Grid, State, move
 from iterinv.steps.ddim import DDIM
-from iterinv.steps.dpmpp import along, clean, extrapolated
-from iterinv.steps.heun import heun
+from iterinv.steps.dpmpp import exponential_step, extrapolated
+from iterinv.steps.heun import heun_step
 from iterinv.steps.one_step import OneStep
 
 
-def forth(base: OneStep, eps: Eps, state: State, grid: Grid, i: int, gamma: float) -> State:
+def bdia_step(base: OneStep, field: Field, state: State, grid: Grid, i: int, gamma: float) -> State:
     """With p, a, b three levels in a row and ``D`` the base: ``x_b = D(x_a, a, b) + gamma (x_p - D(x_a, a, p))``.
 
     Without ``x_p``, the base's own step.
@@ -28,25 +29,25 @@ def forth(base: OneStep, eps: Eps, state: State, grid: Grid, i: int, gamma: floa
     x, *older = state
     a, b = grid[i], grid[i + 1]
     if not older:
-        return *base.carry(eps, x, a, b), x
-    there, back = base.carry(eps, x, a, b, grid[i - 1])
-    return (older[0] - back).mul_(gamma).add_(there), x
+        return *base.step_to(field, x, a, b), x
+    there, oldest = base.step_to(field, x, a, b, grid[i - 1])
+    return (older[0] - oldest).mul_(gamma).add_(there), x
 
 
-def back(base: OneStep, eps: Eps, state: State, grid: Grid, i: int, gamma: float) -> State:
-    """:func:`forth` solved for the oldest state."""
+def bdia_undo(base: OneStep, field: Field, state: State, grid: Grid, i: int, gamma: float) -> State:
+    """:func:`bdia_step` solved for the oldest state."""
     y, x = state
-    there, oldest = base.carry(eps, x, grid[i], grid[i + 1], grid[i - 1])
+    there, oldest = base.step_to(field, x, grid[i], grid[i + 1], grid[i - 1])
     return x, (y - there).div_(gamma).add_(oldest)
 
 
-def start_back(eps: Eps, x: Tensor, grid: Grid) -> State:
+def bdia_init_inverse(field: Field, x: Tensor, grid: Grid) -> State:
     """The pair at the clean end: the data, and one DDIM inversion step from it.
 
-    The network is given the destination's label: it knows nothing of the clean end.
+    The network is given the destination's timestep, since it was never trained at the clean end.
     """
     clean_end, b = grid[-1], grid[-2]
-    return x, move(x, eps(x, b), clean_end, b)
+    return x, move(x, field(x, b).eps, clean_end, b)
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class BDIA:
     """
 
     gamma: float = 1.0
-    base: OneStep = field(default_factory=DDIM)
+    base: OneStep = dataclasses.field(default_factory=DDIM)
     first = 1
 
     def __post_init__(self) -> None:
@@ -76,14 +77,14 @@ class BDIA:
     def init(self, x: Tensor, *older: Tensor) -> State:
         return x, *older[:1]
 
-    def step(self, eps: Eps, state: State, grid: Grid, i: int) -> State:
-        return forth(self.base, eps, state, grid, i, self.gamma)
+    def step(self, field: Field, state: State, grid: Grid, i: int) -> State:
+        return bdia_step(self.base, field, state, grid, i, self.gamma)
 
-    def init_inverse(self, eps: Eps, x: Tensor, grid: Grid) -> State:
-        return start_back(eps, x, grid)
+    def init_inverse(self, field: Field, x: Tensor, grid: Grid) -> State:
+        return bdia_init_inverse(field, x, grid)
 
-    def undo(self, eps: Eps, state: State, grid: Grid, i: int) -> State:
-        return back(self.base, eps, state, grid, i, self.gamma)
+    def undo(self, field: Field, state: State, grid: Grid, i: int) -> State:
+        return bdia_undo(self.base, field, state, grid, i, self.gamma)
 
     def growth(self, grid: Grid) -> float:
         return self.gamma ** -(len(grid) - 1 - self.first)
@@ -107,26 +108,26 @@ class FixedPointBDIA:
     def init(self, x: Tensor, *older: Tensor) -> State:
         return tuple(self._real(self._fixed(each), x) for each in (x, *older[:1]))
 
-    def step(self, eps: Eps, state: State, grid: Grid, i: int) -> State:
+    def step(self, field: Field, state: State, grid: Grid, i: int) -> State:
         x, *older = state
         if not older:
-            (y,) = DDIM().carry(eps, x, grid[i], grid[i + 1])
+            (y,) = DDIM().step_to(field, x, grid[i], grid[i + 1])
             return self._real(self._fixed(y), x), x
-        return self._real(self._fixed(older[0]) + self._gain(eps, x, grid, i), x), x
+        return self._real(self._fixed(older[0]) + self._gain(field, x, grid, i), x), x
 
-    def init_inverse(self, eps: Eps, x: Tensor, grid: Grid) -> State:
+    def init_inverse(self, field: Field, x: Tensor, grid: Grid) -> State:
         x = self._real(self._fixed(x), x)
-        return x, self._real(self._fixed(start_back(eps, x, grid)[1]), x)
+        return x, self._real(self._fixed(bdia_init_inverse(field, x, grid)[1]), x)
 
-    def undo(self, eps: Eps, state: State, grid: Grid, i: int) -> State:
+    def undo(self, field: Field, state: State, grid: Grid, i: int) -> State:
         y, x = state
-        return x, self._real(self._fixed(y) - self._gain(eps, x, grid, i), x)
+        return x, self._real(self._fixed(y) - self._gain(field, x, grid, i), x)
 
     def growth(self, grid: Grid) -> float:
         return 1.0
 
-    def _gain(self, eps: Eps, x: Tensor, grid: Grid, i: int) -> Tensor:
-        there, oldest = DDIM().carry(eps, x, grid[i], grid[i + 1], grid[i - 1])
+    def _gain(self, field: Field, x: Tensor, grid: Grid, i: int) -> Tensor:
+        there, oldest = DDIM().step_to(field, x, grid[i], grid[i + 1], grid[i - 1])
         return self._fixed(there - oldest)
 
     def _fixed(self, x: Tensor) -> Tensor:
@@ -165,15 +166,15 @@ class BDIAHeun:
     def init(self, x: Tensor, *older: Tensor) -> State:
         return (x,)
 
-    def step(self, eps: Eps, state: State, grid: Grid, i: int) -> State:
+    def step(self, field: Field, state: State, grid: Grid, i: int) -> State:
         x, *past = state
         a, b = grid[i], grid[i + 1]
-        e = eps(x, a)
-        y = heun(eps, x, e, a, b)
+        prediction = field(x, a)
+        y = heun_step(field, x, prediction, a, b)
         if past:
             older, slope = past
-            y = y + self.gamma * (older - move(x, (e + slope) / 2, a, grid[i - 1]))
-        return y, x, e
+            y = y + self.gamma * (older - move(x, (prediction.eps + slope) / 2, a, grid[i - 1]))
+        return y, x, prediction.eps
 
 
 @dataclass(frozen=True)
@@ -190,12 +191,12 @@ class BDIADPMPP:
     def init(self, x: Tensor, *older: Tensor) -> State:
         return (x,)
 
-    def step(self, eps: Eps, state: State, grid: Grid, i: int) -> State:
+    def step(self, field: Field, state: State, grid: Grid, i: int) -> State:
         x, *past = state
         a, b = grid[i], grid[i + 1]
-        x0 = clean(x, eps(x, a), a)
+        x0 = field(x, a).x0
         if not past:
-            return along(x, x0, a, b), x0, x
+            return exponential_step(x, x0, a, b), x0, x
         before, older = past
-        y = along(x, extrapolated(x0, before, grid, i), a, b)
-        return y + self.gamma * (older - along(x, (x0 + before) / 2, a, grid[i - 1])), x0, x
+        y = exponential_step(x, extrapolated(x0, before, grid, i), a, b)
+        return y + self.gamma * (older - exponential_step(x, (x0 + before) / 2, a, grid[i - 1])), x0, x

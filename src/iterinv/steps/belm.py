@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from iterinv.levels import Eps, Grid, State
-from iterinv.steps.bdia import back, forth, start_back
+from iterinv.levels import Field, Grid, State
+from iterinv.steps.bdia import bdia_init_inverse, bdia_step, bdia_undo
 from iterinv.steps.ddim import DDIM
 
 
@@ -28,20 +28,20 @@ class BELM:
     def init(self, x: Tensor, *older: Tensor) -> State:
         return x, *older[:1]
 
-    def step(self, eps: Eps, state: State, grid: Grid, i: int) -> State:
-        return forth(DDIM(), eps, state, grid, i, self.gamma(grid, i) if i else 0.0)
+    def step(self, field: Field, state: State, grid: Grid, i: int) -> State:
+        return bdia_step(DDIM(), field, state, grid, i, self.gamma(grid, i) if i else 0.0)
 
-    def init_inverse(self, eps: Eps, x: Tensor, grid: Grid) -> State:
-        return start_back(eps, x, grid)
+    def init_inverse(self, field: Field, x: Tensor, grid: Grid) -> State:
+        return bdia_init_inverse(field, x, grid)
 
-    def undo(self, eps: Eps, state: State, grid: Grid, i: int) -> State:
-        return back(DDIM(), eps, state, grid, i, self.gamma(grid, i))
+    def undo(self, field: Field, state: State, grid: Grid, i: int) -> State:
+        return bdia_undo(DDIM(), field, state, grid, i, self.gamma(grid, i))
 
     def gamma(self, grid: Grid, i: int) -> float:
         """The weight of the oldest state in the step from ``grid[i]``, ``i >= 1``."""
         p, a, b = grid[i - 1], grid[i], grid[i + 1]
-        shorter = (a.sigma / a.alpha - b.sigma / b.alpha) / (p.sigma / p.alpha - a.sigma / a.alpha)
-        return shorter**2 * b.alpha / p.alpha
+        h_b = a.sigma / a.alpha - b.sigma / b.alpha
+        return (h_b / (p.sigma - p.alpha * a.sigma / a.alpha)) ** 2 * b.alpha * p.alpha  # h_p, times alpha_p
 
     def growth(self, grid: Grid) -> float:
         weights = [self.gamma(grid, i) for i in range(1, len(grid) - 1)]  # 0 where two levels are one

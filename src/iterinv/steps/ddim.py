@@ -10,17 +10,17 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from iterinv.levels import Eps, Level, move
+from iterinv.levels import Field, Level
 from iterinv.steps.one_step import OneStep
 
 
 @dataclass(frozen=True)
 class DDIM(OneStep):
-    """``x_b = move(x_a, eps(x_a, a), a, b)``"""
+    """``x_b = alpha_b x0 + sigma_b eps`` with the prediction at ``x_a``, eq. 12 of the paper with eta = 0."""
 
     order = 1
 
-    def carry(self, eps: Eps, x: Tensor, a: Level, *to: Level) -> tuple[Tensor, ...]:
-        """From level ``a`` to each of the others, by one network call in all."""
-        e = eps(x, a)
-        return tuple(move(x, e, a, b) for b in to)
+    def step_to(self, field: Field, x: Tensor, a: Level, *to: Level) -> tuple[Tensor, ...]:
+        """One network call for all the levels."""
+        prediction = field(x, a)
+        return tuple(prediction.at(b) for b in to)

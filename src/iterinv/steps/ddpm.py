@@ -1,6 +1,6 @@
 """DDPM's ancestral step (Ho, Jain, Abbeel, 2020; Song, Meng, Ermon, 2021, eq. 12 with eta = 1), without the noise it adds.
 
-Alone it samples nothing; with the noise maps of edit-friendly inversion put back after each step it follows their path.
+Alone it samples nothing. With the noise maps of edit-friendly inversion added after each step it follows their path.
 """
 
 from __future__ import annotations
@@ -10,8 +10,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from iterinv.levels import Eps, Level
-from iterinv.steps.dpmpp import clean
+from iterinv.levels import Field, Level
 from iterinv.steps.one_step import OneStep
 
 
@@ -21,10 +20,11 @@ class DDPM(OneStep):
 
     order = 1
 
-    def carry(self, eps: Eps, x: Tensor, a: Level, *to: Level) -> tuple[Tensor, ...]:
-        """From level ``a`` to each of the others, which are less noisy, by one network call in all."""
-        e, ends = eps(x, a), []
+    def step_to(self, field: Field, x: Tensor, a: Level, *to: Level) -> tuple[Tensor, ...]:
+        """One network call for all the levels, which are less noisy than ``a``."""
+        x0, eps = field(x, a)
+        ends = []
         for b in to:
             v = (b.sigma / a.sigma) ** 2 * (1 - (a.alpha / b.alpha) ** 2)
-            ends.append(b.alpha * clean(x, e, a) + math.sqrt(max(b.sigma**2 - v, 0.0)) * e)
+            ends.append(b.alpha * x0 + math.sqrt(max(b.sigma**2 - v, 0.0)) * eps)
         return tuple(ends)

@@ -10,22 +10,17 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from iterinv.levels import Eps, Grid, Level, State, move
+from iterinv.levels import Field, Grid, Level, Prediction, State
 from iterinv.steps.one_step import OneStep
 
 
-def clean(x: Tensor, e: Tensor, a: Level) -> Tensor:
-    """The clean data that a prediction of noise means: ``(x - sigma e) / alpha``."""
-    return (x - a.sigma * e) / a.alpha
-
-
-def along(x: Tensor, x0: Tensor, a: Level, b: Level) -> Tensor:
+def exponential_step(x: Tensor, x0: Tensor, a: Level, b: Level) -> Tensor:
     """From ``a`` to ``b`` with the clean data held at ``x0``: ``(sigma_b / sigma_a) x - alpha_b (exp(-h) - 1) x0``."""
-    return move(x, (x - a.alpha * x0) / a.sigma, a, b)
+    return Prediction.from_x0(x, a, x0).at(b)
 
 
 def _lambda(a: Level) -> float:
-    return math.log(a.alpha / a.sigma)
+    return math.log(a.alpha / a.sigma) if a.alpha > 0 else -math.inf
 
 
 @dataclass(frozen=True)
@@ -38,13 +33,12 @@ class DPMPP2S(OneStep):
 
     order = 2
 
-    def carry(self, eps: Eps, x: Tensor, a: Level, *to: Level) -> tuple[Tensor, ...]:
-        """From level ``a`` to each of the others: one network call, and one more for each that is not clean."""
-        e = eps(x, a)
-        x0, ends = clean(x, e, a), []
+    def step_to(self, field: Field, x: Tensor, a: Level, *to: Level) -> tuple[Tensor, ...]:
+        """One network call, and one more for each of the levels that is not clean."""
+        prediction, ends = field(x, a), []
         for b in to:
-            y = move(x, e, a, b)
-            ends.append(y if b.sigma == 0 else along(x, (x0 + clean(y, eps(y, b), b)) / 2, a, b))
+            y = prediction.at(b)
+            ends.append(y if b.sigma == 0 else exponential_step(x, (prediction.x0 + field(y, b).x0) / 2, a, b))
         return tuple(ends)
 
 
@@ -62,14 +56,14 @@ class DPMPP2M:
     def init(self, x: Tensor, *older: Tensor) -> State:
         return (x,)
 
-    def memory(self, eps: Eps, x: Tensor, a: Level) -> Tensor:
-        return clean(x, eps(x, a), a)
+    def memory(self, field: Field, x: Tensor, a: Level) -> Tensor:
+        return field(x, a).x0
 
-    def step(self, eps: Eps, state: State, grid: Grid, i: int) -> State:
+    def step(self, field: Field, state: State, grid: Grid, i: int) -> State:
         x, *past = state
         a, b = grid[i], grid[i + 1]
-        x0 = clean(x, eps(x, a), a)
-        return along(x, extrapolated(x0, past[0], grid, i) if past else x0, a, b), x0
+        x0 = field(x, a).x0
+        return exponential_step(x, extrapolated(x0, past[0], grid, i) if past else x0, a, b), x0
 
 
 def extrapolated(x0: Tensor, before: Tensor, grid: Grid, i: int) -> Tensor:

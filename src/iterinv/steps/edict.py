@@ -7,11 +7,12 @@ can be undone. Two network calls a step.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from torch import Tensor
 
-from iterinv.levels import Eps, Grid, State, move
+from iterinv.levels import Field, Grid, State, move
 
 
 @dataclass(frozen=True)
@@ -36,29 +37,31 @@ class EDICT:
     def init(self, x: Tensor, *older: Tensor) -> State:
         return x, x
 
-    def step(self, eps: Eps, state: State, grid: Grid, i: int) -> State:
+    def step(self, field: Field, state: State, grid: Grid, i: int) -> State:
         a, b = grid[i], grid[i + 1]
         lead, other = _swapped(state, i)
-        lead = move(lead, eps(other, a), a, b)
-        other = move(other, eps(lead, a), a, b)
+        lead = move(lead, field(other, a).eps, a, b)
+        other = move(other, field(lead, a).eps, a, b)
         x, y = _swapped((lead, other), i)
         x = self.p * x + (1 - self.p) * y
         return x, self.p * y + (1 - self.p) * x
 
-    def init_inverse(self, eps: Eps, x: Tensor, grid: Grid) -> State:
+    def init_inverse(self, field: Field, x: Tensor, grid: Grid) -> State:
         return x, x
 
-    def undo(self, eps: Eps, state: State, grid: Grid, i: int) -> State:
+    def undo(self, field: Field, state: State, grid: Grid, i: int) -> State:
         a, b = grid[i], grid[i + 1]
         x, y = state
         y = (y - (1 - self.p) * x) / self.p
         x = (x - (1 - self.p) * y) / self.p
         lead, other = _swapped((x, y), i)
-        other = move(other, eps(lead, a), b, a)
-        lead = move(lead, eps(other, a), b, a)
+        other = move(other, field(lead, a).eps, b, a)
+        lead = move(lead, field(other, a).eps, b, a)
         return _swapped((lead, other), i)
 
     def growth(self, grid: Grid) -> float:
+        if grid[0].alpha == 0:  # a step from there needs the clean data of one state and the noise of the other
+            return math.inf
         return self.p ** (-2 * (len(grid) - 1))
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from iterinv.levels import Eps, Level, move
+from iterinv.levels import Field, Level, Prediction, move
 from iterinv.steps.one_step import OneStep
 
 
@@ -18,18 +18,21 @@ from iterinv.steps.one_step import OneStep
 class Heun(OneStep):
     """With ``e = eps(x_a, a)`` and ``e' = eps(move(x_a, e, a, b), b)``: ``x_b = move(x_a, (e + e') / 2, a, b)``.
 
-    Second order, two network calls a step; one, and DDIM, into the clean end, where no noise can be predicted.
+    Second order, two network calls a step. The step into the clean end, where no noise can be predicted, and the step from a
+    level without signal, where ``sigma / alpha`` is infinite, are DDIM's and cost one.
     """
 
     order = 2
 
-    def carry(self, eps: Eps, x: Tensor, a: Level, *to: Level) -> tuple[Tensor, ...]:
-        """From level ``a`` to each of the others: one network call, and one more for each that is not clean."""
-        e = eps(x, a)
-        return tuple(heun(eps, x, e, a, b) for b in to)
+    def step_to(self, field: Field, x: Tensor, a: Level, *to: Level) -> tuple[Tensor, ...]:
+        """One network call, and one more for each of the levels that is not clean."""
+        prediction = field(x, a)
+        return tuple(heun_step(field, x, prediction, a, b) for b in to)
 
 
-def heun(eps: Eps, x: Tensor, e: Tensor, a: Level, b: Level) -> Tensor:
-    """The step from ``a`` to ``b`` where ``e = eps(x, a)`` is known."""
-    y = move(x, e, a, b)
-    return y if b.sigma == 0 else move(x, (e + eps(y, b)) / 2, a, b)
+def heun_step(field: Field, x: Tensor, prediction: Prediction, a: Level, b: Level) -> Tensor:
+    """The step from ``a`` to ``b`` where the prediction for ``x`` at ``a`` is known."""
+    y = prediction.at(b)
+    if b.sigma == 0 or a.alpha == 0:
+        return y
+    return move(x, (prediction.eps + field(y, b).eps) / 2, a, b)

@@ -1,4 +1,4 @@
-"""What the one-step rules share."""
+"""The base of the one-step rules."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor
 
-from iterinv.levels import Eps, Grid, Level, State
+from iterinv.levels import Field, Grid, Level, State
 
 
 class OneStep(ABC):
-    """A rule whose state is one sample. It can go from a level to several at once, both ways; a step is to the next."""
+    """A rule whose state is one sample. It can step from a level to several others at once, in both directions."""
 
     order: int
 
     @abstractmethod
-    def carry(self, eps: Eps, x: Tensor, a: Level, *to: Level) -> tuple[Tensor, ...]:
-        """From level ``a`` to each of the others."""
+    def step_to(self, field: Field, x: Tensor, a: Level, *to: Level) -> tuple[Tensor, ...]:
+        """The samples (batch, ...) at each of the levels ``to``, from ``x`` at level ``a``."""
 
     def init(self, x: Tensor, *older: Tensor) -> State:
         return (x,)
 
-    def step(self, eps: Eps, state: State, grid: Grid, i: int) -> State:
-        return self.carry(eps, state[0], grid[i], grid[i + 1])
+    def step(self, field: Field, state: State, grid: Grid, i: int) -> State:
+        return self.step_to(field, state[0], grid[i], grid[i + 1])

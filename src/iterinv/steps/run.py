@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from iterinv.levels import Eps, Grid, Level, State
+from iterinv.levels import Field, Grid, Level, State
 
 if TYPE_CHECKING:
     from iterinv.steps import Step
@@ -22,13 +22,13 @@ class NotFinite(ArithmeticError):
     level: Level | None = None
 
 
-def run(rule: Step, eps: Eps, state: State, grid: Grid, start: int = 0) -> Iterator[State]:
+def run(rule: Step, field: Field, state: State, grid: Grid, start: int = 0) -> Iterator[State]:
     """Yield the states from ``grid[start]``, which is the given one, to ``grid[-1]``. Raises :class:`NotFinite`."""
     yield state
     for i in range(start, len(grid) - 1):
         before = state
         with at_level(grid, i, "running"):
-            state = rule.step(eps, state, grid, i)
+            state = rule.step(field, state, grid, i)
         yield check_finite(state, grid, i + 1, "running", before, i)
 
 

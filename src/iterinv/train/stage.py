@@ -121,7 +121,7 @@ def noise_loss(network: Any, encode: Any, example: Example, recipe: Mapping[str,
         labels = torch.randint(0, recipe["noise_level_max"] + 1, (len(x0),))
         low = table[labels].reshape(-1, 1, 1, 1)
         sample = torch.cat([x, low.sqrt() * large + (1 - low).sqrt() * torch.randn_like(large)], 1)
-    out = network(sample, t, encoder_hidden_states=encode(words), class_labels=labels).sample
+    out = network(sample, t, encoder_hidden_states=encode(words)["text"], class_labels=labels).sample
     eps, v = out.chunk(2, 1)
     snr = table[t] / (1 - table[t])
     weight = (recipe["snr_cap"] / snr).clamp_max(recipe["weight_max"])

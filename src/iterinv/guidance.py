@@ -1,0 +1,157 @@
+"""Guidance: values that turn a denoiser and two conditions into a field."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Protocol, Self
+
+import torch
+from torch import Tensor
+
+from iterinv.conditions import Condition
+from iterinv.levels import Field, Level, Prediction
+
+Denoiser = Callable[[Tensor, Level, Condition], Prediction]
+"""The prediction of a network for a sample (batch, channels, h, w) at a level, in the sample's dtype."""
+
+
+class Guidance(Protocol):
+    """A way to combine the predictions for a positive and a negative condition."""
+
+    @property
+    def scale(self) -> float:
+        """The guidance scale, 1 for none."""
+        ...
+
+    @property
+    def fitted(self) -> bool:
+        """The negative condition was fitted to the inversion, so an edit keeps it."""
+        ...
+
+    def with_scale(self, scale: float) -> Self:
+        """The same guidance at another scale, or at its own where that is fixed."""
+        ...
+
+    def row(self, k: int) -> Self:
+        """The guidance of the ``k``-th picture of a batch."""
+        ...
+
+    def __call__(self, denoiser: Denoiser, positive: Condition, negative: Condition) -> Field: ...
+
+
+@dataclass(frozen=True)
+class CFG:
+    """Classifier-free guidance (Ho and Salimans, 2022): ``negative + scale (positive - negative)``.
+
+    At scale 1, and where both conditions are one object, the negative half is not computed. Otherwise both halves go through
+    the network as one batch, in both directions.
+    """
+
+    scale: float = 1.0
+    fitted = False
+
+    def with_scale(self, scale: float) -> Self:
+        return replace(self, scale=scale)
+
+    def row(self, k: int) -> Self:
+        return self
+
+    def __call__(self, denoiser: Denoiser, positive: Condition, negative: Condition) -> Field:
+        if self.scale == 1 or positive is negative:
+            return unguided(denoiser, positive)
+
+        def guided(x: Tensor, a: Level) -> Prediction:
+            without, with_prompt = both(denoiser, x, a, negative, positive)
+            return without.mix(with_prompt, self.scale)
+
+        return guided
+
+
+@dataclass(frozen=True, eq=False)
+class PerLevelNull:
+    """Classifier-free guidance at a fixed scale with a null embedding (batch, tokens, width) of its own at every level.
+
+    ``nulls`` maps timesteps to the embeddings that null-text inversion fitted; they replace the text of the negative condition.
+    """
+
+    scale: float
+    nulls: Mapping[float, Tensor] = field(repr=False)
+    fitted = True
+
+    def with_scale(self, scale: float) -> Self:
+        return self
+
+    def row(self, k: int) -> Self:
+        return replace(self, nulls={t: x if len(x) == 1 else x[k : k + 1] for t, x in self.nulls.items()})
+
+    def __call__(self, denoiser: Denoiser, positive: Condition, negative: Condition) -> Field:
+        if self.scale == 1:
+            return unguided(denoiser, positive)
+
+        def guided(x: Tensor, a: Level) -> Prediction:
+            null = negative.updated(text=self.nulls[a.t]) if a.t in self.nulls else negative
+            without, with_prompt = both(denoiser, x, a, null, positive)
+            return without.mix(with_prompt, self.scale)
+
+        return guided
+
+
+@dataclass(frozen=True)
+class Proximal:
+    """Proximal guidance (Han, Wen, Chen, et al., 2024), https://arxiv.org/abs/2306.05414: only large differences guide.
+
+    With ``d`` the difference of the two predictions and ``h`` the ``quantile`` of ``|d|`` of each picture by itself:
+
+    * ``hard`` (the proximal map of l0): ``d`` where ``|d| > h``, else 0;
+    * otherwise soft (of l1): ``sign(d) max(|d| - h, 0)``.
+
+    Public code has the soft map under the name of l0, and under that of l1 one that flips signs; the tests show both.
+    """
+
+    scale: float = 1.0
+    quantile: float = 0.7
+    hard: bool = True
+    fitted = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.quantile < 1:
+            raise ValueError(f"quantile is {self.quantile}; it lies in [0, 1)")
+
+    def with_scale(self, scale: float) -> Self:
+        return replace(self, scale=scale)
+
+    def row(self, k: int) -> Self:
+        return self
+
+    def __call__(self, denoiser: Denoiser, positive: Condition, negative: Condition) -> Field:
+        if positive is negative:
+            return unguided(denoiser, positive)
+
+        def guided(x: Tensor, a: Level) -> Prediction:
+            without, with_prompt = both(denoiser, x, a, negative, positive)
+            # At a level the differences of clean data and of noise are the same but for a factor, and so is their threshold.
+            difference = self.threshold(with_prompt.x0 - without.x0)
+            return Prediction.from_x0(x, a, without.x0 + self.scale * difference)
+
+        return guided
+
+    def threshold(self, difference: Tensor) -> Tensor:
+        """The proximal map of a difference (batch, ...)."""
+        size = difference.abs()
+        values = size.flatten(1).double().sort(1).values  # torch.quantile refuses tensors of more than 16 million values
+        h = values[:, int(self.quantile * (values.shape[1] - 1))].to(size).reshape(-1, *[1] * (size.ndim - 1))
+        return torch.where(size > h, difference, 0.0) if self.hard else difference.sign() * (size - h).clamp(min=0)
+
+
+def unguided(denoiser: Denoiser, condition: Condition) -> Field:
+    """The field of one condition alone."""
+    return lambda x, a: denoiser(x, a, condition.expand(len(x)))
+
+
+def both(denoiser: Denoiser, x: Tensor, a: Level, negative: Condition, positive: Condition) -> tuple[Prediction, Prediction]:
+    """The predictions for two conditions, by one batch through the network."""
+    stacked = Condition.stack([negative, positive], len(x))
+    x0, eps = denoiser(torch.cat([x, x]), a, stacked)
+    (x0_negative, x0_positive), (eps_negative, eps_positive) = x0.chunk(2), eps.chunk(2)
+    return Prediction(x0_negative, eps_negative), Prediction(x0_positive, eps_positive)
