@@ -15,14 +15,14 @@ from rich.progress import track
 
 from common import COMMIT, OUT, RESUMED, ROOT, publish, short, table
 from iterinv.app import load, versions
-from iterinv.evaluate import samples
+from iterinv.embedded.evaluate import alignment as samples
 from iterinv.steps import DDIM
 
 SHOWN = 32
 
 
 def main(size: int, count: int) -> None:
-    began, cascade = time.time(), load().until(size)
+    began, cascade = time.time(), load().up_to(size)
     work = ROOT / "runs" / "alignment"
     folder = work / f"{short(cascade)}-{size}"
     for _ in track(samples.draw(cascade, folder, count, DDIM()), total=-(-count // samples.BLOCK), description="samples"):

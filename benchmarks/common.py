@@ -18,9 +18,9 @@ import torch
 from iterinv import images
 from iterinv.app import versions
 from iterinv.cascade import Cascade
+from iterinv.embedded.scenes import COLORS, Scene
+from iterinv.embedded.train.data import HELD_OUT
 from iterinv.images import Frame
-from iterinv.scenes import COLORS, Scene
-from iterinv.train.data import HELD_OUT
 
 ROOT = Path(__file__).parents[1]
 OUT = ROOT / "docs" / "benchmarks"

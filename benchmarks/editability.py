@@ -11,11 +11,11 @@ from common import publish, recolourings, table
 from iterinv.app import load
 from iterinv.cascade import Cascade
 from iterinv.edits import PromptSwap
+from iterinv.embedded.scenes import COLORS, caption, object_mask, render
 from iterinv.images import from_uint8, to_uint8
 from iterinv.inversion import Plan
 from iterinv.inverters import Solve
 from iterinv.roots import FixedPoint
-from iterinv.scenes import COLORS, caption, object_mask, render
 from iterinv.steps import BDIA, DDIM, Step
 
 COUNT, STEPS = 12, 25

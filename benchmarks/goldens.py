@@ -43,7 +43,8 @@ def record(out: Path, dtype: str = "float32") -> None:
     warnings.simplefilter("ignore")
     tensors: dict[str, Tensor] = {}
     numbers: dict[str, Any] = {}
-    cascade = iterinv.load(dtype=getattr(torch, dtype)).until(64)
+    cascade = iterinv.load(dtype=getattr(torch, dtype))
+    cascade = getattr(cascade, "up_to" if hasattr(cascade, "up_to") else "until")(64)
     frame, _ = Frame.fit(read(ROOT / "examples" / "red-sphere.png")[0], 64)
     for method in METHODS:
         for guidance in (1.0, 3.0):

@@ -23,11 +23,11 @@ import torch
 from common import COMMIT, OUT, RESUMED, photographs, publish, short, square, table
 from iterinv.app import load
 from iterinv.cascade import Cascade
+from iterinv.embedded.scenes import Scene, caption, render
+from iterinv.embedded.train.data import HELD_OUT
 from iterinv.evaluate.compare import compare, front, plot, work
 from iterinv.images import to_uint8
 from iterinv.methods import METHODS
-from iterinv.scenes import Scene, caption, render
-from iterinv.train.data import HELD_OUT
 
 STEPS, SCENES, GUIDANCE = (20, 50), 8, (1.0, 3.0, 5.0, 7.0)
 FILE = OUT / "methods.jsonl"

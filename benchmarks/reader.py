@@ -8,11 +8,11 @@ import numpy as np
 import torch
 
 from common import ROOT, publish, table
+from iterinv.embedded.reader import QUESTIONS, WEIGHTS, answers, features, load
+from iterinv.embedded.scenes import OF_SCENE, OF_THING, Scene
+from iterinv.embedded.train import data
 from iterinv.images import from_uint8
 from iterinv.metrics import frechet
-from iterinv.scenes import OF_SCENE, OF_THING, Scene
-from iterinv.scenes.reader import QUESTIONS, WEIGHTS, answers, features, load
-from iterinv.train import data
 
 COUNTS = {64: 2000, 256: 300}
 FIRST = 5_000_000

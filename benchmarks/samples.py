@@ -8,8 +8,8 @@ import torch
 
 from common import OUT, publish
 from iterinv.app import contact_sheet, load
-from iterinv.scenes import COLORS, FLOORS, MATERIALS, SHAPES, WALLS
-from iterinv.scenes.caption import FLOOR_WORDS
+from iterinv.embedded.scenes import COLORS, FLOORS, MATERIALS, SHAPES, WALLS
+from iterinv.embedded.scenes.caption import FLOOR_WORDS
 
 STEPS, GUIDANCE, SEED = 10, 2.0, 0
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from common import OUT, RESUMED, ROOT, processes, publish, short, table
 from iterinv.app import load
-from iterinv.evaluate import samples
+from iterinv.embedded.evaluate import alignment as samples
 from iterinv.methods import sampler
 
 WORK = ROOT / "runs" / "sampling"
@@ -38,7 +38,7 @@ models. Ten steps of DDIM are about as good as forty.
 
 
 def main(minutes: float) -> None:
-    began, name = time.time(), short(load().until(SIZE))
+    began, name = time.time(), short(load().up_to(SIZE))
     told: dict[tuple[float, int, float], list[dict]] = {}
     ways = [(seed, *how, gamma) for seed, how, gamma in itertools.product(SEEDS, STEPS, GAMMAS)]
     with processes() as pool:
@@ -85,7 +85,7 @@ def drawn(asked: tuple[str, int, float, int, float, float]) -> Path | None:
     """Where the samples of one way are, ``None`` where the time ran out before they were all drawn."""
     name, seed, guidance, steps, gamma, until = asked
     folder = _folder(name, seed, guidance, steps, gamma)
-    drawing, done = samples.draw(load().until(SIZE), folder, COUNT, sampler("bdia", gamma), steps, guidance, seed), 0
+    drawing, done = samples.draw(load().up_to(SIZE), folder, COUNT, sampler("bdia", gamma), steps, guidance, seed), 0
     while done < COUNT:
         if time.time() > until and not (folder / f"{done:05d}.npy").exists():
             return None

@@ -19,7 +19,7 @@ from rich.progress import Progress
 from common import OUT, RESUMED, ROOT, processes, publish, short, table
 from iterinv.app import load
 from iterinv.edits import EDITORS
-from iterinv.evaluate import scenes
+from iterinv.embedded.evaluate import scene_edit as scenes
 
 RUNS = ("flowedit:bdia:200", "diffedit:bdia:50")
 SHARES = ("success", "kept")
@@ -50,12 +50,12 @@ def run_all(size: int, editor: str, method: str, count: int, folder: Path) -> No
 
 
 def one_share(size: int, editor: str, method: str, count: int, folder: Path, share: tuple[int, int]) -> None:
-    for _ in scenes.evaluate(load().until(size), EDITORS[editor](), folder, method, 20, scenes.KINDS, count, share):
+    for _ in scenes.evaluate(load().up_to(size), EDITORS[editor](), folder, method, 20, scenes.KINDS, count, share):
         pass
 
 
 def main(size: int, runs: tuple[str, ...] = RUNS) -> None:
-    began, cascade = time.time(), load().until(size)
+    began, cascade = time.time(), load().up_to(size)
     tables, sheets, failures = [], [], ""
     for run in runs:
         editor, method, count = run.split(":")
@@ -110,7 +110,7 @@ def _order(row: dict) -> tuple[int, int]:
 
 
 def _line(row: dict) -> str:
-    """A row without its captions, which its kind and seed give (:func:`iterinv.scenes.edits.scene_edit`), as a line."""
+    """A row as a line, without its captions: :func:`iterinv.embedded.evaluate.tasks.scene_edit` makes them of kind and seed."""
     rounded = {key: round(value, 4) if isinstance(value, float) else value for key, value in row.items()}
     return json.dumps({key: value for key, value in rounded.items() if key not in ("prompt", "to")}) + "\n"
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from iterinv.embedded.scenes import Scene, Thing, caption, render
 from iterinv.images import to_uint8
-from iterinv.scenes import Scene, Thing, caption, render
 
 PICTURES = {
     "red-sphere": Scene((Thing("sphere", "red", "shiny", "large", 0.15, 0.1),), "planks", "beige", "left", grain=1),

@@ -38,7 +38,7 @@ def field_of(stage, condition, scale=1.0, denoiser=None):
 
 
 def build(folder: Path, seed: int = 0) -> Path:
-    from iterinv.train import networks
+    from iterinv.embedded.train import networks
 
     torch.manual_seed(seed)
     words = networks.tokenizer(77)
@@ -67,7 +67,7 @@ def tiny(tiny_folder):
 @pytest.fixture
 def picture():
     """A picture (1, 3, 64, 64) of 8-bit values in [-1, 1]."""
+    from iterinv.embedded.scenes import Scene, render
     from iterinv.images import from_uint8, to_uint8
-    from iterinv.scenes import Scene, render
 
     return from_uint8(to_uint8(render(Scene.random(3), 64)[None]))

@@ -14,7 +14,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from iterinv import app, store
-from iterinv.cli import app as command
+from iterinv.__main__ import command_line
 from iterinv.edits import FlowEdit
 from iterinv.images import Frame
 from iterinv.inverters import Solve
@@ -42,7 +42,7 @@ def done(tiny_folder, photo, tmp_path_factory):
 
 
 def call(*words):
-    return CliRunner().invoke(command, [str(word) for word in words])
+    return CliRunner().invoke(command_line(), [str(word) for word in words])
 
 
 def refused(words, *args):
@@ -333,26 +333,6 @@ def test_stopped_at_any_moment_it_says_so_and_leaves_nothing(tiny_folder, photo,
     assert "iterinv: stopped; no file was left half-written" in told
     assert "Traceback" not in told
     assert not out.exists()
-
-
-def test_words_the_embedded_model_does_not_know_are_named(capsys):
-    notes = []
-    assert app.check_prompt(" a red teapot on a wooden floor ", "--to", notes.append) == "a red teapot on a wooden floor"
-    assert "does not know 'teapot' (in --to)" in notes[0]
-    assert " sphere " in notes[0]
-    app.check_prompt(PROMPT, "--to", notes.append)
-    assert len(notes) == 1
-
-
-def test_two_things_of_one_description_are_noted():
-    notes = []
-    app.check_prompt("the small red sphere to the left of the small red sphere on a tiled floor", "--prompt", notes.append)
-    assert "'small red sphere' twice" in notes[0]
-    app.check_prompt("a red sphere and a blue sphere and a red cube", "--to", notes.append)
-    assert "names 3 things" in notes[1]
-    app.check_prompt("a red sphere to the left of a large red sphere", "--to", notes.append)
-    app.check_prompt("a red sphere and a red sphere", "--to", notes.append, vocabulary=False)
-    assert len(notes) == 2
 
 
 def test_the_words_that_change_nothing_are_noted(tiny_folder, done, tmp_path):

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from iterinv.__main__ import command_line
 from iterinv.cascade import Cascade
-from iterinv.cli import app as command
 from iterinv.evaluate.compare import compare, front, plot, work
 from iterinv.images import Frame
 from iterinv.methods import METHODS
@@ -28,7 +28,7 @@ def photo(tmp_path_factory):
 def test_the_command_prints_plots_and_writes_one_table(tiny_folder, tiny, photo, tmp_path):
     names = ["bdia", "ddim", "iterinv"]
     words = ["compare", photo, "--prompt", PROMPT, "--steps", 3, "--methods", "bdia, ddim,iterinv", "--out", tmp_path]
-    result = CliRunner().invoke(command, [str(word) for word in (*words, "--model", tiny_folder)])
+    result = CliRunner().invoke(command_line(), [str(word) for word in (*words, "--model", tiny_folder)])
     assert result.exit_code == 0, result.output
     assert {file.name for file in tmp_path.iterdir()} == {"compare.json", "compare.png"}
     told = json.loads((tmp_path / "compare.json").read_text())
@@ -49,7 +49,7 @@ def test_the_command_prints_plots_and_writes_one_table(tiny_folder, tiny, photo,
 
 def test_a_method_that_there_is_not_is_refused_before_any_work(tiny_folder, photo, tmp_path):
     words = ["compare", photo, "--prompt", PROMPT, "--methods", "bdia,magic", "--out", tmp_path / "out", "--model", tiny_folder]
-    result = CliRunner().invoke(command, [str(word) for word in words])
+    result = CliRunner().invoke(command_line(), [str(word) for word in words])
     assert result.exit_code == 2
     assert "there is no method 'magic'" in result.output
     assert not (tmp_path / "out").exists()
@@ -72,7 +72,7 @@ def test_a_method_that_fails_has_its_row_and_ends_nothing(tiny_folder, photo, tm
 
     monkeypatch.setattr("iterinv.cascade.Cascade.invert", broken)
     words = ["compare", photo, "--prompt", PROMPT, "--steps", 3, "--methods", "ddim,bdia", "--out", tmp_path]
-    result = CliRunner().invoke(command, [str(word) for word in (*words, "--model", tiny_folder)])
+    result = CliRunner().invoke(command_line(), [str(word) for word in (*words, "--model", tiny_folder)])
     assert result.exit_code == 0, result.output
     failed, fine = json.loads((tmp_path / "compare.json").read_text())["methods"]
     assert set(failed) == KEYS
@@ -83,7 +83,7 @@ def test_a_method_that_fails_has_its_row_and_ends_nothing(tiny_folder, photo, tm
 
 
 def test_methods_are_listed():
-    told = CliRunner().invoke(command, ["methods"]).output
+    told = CliRunner().invoke(command_line(), ["methods"]).output
     assert [line.split()[0] for line in told.splitlines()] == list(METHODS)
 
 

@@ -7,13 +7,14 @@ import torch
 from typer.testing import CliRunner
 
 import published
-from iterinv.cli import app as command
+from iterinv.__main__ import command_line
 from iterinv.doctor import findings
-from iterinv.models import embedded
+from iterinv.embedded import FOLDER
+from iterinv.models import folders
 
 
 def test_a_well_cascade_is_well_in_float32(tiny_folder):
-    told = CliRunner().invoke(command, ["doctor", "--model", str(tiny_folder)])
+    told = CliRunner().invoke(command_line(), ["doctor", "--model", str(tiny_folder)])
     assert told.exit_code == 0, told.output
     for words in (
         "torch 2",
@@ -40,7 +41,7 @@ def test_what_overflows_and_what_is_missing_is_ill():
     pipe = published.sd()
     pipe.unet.conv_out.bias.data.fill_(torch.inf)
     assert "gives NaN or infinity" in next(each.said for each in findings(pipe) if each.well is False)
-    told = CliRunner().invoke(command, ["doctor", "--model", "no/thing"])
+    told = CliRunner().invoke(command_line(), ["doctor", "--model", "no/thing"])
     assert told.exit_code == 1
     assert "hf download no/thing" in told.output
     assert (
@@ -50,7 +51,7 @@ def test_what_overflows_and_what_is_missing_is_ill():
 
 def test_weights_other_than_their_hashes_are_told_of(tiny_folder, tmp_path):
     folder = shutil.copytree(tiny_folder, tmp_path / "cascade")
-    embedded.seal(folder)
+    folders.seal(folder)
     sound = next(each.well for each in findings(folder) if each.about == "weights")
     (folder / "stage2" / "unet" / "config.json").unlink()
     with (folder / "stage1" / "unet" / "diffusion_pytorch_model.safetensors").open("r+b") as file:
@@ -59,7 +60,7 @@ def test_weights_other_than_their_hashes_are_told_of(tiny_folder, tmp_path):
     said = next(each for each in findings(folder) if each.about == "weights")
     assert (sound, said.well) == (True, False)
     assert "stage1/unet/diffusion_pytorch_model.safetensors, stage2/unet/config.json damaged or missing" in said.said
-    assert embedded.damaged(embedded.FOLDER) == []
+    assert folders.damaged(FOLDER) == []
 
 
 def test_the_hubs_cache_is_checked_by_its_names(tmp_path, monkeypatch):

@@ -15,11 +15,12 @@ from typer.testing import CliRunner
 
 import published
 from iterinv import app, schedule, store
+from iterinv.__main__ import command_line
 from iterinv.cascade import resize
-from iterinv.cli import app as command
 from iterinv.conditions import Condition
 from iterinv.diagnosis import diagnose
 from iterinv.edits import DiffEdit, FromPrompts
+from iterinv.embedded.train import networks
 from iterinv.images import Frame, from_uint8, to_uint8
 from iterinv.methods import METHODS, plan
 from iterinv.models import CountingDenoiser, draw, pipelines, sources
@@ -27,7 +28,6 @@ from iterinv.models.unet import UNetDenoiser
 from iterinv.roots import rms
 from iterinv.steps import DDIM
 from iterinv.steps.run import NotFinite, run
-from iterinv.train import networks
 
 from conftest import RECIPE, field_of
 
@@ -437,11 +437,11 @@ def test_the_command_line_says_where_and_how_networks_run(tmp_path, tiny_folder,
     for model, options in ((folder, ["--dtype", "bfloat16"]), (tiny_folder, ["--memory", "8gb", "--device", "cpu"])):
         out = tmp_path / "out"
         asked = ["invert", str(tmp_path / "a.png"), "-p", PROMPT, "-n", "4", "--model", str(model), "-o", str(out), *options]
-        told = CliRunner().invoke(command, asked)
+        told = CliRunner().invoke(command_line(), asked)
         assert told.exit_code == 0, told.output
         report = json.loads((out / "report.json").read_text())
         assert report["reconstruction"]["exact_pixels"] == 1
-    told = CliRunner().invoke(command, [*asked, "--memory", "1e-4gb"])
+    told = CliRunner().invoke(command_line(), [*asked, "--memory", "1e-4gb"])
     assert told.exit_code == 2
     assert "with a layer at a time" in told.output
 

@@ -7,7 +7,12 @@ import signal
 import sys
 import threading
 import time
+from functools import cache
 from types import FrameType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import typer
 
 STOPPED = 130
 PATIENCE = 20.0
@@ -23,7 +28,7 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
     try:
-        from iterinv.cli import app
+        app = command_line()
 
         app(prog_name="iterinv")
     except KeyboardInterrupt:
@@ -32,6 +37,16 @@ def main() -> None:
         if leaving.code == STOPPED:
             _say()
         raise
+
+
+@cache
+def command_line() -> typer.Typer:
+    """The command line with the commands of every part of the package."""
+    from iterinv.cli import app
+    from iterinv.embedded.commands import register
+
+    register(app)
+    return app
 
 
 def _stop(number: int, frame: FrameType | None) -> None:

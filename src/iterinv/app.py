@@ -32,7 +32,8 @@ from iterinv.cascade import Cascade, resize
 from iterinv.diagnosis import diagnose
 from iterinv.edits.site import Edit, Editor
 from iterinv.inversion import Inversion
-from iterinv.models import embedded, sources
+from iterinv.models import sources
+from iterinv.models.presets import Defaults, presets
 from iterinv.store import Saved
 
 FILES = (
@@ -46,7 +47,7 @@ def load(
     what: Any = "embedded", dtype: torch.dtype | None = None, device: str = "cpu", torch_dtype: torch.dtype | None = None,
     memory: str | None = None, **how: Any,
 ) -> Cascade:  # fmt: skip
-    """The cascade that ships with the package; one of :data:`iterinv.models.sources.PRESETS`; that of a folder with a
+    """The cascade that ships with the package; one of :data:`iterinv.models.presets.PRESETS`; that of a folder with a
     ``cascade.json``; or stages by themselves, one or a list from small to large, each a diffusers folder, a name on the hub, a
     TorchScript file, a live pipeline or a module of EDM's kind.
 
@@ -81,7 +82,8 @@ def precision(name: str) -> torch.dtype:
 
 def _load(what: Any, dtype: torch.dtype, device: str, **how: Any) -> Cascade:
     with _quiet():
-        return Cascade(sources.stages(what, dtype, device, **how))
+        preset = presets().get(what) if isinstance(what, str) else None
+        return Cascade(sources.stages(what, dtype, device, **how), preset.defaults if preset else Defaults())
 
 
 _kept = lru_cache(maxsize=1)(_load)
@@ -106,32 +108,14 @@ def _quiet() -> Iterator[None]:
         t.enable_progress_bar()
 
 
-def check_prompt(prompt: str, name: str, say: Callable[[str], None], vocabulary: bool = True) -> str:
-    """The prompt, stripped. Warns of words that the embedded cascade was not trained on, of more things than its scenes hold
-    and of two by one description. Raises ``ValueError`` if empty."""
-    from iterinv.scenes import things_in
-    from iterinv.scenes import vocabulary as known
-
+def check_prompt(prompt: str, name: str) -> str:
+    """The prompt, stripped. Raises ``ValueError`` if it is empty or no text; ``name`` is what the message calls it."""
     if not re.search(r"\w", prompt):
         raise ValueError(f"{name} is empty: say in words what the picture shows, or should show")
     try:
         prompt.encode()
     except UnicodeEncodeError:
         raise ValueError(f"{name} is not text in UTF-8: type it again") from None
-    unknown = embedded.unknown_words(prompt) if vocabulary else []
-    if unknown:
-        say(
-            f"the embedded model does not know {', '.join(map(repr, unknown))} (in {name}); the words it knows are: "
-            + " ".join(known())
-        )
-    things = things_in(prompt) if vocabulary else []
-    if len(things) > 2:
-        say(f"{name} names {len(things)} things; the embedded model's scenes hold one or two, and it cannot draw more")
-    if twice := next((thing for thing in things if things.count(thing) > 1), None):
-        say(
-            f"{name} names a {twice!r} twice; only their places tell the two apart ('… to the left of …'), and an edit of one "
-            "may change the other: describe them by different words if you can"
-        )
     return prompt.strip()
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -30,6 +30,7 @@ from iterinv.inversion import (
 )
 from iterinv.levels import State
 from iterinv.models import Stage
+from iterinv.models.presets import Defaults
 from iterinv.steps import DDIM, Step
 from iterinv.steps.run import run
 
@@ -39,6 +40,7 @@ class Cascade:
     """Stages from small to large, each fed with the picture of the one before."""
 
     stages: tuple[Stage, ...]
+    defaults: Defaults = field(default_factory=Defaults)
 
     @property
     def size(self) -> int:
@@ -110,7 +112,7 @@ class Cascade:
                 edits.append(finish(work, stage, "editing", None, progress))
         return Edit(tuple(edits))
 
-    def until(self, size: int) -> Cascade:
+    def up_to(self, size: int) -> Cascade:
         """The stages up to that of a size, as a cascade. Raises ``ValueError`` where no stage has it."""
         sizes = [stage.size for stage in self.stages]
         if size not in sizes:
@@ -125,8 +127,6 @@ class Cascade:
         """Draw pictures (batch, 3, size, size) in [-1, 1] from the words alone, one tensor a stage.
 
         Of several prompts, ``batch`` pictures each, in their order.
-
-        The embedded cascade draws about as well in 10 ``steps`` as in more.
 
         Guidance acts on the first stage. The noise of every stage comes from CPU generators seeded with ``seed``. A
         super-resolution stage runs the last ``detail`` of its levels, from the enlarged picture noised to the first of them:

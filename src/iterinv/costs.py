@@ -24,7 +24,8 @@ from iterinv import schedule
 from iterinv.conditions import Condition
 from iterinv.inversion import Plan, invert_stage
 from iterinv.levels import Level, Prediction
-from iterinv.models import CountingDenoiser, Stage, embedded, pipelines, published, sources
+from iterinv.models import CountingDenoiser, Stage, folders, pipelines, published
+from iterinv.models.presets import Source, presets
 from iterinv.models.toy import gaussian
 
 MODES = ("resident", "staged", "layered")
@@ -80,16 +81,18 @@ def blueprints(what: str | Path) -> list[Blueprint]:
     """
     if not isinstance(what, (str, Path)):
         raise FileNotFoundError("what it would cost is known of names and folders only: leave `memory` out")
-    if str(what) in sources.PRESETS:
-        return [_published(source.name) for source in sources.PRESETS[str(what)].sources]
-    folder = embedded.FOLDER if what == "embedded" else Path(what)
+    folder = Path(what)
+    if preset := presets().get(str(what)):
+        names = [source.name for source in preset.sources if isinstance(source, Source)]
+        if names:
+            return [_published(name) for name in names]
+        (folder,) = (source for source in preset.sources if isinstance(source, Path))
     if (folder / "model_index.json").is_file():
         return [_folder(folder)]
     if (folder / "cascade.json").is_file():
-        return [_folder(part) for part in embedded.parts(folder)[0]]
+        return [_folder(part) for part in folders.parts(folder)[0]]
     raise FileNotFoundError(
-        f"what {what} would cost is not known: give a cascade or diffusers folder, or one of embedded, "
-        f"{', '.join(sources.PRESETS)}"
+        f"what {what} would cost is not known: give a cascade or diffusers folder, or one of {', '.join(presets())}"
     )
 
 

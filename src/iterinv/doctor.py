@@ -15,7 +15,8 @@ from iterinv.cascade import Cascade
 from iterinv.guidance import unguided
 from iterinv.images import from_uint8, to_uint8
 from iterinv.methods import plan
-from iterinv.models import Stage, draw, embedded, sources
+from iterinv.models import Stage, draw, folders
+from iterinv.models.presets import Source, presets
 
 EXTRAS = {
     "if": ("sentencepiece", "ftfy", "bs4"),
@@ -67,29 +68,32 @@ def _devices(device: str) -> Iterator[Finding]:
 def _presets() -> Iterator[Finding]:
     """Which published weights are on this disk; how to get one is said where it is asked for."""
 
-    def here(source: sources.Source) -> bool:
-        return any(_cached(name) for name in source.names)
+    def here(source: Source | Path) -> bool:
+        return source.is_dir() if isinstance(source, Path) else any(_cached(name) for name in source.names)
 
-    for name, preset in sources.PRESETS.items():
-        missing = [source.name for source in dict.fromkeys(preset.sources) if not here(source)]
+    for name, preset in presets().items():
+        missing = [str(getattr(source, "name", source)) for source in dict.fromkeys(preset.sources) if not here(source)]
         yield Finding(name, None, f"not here: {', '.join(missing)}" if missing else "on this disk")
 
 
 def _weights(model: Any) -> Iterator[Finding]:
     """Whether a model's files are what they were: by the hashes in a cascade folder, and by those that name large files in the
     hub's cache."""
-    folder = embedded.FOLDER if model == "embedded" else Path(model) if isinstance(model, (str, Path)) else None
-    if folder is not None and (folder / embedded.SUMS).is_file():
-        yield _sound(str(folder), embedded.damaged(folder))
-    preset = sources.PRESETS.get(model) if isinstance(model, str) else None
+    preset = presets().get(model) if isinstance(model, str) else None
+    parts = preset.sources if preset else (model,)
+    folder = Path(parts[0]) if isinstance(parts[0], (str, Path)) else None
+    if folder is not None and (folder / folders.SUMS).is_file():
+        yield _sound(str(folder), folders.damaged(folder))
     on_hub = folder is not None and not folder.exists() and re.fullmatch(r"[\w.-]+/[\w.-]+(@.+)?", str(model))
     names = (
-        [name for source in dict.fromkeys(preset.sources) for name in source.names] if preset else [str(model)] * bool(on_hub)
+        [name for source in dict.fromkeys(preset.sources) if isinstance(source, Source) for name in source.names]
+        if preset
+        else [str(model)] * bool(on_hub)
     )
     for name, index in ((name, _cached(name)) for name in names):
         if index is not None:
             files = [file for file in index.parent.rglob("*") if re.fullmatch("[0-9a-f]{64}", file.resolve().name)]
-            yield _sound(name, [file.name for file in files if embedded.sha256(file) != file.resolve().name])
+            yield _sound(name, [file.name for file in files if folders.sha256(file) != file.resolve().name])
 
 
 def _sound(about: str, damaged: list[str]) -> Finding:

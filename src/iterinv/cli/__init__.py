@@ -8,7 +8,6 @@ from typing import Annotated, Any
 
 import typer
 
-from iterinv.cli.evaluate import evaluation
 from iterinv.cli.options import (
     Device,
     EditGuidance,
@@ -36,7 +35,6 @@ app = typer.Typer(
     help="Turn a picture back into the noise and the path that reproduce it, and edit it with words.",
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
 )  # fmt: skip
-app.add_typer(evaluation, name="evaluate")
 
 
 @app.command()
@@ -62,7 +60,7 @@ def edit(
         from iterinv import app as work
 
         how = editor_of(editor, strength, edit_guidance)
-        to = work.check_prompt(to, "--to", say, vocabulary=model == "embedded")
+        to = work.check_prompt(to, "--to")
         if (picture is None) == (inversion is None):
             raise ValueError("give a picture to edit, or an inversion with --inversion")
         if inversion is not None:
@@ -75,6 +73,8 @@ def edit(
                 raise ValueError("--prompt is missing: say what the picture shows")
             assert picture is not None
             opened = inverted(picture, prompt, method, steps, 1.0, seed, fit, model, progress, say)
+        for advice in opened.cascade.defaults.prompt_advice(to, "--to"):
+            say(advice)
         if to.lower() == opened.inversion.prompt.lower():
             say("--to says what the prompt says, so nothing is asked to change")
         edited = opened.cascade.edit(opened.inversion, to, how, progress)
@@ -153,8 +153,10 @@ def compare(
         from iterinv.evaluate import compare as comparison
         from iterinv.methods import METHODS
 
-        prompt = work.check_prompt(prompt, "--prompt", say, vocabulary=model == "embedded")
+        prompt = work.check_prompt(prompt, "--prompt")
         cascade = load(model)
+        for advice in cascade.defaults.prompt_advice(prompt, "--prompt"):
+            say(advice)
         frame, _ = frame_of(picture, cascade.size, fit, say)
         names = [name.strip() for name in methods.split(",") if name.strip()] or list(METHODS)
         for row in comparison.compare(cascade, frame, prompt, names, steps, guidance, seed, progress):
@@ -224,7 +226,7 @@ def sample(
     out: Out = Path("out"),
     count: Annotated[int, typer.Option("--num-images-per-prompt", "--count", min=1, help="Pictures to draw.")] = 1,
     steps: Annotated[
-        int | None, typer.Option("--num-inference-steps", "--steps", "-n", min=2, help="A stage; 10 of embedded, else 20.")
+        int | None, typer.Option("--num-inference-steps", "--steps", "-n", min=2, help="A stage; the model's own if not given.")
     ] = None,
     guidance: Guidance = 2.0,
     sampler: Sampler = "ddim",
@@ -241,33 +243,15 @@ def sample(
         from iterinv.images import to_uint8
 
         rule = methods.sampler(sampler, gamma)
-        prompt = work.check_prompt(prompt, "the prompt", say, vocabulary=model == "embedded")
+        prompt = work.check_prompt(prompt, "the prompt")
         cascade = load(model)
-        steps = steps or (10 if model == "embedded" else 20)  # it draws as well in 10 as in 20
+        for advice in cascade.defaults.prompt_advice(prompt, "the prompt"):
+            say(advice)
+        steps = steps or cascade.defaults.sampling_steps
         *_, pictures = cascade.sample(prompt, steps, guidance, seed, count, rule, progress=progress)
         for k in range(count):
             Image.fromarray(to_uint8(pictures[k : k + 1])).save(staging / f"sample-{k}.png")
     typer.echo(f"{count} picture(s) of {cascade.size} px in {out}")
-
-
-@app.command()
-def train(
-    part: Annotated[str, typer.Argument(help="text, I, II, III, pack, reader, or all of them in this order.")],
-    out: Out = Path("runs/embedded"),
-    minutes: Annotated[float | None, typer.Option(help="Time budget of this part; the recipe's if not given.")] = None,
-    recipe: Annotated[Path | None, typer.Option(help="A recipe other than the shipped one.")] = None,
-    mixed_precision: Annotated[str, typer.Option(help="accelerate's: no, fp16 or bf16.")] = "no",
-    weights: Annotated[
-        Path | None, typer.Option(help="A packed cascade to go on from: its text encoder, and each stage's last phase.")
-    ] = None,
-) -> None:
-    """Train the embedded cascade. A part that was stopped goes on from its last checkpoint."""
-    with errors():
-        from iterinv.train import PARTS, RECIPE
-        from iterinv.train import train as run
-
-        for each in PARTS if part == "all" else [part]:
-            typer.echo(f"{each}: {run(each, out, minutes, recipe or RECIPE, mixed_precision, weights)}")
 
 
 @app.command()

@@ -79,9 +79,11 @@ def invert(
     from iterinv.methods import plan
 
     began = time.perf_counter()
-    prompt = work.check_prompt(prompt, "--prompt", say, vocabulary=model == "embedded")
+    prompt = work.check_prompt(prompt, "--prompt")
     how = plan(method, steps, guidance)
     cascade = load(model)
+    for advice in cascade.defaults.prompt_advice(prompt, "--prompt"):
+        say(advice)
     frame, notes = frame_of(picture, cascade.size, fit, say)
     inversion = cascade.invert(frame.square(), prompt, how, seed, progress)
     tolerance = how.inverter.target_error

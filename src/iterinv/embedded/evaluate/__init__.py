@@ -1,0 +1,1 @@
+"""Evaluation where the right answer is known, since every picture is rendered."""

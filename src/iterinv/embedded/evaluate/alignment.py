@@ -1,0 +1,117 @@
+"""Samples drawn from words alone: whether they show what the words say, and how they differ, as a whole, from true pictures.
+
+Both are told by :mod:`iterinv.embedded.reader`. The words are captions of held-out scenes, one sample each.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from iterinv.cascade import Cascade
+from iterinv.embedded.reader import Seen, features, read
+from iterinv.embedded.scenes import OF_THING, Scene, caption
+from iterinv.embedded.train import data
+from iterinv.evaluate.folder import settle
+from iterinv.images import from_uint8, to_uint8
+from iterinv.metrics import frechet
+from iterinv.steps import Step
+
+HELD_OUT = 3_000_000
+"""The first seed of the scenes whose captions are sampled; of as many others from :data:`REAL` on the pictures are compared."""
+
+REAL = 4_000_000
+BLOCK = 20
+"""Samples drawn at once."""
+
+DEALT = 6
+"""How often true pictures are dealt into two sets, to see how far a Fréchet distance is chance."""
+
+ASKED = (*OF_THING, "floor", "wall", "count")
+"""What a caption says."""
+
+
+def draw(
+    cascade: Cascade, folder: Path, count: int, rule: Step, steps: int = 10, guidance: float = 2.0, seed: int = 0
+) -> Iterator[int]:
+    """Draw a sample of each of ``count`` captions into files of ``folder``; tells how many there are, as they come.
+
+    What is there is not drawn again. Raises ``ValueError`` where the folder holds samples drawn in another way.
+    """
+    how = {"rule": str(rule), "steps": steps, "guidance": guidance, "seed": seed, "px": cascade.size}
+    settle(folder, {"model": cascade.fingerprint, **how})
+    for first in range(0, count, BLOCK):
+        file, n = folder / f"{first:05d}.npy", min(BLOCK, count - first)
+        if not file.exists() or len(np.load(file, mmap_mode="r")) < n:
+            words = [caption(Scene.random(HELD_OUT + k)) for k in range(first, first + n)]
+            # Every block has noise of its own, apart from that of the first 10,000 samples of other seeds.
+            *_, pictures = cascade.sample(words, steps, guidance, 1_000_000 * seed + 100 * first, rule=rule)
+            half = file.with_suffix(".half.npy")
+            np.save(half, np.stack([to_uint8(x[None]) for x in pictures]))
+            half.replace(file)
+        yield first + n
+
+
+def drawn(folder: Path, count: int) -> np.ndarray:
+    """The samples of a folder (count, size, size, 3) uint8."""
+    return np.concatenate([np.load(folder / f"{first:05d}.npy") for first in range(0, count, BLOCK)])[:count]
+
+
+def alignment(pictures: np.ndarray, scenes: Sequence[Scene]) -> dict[str, float]:
+    """Shares of what the captions say that is seen: of things each attribute, a thing not seen counting against all of its
+    own; floor, wall and count; and ``all`` of it together."""
+    right: dict[str, list[bool]] = {name: [] for name in (*ASKED, "all")}
+    for seen, truth in zip(_each(read, pictures), map(Seen.of, scenes), strict=True):
+        hits = {name: [getattr(seen, name) == getattr(truth, name)] for name in ("floor", "wall")}
+        hits["count"] = [len(seen.things) == len(truth.things)]
+        for name in OF_THING:
+            hits[name] = [
+                k < len(seen.things) and getattr(seen.things[k], name) == getattr(thing, name)
+                for k, thing in enumerate(truth.things)
+            ]
+        for name, these in hits.items():
+            right[name] += these
+        right["all"].append(all(all(these) for these in hits.values()))
+    return {name: float(np.mean(these)) for name, these in right.items()}
+
+
+def distances(pictures: np.ndarray, cache: Path) -> dict[str, float]:
+    """Fréchet distance of the reader's features to as many true pictures, ``frechet``; and between two such sets of true
+    pictures, ``frechet_floor``: what it is of pictures that nothing is wrong with; and by how much that varies (standard
+    deviation) with which of the true pictures are in which set, ``frechet_spread``. True pictures are drawn into ``cache``."""
+    n, size = len(pictures), pictures.shape[1]
+    sets = pictures, data.scenes(cache, size, n, HELD_OUT), data.scenes(cache, size, n, REAL)
+    samples, asked, real = (torch.cat(list(_each(lambda x: [features(x)], these))) for these in sets)
+    both, generator = torch.cat([asked, real]), torch.Generator().manual_seed(0)
+    halves = [both[torch.randperm(2 * n, generator=generator)].split(n) for _ in range(DEALT)]
+    spread = float(np.std([frechet(*pair) for pair in halves], ddof=1))
+    return {"frechet": frechet(samples, real), "frechet_floor": frechet(asked, real), "frechet_spread": spread}
+
+
+def told(folder: Path, count: int, cache: Path) -> dict[str, Any]:
+    """The figures of a folder's samples, rounded to four places, with how they were drawn.
+
+    ``true`` is the alignment of the renders of the same captions: as much as the reader can see. ``shuffled`` is that of the
+    samples to each other's captions: what a reader that guesses would give.
+    """
+    pictures = drawn(folder, count)
+    asked = [Scene.random(HELD_OUT + k) for k in range(count)]
+    figures = _rounded({**alignment(pictures, asked), **distances(pictures, cache)})
+    true = _rounded(alignment(data.scenes(cache, pictures.shape[1], count, HELD_OUT), asked))
+    shuffled = _rounded(alignment(pictures, [*asked[1:], asked[0]]))
+    how = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
+    return {**figures, "true": true, "shuffled": shuffled, "captions": count, **how}
+
+
+def _rounded(figures: dict[str, float]) -> dict[str, float]:
+    return {name: round(value, 4) for name, value in figures.items()}
+
+
+def _each(ask: Any, pictures: np.ndarray) -> Iterator[Any]:
+    for first in range(0, len(pictures), BLOCK):
+        yield from ask(torch.cat([from_uint8(x.copy()) for x in pictures[first : first + BLOCK]]))

@@ -1,0 +1,209 @@
+"""SceneEdit: editing by words where the right answer exists, since every picture is rendered.
+
+Each task is a held-out scene, its caption, and the caption of the same scene with one thing changed. The editor is told the
+two captions and nothing else; what it makes is read by :mod:`iterinv.embedded.reader` and compared with the true render.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from iterinv import images
+from iterinv.cascade import Cascade
+from iterinv.edits.site import Editor
+from iterinv.embedded.evaluate.tasks import KINDS, SceneEdit, scene_edit
+from iterinv.embedded.reader import WEIGHTS, Look, Seen, features, read
+from iterinv.embedded.scenes import Scene, render
+from iterinv.evaluate.folder import settle
+from iterinv.inversion import Inversion, Progress
+from iterinv.methods import plan
+
+HELD_OUT = 2_200_000
+"""The first seed of the tasks; no training draws from here on, and other benchmarks not before 3,000,000."""
+
+SHOWN = 10
+"""Tasks on each contact sheet."""
+
+
+def evaluate(
+    cascade: Cascade, editor: Editor, folder: Path, method: str = "bdia", steps: int = 20, kinds: Sequence[str] = KINDS,
+    count: int = 200, share: tuple[int, int] = (1, 1), progress: Progress | None = None,
+) -> Iterator[dict[str, Any]]:  # fmt: skip
+    """A row a task, ``count`` scenes by ``kinds``, as it is done; each is a line of ``folder/rows.jsonl``, not done again.
+    :func:`rows` gives all of them.
+
+    ``share`` (k, n) does the k-th of n shares of the scenes: as many processes may work on one folder. Raises ``ValueError``
+    for a kind or a share that there is not, and where the folder holds rows of other settings.
+    """
+    if not 1 <= share[0] <= share[1]:
+        raise ValueError(f"share is {share[0]}/{share[1]}; the shares of n are 1/n to n/n")
+    for kind in kinds:
+        scene_edit(0, kind)
+    judge = hashlib.sha256(WEIGHTS.read_bytes()).hexdigest()[:16]
+    settle(folder, {"model": cascade.fingerprint, "editor": str(editor), "method": method, "steps": steps, "reader": judge})
+    (folder / "edited").mkdir(exist_ok=True)
+    file = folder / "rows.jsonl"
+    if file.exists() and not file.read_bytes().endswith(b"\n"):
+        with file.open("a", encoding="utf-8") as end:
+            end.write("\n")  # or the next row would be lost with the line that was cut off
+    done = {(row["kind"], row["seed"]) for row in rows(folder, kinds, count)}
+    for seed in range(HELD_OUT + share[0] - 1, HELD_OUT + count, share[1]):
+        inverted: dict[Scene, Inversion] = {}
+        for kind in dict.fromkeys(kinds):
+            if (kind, seed) in done:
+                continue
+            task, began = scene_edit(seed, kind), time.perf_counter()
+            x = _drawn(task.source, cascade.size)
+            if task.source not in inverted:
+                inverted[task.source] = cascade.invert(x, task.prompt, plan(method, steps), progress=progress)
+            edit = cascade.edit(inverted[task.source], task.to, editor, progress)
+            row = {"kind": kind, "seed": seed, "prompt": task.prompt, "to": task.to}
+            row |= judged(task, x, edit.pictures[-1].float(), edit.masks[-1] if edit.masks else None)
+            row["seconds"] = round(time.perf_counter() - began, 3)
+            Image.fromarray(images.to_uint8(edit.pictures[-1])).save(folder / "edited" / f"{kind}-{seed}.png")
+            with file.open("a", encoding="utf-8") as end:
+                end.write(json.dumps(row) + "\n")
+            yield row
+
+
+def rows(folder: Path, kinds: Sequence[str] = KINDS, count: int | None = None) -> list[dict[str, Any]]:
+    """The rows of a folder, one a task of the first ``count`` scenes by ``kinds``, in the order they were done; a line that
+    was cut off is left out."""
+    found: dict[tuple[str, int], dict[str, Any]] = {}
+    file = folder / "rows.jsonl"
+    for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else []:
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if row["kind"] in kinds and (count is None or row["seed"] < HELD_OUT + count):
+            found.setdefault((row["kind"], row["seed"]), row)
+    return list(found.values())
+
+
+def judged(task: SceneEdit, x: Tensor, edited: Tensor, mask: Tensor | None) -> dict[str, Any]:
+    """What an edited picture (1, 3, size, size) is worth, ``x`` being the source's.
+
+    ``success``: the reader sees what was asked for; ``kept``: everything that was not asked for as it was. ``inside``: PSNR to
+    the truth where the truth differs from the source; ``outside``: to the source elsewhere, ``None`` where all pixels are
+    equal, and ``ssim`` there; ``features``: distance to the truth in the reader's features; ``iou``: of ``mask``, where the
+    edit might change the picture, and the region.
+    """
+    size = x.shape[-1]
+    truth, region = _drawn(task.target, size), task.region(size)[None]
+    seen, now, wanted = read(edited)[0], Seen.of(task.source), Seen.of(task.target)
+    return {
+        "success": asked(task.kind, seen, now, wanted),
+        "kept": rest(task.kind, seen, now, wanted),
+        "inside": _psnr(edited, truth, region),
+        "outside": _psnr(edited, x, 1 - region),
+        "ssim": _ssim(edited, x, 1 - region),
+        "features": float((features(edited) - features(truth)).norm()),
+        "iou": None if mask is None else float((mask * region).sum() / torch.maximum(mask, region).sum()),
+    }
+
+
+def asked(kind: str, seen: Seen, now: Seen, wanted: Seen) -> bool:
+    """Whether what was asked for is seen: of a thing to be removed, one thing, and that the other in shape and colour; of a
+    thing to be added, all that is said of it."""
+    if kind in ("floor", "wall"):
+        return bool(getattr(seen, kind) == getattr(wanted, kind))
+    if len(seen.things) != len(wanted.things):
+        return False
+    if kind == "remove":
+        return seen.things[0][:2] == wanted.things[0][:2]
+    if kind == "add":
+        k = _new(now, wanted)
+        return seen.things[k] == wanted.things[k]
+    (k,) = (k for k, look in enumerate(wanted.things) if look != now.things[k])
+    name = {"recolour": "color"}.get(kind, "shape" if kind == "reshape" else kind)
+    return bool(getattr(seen.things[k], name) == getattr(wanted.things[k], name))
+
+
+def _new(now: Seen, wanted: Seen) -> int:
+    """Which of the wanted things is not there now; the two may look alike."""
+    return next(k for k in range(len(wanted.things)) if wanted.things[:k] + wanted.things[k + 1 :] == now.things)
+
+
+def rest(kind: str, seen: Seen, now: Seen, wanted: Seen) -> bool:
+    """Whether everything that was not asked for is seen as it was: of things, those that stay; floor and wall."""
+    if any(getattr(seen, name) != getattr(wanted, name) for name in ("floor", "wall") if name != kind):
+        return False
+    if kind in ("remove", "add"):
+        (stays,) = min(now.things, wanted.things, key=len)
+        return stays in seen.things
+    return len(seen.things) == len(wanted.things) and all(
+        getattr(each, name) == getattr(look, name)
+        for each, before, look in zip(seen.things, now.things, wanted.things, strict=True)
+        for name in Look._fields
+        if getattr(before, name) == getattr(look, name)
+    )
+
+
+def summary(found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A row a kind, and one for all: shares and means, and of ``outside`` the least; where all pixels outside are equal there
+    is no PSNR to count: ``outside_exact`` is the share of those."""
+    told = []
+    for kind in [*(k for k in KINDS if any(row["kind"] == k for row in found)), "all"]:
+        these = [row for row in found if kind in ("all", row["kind"])]
+        keys = ("success", "kept", "inside", "outside", "ssim", "features", "iou")
+        least = min((row["outside"] for row in these if row["outside"] is not None), default=None)
+        means = {key: _mean(row[key] for row in these) for key in keys}
+        exact = float(np.mean([row["outside"] is None for row in these]))
+        told.append({"kind": kind, "tasks": len(these), **means, "outside_least": least, "outside_exact": exact})
+    return told
+
+
+def sheets(folder: Path, found: Sequence[dict[str, Any]], size: int = 128) -> None:
+    """``best.png``, ``median.png`` and ``worst.png`` by ``inside``: source, edited, truth; two tasks a row."""
+    ranked = sorted(found, key=lambda row: -math.inf if row["inside"] is None else -row["inside"])
+    middle = max(0, (len(ranked) - SHOWN) // 2)
+    for name, chosen in (("best", ranked[:SHOWN]), ("median", ranked[middle:][:SHOWN]), ("worst", ranked[-SHOWN:])):
+        sheet = Image.new("RGB", (6 * size, -(-len(chosen) // 2) * size), "white")
+        for k, row in enumerate(chosen):
+            task = scene_edit(row["seed"], row["kind"])
+            with Image.open(folder / "edited" / f"{row['kind']}-{row['seed']}.png") as file:
+                edited = file.convert("RGB")
+            drawn = [Image.fromarray(images.to_uint8(_drawn(each, edited.width))) for each in (task.source, task.target)]
+            for j, picture in enumerate((drawn[0], edited, drawn[1])):
+                sheet.paste(picture.resize((size, size)), ((k % 2 * 3 + j) * size, k // 2 * size))
+        sheet.save(folder / f"{name}.png")
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [each for each in values if each is not None]
+    return float(np.mean(known)) if known else None
+
+
+def _drawn(scene: Scene, size: int) -> Tensor:
+    """The render (1, 3, size, size), rounded to 8 bits as a picture file is."""
+    return images.from_uint8(images.to_uint8(render(scene, size)[None]))
+
+
+def _psnr(a: Tensor, b: Tensor, where: Tensor) -> float | None:
+    error = float((((a - b) / 2).double() ** 2 * where).sum() / (3 * where.sum()).clamp_min(1))
+    return None if error == 0 else -10 * math.log10(error)
+
+
+def _ssim(a: Tensor, b: Tensor, where: Tensor) -> float:
+    """SSIM over the pixels whose window (11 px) lies wholly in ``where``; over all of ``where`` if none does."""
+    from skimage.metrics import structural_similarity
+
+    _, each = structural_similarity(
+        images.to_uint8(a), images.to_uint8(b), channel_axis=-1, data_range=255, gaussian_weights=True, sigma=1.5,
+        use_sample_covariance=False, full=True,
+    )  # fmt: skip
+    clear = (1 - F.max_pool2d(1 - where, 11, stride=1, padding=5))[0, 0].numpy() > 0
+    return float(each.mean(-1)[clear if clear.any() else where[0, 0].numpy() > 0].mean())

@@ -1,0 +1,72 @@
+"""Edits with the true answer: a scene, the same scene with one thing changed, and the words for both."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import NamedTuple
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from iterinv.embedded.scenes.caption import caption
+from iterinv.embedded.scenes.render import render
+from iterinv.embedded.scenes.scene import COLORS, MATERIALS, OF_SCENE, SHAPES, Scene
+
+KINDS = ("recolour", "reshape", "material", "floor", "wall", "remove", "add")
+VISIBLE = 4 / 255
+"""Two renders differ at a pixel where a channel in [0, 1] does by more than this."""
+
+
+class SceneEdit(NamedTuple):
+    """One task: what is there, what should be, and what the editor is told."""
+
+    kind: str
+    source: Scene
+    target: Scene
+
+    @property
+    def prompt(self) -> str:
+        return caption(self.source)
+
+    @property
+    def to(self) -> str:
+        return caption(self.target)
+
+    def region(self, size: int) -> Tensor:
+        """Where the true answer differs from the source (1, size, size), 1 inside: the thing, its shadow, its reflections;
+        and one pixel more, for what lies between two."""
+        difference = (render(self.source, size) - render(self.target, size)).abs().amax(0, keepdim=True) / 2
+        return F.max_pool2d((difference > VISIBLE).float(), 3, stride=1, padding=1)
+
+
+def scene_edit(seed: int, kind: str) -> SceneEdit:
+    """The edit of a kind on the scene of a seed; the same on every machine.
+
+    ``remove`` takes a scene of two things and leaves one; ``add`` is the other way round, its target being the scene of two;
+    all others take the scene as it is. Raises ``ValueError`` for another kind.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"there is no kind of edit {kind!r}: the kinds are {', '.join(KINDS)}")
+    r = random.Random(f"iterinv edit {kind} {seed}")
+    source = Scene.random(seed, things=2 if kind in ("remove", "add") else None)
+    k = r.randrange(len(source.things))
+    thing = source.things[k]
+
+    def other(values: Iterable[str], now: str) -> str:
+        return r.choice([each for each in values if each != now])
+
+    if kind == "recolour":
+        target = source.with_(k, color=other(COLORS, thing.color))
+    elif kind == "reshape":
+        target = source.with_(k, shape=other(SHAPES, thing.shape))
+    elif kind == "material":
+        target = source.with_(k, material=other(MATERIALS, thing.material))
+    elif kind == "floor":
+        target = replace(source, floor=other(OF_SCENE["floor"], source.floor))
+    elif kind == "wall":
+        target = replace(source, wall=other(OF_SCENE["wall"], source.wall))
+    else:
+        target = replace(source, things=(source.things[1 - k],))
+    return SceneEdit(kind, target, source) if kind == "add" else SceneEdit(kind, source, target)

@@ -1,0 +1,37 @@
+"""The world the embedded cascade knows: tabletop scenes, drawn, described and edited with the true answer at hand."""
+
+from iterinv.embedded.scenes.caption import TEMPLATES, caption, things_in, vocabulary
+from iterinv.embedded.scenes.render import object_mask, render
+from iterinv.embedded.scenes.scene import (
+    COLORS,
+    FLOORS,
+    LIGHTS,
+    MATERIALS,
+    OF_SCENE,
+    OF_THING,
+    RADII,
+    SHAPES,
+    WALLS,
+    Scene,
+    Thing,
+)
+
+__all__ = [
+    "COLORS",
+    "FLOORS",
+    "LIGHTS",
+    "MATERIALS",
+    "OF_SCENE",
+    "OF_THING",
+    "RADII",
+    "SHAPES",
+    "TEMPLATES",
+    "WALLS",
+    "Scene",
+    "Thing",
+    "caption",
+    "object_mask",
+    "render",
+    "things_in",
+    "vocabulary",
+]

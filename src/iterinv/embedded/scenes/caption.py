@@ -1,0 +1,62 @@
+"""A scene in plain English: the words the embedded cascade is trained on."""
+
+from __future__ import annotations
+
+import re
+
+from iterinv.embedded.scenes.scene import COLORS, FLOORS, LIGHTS, MATERIALS, RADII, SHAPES, WALLS, Scene, Thing
+
+FLOOR_WORDS = {"plain": "plain", "checkered": "checkered", "planks": "wooden", "tiles": "tiled"}
+_LEFT_OUT = ("size", "material")
+
+
+def _a(words: str) -> str:
+    return ("an " if words[0] in "aeiou" else "a ") + words
+
+
+def _thing(thing: Thing, *leave_out: str) -> str:
+    words = [getattr(thing, name) for name in ("size", "color", "material", "shape") if name not in leave_out]
+    return _a(" ".join(words))
+
+
+def _things(scene: Scene, joint: str, *leave_out: str) -> str:
+    return joint.join(_thing(thing, *leave_out) for thing in scene.things)
+
+
+def _templates(scene: Scene) -> list[str]:
+    floor, wall = _a(f"{FLOOR_WORDS[scene.floor]} floor"), _a(f"{scene.wall} wall")
+    light = f"light from the {scene.light}"
+    return [
+        f"{_things(scene, ' to the left of ')} on {floor} in front of {wall}",
+        f"{_things(scene, ' and ')} on {floor}, {wall}, {light}",
+        f"a picture of {_things(scene, ' beside ', 'size')} on {floor} in front of {wall}",
+        f"{_things(scene, ' and ', 'material')} on {floor}",
+        f"{_things(scene, ' and ', *_LEFT_OUT)} on {floor}, {wall}",
+        f"{_things(scene, ' to the left of ', *_LEFT_OUT)}",
+    ]
+
+
+TEMPLATES = 6
+
+
+def caption(scene: Scene, template: int = 0) -> str:
+    """The scene in words; ``template`` 0 names everything but the light, the others say it in another way or say less."""
+    return _templates(scene)[template]
+
+
+def vocabulary() -> list[str]:
+    """Every word that a caption can hold, in a fixed order: what the embedded cascade has learnt."""
+    glue = "a an and beside floor from front in light left of on picture right the to wall".split()  # noqa: SIM905
+    named = [*COLORS, *SHAPES, *MATERIALS, *RADII, *WALLS, *LIGHTS, *(FLOOR_WORDS[name] for name in FLOORS)]
+    return sorted({*glue, *named})
+
+
+def things_in(prompt: str) -> list[str]:
+    """What a prompt in these words calls its things, in order: "large red sphere", no article."""
+    found: list[str] = []
+    words: list[str] = []
+    for word in re.findall(r"[^\W_]+", prompt.lower()):
+        words = [*words, word] if word in (*COLORS, *MATERIALS, *RADII, *SHAPES) else []
+        if word in SHAPES:
+            found, words = [*found, " ".join(words)], []
+    return found

@@ -1,0 +1,83 @@
+"""What the embedded cascade learns from: rendered scenes, and crops of photographs that installed libraries carry.
+
+Pictures are rendered once, by all cores, into ``scenes-{size}-{count}.npy`` (count, size, size, 3) uint8: row ``k`` is the
+scene of seed ``k``. Seeds from :data:`HELD_OUT` on are never trained on.
+"""
+
+from __future__ import annotations
+
+import os
+from importlib.util import find_spec
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from iterinv.embedded.scenes import Scene, render
+
+HELD_OUT = 1_000_000
+
+# Astronaut, coffee and chelsea are left out: the benchmarks invert them as photographs never seen.
+PHOTOGRAPHS = {
+    "sklearn": ("datasets/images/china.jpg", "datasets/images/flower.jpg"),
+    "skimage": (
+        "data/rocket.jpg", "data/motorcycle_left.png", "data/motorcycle_right.png", "data/ihc.png",
+        "data/retina.jpg", "data/hubble_deep_field.jpg",
+    ),
+}  # fmt: skip
+
+
+def _draw(task: tuple[int, int]) -> np.ndarray:
+    seed, size = task
+    return to_uint8(render(Scene.random(seed), size))
+
+
+def to_uint8(x: Tensor) -> np.ndarray:
+    """(3, h, w) in [-1, 1] to (h, w, 3) uint8."""
+    return ((x.clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 0).numpy()
+
+
+def scenes(folder: Path, size: int, count: int, first: int = 0) -> np.ndarray:
+    """The rendered scenes of ``count`` seeds from ``first`` on (count, size, size, 3) uint8, drawn now if not on disk yet, or
+    if what is there is of other scenes, by its first and last."""
+    from rich.progress import track
+
+    path = folder / (f"scenes-{size}-{count}.npy" if first == 0 else f"scenes-{size}-{first}-{count}.npy")
+    if not path.exists() or not _is_of(np.load(path, mmap_mode="r"), size, first):
+        folder.mkdir(parents=True, exist_ok=True)
+        pictures = np.empty((count, size, size, 3), np.uint8)
+        with get_context("spawn").Pool(os.cpu_count(), torch.set_num_threads, (1,)) as pool:
+            drawn = pool.imap(_draw, ((first + k, size) for k in range(count)), chunksize=20)
+            for k, picture in enumerate(track(drawn, f"rendering {count} scenes at {size} px", total=count)):
+                pictures[k] = picture
+        np.save(path.with_suffix(".tmp.npy"), pictures)
+        path.with_suffix(".tmp.npy").rename(path)
+    return np.load(path, mmap_mode="r")
+
+
+def _is_of(pictures: np.ndarray, size: int, first: int) -> bool:
+    """Whether pictures are of these seeds as they are drawn now, but for what another machine rounds otherwise."""
+    ends = {0, len(pictures) - 1}
+    return all(np.abs(pictures[k].astype(int) - _draw((first + k, size))).mean() < 1 for k in ends)
+
+
+def photographs(size: int, shortest: tuple[int, ...] = (256, 320, 420)) -> list[Tensor]:
+    """Photographs (3, h, w) in [-1, 1], each at several scales: the shorter side is one of ``shortest``, at least ``size``."""
+    found = []
+    for package, names in PHOTOGRAPHS.items():
+        spec = find_spec(package)
+        if spec is None or spec.origin is None:
+            raise ModuleNotFoundError(f"training reads photographs that ship inside {package}: pip install 'iterinv[train]'")
+        for name in names:
+            with Image.open(Path(spec.origin).parent / name) as file:
+                x = torch.from_numpy(np.array(file.convert("RGB"))).permute(2, 0, 1).float() / 127.5 - 1
+            for side in shortest:
+                scale = max(side, size) / min(x.shape[1:])
+                if scale <= 1:
+                    h, w = (round(n * scale) for n in x.shape[1:])
+                    found.append(F.interpolate(x[None], (h, w), mode="area")[0])
+    return found

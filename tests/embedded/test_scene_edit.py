@@ -1,0 +1,148 @@
+"""SceneEdit: what is asked and kept, and that a folder is gone on with."""
+
+import json
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from iterinv.__main__ import command_line
+from iterinv.edits import DiffEdit
+from iterinv.embedded.evaluate import scene_edit as scenes
+from iterinv.embedded.evaluate.tasks import KINDS, scene_edit
+from iterinv.embedded.reader import Reader, Seen
+
+
+@pytest.fixture(autouse=True)
+def reader(monkeypatch):
+    torch.manual_seed(0)
+    network = Reader().eval().requires_grad_(False)
+    monkeypatch.setattr("iterinv.embedded.reader.load", lambda: network)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_true_answer_succeeds_and_keeps_and_the_source_does_not(kind):
+    for seed in range(8):
+        task = scene_edit(seed, kind)
+        now, wanted = Seen.of(task.source), Seen.of(task.target)
+        assert scenes.asked(kind, wanted, now, wanted)
+        assert scenes.rest(kind, wanted, now, wanted)
+        assert not scenes.asked(kind, now, now, wanted)
+        assert scenes.rest(kind, now, now, wanted)
+        other = wanted._replace(wall=next(wall for wall in ("grey", "teal") if wall != wanted.wall))
+        assert scenes.rest(kind, other, now, wanted) == (kind == "wall")
+        first = wanted.things[0]._replace(size="small" if wanted.things[0].size == "large" else "large")
+        changed = wanted._replace(things=(first, *wanted.things[1:]))
+        free = kind == "add" and wanted.things[1:] == now.things
+        assert scenes.rest(kind, changed, now, wanted) == free
+        assert scenes.asked(kind, changed, now, wanted) == (not free)
+
+
+def test_another_thing_is_not_the_one_that_was_to_stay():
+    """To remove the wrong one of two is no success; and what was to stay is not kept then."""
+    task = next(
+        task for task in (scene_edit(seed, "remove") for seed in range(99)) if len({t.color for t in task.source.things}) > 1
+    )
+    now, wanted = Seen.of(task.source), Seen.of(task.target)
+    (gone,) = set(now.things) - set(wanted.things)
+    wrong = wanted._replace(things=(gone,))
+    assert not scenes.asked("remove", wrong, now, wanted)
+    assert not scenes.rest("remove", wrong, now, wanted)
+    assert scenes.rest("remove", now, now, wanted)  # untouched, all else is as it was
+    lost = now._replace(things=now.things[:1])
+    recoloured = now._replace(things=(now.things[0], now.things[1]._replace(color="teal")))
+    assert not scenes.rest("recolour", lost, now, recoloured)
+
+
+def test_the_truth_is_judged_perfect_and_the_source_by_what_it_lacks():
+    task = scene_edit(5, "recolour")
+    x, truth = (scenes._drawn(each, 64) for each in (task.source, task.target))
+    perfect, untouched = scenes.judged(task, x, truth, task.region(64)[None]), scenes.judged(task, x, x, None)
+    assert (perfect["inside"], perfect["features"], perfect["iou"]) == (None, 0.0, 1.0)
+    assert perfect["outside"] is None or perfect["outside"] > 45
+    assert perfect["ssim"] > 0.99  # over the whole picture it is 0.95
+    assert untouched["inside"] < 25
+    assert (untouched["outside"], untouched["iou"]) == (None, None)
+    assert untouched["ssim"] == pytest.approx(1)
+
+
+def test_a_folder_is_gone_on_with_and_refuses_another_way(tiny, tmp_path):
+    work = lambda count, strength=0.7: list(  # noqa: E731
+        scenes.evaluate(tiny, DiffEdit(strength=strength), tmp_path, "bdia", 3, ("recolour", "wall"), count)
+    )
+    assert [(row["kind"], row["seed"]) for row in work(1)] == [("recolour", scenes.HELD_OUT), ("wall", scenes.HELD_OUT)]
+    with (tmp_path / "rows.jsonl").open("a") as file:
+        file.write('{"kind": "wall", "se')
+    assert work(1) == []
+    assert len(work(2)) == 2
+    assert len(scenes.rows(tmp_path)) == 4
+    assert [row["kind"] for row in scenes.rows(tmp_path, ("wall",), 1)] == ["wall"]
+    with pytest.raises(ValueError, match="done with another editor"):
+        work(1, 0.5)
+    (tmp_path / "settings.json").write_text("")
+    with pytest.raises(ValueError, match="is not JSON: delete"):
+        work(1)
+    with pytest.raises(ValueError, match="no kind of edit 'teleport'"):
+        list(scenes.evaluate(tiny, DiffEdit(), tmp_path / "other", kinds=("teleport",)))
+
+
+def test_shares_of_the_scenes_make_up_the_whole(tiny, tmp_path):
+    work = lambda share: [  # noqa: E731
+        row["seed"] - scenes.HELD_OUT for row in scenes.evaluate(tiny, DiffEdit(), tmp_path, "bdia", 3, ("wall",), 3, share)
+    ]
+    assert (work((2, 2)), work((1, 2)), work((1, 1))) == ([1], [0, 2], [])
+    for share in ((0, 2), (3, 2)):
+        with pytest.raises(ValueError, match="shares of n are 1/n to n/n"):
+            work(share)
+
+
+def test_the_command_refuses_what_is_no_share(tmp_path):
+    result = CliRunner().invoke(command_line(), ["evaluate", "scenes", "--out", str(tmp_path), "--share", "half"])
+    assert result.exit_code == 2
+    assert "it is k/n" in result.output
+
+
+def test_the_command_says_that_a_share_is_empty(tiny_folder, tmp_path):
+    words = ["evaluate", "scenes", "--out", tmp_path, "--count", 1, "--share", "2/2", "--model", tiny_folder]
+    result = CliRunner().invoke(command_line(), [str(word) for word in words])
+    assert result.exit_code == 2
+    assert "none of the first 1 scenes is in share 2/2" in result.output
+
+
+def test_the_command_tells_writes_and_shows(tiny_folder, tmp_path):
+    words = [
+        "evaluate",
+        "scenes",
+        "--out",
+        tmp_path,
+        "--count",
+        2,
+        "--kinds",
+        "recolour,add",
+        "--steps",
+        3,
+        "--model",
+        tiny_folder,
+    ]
+    result = CliRunner().invoke(command_line(), [str(word) for word in words])
+    assert result.exit_code == 0, result.output
+    assert {file.name for file in tmp_path.iterdir()} == {
+        "settings.json", "rows.jsonl", "summary.json", "edited", "best.png", "median.png", "worst.png",
+    }  # fmt: skip
+    kinds = [row["kind"] for row in json.loads((tmp_path / "summary.json").read_text())["summary"]]
+    assert kinds == ["recolour", "add", "all"]
+    assert "recolour" in result.output
+    assert len(scenes.rows(tmp_path)) == 4
+
+
+def test_a_mean_leaves_out_what_is_not_there():
+    row = {
+        "kind": "wall", "success": True, "kept": False, "inside": None, "outside": 30.0, "ssim": 1.0, "features": 0.0,
+        "iou": None,
+    }  # fmt: skip
+    (told, whole) = scenes.summary([row, {**row, "success": False, "outside": 50.0, "inside": 20.0}])
+    assert (told["success"], told["kept"], told["inside"], told["outside"], told["outside_least"]) == (0.5, 0, 20.0, 40.0, 30.0)
+    assert told["outside_exact"] == 0
+    assert scenes.summary([row, {**row, "outside": None}])[0]["outside_exact"] == 0.5
+    assert told["iou"] is None
+    assert whole == {**told, "kind": "all"}
