@@ -14,8 +14,9 @@ from PIL import Image
 from rich.progress import track
 
 from common import COMMIT, OUT, RESUMED, ROOT, publish, short, table
-from iterinv.app import load, versions
 from iterinv.embedded.evaluate import alignment as samples
+from iterinv.loading import load
+from iterinv.manifest import versions
 from iterinv.steps import DDIM
 
 SHOWN = 32

@@ -16,11 +16,11 @@ import numpy as np
 import torch
 
 from iterinv import images
-from iterinv.app import versions
 from iterinv.cascade import Cascade
 from iterinv.embedded.scenes import COLORS, Scene
 from iterinv.embedded.train.data import HELD_OUT
-from iterinv.images import Frame
+from iterinv.images import Canvas
+from iterinv.manifest import versions
 
 ROOT = Path(__file__).parents[1]
 OUT = ROOT / "docs" / "benchmarks"
@@ -59,8 +59,8 @@ def short(cascade: Cascade) -> str:
     return "".join(stage.fingerprint[:4] for stage in cascade.stages)
 
 
-def square(picture: np.ndarray, size: int) -> Frame:
-    return Frame.fit(picture, size, "crop")[0]
+def square(picture: np.ndarray, size: int) -> Canvas:
+    return Canvas.fit(picture, size, "crop")[0]
 
 
 def recolourings(count: int) -> list[tuple[Scene, Scene]]:

@@ -16,12 +16,14 @@ import torch
 
 from common import publish, table
 from iterinv import schedule
-from iterinv.app import peak_memory
 from iterinv.conditions import Condition
-from iterinv.inversion import Plan, invert_stage
+from iterinv.manifest import peak_memory
 from iterinv.methods import plan
-from iterinv.models import Stage, draw, published
+from iterinv.models import Stage, published
 from iterinv.models.unet import UNetDenoiser
+from iterinv.plans import Plan
+from iterinv.stage_inversion import invert_stage
+from iterinv.streams import draw_noise
 
 X4 = "stabilityai/stable-diffusion-x4-upscaler"
 NAMES = ("DeepFloyd/IF-I-M-v1.0", "DeepFloyd/IF-II-M-v1.0", X4)
@@ -50,7 +52,7 @@ def stage(name: str, dtype: torch.dtype, device: str, compiled: bool = False) ->
     noise = schedule.from_config(published.SCHEDULES[name])
 
     def embed(prompts: list[str]) -> Condition:
-        return Condition({"text": draw((len(prompts), 77, width), len(prompts[0])).to(device)})
+        return Condition({"text": draw_noise((77, width), [len(prompt) for prompt in prompts], "text").to(device)})
 
     low = noise.level(20) if config["in_channels"] > 4 else None
     denoiser = UNetDenoiser(Called(network, torch.compile(network)) if compiled else network, low_level=low)
@@ -83,7 +85,7 @@ def seconds(run: Callable[[], Any], times: int = CALLS) -> float:
 
 def one_call(where: Stage) -> tuple[float, float]:
     """Seconds and MB of a call."""
-    x = draw((1, *where.shape), 0).to(where.device)
+    x = draw_noise(where.shape, [0], "state").to(where.device)
     below = torch.zeros(1, 3, where.size // 4, where.size // 4)
     condition, level = where.condition("words", below), where.schedule.grid(2)[0]
     with torch.no_grad(), peak_memory() as peak:
@@ -94,7 +96,7 @@ def one_call(where: Stage) -> tuple[float, float]:
 def inverted(where: Stage, how: Plan) -> tuple[float, float]:
     """Seconds and MB of inverting and reconstructing a picture."""
     below = torch.zeros(1, 3, where.size // 4, where.size // 4)
-    picture = draw((1, 3, where.size, where.size), 1).clamp(-1, 1)
+    picture = draw_noise((3, where.size, where.size), [1], "picture").clamp(-1, 1)
     with torch.no_grad(), peak_memory() as peak:
         began = time.perf_counter()
         invert_stage(where, how, where.condition("words", below), picture)

@@ -20,13 +20,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from common import COMMIT, OUT, RESUMED, photographs, publish, short, square, table
-from iterinv.app import load
+from common import COMMIT, OUT, RESUMED, photographs, publish, short, table
 from iterinv.cascade import Cascade
 from iterinv.embedded.scenes import Scene, caption, render
 from iterinv.embedded.train.data import HELD_OUT
 from iterinv.evaluate.compare import compare, front, plot, work
 from iterinv.images import to_uint8
+from iterinv.loading import load
 from iterinv.methods import METHODS
 
 STEPS, SCENES, GUIDANCE = (20, 50), 8, (1.0, 3.0, 5.0, 7.0)
@@ -91,7 +91,7 @@ def one(job: Job, end: float) -> dict[str, Any] | None:
     warnings.simplefilter("ignore")
     steps, guidance, name, method = job
     picture, words = pictures()[name]
-    (row,) = compare(cascade(), square(picture, cascade().size), words, [method], steps, guidance)
+    (row,) = compare(cascade(), picture, words, [method], steps, guidance, fit="crop")
     kept = {"steps": steps, "guidance": guidance, "picture": name, **{k: v for k, v in row.items() if k != "stages"}}
     keys = ("stage", "network_calls", "seconds", "residual_max", "reconstruction", "terminal_noise")
     kept |= {"commit": COMMIT, "weights": short(cascade())}

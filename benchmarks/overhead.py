@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from common import publish, shipped, square, table
-from iterinv.app import load, peak_memory
 from iterinv.cascade import resize
 from iterinv.conditions import Condition
-from iterinv.inversion import invert_stage
+from iterinv.loading import load
+from iterinv.manifest import peak_memory
 from iterinv.methods import plan
 from iterinv.models import Stage
+from iterinv.stage_inversion import invert_stage
 
 STEPS, ROUNDS = 20, 5
 

@@ -7,10 +7,10 @@ import time
 import numpy as np
 
 from common import OUT, photographs, publish, shipped, square, table
-from iterinv.app import load, report
 from iterinv.images import strip, to_uint8
+from iterinv.loading import load
 from iterinv.methods import plan
-from iterinv.store import Saved
+from iterinv.reports import inversion_report
 
 STEPS = 20
 
@@ -20,11 +20,11 @@ def main() -> None:
     strips: dict[str, list[tuple[str, np.ndarray]]] = {}
     for name, (picture, words) in {**shipped(), **photographs()}.items():
         frame = square(picture, cascade.size)
-        strips[name] = [(name, frame.whole if name in shipped() else to_uint8(frame.square()))]
+        strips[name] = [(name, frame.image if name in shipped() else to_uint8(frame.square()))]
         for method in ("bdia", "ddim", "iterinv-anderson"):
             start = time.perf_counter()
             inversion = cascade.invert(frame.square(), words, plan(method, STEPS))
-            told = report(cascade, Saved(inversion, frame), time.perf_counter() - start)
+            told = inversion_report(cascade, inversion, time.perf_counter() - start, [])
             fidelity = [stage["reconstruction"] for stage in told["stages"]]
             calls = [stage["network_calls"] for stage in told["stages"]]
             rows.append(

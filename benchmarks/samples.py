@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import time
 
-import torch
-
 from common import OUT, publish
-from iterinv.app import contact_sheet, load
 from iterinv.embedded.scenes import COLORS, FLOORS, MATERIALS, SHAPES, WALLS
 from iterinv.embedded.scenes.caption import FLOOR_WORDS
+from iterinv.images import contact_sheet, to_uint8
+from iterinv.loading import load
 
 STEPS, GUIDANCE, SEED = 10, 2.0, 0
 
@@ -22,9 +21,9 @@ def main() -> None:
             material, floor = MATERIALS[(i + j) % 2], FLOOR_WORDS[FLOORS[(i + j) % 4]]
             wall = walls[(2 * i + j) % len(walls)]
             words.append(f"a large {color} {material} {shape} on a {floor} floor in front of a {wall} wall")
-            drawn.append(cascade.sample(words[-1], STEPS, GUIDANCE, SEED + len(words))[-1])
+            drawn.append(to_uint8(cascade.sample(words[-1], STEPS, GUIDANCE, seed=SEED + len(words))[-1]))
             print(words[-1], flush=True)
-    sheet = contact_sheet(torch.cat(drawn), len(COLORS))
+    sheet = contact_sheet(drawn, len(COLORS))
     sheet.resize((sheet.width // 2, sheet.height // 2)).save(OUT / "samples.png")
     listed = "\n".join(f"{k + 1}. {text}" for k, text in enumerate(words))
     body = f"""

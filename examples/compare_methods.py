@@ -5,11 +5,11 @@ from pathlib import Path
 
 import iterinv
 from iterinv.cascade import resize
-from iterinv.images import Frame, read, to_uint8
+from iterinv.images import Canvas, read, to_uint8
 from iterinv.metrics import fidelity
 
 cascade = iterinv.load(*sys.argv[1:])
-frame, _ = Frame.fit(read(Path(__file__).with_name("red-sphere.png"))[0], cascade.size)
+frame, _ = Canvas.fit(read(Path(__file__).with_name("red-sphere.png"))[0], cascade.size)
 prompt = Path(__file__).with_name("red-sphere.txt").read_text(encoding="utf-8").strip()
 
 for method in ("bdia", "ddim", "iterinv-anderson"):

@@ -6,11 +6,11 @@ from pathlib import Path
 from PIL import Image
 
 import iterinv
-from iterinv.images import Frame, read
+from iterinv.images import Canvas, read
 
 cascade = iterinv.load(*sys.argv[1:])
 picture, _ = read(Path(__file__).with_name("red-sphere.png"))
-frame, _ = Frame.fit(picture, cascade.size)
+frame, _ = Canvas.fit(picture, cascade.size)
 
 inversion = cascade.invert(frame.square(), "a large red shiny sphere on a wooden floor in front of a beige wall")
 exact = (frame.place(inversion.picture) == frame.whole).all()

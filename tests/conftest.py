@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from iterinv.observer import Observer
+
 torch.set_num_threads(1)
 
 RECIPE = {
@@ -30,11 +32,32 @@ def result(work):
             return end.value
 
 
+class Hearing(Observer):
+    """An observer that keeps what it hears."""
+
+    def __init__(self):
+        self.steps, self.calls, self.notes = [], [], []
+
+    def on_step(self, stage, phase, done, total, timestep, state):
+        self.steps.append((stage, phase, done, total, timestep))
+
+    def on_call(self, stage):
+        self.calls.append(stage)
+
+    def on_note(self, text):
+        self.notes.append(text)
+
+
 def field_of(stage, condition, scale=1.0, denoiser=None):
     """The field of a condition under guidance away from the empty prompt."""
     from iterinv.guidance import CFG
 
     return CFG(scale)(denoiser or stage.denoiser, condition, stage.with_prompt(condition, ""))
+
+
+def draw(shape, seed):
+    """Unit noise of a seed."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 def build(folder: Path, seed: int = 0) -> Path:
@@ -59,7 +82,7 @@ def tiny_folder(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def tiny(tiny_folder):
-    from iterinv.app import load
+    from iterinv.loading import load
 
     return load(str(tiny_folder))
 

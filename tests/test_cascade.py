@@ -4,21 +4,22 @@ from dataclasses import replace
 import pytest
 import torch
 
-from iterinv import store
-from iterinv.app import load
 from iterinv.cascade import Cascade, resize
 from iterinv.edits import DiffEdit, FlowEdit, FromPrompts, PromptSwap
-from iterinv.images import Frame, to_uint8
-from iterinv.inversion import Plan
+from iterinv.images import to_uint8
 from iterinv.inverters import IndependentNoise, Relax, Solve, Undo
 from iterinv.levels import Prediction
+from iterinv.loading import load
 from iterinv.methods import METHODS, plan
 from iterinv.models import edm
 from iterinv.models.toy import mixture
+from iterinv.plans import Plan
 from iterinv.roots import Anderson, FixedPoint
 from iterinv.schedule import from_config
 from iterinv.steps import BDIA, BELM, DDIM, DPMPP2M, EDICT, BDIAHeun, FixedPointBDIA
 from iterinv.steps.run import NotFinite, run
+
+from conftest import Hearing
 
 PROMPT, TARGET = "a red sphere on a wooden floor", "a blue sphere on a wooden floor"
 
@@ -42,13 +43,12 @@ EXACT = ["bdia", "bdia-fixed", "bdia-heun", "bdia-2s", "belm", "edict", "direct"
 def test_every_method_works_at_every_stage_at_any_guidance_and_leaves_its_files(tiny, tmp_path, method, guidance):
     """What comes back is told truly, and what is reopened reruns to the same bits."""
     x = photo()
-    frame = Frame(to_uint8(x), 64, 0, 0)
     inversion = tiny.invert(x, PROMPT, plan(method, 4, guidance))
     assert [found.plan.method for found in inversion.stages] == [method] * 3
     if method in EXACT:
         assert (to_uint8(inversion.picture) == to_uint8(x)).all()
-    store.save(tmp_path / "a.safetensors", store.Saved(inversion, frame))
-    again = tiny.rerun(store.open_(tmp_path / "a.safetensors", tiny).inversion)
+    inversion.save(tmp_path / "a.safetensors")
+    again = tiny.open(tmp_path / "a.safetensors")
     for a, b in zip(inversion.stages, again.stages, strict=True):
         assert a.plan == b.plan
         assert torch.equal(a.picture, b.picture)
@@ -114,17 +114,14 @@ def test_stages_are_conditioned_on_the_reconstruction_below(tiny, exact):
 
 
 def test_rerunning_from_the_states_alone_gives_the_same_bits(tiny, exact):
-    bare = replace(exact, stages=tuple(replace(found, path=None, picture=None) for found in exact.stages))
-    again = tiny.rerun(bare)
+    again = tiny.rerun(exact)
     for a, b in zip(exact.stages, again.stages, strict=True):
         assert torch.equal(a.picture, b.picture)
         assert all(torch.equal(x, y) for x, y in zip(a.path, b.path, strict=True))
-    with pytest.raises(ValueError, match="not rerun yet"):
-        _ = bare.picture
 
 
 def test_the_seed_draws_the_low_noise_and_nothing_else(tiny):
-    a, b, c = (tiny.invert(photo(), PROMPT, plan("bdia", 4), seed) for seed in (0, 0, 1))
+    a, b, c = (tiny.invert(photo(), PROMPT, plan("bdia", 4), seed=seed) for seed in (0, 0, 1))
     assert torch.equal(a.stages[2].noise, b.stages[2].noise)
     assert not torch.equal(a.stages[2].condition["low_noise"], c.stages[2].condition["low_noise"])
     assert torch.equal(a.stages[0].noise, c.stages[0].noise)
@@ -134,8 +131,8 @@ def test_the_seed_draws_the_low_noise_and_nothing_else(tiny):
 
 
 def test_a_picture_of_another_kind_is_refused(tiny):
-    with pytest.raises(ValueError, match=r"this cascade takes \(batch, 3, 64, 64\)"):
-        tiny.invert(torch.zeros(1, 3, 32, 32), PROMPT)
+    with pytest.raises(ValueError, match=r"a picture's tensor is \(3, h, w\), not \(2, 3, 32, 32\)"):
+        tiny.invert(torch.zeros(2, 3, 32, 32), PROMPT)
     with pytest.raises(ValueError, match=r"lie in \[-1, 1\]"):
         tiny.invert(photo() * 2, PROMPT)
     with pytest.raises(ValueError, match="finite"):
@@ -258,24 +255,61 @@ def test_another_cascades_inversion_is_refused(tiny, exact):
 
 
 def test_progress_hears_every_step_and_can_stop_the_work(tiny):
+    heard = Hearing()
+    tiny.invert(photo(), PROMPT, plan("bdia", 4), observer=heard)
+    grid = tiny.stages[0].schedule.grid(4)
+    assert heard.steps[:4] == [("I", "inverting", k, 4, grid[5 - k].t) for k in (1, 2, 3, 4)]
+    assert heard.steps[4:8] == [("I", "reconstructing", k, 4, grid[k].t) for k in (1, 2, 3, 4)]
+    assert {stage for stage, *_ in heard.steps} == {"I", "II", "III"}
+    assert heard.calls == ["I"] * 7 + ["II"] * 7 + ["III"] * 7
+
+
+def test_work_stops_between_any_two_network_calls(tiny):
+    class Stopping(Hearing):
+        def on_call(self, stage):
+            super().on_call(stage)
+            if len(self.calls) == 5:
+                raise KeyboardInterrupt
+
+    for work in (
+        lambda watch: tiny.invert(photo(), PROMPT, observer=watch),
+        lambda watch: tiny.invert(photo(), PROMPT, plan("iterinv-anderson", 2), observer=watch),
+        lambda watch: tiny.sample(PROMPT, 4, observer=watch),
+    ):
+        watch = Stopping()
+        with pytest.raises(KeyboardInterrupt):
+            work(watch)
+        assert len(watch.calls) == 5
+
+
+def test_a_callback_is_called_after_every_step(tiny):
     heard = []
-    tiny.invert(photo(), PROMPT, plan("bdia", 4), progress=lambda *told: heard.append(told))
-    assert heard[:4] == [("I", "inverting", k, 4) for k in (1, 2, 3, 4)]
-    assert heard[4:8] == [("I", "reconstructing", k, 4) for k in (1, 2, 3, 4)]
-    assert {stage for stage, *_ in heard} == {"I", "II", "III"}
 
-    def stop(*_):
-        raise KeyboardInterrupt
+    def callback(cascade, step, timestep, values):
+        heard.append((step, timestep, values["stage"], values["phase"], tuple(values["latents"].shape)))
 
-    with pytest.raises(KeyboardInterrupt):
-        tiny.invert(photo(), PROMPT, progress=stop)
+    inversion = tiny.invert(photo(), PROMPT, plan("bdia", 3), callback_on_step_end=callback)
+    assert heard[0] == (0, tiny.stages[0].schedule.grid(3)[-1].t, "I", "inverting", (1, 3, 16, 16))
+    heard.clear()
+    tiny.edit(inversion, TARGET, PromptSwap(), callback_on_step_end=callback)
+    assert {phase for _, _, _, phase, _ in heard} == {"editing"}
+    heard.clear()
+    tiny.sample(PROMPT, 3, callback_on_step_end=callback)
+    assert [step for step, _, stage, *_ in heard if stage == "I"] == [0, 1, 2, 3]
+    with pytest.raises(ValueError, match="not both"):
+        tiny.sample(PROMPT, 3, callback_on_step_end=callback, observer=Hearing())
 
 
 def test_sampling_is_reproducible_and_in_range(tiny):
-    a, b = (tiny.sample(PROMPT, steps=3, batch=2, seed=1) for _ in range(2))
+    a, b = (tiny.sample(PROMPT, 3, num_images_per_prompt=2, seed=1) for _ in range(2))
     assert [p.shape[-1] for p in a] == [16, 32, 64]
     assert all(torch.equal(x, y) and float(x.abs().max()) <= 1 for x, y in zip(a, b, strict=True))
     assert not torch.equal(a[0][0], a[0][1])
+
+
+def test_a_sample_does_not_depend_on_the_size_of_its_batch(tiny):
+    for x, y in zip(tiny.sample(PROMPT, 2), tiny.sample(PROMPT, 2, num_images_per_prompt=3), strict=True):
+        torch.testing.assert_close(x[0], y[0], rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("method", ["bdia", "bdia-fixed", "iterinv-anderson", "dpmpp-2m", "edit-friendly"])

@@ -13,17 +13,17 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from iterinv import app, store
+from iterinv import workbench
 from iterinv.__main__ import command_line
 from iterinv.edits import FlowEdit
-from iterinv.images import Frame
 from iterinv.inverters import Solve
 from iterinv.methods import METHODS, plan, sampler
+from iterinv.outputs import outputs
 from iterinv.roots import Anderson
 from iterinv.steps import BDIA, RULES, BDIAHeun
 
 PROMPT, TO = "a red sphere on a wooden floor", "a blue sphere on a wooden floor"
-FILES = {name for name in app.FILES if not name.startswith("compare.")}
+FILES = {name for name in workbench.FILES if not name.startswith("compare.")}
 
 
 @pytest.fixture(scope="module")
@@ -111,12 +111,11 @@ def test_three_commands_do_what_one_does_with_equal_bytes(tiny_folder, photo, tm
 
 def test_the_command_line_and_the_library_make_the_same_bytes(done, tiny, photo):
     out, _ = done
-    frame, _ = Frame.fit(np.array(Image.open(photo)), 64)
-    inversion = tiny.invert(frame.square(), PROMPT, plan("bdia", 5))
+    inversion = tiny.invert(photo, PROMPT, plan("bdia", 5))
     edited = tiny.edit(inversion, TO, FlowEdit())
-    assert (frame.place(edited.pictures[-1]) == np.array(Image.open(out / "edited.png"))).all()
-    again = store.open_(out / "inversion.safetensors", tiny)
-    assert (again.inversion.stages[2].state[0] == inversion.stages[2].state[0]).all()
+    assert (np.array(edited.images[0]) == np.array(Image.open(out / "edited.png"))).all()
+    again = tiny.open(out / "inversion.safetensors")
+    assert (again.stages[2].state[0] == inversion.stages[2].state[0]).all()
 
 
 @pytest.mark.parametrize("method", ["ddim", "iterinv-anderson"])
@@ -211,7 +210,7 @@ def test_a_failure_leaves_an_existing_folder_as_it_was(tmp_path):
     (tmp_path / "kept.txt").write_text("mine")
 
     def work():
-        with app.outputs(tmp_path) as staging:
+        with outputs(tmp_path) as staging:
             (staging / "half.png").write_text("half")
             raise ValueError("stop")
 
@@ -225,7 +224,7 @@ def test_moving_into_place_is_all_or_nothing(tmp_path):
     (tmp_path / "a.png").write_text("old")
 
     def move():
-        with app.outputs(tmp_path) as staging:
+        with outputs(tmp_path) as staging:
             for name in ("a.png", "b.png", "z.json"):
                 (staging / name).write_text("new")
 
@@ -255,7 +254,7 @@ def test_moving_into_place_is_all_or_nothing(tmp_path):
 
 def test_folders_made_on_the_way_are_removed_again(tmp_path):
     def fail():
-        with app.outputs(tmp_path / "a" / "b" / "c"):
+        with outputs(tmp_path / "a" / "b" / "c"):
             raise ValueError("stop")
 
     with pytest.raises(ValueError, match="stop"):
@@ -275,7 +274,7 @@ def test_stopped_while_folders_are_made_they_are_removed_again(tmp_path, monkeyp
             raise KeyboardInterrupt
 
     monkeypatch.setattr(Path, "mkdir", stop)
-    with pytest.raises(KeyboardInterrupt), app.outputs(tmp_path / "out"):
+    with pytest.raises(KeyboardInterrupt), outputs(tmp_path / "out"):
         pass
     assert len(made) == after
     assert not list(tmp_path.iterdir())

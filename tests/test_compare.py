@@ -10,7 +10,6 @@ from typer.testing import CliRunner
 from iterinv.__main__ import command_line
 from iterinv.cascade import Cascade
 from iterinv.evaluate.compare import compare, front, plot, work
-from iterinv.images import Frame
 from iterinv.methods import METHODS
 from iterinv.steps.run import NotFinite
 
@@ -35,8 +34,7 @@ def test_the_command_prints_plots_and_writes_one_table(tiny_folder, tiny, photo,
     assert [row["method"] for row in told["methods"]] == names
     assert all(set(row) == KEYS for row in told["methods"])
     assert all(name in result.output for name in names)
-    frame, _ = Frame.fit(np.array(Image.open(photo)), 64)
-    for row, again in zip(told["methods"], compare(tiny, frame, PROMPT, names, 3), strict=True):
+    for row, again in zip(told["methods"], compare(tiny, photo, PROMPT, names, 3), strict=True):
         for key in ("psnr", "exact_pixels", "network_calls", "terminal_noise"):
             assert row[key] == again[key]
     exact, lossy, published = told["methods"]
@@ -56,19 +54,18 @@ def test_a_method_that_there_is_not_is_refused_before_any_work(tiny_folder, phot
 
 
 def test_a_method_that_cannot_work_here_is_refused_before_any_work(tiny, photo, monkeypatch):
-    frame, _ = Frame.fit(np.array(Image.open(photo)), 64)
-    monkeypatch.setattr("iterinv.cascade.Cascade.invert", lambda *_: pytest.fail("work was done"))
+    monkeypatch.setattr("iterinv.cascade.Cascade.invert", lambda *_, **__: pytest.fail("work was done"))
     with pytest.raises(ValueError, match="undoing 300 steps of EDICT"):
-        next(compare(tiny, frame, PROMPT, ["bdia", "edict"], 300))
+        next(compare(tiny, photo, PROMPT, ["bdia", "edict"], 300))
 
 
 def test_a_method_that_fails_has_its_row_and_ends_nothing(tiny_folder, photo, tmp_path, monkeypatch):
     real = Cascade.invert
 
-    def broken(self, picture, prompt, plan, *rest):
+    def broken(self, picture, prompt, plan, **rest):
         if plan.method == "ddim":
             raise NotFinite("stage I by ddim: not finite")
-        return real(self, picture, prompt, plan, *rest)
+        return real(self, picture, prompt, plan, **rest)
 
     monkeypatch.setattr("iterinv.cascade.Cascade.invert", broken)
     words = ["compare", photo, "--prompt", PROMPT, "--steps", 3, "--methods", "ddim,bdia", "--out", tmp_path]

@@ -8,8 +8,8 @@ import torch
 from typer.testing import CliRunner
 
 import iterinv
-from iterinv import costs
 from iterinv.__main__ import command_line
+from iterinv.inspect import costs
 from iterinv.methods import plan
 from iterinv.models import published
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from iterinv.cascade import Cascade
-from iterinv.diagnosis import diagnose
-from iterinv.inversion import Plan, Refinement
+from iterinv.inspect.diagnosis import diagnose
 from iterinv.inverters import Solve
 from iterinv.levels import Prediction
 from iterinv.methods import plan
+from iterinv.plans import Plan, Refinement
 from iterinv.roots import FixedPoint
 from iterinv.steps import BDIA, DDIM
 
@@ -29,7 +29,7 @@ def first(tiny):
 
 
 def test_an_exact_inversion_loses_nothing(first, photo):
-    (told,), why = diagnose(first, first.invert(photo, PROMPT, plan("bdia", 6)), photo)
+    (told,), why = diagnose(first.stages, first.invert(photo, PROMPT, plan("bdia", 6)), photo)
     assert why == "Every pixel comes back, at every stage."
     assert told["round_trip"] < 1e-6
     assert told["codec"] is None
@@ -37,7 +37,7 @@ def test_an_exact_inversion_loses_nothing(first, photo):
 
 
 def test_the_solver_is_named(first, photo):
-    (told,), why = diagnose(first, first.invert(photo, PROMPT, Plan(DDIM(), Solve(FixedPoint(1)), steps=6)), photo)
+    (told,), why = diagnose(first.stages, first.invert(photo, PROMPT, Plan(DDIM(), Solve(FixedPoint(1)), steps=6)), photo)
     assert told["solver"] == told["round_trip"] > 1e-3
     assert why.startswith("Stage I loses most")
     assert "the solver: DDIM+FixedPoint finds states that its rerun leaves" in why
@@ -52,14 +52,14 @@ def test_guidance_is_named_where_it_is_what_is_lost(first, photo):
 
     how = replace(plan("iterinv-anderson", 4), refine=Nothing(), guidance=9.0)
     inversion = first.invert(photo, PROMPT, how)
-    (told,), why = diagnose(first, inversion, photo)
+    (told,), why = diagnose(first.stages, inversion, photo)
     assert told["guidance"] > 2 * told["solver"]
     assert "guidance 9, under which the rerun leaves the path" in why
 
 
 def test_rounding_is_told_by_what_the_rule_multiplies(first, photo):
     tame, wild = (
-        diagnose(first, first.invert(photo, PROMPT, Plan(BDIA(gamma), steps=12, dtype="float32")), photo)[0][0]["dtype"]
+        diagnose(first.stages, first.invert(photo, PROMPT, Plan(BDIA(gamma), steps=12, dtype="float32")), photo)[0][0]["dtype"]
         for gamma in (1.0, 0.6)
     )
     assert wild > 100 * tame
@@ -73,6 +73,6 @@ def test_what_nothing_explains_is_not_laid_on_rounding(first, photo):
         return Prediction.from_eps(x, level, x + 0.3 * torch.randn(x.shape, generator=draws, dtype=x.dtype))
 
     broken = Cascade((replace(first.stages[0], denoiser=moody),))
-    (told,), why = diagnose(broken, broken.invert(photo, PROMPT, plan("bdia", 6)), photo)
+    (told,), why = diagnose(broken.stages, broken.invert(photo, PROMPT, plan("bdia", 6)), photo)
     assert told["round_trip"] > 1e-2
     assert "the network may not predict the same noise twice" in why

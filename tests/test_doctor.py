@@ -8,8 +8,8 @@ from typer.testing import CliRunner
 
 import published
 from iterinv.__main__ import command_line
-from iterinv.doctor import findings
 from iterinv.embedded import FOLDER
+from iterinv.inspect.doctor import findings
 from iterinv.models import folders
 
 

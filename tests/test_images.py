@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from iterinv.images import BadPicture, Frame, from_uint8, read, strip, to_uint8
+from iterinv.images import BadPicture, Canvas, from_uint8, read, strip, to_uint8
 
 
 def pixels(h, w, seed=0):
@@ -26,11 +26,11 @@ def test_eight_bits_go_both_ways(h, w, seed):
 @given(st.integers(16, 90), st.integers(16, 90), st.sampled_from(["pad", "crop"]))
 def test_a_picture_of_any_shape_comes_back_whole(h, w, how):
     """Fitted to a square, and the square put back untouched: every pixel of the picture at working scale, none of padding."""
-    frame, notes = Frame.fit(pixels(h, w), 64, how)
+    frame, notes = Canvas.fit(pixels(h, w), 64, how)
     square = frame.square()
     assert square.shape == (1, 3, 64, 64)
-    assert (frame.place(square) == frame.whole).all()
-    sides = frame.whole.shape[:2]
+    assert (frame.place(square) == frame.image).all()
+    sides = frame.image.shape[:2]
     assert (max if how == "pad" else min)(sides) == 64
     assert sides[0] / sides[1] == pytest.approx(h / w, rel=0.1)
     assert bool(notes) == ((h, w) != (64, 64))
@@ -38,21 +38,21 @@ def test_a_picture_of_any_shape_comes_back_whole(h, w, how):
 
 def test_a_square_of_the_right_size_is_taken_as_it_is():
     picture = pixels(64, 64)
-    frame, notes = Frame.fit(picture, 64)
+    frame, notes = Canvas.fit(picture, 64)
     assert notes == []
     assert (to_uint8(frame.square()) == picture).all()
 
 
 def test_cropping_works_on_the_middle_and_puts_it_back():
-    frame, notes = Frame.fit(pixels(64, 128), 64, "crop")
+    frame, notes = Canvas.fit(pixels(64, 128), 64, "crop")
     placed = frame.place(from_uint8(np.zeros((64, 64, 3), np.uint8)))
     assert (placed[:, 32:96] == 0).all()
-    assert (placed[:, :32] == frame.whole[:, :32]).all()
+    assert (placed[:, :32] == frame.image[:, :32]).all()
     assert any("only its middle" in note for note in notes)
 
 
 def test_padding_repeats_the_edge():
-    frame, _ = Frame.fit(pixels(32, 64), 64, "pad")
+    frame, _ = Canvas.fit(pixels(32, 64), 64, "pad")
     square = to_uint8(frame.square())
     assert (square[:16] == square[16]).all()
     assert (square[48:] == square[47]).all()
@@ -60,11 +60,11 @@ def test_padding_repeats_the_edge():
 
 def test_what_does_not_fit_is_refused():
     with pytest.raises(ValueError, match="not one of pad, crop"):
-        Frame.fit(pixels(64, 64), 64, "stretch")
+        Canvas.fit(pixels(64, 64), 64, "stretch")
     with pytest.raises(BadPicture, match="cut it to a squarer shape"):
-        Frame.fit(pixels(16, 1000), 64)
+        Canvas.fit(pixels(16, 1000), 64)
     with pytest.raises(BadPicture, match="cut it shorter"):
-        Frame.fit(np.zeros((16, 100_000, 3), np.uint8), 1024, "crop")
+        Canvas.fit(np.zeros((16, 100_000, 3), np.uint8), 1024, "crop")
 
 
 MODES = {
@@ -167,13 +167,13 @@ def test_a_strip_shows_each_picture_under_its_name():
 @settings(max_examples=30, deadline=None)
 @given(st.integers(16, 90), st.integers(16, 90), st.sampled_from(["pad", "crop"]))
 def test_what_lies_under_the_square_is_what_was_worked_on(h, w, how):
-    frame, _ = Frame.fit(pixels(h, w), 64, how)
+    frame, _ = Canvas.fit(pixels(h, w), 64, how)
     assert frame.fits()
     inverted = frame.place(-frame.square())
-    assert (frame.under(inverted) == 255 - frame.under(frame.whole)).all()
-    rest = np.ones(frame.whole.shape[:2], bool)
-    frame.under(rest)[:] = False
-    assert (inverted[rest] == frame.whole[rest]).all()
+    assert (frame.crop(inverted) == 255 - frame.crop(frame.image)).all()
+    rest = np.ones(frame.image.shape[:2], bool)
+    frame.crop(rest)[:] = False
+    assert (inverted[rest] == frame.image[rest]).all()
 
 
 def test_nothing_is_said_of_what_was_not_done(tmp_path):

@@ -3,9 +3,11 @@
 import pytest
 import torch
 
-from iterinv import app, costs
+import iterinv
+from iterinv.cascade import Cascade
 from iterinv.guidance import unguided
 from iterinv.images import to_uint8
+from iterinv.inspect import costs
 from iterinv.methods import plan
 from iterinv.models import draw, memory, sources
 
@@ -20,11 +22,11 @@ def kept(tmp_path, monkeypatch):
 
 def test_networks_take_turns_and_a_cascade_says_the_same(tiny, tiny_folder, picture, tmp_path, monkeypatch):
     folders = [tiny_folder / f"stage{k}" for k in (1, 2, 3)]
-    plain = app.Cascade(sources.stages(folders, noise_level=100))
+    plain = Cascade(sources.stages(folders, noise_level=100))
     assert plain.fingerprint == tiny.fingerprint
     for mode in costs.MODES:
         monkeypatch.setenv("ITERINV_CACHE", str(tmp_path / mode))
-        cascade = app.Cascade(sources.stages(folders, noise_level=100, mode=mode))
+        cascade = Cascade(sources.stages(folders, noise_level=100, mode=mode))
         assert cascade.fingerprint == plain.fingerprint
         inversion = cascade.invert(picture, PROMPT, plan("bdia", 3))
         assert (to_uint8(inversion.picture) == to_uint8(picture)).all()
@@ -92,4 +94,4 @@ def test_the_way_that_fits_is_taken_and_none_is_said(tiny_folder):
     for wrong in ("much", "0gb", "-3", "nan"):
         with pytest.raises(ValueError, match="say auto, or how much there is"):
             memory.budget(wrong, "cpu")
-    assert app.load(str(tiny_folder / "stage1"), memory="auto").stages[0].embed.__class__ is memory.Words
+    assert iterinv.load(str(tiny_folder / "stage1"), memory="auto").stages[0].embed.__class__ is memory.Words

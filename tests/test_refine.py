@@ -9,9 +9,9 @@ from iterinv import guidance
 from iterinv.cascade import Cascade
 from iterinv.edits import PromptSwap
 from iterinv.guidance import unguided
-from iterinv.inversion import Plan, Refinement
 from iterinv.inverters import Relax, Solve, Undo
 from iterinv.methods import plan
+from iterinv.plans import Plan, Refinement
 from iterinv.refine import NullText, Offsets, Proximal
 from iterinv.roots import Anderson, FixedPoint
 from iterinv.steps import BDIA, DDIM, DDPM, DPMPP2M, EDICT, Reversible

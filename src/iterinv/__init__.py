@@ -8,24 +8,48 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from iterinv.app import load
+    from pathlib import Path
+
     from iterinv.cascade import Cascade
-    from iterinv.edits import DiffEdit, Edit, FlowEdit, PromptSwap
-    from iterinv.inversion import Inversion, Plan
-    from iterinv.levels import Level, move
+    from iterinv.edits import Detail, DiffEdit, Edit, FlowEdit, FromPrompts, Given, PromptSwap, Site, StageEdit
+    from iterinv.guidance import CFG
+    from iterinv.inversion import Inversion
+    from iterinv.levels import Level, Prediction
+    from iterinv.loading import load
     from iterinv.methods import METHODS, plan
+    from iterinv.observer import Observer
+    from iterinv.plans import Plan
+    from iterinv.schedulers import BDIAInverseScheduler, BDIAScheduler
     from iterinv.steps import BDIA, DDIM
 
-_HOME = {
-    "BDIA": "steps", "DDIM": "steps", "Cascade": "cascade", "DiffEdit": "edits", "Edit": "edits", "FlowEdit": "edits",
-    "Inversion": "inversion", "Level": "levels", "METHODS": "methods", "Plan": "inversion", "PromptSwap": "edits",
-    "load": "app", "move": "levels", "plan": "methods",
-}  # fmt: skip
+_HOMES = {
+    "cascade": ["Cascade"],
+    "edits": ["Detail", "DiffEdit", "Edit", "FlowEdit", "FromPrompts", "Given", "PromptSwap", "Site", "StageEdit"],
+    "guidance": ["CFG"],
+    "inversion": ["Inversion"],
+    "levels": ["Level", "Prediction"],
+    "loading": ["load"],
+    "methods": ["METHODS", "plan"],
+    "observer": ["Observer"],
+    "plans": ["Plan"],
+    "schedulers": ["BDIAInverseScheduler", "BDIAScheduler"],
+    "steps": ["BDIA", "DDIM"],
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
 
-__all__ = [
-    "BDIA", "DDIM", "METHODS", "Cascade", "DiffEdit", "Edit", "FlowEdit", "Inversion", "Level", "Plan", "PromptSwap", "load",
-    "move", "plan",
+__all__ = [  # noqa: RUF022  (by use, not by letter)
+    "load", "open", "Cascade", "Inversion", "Edit", "Plan", "plan", "METHODS", "Observer",
+    "FlowEdit", "DiffEdit", "PromptSwap", "Detail", "FromPrompts", "Given", "Site", "StageEdit",
+    "BDIA", "DDIM", "CFG", "Level", "Prediction", "BDIAScheduler", "BDIAInverseScheduler",
 ]  # fmt: skip
+
+
+def open(path: str | Path, cascade: Cascade) -> Inversion:
+    """Reopen an inversion file for the cascade that made it.
+
+    Raises :class:`iterinv.store.BadInversion` for a file that is no inversion, is damaged, or belongs to another cascade.
+    """
+    return cascade.open(path)
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""A cascade of stages, and what happens to a picture in it: invert, rerun, edit.
+"""A cascade of stages: invert, rerun, edit and sample.
 
 Every stage works on the picture resized to its own size. A super-resolution stage is conditioned on the *reconstruction*
 that the stage below made, since that is what it will see when it is run again.
@@ -6,111 +6,171 @@ that the stage below made, since that is what it will see when it is run again.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from iterinv.edits import EDITORS
 from iterinv.edits.site import Edit, Editor, Site, StageEdit, start_index
 from iterinv.guidance import CFG
-from iterinv.inversion import (
-    Inversion,
-    Plan,
-    Progress,
-    StageInversion,
-    annotate_errors,
-    finish,
-    invert_stage,
-    reconstructed,
-    rerun_stage,
-    told,
-)
-from iterinv.levels import State
-from iterinv.models import Stage
+from iterinv.images import Canvas, Picture, Pictures, output, to_array, to_uint8
+from iterinv.inversion import Inversion, open_inversion
+from iterinv.methods import plan, sampler
+from iterinv.models import Stage, WatchedDenoiser
 from iterinv.models.presets import Defaults
-from iterinv.steps import DDIM, Step
+from iterinv.observer import CallbackObserver, Observer, StepCallback
+from iterinv.plans import Plan
+from iterinv.stage_inversion import StageInversion, annotate_errors, finish, invert_stage, reported, rerun_stage
+from iterinv.steps import Step
 from iterinv.steps.run import run
+from iterinv.streams import draw_noise
 
 
 @dataclass(frozen=True)
+class Output:
+    """Sampled pictures, as ``output_type`` asks for them."""
+
+    images: Pictures
+
+
+@dataclass(frozen=True, eq=False)
 class Cascade:
-    """Stages from small to large, each fed with the picture of the one before."""
+    """Stages from small to large, each conditioned on the picture of the one before; and the settings that suit them."""
 
     stages: tuple[Stage, ...]
     defaults: Defaults = field(default_factory=Defaults)
 
     @property
     def size(self) -> int:
+        """The side in px of the largest stage's pictures."""
         return self.stages[-1].size
 
     @property
     def fingerprint(self) -> str:
+        """A name for the weights, settings and precision of all stages."""
         return "-".join(stage.fingerprint for stage in self.stages)
 
     @torch.no_grad()
     def invert(
-        self, picture: Tensor, prompt: str, plan: Plan | Sequence[Plan] | None = None, seed: int = 0,
-        progress: Progress | None = None,
+        self, picture: Picture | Sequence[Picture], prompt: str | Sequence[str], method: str | Plan | Sequence[Plan] = "bdia",
+        num_inference_steps: int | None = None, guidance_scale: float | None = None, *, seed: int | Sequence[int] = 0,
+        generator: torch.Generator | Sequence[torch.Generator] | None = None, fit: str = "pad",
+        callback_on_step_end: StepCallback | None = None, observer: Observer | None = None,
     ) -> Inversion:  # fmt: skip
-        """Invert a picture (batch, 3, size, size) in [-1, 1] through all stages, and reconstruct it.
+        """Invert pictures through all stages, and reconstruct them.
 
-        ``plan`` is one for all stages or one for each. ``seed`` draws the noise on the low-resolution conditions, and that of
-        a scattered path. The reconstruction and the path of every stage are in what comes back. Raises ``ValueError`` for a
-        picture of another shape or range.
+        A picture is a file, a PIL image, an array (h, w, 3) uint8 or a tensor in [-1, 1], of any size; a tensor
+        (batch, 3, size, size) or a list is a batch. ``fit`` is ``pad`` or ``crop``, for pictures that are not square.
+        ``prompt`` is one for all or one for each picture. ``method`` is a name of :data:`iterinv.methods.METHODS`, with
+        ``num_inference_steps`` (20 unless given) and ``guidance_scale`` (1, none, unless given), or a plan, or one plan for
+        each stage. ``seed`` or ``generator``, one for all or one for each picture, draw the noise on the low-resolution
+        conditions and that of an independent path. ``callback_on_step_end`` is called after every step
+        (:data:`iterinv.observer.StepCallback`); ``observer`` hears of more.
+
+        Raises ``ValueError`` for pictures, prompts, methods and settings that cannot work.
         """
-        if picture.ndim != 4 or picture.shape[1] != 3 or picture.shape[-2:] != (self.size, self.size):
-            raise ValueError(f"the picture is {tuple(picture.shape)}; this cascade takes (batch, 3, {self.size}, {self.size})")
-        if not bool(torch.isfinite(picture).all()) or float(picture.abs().max()) > 1 + 1e-6:
-            raise ValueError("the picture's values must be finite and lie in [-1, 1]")
-        plan = Plan() if plan is None else plan
-        plans = [plan] * len(self.stages) if isinstance(plan, Plan) else list(plan)
-        if len(plans) != len(self.stages):
-            raise ValueError(f"there are {len(plans)} plans for {len(self.stages)} stages")
+        watch = self._observer(observer, callback_on_step_end)
+        plans = self._plans(method, num_inference_steps, guidance_scale)
+        x, canvases = self._pictures(picture, fit, watch)
+        prompts = self._prompts(prompt, len(x))
+        seeds = _seeds(seed, generator, len(x))
         found: list[StageInversion] = []
-        for k, (stage, how) in enumerate(zip(self.stages, plans, strict=True)):
-            low = found[-1].picture if found else None
-            condition = stage.condition(prompt, low, seed=seed + k)
-            own = seed + 2000 + k  # apart from the seeds of the conditions and of a sampler
-            found.append(invert_stage(stage, how, condition, resize(picture, stage.size), own, progress))
-        return Inversion(prompt, seed, self.fingerprint, tuple(found))
+        for stage, how in zip(self._watched(watch), plans, strict=True):
+            condition = stage.condition(prompts, found[-1].picture if found else None, seeds=seeds)
+            found.append(invert_stage(stage, how, condition, resize(x, stage.size), seeds, watch))
+        return Inversion(prompts, seeds, self.fingerprint, tuple(found), canvases)
 
     @torch.no_grad()
-    def rerun(self, inversion: Inversion, progress: Progress | None = None) -> Inversion:
-        """Reconstruct an inversion: the same, with every stage's picture and, for reversible rules, its path filled in.
+    def rerun(self, inversion: Inversion, *, observer: Observer | None = None) -> Inversion:
+        """Reconstruct an inversion: the same, with the trajectory of every stage computed now.
 
         Raises ``ValueError`` for an inversion made with other weights.
         """
         self._check(inversion)
-        stages = []
-        for stage, found in zip(self.stages, inversion.stages, strict=True):
-            began = time.perf_counter()
-            with annotate_errors(stage, found.plan):
-                path = tuple(rerun_stage(stage, found, progress))
-            report = replace(found.report, seconds=time.perf_counter() - began)
-            kept = path if found.plan.inverter.exact else found.path
-            stages.append(replace(found, path=kept, picture=reconstructed(stage, found, path[-1]), report=report))
-        return replace(inversion, stages=tuple(stages))
+        watch = observer or Observer()
+        pairs = zip(self._watched(watch), inversion.stages, strict=True)
+        return replace(inversion, stages=tuple(rerun_stage(stage, found, watch) for stage, found in pairs))
 
     @torch.no_grad()
-    def edit(self, inversion: Inversion, prompt: str, editor: Editor, progress: Progress | None = None) -> Edit:
+    def edit(
+        self, inversion: Inversion, prompt: str | Sequence[str], editor: str | Editor | None = None, *,
+        output_type: str = "pil", callback_on_step_end: StepCallback | None = None, observer: Observer | None = None,
+    ) -> Edit:  # fmt: skip
         """Edit an inversion by another prompt: the editor is called once for each stage, from small to large.
 
-        Raises ``ValueError`` for an inversion made with other weights.
+        ``prompt`` is one for all or one for each picture. ``editor`` is a name of :data:`iterinv.edits.EDITORS`, any function
+        of a :class:`iterinv.edits.Site`, or the cascade's default. ``output_type`` is that of ``edit.images``: ``pil``,
+        ``np`` or ``pt``. Raises ``ValueError`` for an inversion made with other weights and for an editor that there is not.
         """
-        if any(found.path is None or found.picture is None for found in inversion.stages):
-            inversion = self.rerun(inversion, progress)
         self._check(inversion)
+        watch = self._observer(observer, callback_on_step_end)
+        how = self._editor(editor)
+        prompts = self._prompts(prompt, len(inversion))
         edits: list[StageEdit] = []
-        for stage, found in zip(self.stages, inversion.stages, strict=True):
+        for stage, found in zip(self._watched(watch), inversion.stages, strict=True):
             below = edits[-1] if edits else None
-            target = stage.condition(prompt, below.picture if below else None, found.condition.get("low_noise"))
-            with annotate_errors(stage, found.plan, type(editor).__name__):
-                work = editor(Site(stage, found, target, inversion.prompt, prompt, below))
-                edits.append(finish(work, stage, "editing", None, progress))
-        return Edit(tuple(edits))
+            target = stage.condition(prompts, below.picture if below else None, found.condition.get("low_noise"))
+            with annotate_errors(stage, found.plan, type(how).__name__):
+                work = how(Site(stage, found, target, inversion.prompts, prompts, below))
+                edits.append(finish(reported(work, stage, "editing", watch)))
+        return Edit(tuple(edits), inversion.canvases, output_type)
+
+    @torch.no_grad()
+    def sample(
+        self, prompt: str | Sequence[str], num_inference_steps: int | None = None, guidance_scale: float | None = None,
+        num_images_per_prompt: int = 1, *, rule: str | Step = "ddim", detail: float = 0.8, seed: int = 0,
+        generator: torch.Generator | None = None, callback_on_step_end: StepCallback | None = None,
+        observer: Observer | None = None,
+    ) -> tuple[Tensor, ...]:  # fmt: skip
+        """Draw pictures (batch, 3, size, size) in [-1, 1] from prompts alone, one tensor a stage.
+
+        Of several prompts, ``num_images_per_prompt`` pictures each, in their order. ``num_inference_steps`` and
+        ``guidance_scale``, which acts on the first stage, are the cascade's own unless given. ``rule`` is a name of
+        :data:`iterinv.steps.RULES` or a rule. Every picture has its own noise at every stage, drawn from ``seed`` and its
+        place in the batch, so that it does not depend on the size of the batch. A super-resolution stage runs the last
+        ``detail`` of its levels, from the enlarged picture noised to the first of them: at the levels before, a small error of
+        the predicted noise is a large one of colour, which the stage below settled.
+        """
+        watch = self._observer(observer, callback_on_step_end)
+        solver = sampler(rule) if isinstance(rule, str) else rule
+        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        rows = [each for each in prompts for _ in range(num_images_per_prompt)]
+        (start_seed,) = _seeds(seed, generator, 1)
+        steps = self.defaults.sampling_steps if num_inference_steps is None else num_inference_steps
+        scale = self.defaults.sampling_guidance if guidance_scale is None else guidance_scale
+        pictures: list[Tensor] = []
+        for stage in self._watched(watch):
+            noise, on_low = (
+                torch.cat([draw_noise(shape, [start_seed], name, stage.name, k) for k in range(len(rows))])
+                for name, shape in (("sample", stage.shape), ("low noise", (3, *stage.shape[1:])))
+            )
+            x = noise.to(stage.device).double()
+            condition = stage.condition(rows, pictures[-1] if pictures else None, on_low)
+            guide = CFG(1.0 if pictures else scale)
+            eps = guide(stage.denoiser, condition, stage.with_prompt(condition, ""))
+            grid, start = stage.schedule.grid(steps), 0
+            if stage.low_level is not None:
+                start = start_index(grid, detail)
+                x = grid[start].alpha * stage.enlarged(condition["low_image"]) + grid[start].sigma * x
+            timesteps = [level.t for level in grid[start:]]
+            states = run(solver, eps, solver.init(x), grid, start)
+            *_, last = reported(states, stage, "sampling", watch, len(timesteps), timesteps)
+            pictures.append(stage.decode(last[0]).clamp(-1, 1))
+        return tuple(pictures)
+
+    def __call__(self, prompt: str | Sequence[str], *args: Any, output_type: str = "pil", **settings: Any) -> Output:
+        """:meth:`sample`, with the largest stage's pictures in ``.images``, as diffusers' pipelines return them."""
+        pictures = self.sample(prompt, *args, **settings)[-1]
+        return Output(output([to_uint8(x[None]) for x in pictures], output_type))
+
+    def open(self, path: str | Path) -> Inversion:
+        """Reopen an inversion file. Raises :class:`iterinv.store.BadInversion` for what is none, or of another cascade."""
+        return open_inversion(Path(path), self.stages, self.fingerprint)
 
     def up_to(self, size: int) -> Cascade:
         """The stages up to that of a size, as a cascade. Raises ``ValueError`` where no stage has it."""
@@ -119,37 +179,61 @@ class Cascade:
             raise ValueError(f"no stage is of {size} px: the sizes are {', '.join(map(str, sizes))}")
         return replace(self, stages=self.stages[: sizes.index(size) + 1])
 
-    @torch.no_grad()
-    def sample(
-        self, prompt: str | Sequence[str], steps: int = 20, guidance: float = 2.0, seed: int = 0, batch: int = 1,
-        rule: Step | None = None, detail: float = 0.8, progress: Progress | None = None,
-    ) -> tuple[Tensor, ...]:  # fmt: skip
-        """Draw pictures (batch, 3, size, size) in [-1, 1] from the words alone, one tensor a stage.
+    def _plans(self, method: str | Plan | Sequence[Plan], steps: int | None, guidance: float | None) -> list[Plan]:
+        """A plan for each stage."""
+        if isinstance(method, str):
+            method = plan(method, 20 if steps is None else steps, 1.0 if guidance is None else guidance)
+        elif steps is not None or guidance is not None:
+            raise ValueError("a plan has its own steps and guidance: leave num_inference_steps and guidance_scale out")
+        plans = [method] * len(self.stages) if isinstance(method, Plan) else list(method)
+        if len(plans) != len(self.stages):
+            raise ValueError(f"there are {len(plans)} plans for {len(self.stages)} stages")
+        return plans
 
-        Of several prompts, ``batch`` pictures each, in their order.
+    def _editor(self, editor: str | Editor | None) -> Editor:
+        name = self.defaults.editor if editor is None else editor
+        if not isinstance(name, str):
+            return name
+        if name not in EDITORS:
+            raise ValueError(f"there is no editor {name!r}: the editors are {', '.join(EDITORS)}")
+        return EDITORS[name]()
 
-        Guidance acts on the first stage. The noise of every stage comes from CPU generators seeded with ``seed``. A
-        super-resolution stage runs the last ``detail`` of its levels, from the enlarged picture noised to the first of them:
-        at the levels before, a small error of the predicted noise is a large one of colour, which the stage below settled.
-        """
-        rule = rule or DDIM()
-        pictures: list[Tensor] = []
-        prompts = prompt if isinstance(prompt, str) else [each for each in prompt for _ in range(batch)]
-        rows = batch if isinstance(prompt, str) else len(prompts)
-        for k, stage in enumerate(self.stages):
-            noise = torch.randn((rows, *stage.shape), generator=torch.Generator().manual_seed(seed + 1000 + k))
-            condition = stage.condition(prompts, pictures[-1] if pictures else None, seed=seed + k)
-            guide = CFG(1.0 if pictures else guidance)
-            field = guide(stage.denoiser, condition, stage.with_prompt(condition, ""))
-            grid = stage.schedule.grid(steps)
-            start, x = 0, noise.to(stage.device).double()
-            if stage.low_level is not None:
-                start = start_index(grid, detail)
-                x = grid[start].alpha * stage.enlarged(condition["low_image"]) + grid[start].sigma * x
-            states = run(rule, field, rule.init(x), grid, start)
-            last = _last(states, stage, "sampling", len(grid) - start, progress)
-            pictures.append(stage.decode(last[0]).clamp(-1, 1))
-        return tuple(pictures)
+    def _pictures(self, picture: Picture | Sequence[Picture], fit: str, watch: Observer) -> tuple[Tensor, tuple[Canvas, ...]]:
+        """Pictures (batch, 3, size, size) in [-1, 1], and a canvas for each."""
+        if isinstance(picture, Tensor) and picture.ndim == 4 and picture.shape[1:] == (3, self.size, self.size):
+            if not bool(torch.isfinite(picture).all()) or float(picture.abs().max()) > 1 + 1e-6:
+                raise ValueError("the picture's values must be finite and lie in [-1, 1]")
+            return picture, tuple(Canvas(to_uint8(x[None]), self.size, 0, 0) for x in picture)
+        each = list(picture) if isinstance(picture, (list, tuple)) else [picture]
+        if not each:
+            raise ValueError("there is no picture in the list")
+        canvases = []
+        for one in each:
+            array, notes = to_array(one)  # type: ignore[arg-type]
+            canvas, more = Canvas.fit(array, self.size, fit)
+            canvases.append(canvas)
+            for note in [*notes, *more]:
+                watch.on_note(f"{one.name}: {note}" if isinstance(one, Path) else note)
+        return torch.cat([canvas.square() for canvas in canvases]), tuple(canvases)
+
+    def _prompts(self, prompt: str | Sequence[str], n: int) -> tuple[str, ...]:
+        prompts = (prompt,) * n if isinstance(prompt, str) else tuple(prompt)
+        if len(prompts) != n:
+            raise ValueError(f"there are {len(prompts)} prompts for {n} pictures: give one for all, or one for each")
+        return prompts
+
+    def _observer(self, observer: Observer | None, callback: StepCallback | None) -> Observer:
+        if observer is not None and callback is not None:
+            raise ValueError("give callback_on_step_end or an observer, not both")
+        return observer or (Observer() if callback is None else CallbackObserver(self, callback))
+
+    def _watched(self, observer: Observer) -> list[Stage]:
+        """The stages, with denoisers that tell the observer of every network call."""
+
+        def watched(stage: Stage) -> Stage:
+            return replace(stage, denoiser=WatchedDenoiser(stage.denoiser, lambda: observer.on_call(stage.name)))
+
+        return [watched(stage) for stage in self.stages]
 
     def _check(self, inversion: Inversion) -> None:
         if inversion.fingerprint != self.fingerprint:
@@ -157,6 +241,18 @@ class Cascade:
                 f"this inversion was made by the cascade {inversion.fingerprint}, not by the one loaded "
                 f"({self.fingerprint}): load that one, or invert the picture again"
             )
+
+
+def _seeds(seed: int | Sequence[int], generator: torch.Generator | Sequence[torch.Generator] | None, n: int) -> tuple[int, ...]:
+    """A seed for each picture: drawn from generators if given, one for all or one for each."""
+    if generator is not None:
+        each = [generator] if isinstance(generator, torch.Generator) else list(generator)
+        seed = [int(torch.randint(0, 2**32, (), generator=one, device=one.device)) for one in each]
+        seed = seed[0] if len(seed) == 1 else seed
+    seeds = (int(seed),) * n if isinstance(seed, int) else tuple(map(int, seed))
+    if len(seeds) != n:
+        raise ValueError(f"there are {len(seeds)} seeds or generators for {n} pictures: give one for all, or one for each")
+    return seeds
 
 
 def resize(picture: Tensor, size: int) -> Tensor:
@@ -168,8 +264,3 @@ def resize(picture: Tensor, size: int) -> Tensor:
         return picture
     small = F.interpolate(picture, (size, size), mode="area")
     return ((small + 1) * 127.5).round() / 127.5 - 1
-
-
-def _last(states: Iterable[State], stage: Stage, doing: str, total: int, progress: Progress | None) -> State:
-    *_, last = told(states, stage, doing, total, progress)
-    return last

@@ -1,12 +1,13 @@
-"""Picture files to tensors and back, and whole pictures of any shape to the square that a cascade works on and back.
+"""Pictures: files, PIL, numpy and torch to one form and back, and pictures of any shape to a cascade's square and back.
 
-Tensors are (batch, 3, h, w) in [-1, 1]. A whole picture is (h, w, 3) uint8.
+Tensors are (batch, 3, h, w) in [-1, 1]. Arrays are (h, w, 3) uint8.
 """
 
 from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,9 +19,53 @@ from torch import Tensor
 SMALLEST_SIDE = 16
 FITS = ("pad", "crop")
 
+Picture = str | Path | Image.Image | np.ndarray | Tensor
+"""A picture file, a PIL image, an array (h, w, 3) uint8, or a tensor (3, h, w) or (1, 3, h, w) in [-1, 1]."""
+
+Pictures = list[Image.Image] | list[np.ndarray] | Tensor
+"""Pictures as ``output_type`` says: PIL images, arrays (h, w, 3) uint8, or a tensor (batch, 3, h, w) in [-1, 1]."""
+
 
 class BadPicture(ValueError):
     """A file that cannot be taken as a picture; the message says why and what to do."""
+
+
+def to_array(picture: Picture) -> tuple[np.ndarray, list[str]]:
+    """A picture as an array (h, w, 3) uint8, upright, and a note for everything that was converted on the way.
+
+    Raises :class:`BadPicture` for a file that is no picture, and for arrays and tensors of another shape or range.
+    """
+    if isinstance(picture, (str, Path)):
+        return read(Path(picture))
+    if isinstance(picture, Image.Image):
+        return _to_rgb(picture)
+    if isinstance(picture, Tensor):
+        x = picture[None] if picture.ndim == 3 else picture
+        if x.ndim != 4 or x.shape[:2] != (1, 3):
+            raise BadPicture(f"a picture's tensor is (3, h, w), not {tuple(picture.shape)}: give several as a list")
+        if not bool(torch.isfinite(x).all()) or float(x.abs().max()) > 1 + 1e-6:
+            raise BadPicture("the picture's values must be finite and lie in [-1, 1]")
+        return to_uint8(x), []
+    if isinstance(picture, np.ndarray) and picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[2] == 3:
+        return picture, []
+    shape = f" of shape {picture.shape} and dtype {picture.dtype}" if isinstance(picture, np.ndarray) else ""
+    raise BadPicture(
+        f"a {type(picture).__name__}{shape} is no picture: give a file, a PIL image, an array (h, w, 3) of uint8 or a tensor "
+        "(3, h, w) in [-1, 1]"
+    )
+
+
+def output(arrays: Sequence[np.ndarray], output_type: str) -> Pictures:
+    """Arrays (h, w, 3) uint8 as ``pil``, ``np`` or ``pt``. Raises ``ValueError`` for another type."""
+    if output_type == "pil":
+        return [Image.fromarray(array) for array in arrays]
+    if output_type == "np":
+        return list(arrays)
+    if output_type == "pt":
+        if len({array.shape for array in arrays}) > 1:
+            raise ValueError("pictures of several shapes are no tensor: take output_type 'pil' or 'np'")
+        return torch.cat([from_uint8(array) for array in arrays])
+    raise ValueError(f"output_type {output_type!r} is not one of pil, np, pt")
 
 
 def read(path: Path) -> tuple[np.ndarray, list[str]]:
@@ -87,20 +132,20 @@ def _rawmode(args: object) -> str:
     return str(args[0] if isinstance(args, tuple) and args else args)
 
 
-@dataclass(frozen=True)
-class Frame:
-    """A whole picture at working scale, and where the cascade's square lies over it.
+@dataclass(frozen=True, eq=False)
+class Canvas:
+    """A picture at working scale, and the place of the cascade's square over it.
 
-    ``whole`` (h, w, 3) uint8. ``top`` and ``left`` place the square over it: negative or zero where the picture was padded.
+    ``image`` is (h, w, 3) uint8. ``top`` and ``left`` place the square over it: negative or zero where the picture was padded.
     """
 
-    whole: np.ndarray
+    image: np.ndarray
     size: int
     top: int
     left: int
 
     @classmethod
-    def fit(cls, picture: np.ndarray, size: int, how: str = "pad") -> tuple[Frame, list[str]]:
+    def fit(cls, picture: np.ndarray, size: int, how: str = "pad") -> tuple[Canvas, list[str]]:
         """Bring a picture to working scale: ``pad`` keeps all of it in the square, ``crop`` puts the square on its middle.
 
         A picture of ``size`` x ``size`` is taken as it is. Gives notes of what was done. Raises ``ValueError`` for another
@@ -129,29 +174,33 @@ class Frame:
         return cls(picture, size, (height - size) // 2, (width - size) // 2), notes
 
     def fits(self) -> bool:
-        """Whether the square lies over the picture as :meth:`fit` would lay it."""
-        h, w = self.whole.shape[:2]
+        """Tell whether the square lies over the picture as :meth:`fit` would lay it."""
+        h, w = self.image.shape[:2]
         return (self.top, self.left) == ((h - self.size) // 2, (w - self.size) // 2) and self.size in (h, w)
 
+    def __repr__(self) -> str:
+        h, w = self.image.shape[:2]
+        return f"Canvas({w} x {h} px, square of {self.size})"
+
     def square(self) -> Tensor:
-        """What the cascade sees: (1, 3, size, size) float32 in [-1, 1]; padding repeats the edge."""
-        h, w = self.whole.shape[:2]
+        """The cascade's input: (1, 3, size, size) float32 in [-1, 1]; padding repeats the edge."""
+        h, w = self.image.shape[:2]
         rows = np.clip(np.arange(self.size) + self.top, 0, h - 1)
         columns = np.clip(np.arange(self.size) + self.left, 0, w - 1)
-        return from_uint8(self.whole[rows][:, columns])
+        return from_uint8(self.image[rows][:, columns])
 
-    def under(self, picture: np.ndarray) -> np.ndarray:
-        """The part of a whole picture or mask (h, w, ...) that the square lies over: what the cascade has worked on."""
+    def crop(self, picture: np.ndarray) -> np.ndarray:
+        """The part of a picture or mask (h, w, ...) that the square lies over, which the cascade has worked on."""
         return picture[max(0, self.top) :, max(0, self.left) :][: self.size, : self.size]
 
     def place(self, square: Tensor) -> np.ndarray:
         """The whole picture (h, w, 3) uint8 with the square (1, 3, size, size) put back in its place."""
-        return self._place(to_uint8(square), self.whole)
+        return self._place(to_uint8(square), self.image)
 
     def place_mask(self, mask: Tensor) -> np.ndarray:
         """A mask (1, 1, size, size) in [0, 1] over the whole picture: (h, w) uint8, 255 inside."""
         values = (mask[0, 0] * 255).round().byte().cpu().numpy()
-        return self._place(values, np.zeros(self.whole.shape[:2], np.uint8))
+        return self._place(values, np.zeros(self.image.shape[:2], np.uint8))
 
     def _place(self, values: np.ndarray, under: np.ndarray) -> np.ndarray:
         h, w = under.shape[:2]
@@ -185,4 +234,14 @@ def strip(pictures: list[tuple[str, np.ndarray]], gap: int = 8) -> Image.Image:
         draw.text((x, 5), name, fill="black", font=font)
         sheet.paste(Image.fromarray(picture), (x, 28))
         x += picture.shape[1] + gap
+    return sheet
+
+
+def contact_sheet(pictures: Sequence[np.ndarray], columns: int, side: int | None = None) -> Image.Image:
+    """Arrays (h, w, 3) uint8 in rows of ``columns``, each scaled to a square of ``side`` px if that is given."""
+    cell = side or max(max(picture.shape[:2]) for picture in pictures)
+    sheet = Image.new("RGB", (columns * cell, -(-len(pictures) // columns) * cell), "white")
+    for k, picture in enumerate(pictures):
+        image = Image.fromarray(picture)
+        sheet.paste(image.resize((cell, cell)) if side else image, (k % columns * cell, k // columns * cell))
     return sheet

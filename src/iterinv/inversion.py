@@ -1,325 +1,257 @@
-"""How a stage is run and inverted, and what inverting leaves behind.
-
-A method is a rule, a way of inverting it, and a refinement or none.
-"""
+"""Inversions: pictures turned back through every stage of a cascade; they can be saved, reopened, rerun and edited."""
 
 from __future__ import annotations
 
-import dataclasses
-import math
-import time
-import warnings
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import TypeVar
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
-from iterinv.conditions import Condition
-from iterinv.guidance import CFG, Denoiser, Guidance
-from iterinv.inverters import Inverter, Undo
-from iterinv.levels import Field, Grid, State
-from iterinv.models import CountingDenoiser, Stage
-from iterinv.roots import rms
-from iterinv.steps import BDIA, OneStep, Step, Wrapped
-from iterinv.steps.run import NotFinite, run
-
-Progress = Callable[[str, str, int, int | None], None]
-"""``progress(stage, doing, done, total)``, called after every step; ``total`` is ``None`` while it is not known.
-
-An exception that it raises stops the work.
-"""
-
-WILD = 1e4
-"""By how much rounding may be multiplied before the noise found is far from a sampler's."""
-
-LARGEST_GROWTH = {"float32": 1e4, "float64": 1e9}
-"""By how much rounding may be multiplied and still leave the 8-bit picture alone."""
-
-_T = TypeVar("_T")
-
-
-class Refinement(ABC):
-    """A change of an inversion made without guidance, so that a rerun under the plan's guidance stays on its path.
-
-    It is called with the stage, whose network calls are counted, and the inversion. A subclass is a frozen dataclass.
-    """
-
-    @abstractmethod
-    def __call__(self, stage: Stage, found: StageInversion) -> StageInversion: ...
-
-    def fitted(self, found: StageInversion) -> dict[str, Tensor]:
-        """The tensors (steps, ...) of one picture that were computed, which an inversion file keeps, by name."""
-        return {}
-
-    def restored(self, stage: Stage, found: StageInversion, fitted: Mapping[str, Tensor]) -> StageInversion:
-        """The refined inversion with fitted tensors from a file. Raises ``ValueError`` for tensors of other shapes."""
-        return self(stage, found)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How a stage is run and inverted.
-
-    ``inverter`` finds the path of ``rule`` backwards. ``guidance`` is the classifier-free guidance scale of inversion and
-    reconstruction alike, 1 for none; with a refinement that of reconstruction, inversion having none. ``spacing`` is one of
-    :data:`iterinv.schedule.SPACINGS` for a schedule of discrete timesteps, ``None`` for the schedule's own. ``dtype`` is the
-    state's, whatever the network's. ``method`` is the name it goes by, no part of what it computes: plans compare without it.
-    Raises ``ValueError`` for parts that do not fit each other, and for settings that leave nothing to do.
-    """
-
-    rule: Step = dataclasses.field(default_factory=BDIA)
-    inverter: Inverter = dataclasses.field(default_factory=Undo)
-    refine: Refinement | None = None
-    steps: int = 20
-    guidance: float = 1.0
-    spacing: str | None = None
-    dtype: str = "float64"
-    method: str = dataclasses.field(default="", compare=False)
-
-    def __post_init__(self) -> None:
-        self.inverter.check(self.rule)
-        if self.refine is not None and (self.inverter.exact or not isinstance(self.rule, OneStep)):
-            raise ValueError(f"{type(self.refine).__name__} needs a one-step rule that does not undo itself, such as DDIM")
-        if self.dtype not in LARGEST_GROWTH:
-            raise ValueError(f"a state in {self.dtype} costs the picture: use float32 or float64")
-        if self.steps <= self.first:
-            raise ValueError(
-                f"{self.steps} step(s) leave {type(self.rule).__name__} nothing to undo: take {self.first + 1} or more"
-            )
-        if not math.isfinite(self.guidance):
-            raise ValueError(f"guidance is {self.guidance}; it is a finite number, 1 for none")
-        if not self.method:
-            refine = type(self.refine).__name__ if self.refine else ""
-            parts = [part for part in (type(self.rule).__name__, self.inverter.name, refine) if part]
-            object.__setattr__(self, "method", "+".join(parts))
-
-    @property
-    def first(self) -> int:
-        """The index of the level that a run starts from."""
-        return self.inverter.first(self.rule)
-
-    def check(self, stage: Stage) -> Grid:
-        """The grid of a stage. Raises ``ValueError`` where undoing it would multiply rounding beyond what the dtype carries."""
-        grid, limit = stage.schedule.grid(self.steps, self.spacing), LARGEST_GROWTH[self.dtype]
-        if (growth := self.inverter.growth(self.rule, grid)) > limit:
-            grids = (stage.schedule.grid(n, self.spacing) for n in range(max(self.first + 1, 2), self.steps))
-            fits = [len(each) - 1 for each in grids if self.inverter.growth(self.rule, each) <= limit]
-            ways = [f"{max(fits)} steps"] if fits else []
-            if isinstance(self.rule, BDIA):
-                ways.append(f"a gamma of {math.ceil(1e3 * limit ** (-1 / (self.steps - self.first))) / 1e3:.3f} or more")
-            raise ValueError(
-                f"undoing {self.steps} steps of {self.rule} multiplies rounding by {growth:.0e}, more than {self.dtype} "
-                f"carries; take {' or '.join([*ways, 'another method'])}"
-            )
-        return grid
-
-
-@dataclass(frozen=True)
-class StageReport:
-    """What inverting and reconstructing at one stage cost, and how well the two met. ``seconds`` are of the last run.
-
-    ``residual_max`` is the largest rms, over the levels, between the states found by inverting and those of the rerun.
-    ``root_error_max`` is the largest error that the root finder measured, ``None`` where none is measured.
-    """
-
-    forward: int = 0
-    backward: int = 0
-    seconds: float = 0.0
-    residual_max: float | None = None
-    root_error_max: float | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class Corrected(Wrapped):
-    """A rule, and after each of its steps an offset: ``step(...) + offsets[i]``."""
-
-    offsets: tuple[Tensor, ...]
-
-    def step(self, field: Field, state: State, grid: Grid, i: int) -> State:
-        new, *rest = self.rule.step(field, state, grid, i)
-        return (new + self.offsets[i], *rest)
-
-
-@dataclass(frozen=True, eq=False)
-class StageInversion:
-    """The inversion of one stage: ``state`` at ``grid[start]``, the conditions and the guidance that rerun the picture.
-
-    ``path`` holds the states that an editor may start from and blend with, one for each level of the grid, noisy to clean:
-    those of the rerun for a reversible rule, those found for a solved one. ``picture`` is the reconstruction (batch, 3, size,
-    size), unclamped. ``offsets``, one a step, are what a refinement adds after it. ``lost`` is what a latent stage's codec
-    loses of the picture: it is added to what the states decode to, and is the only part that was not inverted.
-    """
-
-    plan: Plan
-    grid: Grid
-    condition: Condition
-    negative: Condition
-    guidance: Guidance
-    start: int
-    state: State
-    path: tuple[Tensor, ...] | None = None
-    picture: Tensor | None = None
-    report: StageReport = StageReport()
-    offsets: tuple[Tensor, ...] | None = None
-    lost: Tensor | None = None
-
-    @property
-    def noise(self) -> Tensor:
-        """The terminal noise (batch, channels, h, w): the state at the noisiest level."""
-        return self.state[-1]
-
-    def field(self, denoiser: Denoiser) -> Field:
-        """The field that it is rerun under."""
-        return self.guidance(denoiser, self.condition, self.negative)
-
-    @property
-    def rule(self) -> Step:
-        """The rule that it is rerun by."""
-        return self.plan.rule if self.offsets is None else Corrected(self.plan.rule, self.offsets)
-
-    def row(self, k: int) -> StageInversion:
-        """The inversion of the ``k``-th picture of a batch alone."""
-
-        def rows(tensors: tuple[Tensor, ...] | None) -> tuple[Tensor, ...] | None:
-            return None if tensors is None else tuple(x[k : k + 1] for x in tensors)
-
-        condition = self.condition.row(k)  # guidance asks whether the two are one
-        negative = condition if self.negative is self.condition else self.negative.row(k)
-        picture, lost = (None if x is None else x[k : k + 1] for x in (self.picture, self.lost))
-        state = tuple(x[k : k + 1] for x in self.state)
-        return replace(
-            self, condition=condition, negative=negative, guidance=self.guidance.row(k), state=state,
-            path=rows(self.path), picture=picture, offsets=rows(self.offsets), lost=lost,
-        )  # fmt: skip
+from iterinv import store
+from iterinv.conditions import FROM_PROMPT
+from iterinv.guidance import CFG
+from iterinv.images import Canvas
+from iterinv.levels import Level
+from iterinv.methods import METHODS
+from iterinv.models import Stage
+from iterinv.observer import Observer
+from iterinv.plans import Plan
+from iterinv.stage_inversion import StageInversion, StageReport, Trajectory, reconstructed, rerun_states
+from iterinv.steps import RULES
+from iterinv.store import BadInversion
 
 
 @dataclass(frozen=True, eq=False)
 class Inversion:
-    """A picture turned back, stage by stage. It can be saved, reopened, rerun and edited."""
+    """One or more pictures turned back, stage by stage.
 
-    prompt: str
-    seed: int
+    ``prompts``, ``seeds`` and ``canvases`` have an entry for each picture of the batch. ``fingerprint`` names the weights.
+    """
+
+    prompts: tuple[str, ...]
+    seeds: tuple[int, ...]
     fingerprint: str
     stages: tuple[StageInversion, ...]
+    canvases: tuple[Canvas, ...]
+
+    def __repr__(self) -> str:
+        sizes = " -> ".join(str(found.picture.shape[-1]) for found in self.stages)
+        method = self.stages[0].plan.method
+        return f"Inversion({len(self)} of {sizes} px by {method}, {self.stages[0].plan.steps} steps: {self.prompt!r:.60})"
+
+    def __len__(self) -> int:
+        return len(self.prompts)
+
+    @property
+    def prompt(self) -> str:
+        """The prompt of the first picture."""
+        return self.prompts[0]
+
+    @property
+    def noise(self) -> Tensor:
+        """The terminal noise z_T (batch, channels, h, w) of the first stage, at :attr:`noise_level`."""
+        return self.stages[0].noise
+
+    @property
+    def noise_level(self) -> Level:
+        """The level of :attr:`noise`: the noisiest of the first stage's grid."""
+        return self.stages[0].grid[0]
+
+    @property
+    def trajectory(self) -> tuple[tuple[Tensor, ...], ...]:
+        """The states (batch, channels, h, w) of every stage, noisy to clean, one for each level of its grid."""
+        return tuple(found.path for found in self.stages)
 
     @property
     def picture(self) -> Tensor:
         """The reconstruction at the largest stage (batch, 3, size, size), clamped to [-1, 1]."""
-        picture = self.stages[-1].picture
-        if picture is None:
-            raise ValueError("this inversion was not rerun yet: call Cascade.rerun")
-        return picture.clamp(-1, 1)
+        return self.stages[-1].picture.clamp(-1, 1)
+
+    @property
+    def images(self) -> list[Image.Image]:
+        """The reconstructions, at the pictures' own shape and the model's scale."""
+        return [Image.fromarray(canvas.place(self.picture[k : k + 1])) for k, canvas in enumerate(self.canvases)]
+
+    def row(self, k: int) -> Inversion:
+        """The inversion of the ``k``-th picture alone."""
+        stages = tuple(found.row(k) for found in self.stages)
+        return Inversion(self.prompts[k : k + 1], self.seeds[k : k + 1], self.fingerprint, stages, self.canvases[k : k + 1])
+
+    def save(self, path: str | Path) -> None:
+        """Write the inversion to a file; :func:`iterinv.open` reopens it.
+
+        The file holds the states that a rerun starts from, the low-resolution pictures with their noise, the grid, the plan,
+        the prompts and the pictures. Raises ``ValueError`` for a plan that could not be read back, such as one with an
+        unlisted rule of your own.
+        """
+        tensors: dict[str, Tensor] = {}
+        for j, canvas in enumerate(self.canvases):
+            tensors[f"image.{j}"] = torch.from_numpy(np.ascontiguousarray(canvas.image))
+        stages = []
+        for k, found in enumerate(self.stages):
+            tensors |= {f"{k}.state.{j}": x for j, x in enumerate(found.state)}
+            if not found.plan.inverter.exact:
+                tensors[f"{k}.path"] = torch.stack(found.path)
+            if found.lost is not None:
+                tensors[f"{k}.lost"] = found.lost
+            if found.plan.refine is not None:
+                tensors |= {f"{k}.refine.{name}": x for name, x in found.plan.refine.fitted(found).items()}
+            tensors |= {f"{k}.condition.{name}": x for name, x in found.condition.without(*FROM_PROMPT).items()}
+            report = {name: value for name, value in asdict(found.report).items() if name != "seconds"}
+            entry = {"plan": plan_to_json(found.plan), "start": found.start, "grid": list(found.grid), "report": report}
+            stages.append(entry)
+        header = {
+            "prompts": list(self.prompts),
+            "seeds": list(self.seeds),
+            "fingerprint": self.fingerprint,
+            "canvases": [{"size": each.size, "top": each.top, "left": each.left} for each in self.canvases],
+            "stages": stages,
+        }
+        store.write(Path(path), header, tensors)
 
 
-def told(items: Iterable[_T], stage: Stage, doing: str, total: int, progress: Progress | None) -> Iterator[_T]:
-    """The items, each told of as it comes."""
-    for done, item in enumerate(items, 1):
-        if progress is not None:
-            progress(stage.name, doing, done, total)
-        yield item
+def open_inversion(path: Path, stages: Sequence[Stage], fingerprint: str) -> Inversion:
+    """Reopen an inversion for the stages of a cascade; its trajectories are computed when they are asked for.
 
-
-def invert_stage(
-    stage: Stage, plan: Plan, condition: Condition, x: Tensor, seed: int = 0, progress: Progress | None = None
-) -> StageInversion:
-    """Invert a picture (batch, 3, size, size) at one stage, and rerun it. ``seed`` draws what a scattered path needs.
-
-    Raises :class:`iterinv.steps.run.NotFinite`.
+    Raises :class:`iterinv.store.BadInversion` for a file that is missing, truncated, of another kind, format or model, or not
+    finite.
     """
-    with annotate_errors(stage, plan):
-        return _invert(stage, plan, condition, x, seed, progress)
-
-
-def finish(
-    work: Generator[object, None, _T], stage: Stage, doing: str, total: int | None = None, progress: Progress | None = None
-) -> _T:
-    """Run a generator to its end, report every step, and return its result.
-
-    ``total`` is the largest number of steps; the last report says that all were done.
-    """
-    done = 0
-    while True:
-        try:
-            next(work)
-        except StopIteration as end:
-            if progress is not None and done != total:
-                progress(stage.name, doing, total or done, total or done)
-            result: _T = end.value
-            return result
-        done += 1
-        if progress is not None:
-            progress(stage.name, doing, done, total)
-
-
-@contextmanager
-def annotate_errors(stage: Stage, plan: Plan, editor: str = "") -> Iterator[None]:
-    """Add the stage, the method and the editor to the message of a state that is not finite and of memory that ran out."""
-    where = f"stage {stage.name} by {plan.method}" + (f", edited by {editor}" if editor else "")
     try:
-        yield
-    except (NotFinite, OverflowError) as error:
-        layer = stage.first_nonfinite_layer(error.sample, error.level) if isinstance(error, NotFinite) else ""
-        raise NotFinite(f"{where}: {error}{layer}") from None
-    except RuntimeError as error:
-        if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
-            raise
-        raise MemoryError(
-            f"{where} ran out of memory on {stage.device}: say how much there is, "
-            "load(..., memory='auto') or --memory auto, and networks take turns; `iterinv plan` says what each way needs"
-        ) from None
+        header, tensors = store.read(path)
+        if header["fingerprint"] != fingerprint:
+            raise BadInversion(
+                f"it was made by the cascade {header['fingerprint']}, not by the one loaded ({fingerprint}): other "
+                "weights, settings or precision; load that one, or invert the picture again"
+            )
+        return _rebuild(header, tensors, stages)
+    except BadInversion as error:
+        raise BadInversion(f"{path}: {error}") from None
+    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RuntimeError, RecursionError) as error:
+        # Past the checksum only a file that another program wrote gets here.
+        raise BadInversion(f"{path} lacks or garbles a part of an inversion ({error!r}): invert the picture again") from None
 
 
-def _invert(stage: Stage, plan: Plan, condition: Condition, x: Tensor, seed: int, progress: Progress | None) -> StageInversion:
-    began, grid = time.perf_counter(), plan.check(stage)
-    picture = x.to(stage.device, getattr(torch, plan.dtype))
-    x = stage.encode(picture)
-    lost = None if stage.codec is None else (picture - stage.decode(x)).float()
-    calls = CountingDenoiser(stage.denoiser, len(x))
-    counted = replace(stage, denoiser=calls)
-    negative, guidance = stage.with_prompt(condition, ""), CFG(plan.guidance)
-    field = (CFG() if plan.refine else guidance)(calls, condition, negative)
-    rule, inverter = plan.rule, plan.inverter
-    if not inverter.exact and plan.refine is None and plan.guidance != 1:
-        warnings.warn(
-            f"{plan.method} inverts under guidance {plan.guidance:g}, where a solver converges slowly or not at all and the "
-            "noise leaves its distribution: take guidance 1, a refinement (null-text, negative-prompt) or bdia",
-            stacklevel=3,
-        )
-    if (growth := inverter.growth(rule, grid)) > WILD:
-        warnings.warn(
-            f"undoing {plan.steps} steps of {plan.method} multiplies what is small by {growth:.0e}: the picture comes back "
-            "but its noise may be far from a sampler's (look at noise std); bdia at gamma 1 multiplies nothing",
-            stacklevel=3,
-        )
-    work = inverter(rule, field, x, grid, seed)
-    state, path, error = finish(work, stage, "inverting", inverter.updates(rule, grid), progress)
-    found = StageInversion(plan, grid, condition, negative, guidance, plan.first, state, lost=lost)
+def _rebuild(header: dict[str, Any], tensors: dict[str, Tensor], stages: Sequence[Stage]) -> Inversion:
+    prompts, seeds = tuple(map(str, header["prompts"])), tuple(map(int, header["seeds"]))
+    n = len(prompts)
+    if n == 0 or len(seeds) != n or len(header["canvases"]) != n:
+        raise BadInversion(f"it has {n} prompts, {len(seeds)} seeds and {len(header['canvases'])} pictures")
+    if len(header["stages"]) != len(stages):
+        raise BadInversion(f"it has {len(header['stages'])} stages, the cascade {len(stages)}")
+    found = [
+        _stage(k, kept, tensors, stage, stages[k - 1].size if k else 0, prompts)
+        for k, (stage, kept) in enumerate(zip(stages, header["stages"], strict=True))
+    ]
+    canvases = []
+    for j, kept in enumerate(header["canvases"]):
+        image = store.tensor(tensors, f"image.{j}", (*tensors[f"image.{j}"].shape[:2], 3), torch.uint8).numpy()
+        canvas = Canvas(image, **kept)
+        if canvas.size != stages[-1].size or not canvas.fits():
+            raise BadInversion(f"its picture of {image.shape[:2]} px does not lie under a square of {canvas.size} as it says")
+        canvases.append(canvas)
+    return Inversion(prompts, seeds, str(header["fingerprint"]), tuple(found), tuple(canvases))
+
+
+def _stage(
+    k: int, kept: dict[str, Any], tensors: dict[str, Tensor], stage: Stage, below: int, prompts: tuple[str, ...]
+) -> StageInversion:
+    """The inversion of the ``k``-th stage; ``below`` is the size of the stage below."""
+    n, plan = len(prompts), plan_from_json(kept["plan"])
+    grid = tuple(Level(*level) for level in kept["grid"])
+    if grid != tuple(stage.schedule.grid(plan.steps, plan.spacing)):
+        raise BadInversion(f"the grid of stage {stage.name} is not the one that this cascade's schedule gives")
+    if kept["start"] != plan.first:
+        raise BadInversion(f"stage {stage.name} starts at level {kept['start']}, which {plan.method} does not start from")
+    shape, dtype = (n, *stage.shape), getattr(torch, plan.dtype)
+    count = sum(name.startswith(f"{k}.state.") for name in tensors)
+    state = tuple(store.tensor(tensors, f"{k}.state.{j}", shape, dtype).to(stage.device) for j in range(count))
+    if count != len(plan.rule.init(*[state[0]] * 2)):
+        raise BadInversion(f"stage {stage.name} holds {count} states, which {plan.method} does not start from")
+    low = noise = lost = None
+    if stage.low_level is not None:
+        low = store.tensor(tensors, f"{k}.condition.low_image", (n, 3, below, below))
+        noise = store.tensor(tensors, f"{k}.condition.low_noise", (n, 3, *shape[2:]))
+    if stage.codec is not None:
+        lost = store.tensor(tensors, f"{k}.lost", (n, 3, stage.size, stage.size)).to(stage.device)
+    condition = stage.condition(prompts, low, noise)
+    path: tuple[Tensor, ...] | None = None
+    if not plan.inverter.exact:
+        path = store.tensor(tensors, f"{k}.path", (len(grid), *shape)).to(stage.device).unbind()
+    negative, report = stage.with_prompt(condition, ""), StageReport(**kept["report"])
+    unknown = Trajectory.of((), state[0])  # until the inversion is whole
+    found = StageInversion(plan, grid, condition, negative, CFG(plan.guidance), plan.first, state, unknown, report, lost=lost)
     if plan.refine is not None:
-        found = plan.refine(counted, replace(found, path=tuple(path)))
-    residual = 0.0
-    for i, y in enumerate(rerun_stage(counted, found, progress)):
-        residual = max(residual, float(rms(path[i] - y).max()))
-        if inverter.exact:
-            path[i] = y  # in its place: a path is the largest thing that an inversion holds
-    measured = None if error is None else float(error.max())
-    report = StageReport(calls.forward, calls.backward, time.perf_counter() - began, residual, measured)
-    # A solved path is kept in float32, as a file holds it. That of an exact inverter is the rerun's, computed again at will.
-    kept = tuple(path) if inverter.exact else tuple(x.float() for x in path)
-    return replace(found, path=kept, picture=reconstructed(stage, found, y), report=report)
+        prefix = f"{k}.refine."
+        fitted = {name.removeprefix(prefix): x for name, x in tensors.items() if name.startswith(prefix)}
+        found = plan.refine.restored(stage, found, fitted)
+    whole = found
+
+    @torch.no_grad()
+    def compute() -> tuple[tuple[Tensor, ...], Tensor]:
+        states = tuple(rerun_states(stage, whole, Observer()))
+        return path or states, reconstructed(stage, whole, states[-1])
+
+    return replace(found, trajectory=Trajectory(compute))
 
 
-def reconstructed(stage: Stage, found: StageInversion, state: Tensor) -> Tensor:
-    """The picture of the clean state that a rerun arrives at."""
-    return stage.decode(state) if found.lost is None else stage.decode(state) + found.lost
+def plan_to_json(plan: Plan) -> dict[str, Any]:
+    """A plan as it is written. Raises ``ValueError`` for one that could not be read back."""
+    kept = {f.name: _to_json(getattr(plan, f.name)) for f in fields(plan)}
+    try:
+        readable = plan_from_json(json.loads(json.dumps(kept))) == plan
+    except (TypeError, ValueError):
+        readable = False
+    if not readable:
+        raise ValueError(
+            f"an inversion by {plan.method} cannot be saved, since its file could not be read back: make its parts frozen "
+            "dataclasses of plain values, and list them as a method in iterinv.methods.METHODS or a rule in "
+            "iterinv.steps.RULES"
+        )
+    return kept
 
 
-def rerun_stage(stage: Stage, found: StageInversion, progress: Progress | None) -> Iterator[Tensor]:
-    """The samples at every level of the grid when an inversion is run again, those that its state starts from included."""
-    states = run(found.rule, found.field(stage.denoiser), found.state, found.grid, found.start)
-    yield from found.state[found.start : 0 : -1]
-    for state in told(states, stage, "reconstructing", len(found.grid) - found.start, progress):
-        yield state[0]
+def plan_from_json(kept: dict[str, Any]) -> Plan:
+    """The plan that :func:`plan_to_json` wrote. Raises :class:`iterinv.store.BadInversion` for an unknown part."""
+    known = _known()
+    return Plan(**{name: _from_json(value, known) for name, value in kept.items()})
+
+
+def _to_json(value: Any) -> Any:
+    if not is_dataclass(value):
+        return value
+    return {"name": type(value).__name__, **{f.name: _to_json(getattr(value, f.name)) for f in fields(value)}}
+
+
+def _from_json(kept: Any, known: dict[str, type]) -> Any:
+    if not isinstance(kept, dict):
+        return kept
+    if kept["name"] not in known:
+        raise BadInversion(
+            f"it uses {kept['name']}, which is not known here: use the version of iterinv that wrote it, or list your own "
+            "class in iterinv.methods.METHODS before the file is opened"
+        )
+    return known[kept["name"]](**{name: _from_json(value, known) for name, value in kept.items() if name != "name"})
+
+
+def _known() -> dict[str, type]:
+    """The classes that a plan in a file may name: the parts of every listed method and rule."""
+    found: dict[str, type] = {}
+
+    def add(part: Any) -> None:
+        if is_dataclass(part):
+            found.setdefault(type(part).__name__, type(part))
+            for f in fields(part):
+                add(getattr(part, f.name))
+
+    for method in METHODS.values():
+        for part in method:
+            add(part)
+    for rule in RULES.values():
+        add(rule)
+    return found

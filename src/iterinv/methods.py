@@ -6,8 +6,8 @@ import math
 from dataclasses import fields, replace
 from typing import Any, NamedTuple
 
-from iterinv.inversion import Plan, Refinement
 from iterinv.inverters import IndependentNoise, Inverter, Relax, Solve, Undo
+from iterinv.plans import Plan, Refinement
 from iterinv.refine import NegativePrompt, NullText, Offsets, Proximal
 from iterinv.roots import Anderson, Average, Damped, FixedPoint, GradientDescent
 from iterinv.steps import BDIA, BELM, DDIM, DDPM, DPMPP2M, DPMPP2S, EDICT, RULES, FixedPointBDIA, Heun, Step

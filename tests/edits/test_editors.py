@@ -9,13 +9,15 @@ from iterinv.cascade import Cascade
 from iterinv.edits import EDITORS, Detail, DiffEdit, Everywhere, FlowEdit, Given, PromptSwap, Site
 from iterinv.edits.site import Blend, StageEdit
 from iterinv.images import to_uint8
-from iterinv.inversion import Plan
 from iterinv.inverters import Solve
 from iterinv.levels import Level, Prediction
 from iterinv.methods import plan
+from iterinv.plans import Plan
 from iterinv.roots import Anderson
 from iterinv.steps import BDIA, DDIM
 from iterinv.steps.run import NotFinite
+
+from conftest import Hearing
 
 PROMPT, TARGET = "a red sphere on a wooden floor", "a blue sphere on a wooden floor"
 NOWHERE, FULL = Given(torch.zeros(1, 1, 4, 4)), Given(torch.ones(1, 1, 4, 4))
@@ -82,7 +84,7 @@ def test_a_batch_is_its_pictures_one_by_one(tiny, name):
     both = tiny.invert(pictures, PROMPT, plan("bdia", 6))
     together = tiny.edit(both, TARGET, EDITORS[name]())
     for k in range(2):
-        alone = replace(both, stages=tuple(found.row(k) for found in both.stages))
+        alone = both.row(k)
         edit = tiny.edit(alone, TARGET, EDITORS[name]())
         assert edit.reports[0] == together.reports[k]
         for a, b in zip(edit.pictures, together.pictures, strict=True):
@@ -108,13 +110,13 @@ def test_an_editor_is_any_function_of_a_site(tiny, exact):
         yield (site.path[-1],)
         return StageEdit(site.picture * 0 + len(seen) / 10, None)
 
-    heard = []
-    edit = tiny.edit(exact, TARGET, grey, lambda *told: heard.append(told))
+    heard = Hearing()
+    edit = tiny.edit(exact, TARGET, grey, observer=heard)
     assert [stage for stage, *_ in seen] == ["I", "II", "III"]
     assert seen[0] == ("I", PROMPT, TARGET, None)
     assert [below is edit.stages[k] for k, (*_, below) in enumerate(seen[1:])] == [True, True]
     assert [float(picture.mean()) for picture in edit.pictures] == pytest.approx([0.1, 0.2, 0.3])
-    assert heard == [(name, "editing", 1, total) for name in ("I", "II", "III") for total in (None, 1)]
+    assert heard.steps == [(name, "editing", 1, total, None) for name in ("I", "II", "III") for total in (None, 1)]
 
 
 def test_pictures_with_and_without_a_mask_make_a_batch():
@@ -141,7 +143,7 @@ def test_errors_inside_a_region_and_an_editor_name_stage_method_and_editor(tiny,
 def test_detail_is_for_super_resolution_stages(tiny, exact):
     found = exact.stages[0]
     with pytest.raises(ValueError, match="stage I is no super-resolution stage"):
-        next(Detail()(Site(tiny.stages[0], found, found.condition, PROMPT, TARGET)))
+        next(Detail()(Site(tiny.stages[0], found, found.condition, (PROMPT,), (TARGET,))))
     with pytest.raises(ValueError, match="detail is 0"):
         Detail(share=0)
     with pytest.raises(ValueError, match="sure is nan; it lies in"):

@@ -1,7 +1,6 @@
 """FlowEdit against a closed form, and what it keeps."""
 
 import math
-from dataclasses import replace
 
 import pytest
 import torch
@@ -88,7 +87,7 @@ def test_each_picture_of_a_batch_gets_its_own_strength(inversion):
     assert [report["strength"] for report in together.reports] != [1.0, 1.0]
     assert together.reports[1]["strength"] == 1.0
     for k, mask in enumerate(masks()):
-        alone = replace(both, stages=tuple(found.row(k) for found in both.stages))
+        alone = both.row(k)
         edit = cascade.edit(alone, "a green cube", FlowEdit(region=Given(mask), sure=1.0))
         assert edit.reports[0] == together.reports[k]
         assert torch.equal(edit.pictures[0][0], together.pictures[0][k])
@@ -110,7 +109,7 @@ def strengths_tried(cascade, inversion, target, editor, monkeypatch):
 
 def test_the_strength_follows_the_region_and_the_prompts(inversion, monkeypatch):
     cascade, both = inversion
-    alone, (small, wide) = replace(both, stages=tuple(found.row(0) for found in both.stages)), masks()
+    alone, (small, wide) = both.row(0), masks()
 
     def tried(target, **settings):
         return strengths_tried(cascade, alone, target, FlowEdit(**settings), monkeypatch)[0]
@@ -124,7 +123,7 @@ def test_the_strength_follows_the_region_and_the_prompts(inversion, monkeypatch)
 
 def test_an_edit_that_does_not_show_the_target_starts_again_higher(inversion, monkeypatch):
     cascade, both = inversion
-    alone = replace(both, stages=tuple(found.row(0) for found in both.stages))
+    alone = both.row(0)
     margins = iter([-8.0, -1.0, 3.9, 4.0])  # of the picture, then of each edit
     monkeypatch.setattr(FlowEdit, "margin", lambda *_: next(margins))
     tried, edit = strengths_tried(cascade, alone, "a green cube", FlowEdit(region=Given(masks()[0])), monkeypatch)
@@ -139,7 +138,7 @@ def test_the_margin_tells_which_prompt_a_picture_shows(inversion, monkeypatch):
     """By closed forms: data at the old mean shows the source prompt, data at the new mean the target prompt."""
     cascade, both = inversion
     found = both.stages[0].row(0)
-    site = Site(cascade.stages[0], found, found.condition, "old", "new")
+    site = Site(cascade.stages[0], found, found.condition, ("old",), ("new",))
     monkeypatch.setattr(Site, "source", lambda self: gaussian(OLD, STD))
     monkeypatch.setattr(Site, "unguided", lambda self: gaussian(NEW, STD))
     old, new = (torch.full((1, 3, 16, 16), mean, dtype=torch.float64) for mean in (OLD, NEW))
@@ -157,7 +156,7 @@ def test_between_two_passes_nothing_moves():
 
 def test_a_wide_region_is_grown_and_a_small_one_is_not(inversion):
     cascade, both = inversion
-    alone = replace(both, stages=tuple(found.row(0) for found in both.stages))
+    alone = both.row(0)
     small, wide = (cascade.edit(alone, "a green cube", FlowEdit(region=Given(mask))).masks[0] for mask in masks())
     assert torch.equal(small, masks()[0])
     assert wide.sum() == 9 * 16

@@ -21,7 +21,7 @@ def exact(tiny):
 
 def site(tiny, exact, prompt=TARGET):
     stage = tiny.stages[0]
-    return Site(stage, exact.stages[0], stage.condition(prompt), PROMPT, prompt)
+    return Site(stage, exact.stages[0], stage.condition(prompt), (PROMPT,), (prompt,))
 
 
 def test_the_region_of_equal_prompts_is_empty(tiny, exact):

@@ -1,12 +1,13 @@
-from iterinv.app import check_prompt, load
+from iterinv import load
 from iterinv.embedded.advice import prompt_advice, unknown_words
 from iterinv.models.presets import Defaults
+from iterinv.workbench import checked_prompt
 
 PROMPT = "a red sphere on a wooden floor"
 
 
 def test_words_the_embedded_model_does_not_know_are_named():
-    prompt = check_prompt(" a red teapot on a wooden floor ", "--to")
+    prompt = checked_prompt(" a red teapot on a wooden floor ", "--to")
     assert prompt == "a red teapot on a wooden floor"
     (advice,) = prompt_advice(prompt, "--to")
     assert "does not know 'teapot' (in --to)" in advice

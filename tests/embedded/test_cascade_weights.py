@@ -16,11 +16,10 @@ from iterinv.embedded.train import RECIPE
 from iterinv.embedded.train.data import HELD_OUT
 from iterinv.images import from_uint8, read, to_uint8
 from iterinv.methods import plan
-from iterinv.models import draw
 from iterinv.steps import BDIA, DDIM
 from iterinv.steps.run import run
 
-from conftest import field_of
+from conftest import draw, field_of
 
 PICTURES = sorted((Path(__file__).parents[2] / "examples").glob("*.png"))
 PROMPT = "a large red shiny sphere on a wooden floor in front of a beige wall"
@@ -92,15 +91,15 @@ def test_a_shipped_picture_comes_back_exactly_at_every_stage(cascade):
 def test_pictures_and_photographs_come_back_exactly_at_the_default_settings(cascade, name):
     from skimage import data
 
-    from iterinv.images import Frame
+    from iterinv.images import Canvas
 
     picture = next((read(p)[0] for p in PICTURES if p.stem == name), None)
-    frame, _ = Frame.fit(getattr(data, name)() if picture is None else picture, cascade.size, "crop")
+    frame, _ = Canvas.fit(getattr(data, name)() if picture is None else picture, cascade.size, "crop")
     inversion = cascade.invert(frame.square(), "")
     for stage, found in zip(cascade.stages, inversion.stages, strict=True):
         assert (to_uint8(found.picture) == to_uint8(resize(frame.square(), stage.size))).all()
         assert found.report.forward == 39
-    assert (frame.place(inversion.picture) == frame.whole).all()
+    assert (frame.place(inversion.picture) == frame.image).all()
 
 
 def test_ddim_loses_what_iterinv_keeps(cascade):

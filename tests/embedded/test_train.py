@@ -8,7 +8,7 @@ import pytest
 import torch
 import yaml
 
-from iterinv import app
+import iterinv
 from iterinv.embedded.train import RECIPE, read_recipe, train
 from iterinv.embedded.train.data import PHOTOGRAPHS, photographs, scenes
 from iterinv.embedded.train.progress import Clock
@@ -46,7 +46,7 @@ def test_all_parts_make_a_cascade_that_inverts(recipe, tmp_path):
     assert json.loads((weights / "cascade.json").read_text())["stages"] == ["stage1", "stage2", "stage3"]
     assert (weights / "recipe.yaml").read_text() == recipe.read_text()
     assert folders.damaged(weights) == []
-    cascade = app.load(str(weights))
+    cascade = iterinv.load(str(weights))
     x = torch.zeros(1, 3, 64, 64)
     assert float((cascade.invert(x, "a red sphere").picture - x).abs().max()) < 1e-6
 
@@ -66,7 +66,7 @@ def test_a_packed_cascade_is_gone_on_from(recipe, tmp_path):
     for part in ("text", "I", "II", "III"):
         train(part, tmp_path / "second", recipe=path, weights=packed)
     again = train("pack", tmp_path / "second", recipe=path)
-    assert app.load(str(again)).fingerprint == app.load(str(packed)).fingerprint
+    assert iterinv.load(str(again)).fingerprint == iterinv.load(str(packed)).fingerprint
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""The command line: thin. Each command reads its options, calls :mod:`iterinv.app`, and prints what came of it."""
+"""The command line: each command turns its options into a request of :mod:`iterinv.workbench` and prints the result."""
 
 from __future__ import annotations
 
@@ -23,13 +23,10 @@ from iterinv.cli.options import (
     Seed,
     Steps,
     Strength,
-    editor_of,
-    load,
-    on_a_machine,
+    with_model,
 )
-from iterinv.cli.session import errors, frame_of, reopen, session
-from iterinv.cli.session import invert as inverted
-from iterinv.cli.tell import kept, tell, tell_costs, tell_rows
+from iterinv.cli.session import errors, session
+from iterinv.cli.tables import decibels_by_stage, print_comparison, print_costs, print_report
 
 app = typer.Typer(
     help="Turn a picture back into the noise and the path that reproduce it, and edit it with words.",
@@ -38,136 +35,113 @@ app = typer.Typer(
 
 
 @app.command()
-@on_a_machine
+@with_model
 def edit(
     context: typer.Context,
-    to: Annotated[str, typer.Option("--to", "-t", help="What it should show.")],
+    to: Annotated[str, typer.Option("--to", "-t", help="A description of the edited picture.")],
     picture: Annotated[Path | None, typer.Argument(help="A picture file.", show_default=False)] = None,
-    prompt: Annotated[str | None, typer.Option("--prompt", "-p", help="What the picture shows.")] = None,
+    prompt: Annotated[str | None, typer.Option("--prompt", "-p", help="A description of the picture.")] = None,
     inversion: Annotated[Path | None, typer.Option("--inversion", "-i", help="Edit this inversion, not a picture.")] = None,
     out: Out = Path("out"),
-    editor: EditorName = "flowedit",
+    editor: EditorName = None,
     strength: Strength = None,
     edit_guidance: EditGuidance = None,
     method: Method = "bdia",
-    steps: Steps = 20,
+    num_inference_steps: Steps = 20,
     seed: Seed = 0,
     fit: Fit = "pad",
-    model: Model = "embedded",
+    model: Any = None,
 ) -> None:
     """Invert a picture, reconstruct it, and run it again with other words."""
-    with session(out, picture) as (staging, progress, say):
-        from iterinv import app as work
+    with session(out, picture) as (staging, bench):
+        from iterinv.workbench import EditRequest, InvertRequest, ReopenRequest
 
-        how = editor_of(editor, strength, edit_guidance)
-        to = work.check_prompt(to, "--to")
         if (picture is None) == (inversion is None):
             raise ValueError("give a picture to edit, or an inversion with --inversion")
+        source: InvertRequest | ReopenRequest
         if inversion is not None:
-            given = [name for name in ("prompt", "method", "steps", "seed", "fit") if _given(context, name)]
+            names = ("prompt", "method", "num_inference_steps", "seed", "fit")
+            given = [name.replace("_", "-") for name in names if _given(context, name)]
             if given:
                 raise ValueError(f"--{' --'.join(given)}: an inversion has its own; leave out, or give the picture instead")
-            opened = reopen(inversion, model, progress)
+            source = ReopenRequest(inversion, model)
+        elif prompt is None or picture is None:
+            raise ValueError("--prompt is missing: say what the picture shows")
         else:
-            if prompt is None:
-                raise ValueError("--prompt is missing: say what the picture shows")
-            assert picture is not None
-            opened = inverted(picture, prompt, method, steps, 1.0, seed, fit, model, progress, say)
-        for advice in opened.cascade.defaults.prompt_advice(to, "--to"):
-            say(advice)
-        if to.lower() == opened.inversion.prompt.lower():
-            say("--to says what the prompt says, so nothing is asked to change")
-        edited = opened.cascade.edit(opened.inversion, to, how, progress)
-        if edited.masks is not None and not edited.masks[0].any():
-            say("the mask is empty: the model sees no difference between the two prompts in this picture, so nothing changed")
-        opened.write_original(staging)
-        opened.write_reconstruction(staging)
-        opened.write_inversion(staging)
-        opened.write_edit(staging, edited)
-        told = {**opened.report(), "edit": work.edit_report(to, how, edited, opened.saved.frame)}
-        work.write_report(staging, told)
-    tell(told, out)
+            source = InvertRequest(picture, prompt, method, num_inference_steps, 1.0, seed, fit, model)
+        report = bench.edit(EditRequest(source, to, editor, strength, edit_guidance)).write(staging)
+    print_report(report, out)
 
 
 @app.command()
-@on_a_machine
+@with_model
 def invert(
     picture: Annotated[Path, typer.Argument(help="A picture file.")],
     prompt: Prompt,
     out: Out = Path("out"),
     method: Method = "bdia",
-    steps: Steps = 20,
-    guidance: Guidance = 1.0,
+    num_inference_steps: Steps = 20,
+    guidance_scale: Guidance = 1.0,
     seed: Seed = 0,
     fit: Fit = "pad",
-    model: Model = "embedded",
+    model: Any = None,
 ) -> None:
     """Invert a picture and keep the inversion as a file."""
-    with session(out, picture) as (staging, progress, say):
-        from iterinv import app as work
+    with session(out, picture) as (staging, bench):
+        from iterinv.workbench import InvertRequest
 
-        opened = inverted(picture, prompt, method, steps, guidance, seed, fit, model, progress, say)
-        opened.write_original(staging)
-        opened.write_inversion(staging)
-        told = opened.report()
-        work.write_report(staging, told)
-    tell(told, out)
+        request = InvertRequest(picture, prompt, method, num_inference_steps, guidance_scale, seed, fit, model)
+        report = bench.invert(request).write(staging, reconstruction=False)
+    print_report(report, out)
 
 
 @app.command()
-@on_a_machine
+@with_model
 def reconstruct(
     inversion: Annotated[Path, typer.Argument(help="An inversion file.")],
     out: Out = Path("out"),
-    model: Model = "embedded",
+    model: Any = None,
 ) -> None:
     """Make the picture again from an inversion file."""
-    with session(out) as (staging, progress, _):
-        from iterinv import app as work
+    with session(out) as (staging, bench):
+        from iterinv.workbench import ReopenRequest
 
-        opened = reopen(inversion, model, progress)
-        opened.write_original(staging)
-        opened.write_reconstruction(staging)
-        told = opened.report()
-        work.write_report(staging, told)
-    tell(told, out)
+        report = bench.reopen(ReopenRequest(inversion, model)).write(staging, inversion=False)
+    print_report(report, out)
 
 
 @app.command()
-@on_a_machine
+@with_model
 def compare(
     picture: Annotated[Path, typer.Argument(help="A picture file.")],
     prompt: Prompt,
     out: Out = Path("out"),
     methods: Annotated[str, typer.Option(help="Names, with commas between them; all if not given.")] = "",
-    steps: Steps = 20,
-    guidance: Guidance = 1.0,
+    num_inference_steps: Steps = 20,
+    guidance_scale: Guidance = 1.0,
     seed: Seed = 0,
     fit: Fit = "pad",
-    model: Model = "embedded",
+    model: Any = None,
 ) -> None:
     """Run many methods on one picture: what each costs and keeps."""
     rows: list[dict[str, Any]] = []
-    with session(out, picture) as (staging, progress, say):
-        from iterinv import app as work
-        from iterinv.evaluate import compare as comparison
-        from iterinv.methods import METHODS
+    with session(out, picture) as (staging, bench):
+        from iterinv.evaluate.compare import plot
+        from iterinv.manifest import versions
+        from iterinv.workbench import CompareRequest, InvertRequest
 
-        prompt = work.check_prompt(prompt, "--prompt")
-        cascade = load(model)
-        for advice in cascade.defaults.prompt_advice(prompt, "--prompt"):
-            say(advice)
-        frame, _ = frame_of(picture, cascade.size, fit, say)
-        names = [name.strip() for name in methods.split(",") if name.strip()] or list(METHODS)
-        for row in comparison.compare(cascade, frame, prompt, names, steps, guidance, seed, progress):
+        names = tuple(name.strip() for name in methods.split(",") if name.strip())
+        source = InvertRequest(picture, prompt, "bdia", num_inference_steps, guidance_scale, seed, fit, model)
+        for row in bench.compare(CompareRequest(source, names)):
             rows.append(row)
-            say(f"{row['method']}: {kept(row)}, {row['seconds']:.1f} s")
-        title = f"{picture.name}, {steps} steps, guidance {guidance:g}"
-        told = {"picture": picture.name, "prompt": prompt, "steps": steps, "guidance": guidance, "seed": seed}
-        told |= {"model": cascade.fingerprint, "versions": work.versions(), "methods": rows}
+            bench.on_note(f"{row['method']}: {decibels_by_stage(row)}, {row['seconds']:.1f} s")
+        title = f"{picture.name}, {num_inference_steps} steps, guidance {guidance_scale:g}"
+        told = {"picture": picture.name, "prompt": prompt.strip(), "steps": num_inference_steps}
+        told |= {"guidance": guidance_scale, "seed": seed, "model": model.load().fingerprint}
+        told |= {"versions": versions(), "methods": rows}
         (staging / "compare.json").write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
-        comparison.plot(rows, staging / "compare.png", title)
-    tell_rows(rows, title, out)
+        plot(rows, staging / "compare.png", title)
+    print_comparison(rows, title, out)
 
 
 @app.command()
@@ -181,11 +155,29 @@ def methods() -> None:
 
 
 @app.command()
-def plan(
+def editors() -> None:
+    """List the editors."""
+    with errors():
+        from iterinv.edits import EDITORS
+
+        _list(EDITORS)
+
+
+@app.command()
+def samplers() -> None:
+    """List the solver steps that pictures can be sampled by."""
+    with errors():
+        from iterinv.steps import RULES
+
+        _list({name: type(rule) for name, rule in RULES.items()})
+
+
+@app.command()
+def cost(
     model: Annotated[str, typer.Argument(help="What --model takes, published or on this disk.")] = "deepfloyd",
     method: Method = "bdia",
-    steps: Steps = 20,
-    guidance: Guidance = 1.0,
+    num_inference_steps: Steps = 20,
+    guidance_scale: Guidance = 1.0,
     dtype: Annotated[
         str | None, typer.Option(help="float32, float16 or bfloat16; if not given float32 on a CPU, else half.")
     ] = None,
@@ -193,12 +185,13 @@ def plan(
 ) -> None:
     """Say what inverting a picture would cost, without loading any weights."""
     with errors():
-        from iterinv import costs, methods
-        from iterinv.app import precision
+        from iterinv import methods
+        from iterinv.inspect import costs
+        from iterinv.loading import precision
 
         numbers = precision(dtype or ("float32" if device == "cpu" else "float16"))
-        found = costs.costs(model, methods.plan(method, steps, guidance), numbers)
-        tell_costs(found, costs.rate(device, numbers), {mode: costs.peak(found, mode) for mode in costs.MODES})
+        found = costs.costs(model, methods.plan(method, num_inference_steps, guidance_scale), numbers)
+        print_costs(found, costs.rate(device, numbers), {mode: costs.peak(found, mode) for mode in costs.MODES})
 
 
 @app.command()
@@ -209,7 +202,7 @@ def doctor(
     """Say whether it will work here, and what is missing."""
     well = True
     with errors():
-        from iterinv.doctor import findings
+        from iterinv.inspect.doctor import findings
 
         for found in findings(model, device):
             mark = {True: "ok", False: "NO", None: "  "}[found.well]
@@ -220,51 +213,54 @@ def doctor(
 
 
 @app.command()
-@on_a_machine
+@with_model
 def sample(
-    prompt: Annotated[str, typer.Argument(help="What the picture should show.")],
+    prompt: Annotated[str, typer.Argument(help="A description of the picture.")],
     out: Out = Path("out"),
-    count: Annotated[int, typer.Option("--num-images-per-prompt", "--count", min=1, help="Pictures to draw.")] = 1,
-    steps: Annotated[
-        int | None, typer.Option("--num-inference-steps", "--steps", "-n", min=2, help="A stage; the model's own if not given.")
+    num_images_per_prompt: Annotated[
+        int, typer.Option("--num-images-per-prompt", "--count", min=1, help="Pictures to draw.")
+    ] = 1,
+    num_inference_steps: Annotated[
+        int | None,
+        typer.Option("--num-inference-steps", "--steps", "-n", min=2, help="A stage; the model's own if not given."),
     ] = None,
-    guidance: Guidance = 2.0,
+    guidance_scale: Annotated[
+        float | None, typer.Option("--guidance-scale", "--guidance", help="The model's own if not given; 1 is none.")
+    ] = None,
     sampler: Sampler = "ddim",
     gamma: Gamma = None,
     seed: Seed = 0,
-    model: Model = "embedded",
+    model: Any = None,
 ) -> None:
     """Draw pictures from words alone."""
-    with session(out) as (staging, progress, say):
-        from PIL import Image
+    with session(out) as (staging, bench):
+        from iterinv.workbench import SampleRequest
 
-        from iterinv import app as work
-        from iterinv import methods
-        from iterinv.images import to_uint8
-
-        rule = methods.sampler(sampler, gamma)
-        prompt = work.check_prompt(prompt, "the prompt")
-        cascade = load(model)
-        for advice in cascade.defaults.prompt_advice(prompt, "the prompt"):
-            say(advice)
-        steps = steps or cascade.defaults.sampling_steps
-        *_, pictures = cascade.sample(prompt, steps, guidance, seed, count, rule, progress=progress)
-        for k in range(count):
-            Image.fromarray(to_uint8(pictures[k : k + 1])).save(staging / f"sample-{k}.png")
-    typer.echo(f"{count} picture(s) of {cascade.size} px in {out}")
+        request = SampleRequest(prompt, num_images_per_prompt, num_inference_steps, guidance_scale, sampler, gamma, seed, model)
+        pictures = bench.sample(request)
+        for k, picture in enumerate(pictures):
+            picture.save(staging / f"sample-{k}.png")
+    typer.echo(f"{len(pictures)} picture(s) of {pictures[0].width} px in {out}")
 
 
 @app.command()
 def version() -> None:
     """Say the versions of this package and of what it computes with."""
-    from iterinv.app import versions
-
     with errors():
+        from iterinv.manifest import versions
+
         for name, number in versions().items():
             typer.echo(f"{name} {number}")
 
 
+def _list(named: dict[str, Any]) -> None:
+    """Print names with the first line of each docstring."""
+    for name, each in named.items():
+        about = (each.__doc__ or "").strip().split("\n")[0]
+        typer.echo(f"{name:17} {about}")
+
+
 def _given(context: typer.Context, name: str) -> bool:
-    """Whether an option stands on the command line."""
+    """Tell whether an option stands on the command line."""
     source = context.get_parameter_source(name)
     return source is not None and source.name == "COMMANDLINE"

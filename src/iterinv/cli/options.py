@@ -1,97 +1,71 @@
-"""The options that several commands share, and the editor that they name."""
+"""The options that several commands share, and the requests they make."""
 
 from __future__ import annotations
 
 import functools
 import inspect
 from collections.abc import Callable
-from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
-    from iterinv.cascade import Cascade
-    from iterinv.edits.site import Editor
+    from iterinv.workbench import Model as ModelRequest
 
-Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for what is made.")]
-Prompt = Annotated[str, typer.Option("--prompt", "-p", help="What the picture shows.")]
+Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")]
+Prompt = Annotated[str, typer.Option("--prompt", "-p", help="A description of the picture.")]
 Model = Annotated[
     str,
-    typer.Option("--model", help="embedded, deepfloyd, sd15, sd21, sdxl …; a cascade or diffusers folder; a name on the hub."),
+    typer.Option("--model", help="embedded, deepfloyd, sd15, sd21, sdxl …; a cascade or diffusers folder; a hub name."),
 ]
-Method = Annotated[str, typer.Option("--method", "-m", help="bdia is exact; `iterinv methods` lists the others.")]
+Method = Annotated[str, typer.Option("--method", "-m", help="bdia is exact; `iterinv methods` lists all.")]
 Steps = Annotated[int, typer.Option("--num-inference-steps", "--steps", "-n", min=2, help="Steps at every stage.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Draws noise: on low-resolution conditions.")]
 Guidance = Annotated[float, typer.Option("--guidance-scale", "--guidance", help="Classifier-free guidance; 1 is none.")]
-Sampler = Annotated[
-    str, typer.Option(help="ddim, heun, dpmpp-2s, dpmpp-2m, bdia, bdia-fixed, bdia-heun, bdia-dpmpp, edict or belm.")
-]
+Sampler = Annotated[str, typer.Option("--sampler", help="A solver step; `iterinv samplers` lists all.")]
 Gamma = Annotated[float | None, typer.Option(help="Of a bdia sampler: 0 is its base, 1 the whole correction.")]
-Size = Annotated[int | None, typer.Option(help="Of the largest pictures, one that a stage has; stages above are left out.")]
+Size = Annotated[int | None, typer.Option(help="Size in px of the last stage to run; stages above are left out.")]
 Fit = Annotated[str, typer.Option("--fit", help="A picture that is not square: 'pad' it, or 'crop' to its middle.")]
-EditorName = Annotated[str, typer.Option("--editor", help="flowedit or diffedit (within a mask), or prompt-swap (everywhere).")]
+EditorName = Annotated[str | None, typer.Option("--editor", help="The model's own if not given; `iterinv editors` lists all.")]
 Strength = Annotated[float | None, typer.Option(help="Share of the levels run again; the editor's own if not given.")]
 EditGuidance = Annotated[float | None, typer.Option(help="Guidance of the edit; the editor's own if not given.")]
 
-
-Device = Annotated[str, typer.Option("--device", help="Where networks run: cpu, cuda, mps.")]
+Device = Annotated[str, typer.Option("--device", help="Device of the networks: cpu, cuda, mps.")]
 Precision = Annotated[str, typer.Option("--dtype", help="The networks' precision: float32, float16 or bfloat16.")]
 Memory = Annotated[
-    str | None, typer.Option("--memory", help="How much the device has, as 16gb, or auto: what does not fit takes turns.")
+    str | None, typer.Option("--memory", help="The device's memory, as 16gb, or auto: what does not fit takes turns.")
 ]
-Pickle = Annotated[
-    bool, typer.Option("--allow-pickle", help="Read weights that are there only as pickles, which can run code.")
-]
-_MACHINE = {
-    "device": (Device, "cpu"),
-    "dtype": (Precision, "float32"),
-    "memory": (Memory, None),
-    "allow_pickle": (Pickle, False),
+Pickle = Annotated[bool, typer.Option("--allow-pickle", help="Read weights that are only pickles, which can run code.")]
+_LOADING = {
+    "name": ("model", Model, "embedded"),
+    "device": ("device", Device, "cpu"),
+    "dtype": ("dtype", Precision, "float32"),
+    "memory": ("memory", Memory, None),
+    "allow_pickle": ("allow_pickle", Pickle, False),
 }
 
 
-def on_a_machine(command: Callable[..., None]) -> Callable[..., None]:
-    """A command that loads a cascade, with the options that say how; :func:`load` follows them."""
+def with_model(command: Callable[..., None]) -> Callable[..., None]:
+    """A command whose ``model`` is made of the options that say which cascade is loaded, and how."""
     signature = inspect.signature(command, eval_str=True)
     own = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
-        for name, (kind, default) in _MACHINE.items()
+        inspect.Parameter(option, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
+        for option, kind, default in _LOADING.values()
     ]
 
     @functools.wraps(command)
     def with_options(*args: Any, **kwargs: Any) -> None:
-        token = _machine.set({name: kwargs.pop(name) for name in _MACHINE})
-        try:
-            command(*args, **kwargs)
-        finally:
-            _machine.reset(token)
+        from iterinv.workbench import Model
 
-    with_options.__signature__ = signature.replace(parameters=[*signature.parameters.values(), *own])  # type: ignore[attr-defined]
-    with_options.__annotations__ = {**command.__annotations__, **{name: kind for name, (kind, _) in _MACHINE.items()}}
+        model: ModelRequest = Model(**{name: kwargs.pop(option) for name, (option, *_) in _LOADING.items()})
+        command(*args, model=model, **kwargs)
+
+    rest = [each for each in signature.parameters.values() if each.name != "model"]
+    with_options.__signature__ = signature.replace(parameters=[*rest, *own])  # type: ignore[attr-defined]
+    kinds = {name: kind for name, kind in command.__annotations__.items() if name != "model"}
+    with_options.__annotations__ = {**kinds, **{option: kind for option, kind, _ in _LOADING.values()}}
     return with_options
-
-
-_machine: ContextVar[dict[str, Any]] = ContextVar("machine")
-
-
-def load(model: str) -> Cascade:
-    """The cascade of ``--model``, as the command's options say."""
-    from iterinv import app
-
-    given = {name: value for name, value in _machine.get().items() if value not in (None, False)}
-    return app.load(model, app.precision(given.pop("dtype")), **given)
-
-
-def editor_of(name: str, strength: float | None, guidance: float | None) -> Editor:
-    """The editor of that name, with what was given in place of its own. Raises ``ValueError`` where there is none."""
-    from iterinv.edits import EDITORS
-
-    if name not in EDITORS:
-        raise ValueError(f"there is no editor {name!r}: the editors are {', '.join(EDITORS)}")
-    given = {"strength": strength, "guidance": guidance}
-    return EDITORS[name](**{k: v for k, v in given.items() if v is not None})
 
 
 def share_of(text: str) -> tuple[int, int]:

@@ -21,9 +21,9 @@ from iterinv.edits.regions import FromPrompts
 from iterinv.edits.settings import check_guidance, check_shares
 from iterinv.edits.site import Blend, Region, Running, Site, StageEdit, last_state, share_of, start_index
 from iterinv.levels import Field, Grid, State, move
-from iterinv.models import draw
 from iterinv.steps import Step
 from iterinv.steps.run import run
+from iterinv.streams import draw_noise
 
 STRENGTHS = (0.55, 0.7, 0.85, 1.0)
 """The strengths that a local edit tries in turn, until the network sees the target prompt in the result."""
@@ -59,7 +59,7 @@ class Flow:
             return state
         change = torch.zeros_like(z)
         for k in range(self.averages):
-            noise = draw(tuple(z.shape), self.seed + self.averages * i + k).to(z)
+            noise = draw_noise(z.shape[1:], [self.seed], "flowedit", i, k).to(z).expand(z.shape)
             edited, original = (move(x, noise, clean, a) for x in (z, self.picture))
             change += field(edited, a).x0 - self.source(original, a).x0
         share = 1 - b.sigma * a.alpha / (b.alpha * a.sigma)
@@ -147,7 +147,7 @@ class FlowEdit:
         source, target = site.source(), site.unguided()
         level, margin = site.grid[start_index(site.grid, CLASSIFIER_SHARE)], 0.0
         for k in range(CLASSIFIER_NOISES):
-            noise = draw(tuple(z.shape), self.seed + k).to(z)
+            noise = draw_noise(z.shape[1:], [self.seed], "classifier", k).to(z).expand(z.shape)
             x = move(z, noise, site.grid[-1], level)
             margin += float((mask * ((source(x, level).eps - noise) ** 2 - (target(x, level).eps - noise) ** 2)).sum())
         return margin

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from iterinv.edits.settings import check_shares
 from iterinv.edits.site import Region, Site, start_index
-from iterinv.models import draw
+from iterinv.streams import draw_noise
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class FromPrompts:
         source, wanted = site.source(), site.unguided()
         difference = torch.zeros_like(clean)
         for k in range(self.maps):
-            noise = draw(tuple(clean.shape), self.seed + k).to(clean)
+            noise = draw_noise(clean.shape[1:], [self.seed], "region", k).to(clean)
             x = level.alpha * clean + level.sigma * noise
             difference += (wanted(x, level).eps - source(x, level).eps).abs()
         heat = difference.mean(1, keepdim=True)

@@ -12,9 +12,10 @@ from torch.nn import functional as F
 
 from iterinv.conditions import Condition
 from iterinv.guidance import unguided
-from iterinv.inversion import StageInversion
+from iterinv.images import Canvas, Pictures, output
 from iterinv.levels import Field, Grid, State
 from iterinv.models import Stage
+from iterinv.stage_inversion import StageInversion
 from iterinv.steps import Step, Wrapped
 from iterinv.steps.run import run
 
@@ -42,10 +43,22 @@ class StageEdit(NamedTuple):
         return StageEdit(torch.cat([edit.picture for edit in edits]), torch.cat(masks) if masks else None, reports)
 
 
-class Edit(NamedTuple):
-    """An edit of every stage of a cascade, small to large."""
+@dataclass(frozen=True, eq=False)
+class Edit:
+    """An edit of every stage of a cascade, small to large, of the pictures on ``canvases``."""
 
     stages: tuple[StageEdit, ...]
+    canvases: tuple[Canvas, ...]
+    output_type: str = "pil"
+
+    def __repr__(self) -> str:
+        return f"Edit({len(self.canvases)} of {self.pictures[-1].shape[-1]} px: {self.reports[0] if self.reports else {}})"
+
+    @property
+    def images(self) -> Pictures:
+        """The edited pictures, at their own shape and the model's scale."""
+        arrays = [canvas.place(self.pictures[-1][k : k + 1]) for k, canvas in enumerate(self.canvases)]
+        return output(arrays, self.output_type)
 
     @property
     def pictures(self) -> tuple[Tensor, ...]:
@@ -79,22 +92,28 @@ class Site:
     stage: Stage
     inversion: StageInversion
     target: Condition
-    source_prompt: str
-    target_prompt: str
+    source_prompts: tuple[str, ...]
+    target_prompts: tuple[str, ...]
     below: StageEdit | None = None
+
+    @property
+    def source_prompt(self) -> str:
+        """The prompt that the first picture was inverted with."""
+        return self.source_prompts[0]
+
+    @property
+    def target_prompt(self) -> str:
+        """The prompt that the first picture is edited by."""
+        return self.target_prompts[0]
 
     @property
     def path(self) -> tuple[Tensor, ...]:
         """The inverted states (batch, channels, h, w), one for each level of the grid, noisy to clean."""
-        if self.inversion.path is None:
-            raise ValueError("the path of this inversion was not computed: call Cascade.rerun first")
         return self.inversion.path
 
     @property
     def picture(self) -> Tensor:
         """The reconstruction at this stage (batch, 3, size, size), unclamped."""
-        if self.inversion.picture is None:
-            raise ValueError("the picture of this inversion was not computed: call Cascade.rerun first")
         return self.inversion.picture
 
     @property
@@ -167,7 +186,14 @@ class Site:
             if below is not None:
                 mask = None if below.mask is None else below.mask[k : k + 1]
                 below = StageEdit(below.picture[k : k + 1], mask, below.reports[k : k + 1])
-            yield replace(self, inversion=self.inversion.row(k), target=self.target.row(k), below=below)
+            yield replace(
+                self,
+                inversion=self.inversion.row(k),
+                target=self.target.row(k),
+                source_prompts=self.source_prompts[k : k + 1],
+                target_prompts=self.target_prompts[k : k + 1],
+                below=below,
+            )
 
 
 Editor = Callable[[Site], Running]

@@ -8,19 +8,19 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from iterinv import app
 from iterinv.cascade import Cascade
-from iterinv.images import Frame
-from iterinv.inversion import Progress
+from iterinv.images import Picture
+from iterinv.manifest import peak_memory
 from iterinv.methods import plan
-from iterinv.store import Saved
+from iterinv.observer import Observer
+from iterinv.reports import inversion_report
 
 KEYS = ("psnr", "exact_pixels")
 
 
 def compare(
-    cascade: Cascade, frame: Frame, prompt: str, methods: Sequence[str], steps: int = 20, guidance: float = 1.0, seed: int = 0,
-    progress: Progress | None = None,
+    cascade: Cascade, picture: Picture, prompt: str, methods: Sequence[str], num_inference_steps: int = 20,
+    guidance_scale: float = 1.0, seed: int = 0, fit: str = "pad", observer: Observer | None = None,
 ) -> Iterator[dict[str, Any]]:  # fmt: skip
     """A row a method, as it is done: ``method, psnr, exact_pixels, network_calls, seconds, peak_memory_mb, terminal_noise,
     stages, why``.
@@ -29,23 +29,23 @@ def compare(
     method that leaves the finite numbers has ``why`` and the cost, no ``stages``, and ``None`` for the rest.
     Raises ``ValueError`` for a method that there is not, before any work.
     """
-    plans = [plan(method, steps, guidance) for method in methods]
+    plans = [plan(method, num_inference_steps, guidance_scale) for method in methods]
     for each in plans:
         for stage in cascade.stages:
             each.check(stage)
     for each in plans:
         inversion, why = None, ""
-        with app.peak_memory() as peak:
+        with peak_memory() as peak:
             began = time.perf_counter()
             try:
-                inversion = cascade.invert(frame.square(), prompt, each, seed, progress)
+                inversion = cascade.invert(picture, prompt, each, seed=seed, fit=fit, observer=observer)
             except ArithmeticError as error:
                 why = str(error)
             seconds = time.perf_counter() - began
         row: dict[str, Any] = {"method": each.method, **dict.fromkeys((*KEYS, "network_calls", "terminal_noise")), "stages": []}
         row |= {"seconds": round(seconds, 3), "peak_memory_mb": peak(), "why": why}
         if inversion is not None:
-            told = app.report(cascade, Saved(inversion, frame), seconds)
+            told = inversion_report(cascade, inversion, seconds, [])
             calls = [stage["network_calls"] for stage in told["stages"]]
             row |= {key: told["reconstruction"][key] for key in KEYS}
             row["network_calls"] = {way: sum(each[way] for each in calls) for way in ("forward", "backward")}

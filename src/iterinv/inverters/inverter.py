@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import ClassVar, NamedTuple
 
 from torch import Tensor
@@ -25,12 +25,16 @@ class Inverted(NamedTuple):
     error: Tensor | None = None
 
 
+Walk = Generator[State, None, Inverted]
+"""A walk back in progress: the states as they are computed, and the result at the end."""
+
+
 class Inverter(ABC):
     """A way to find the path of a rule backwards, from clean data.
 
-    It is called with the rule, the field, clean data ``x`` (batch, ...) at ``grid[-1]``, the grid and a seed for what it
-    draws. It yields a state after every step or network call and returns an :class:`Inverted`. A subclass is a frozen
-    dataclass. Raises :class:`iterinv.steps.run.NotFinite`.
+    It is called with the rule, the field, clean data ``x`` (batch, ...) at ``grid[-1]``, the grid and a seed for each picture,
+    for what it draws. It yields a state after every step or network call and returns an :class:`Inverted`. A subclass is a
+    frozen dataclass. Raises :class:`iterinv.steps.run.NotFinite`.
     """
 
     exact: ClassVar[bool] = False
@@ -65,5 +69,5 @@ class Inverter(ABC):
         return len(grid) - self.first(rule)
 
     @abstractmethod
-    def __call__(self, rule: Step, field: Field, x: Tensor, grid: Grid, seed: int = 0) -> Generator[State, None, Inverted]:
+    def __call__(self, rule: Step, field: Field, x: Tensor, grid: Grid, seeds: Sequence[int] = (0,)) -> Walk:
         """Walk back from ``x``; see the class."""

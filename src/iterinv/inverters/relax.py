@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from iterinv.inverters.inverter import Inverted, Inverter
+from iterinv.inverters.inverter import Inverted, Inverter, Walk
 from iterinv.inverters.solve import Solve, residual_scale
-from iterinv.levels import Field, Grid, Prediction, State, constant
+from iterinv.levels import Field, Grid, Prediction, constant
 from iterinv.roots import each, rms
 from iterinv.steps import Multistep, Step
 from iterinv.steps.run import check_finite
@@ -43,7 +43,7 @@ class Relax(Inverter):
     def updates(self, rule: Step, grid: Grid) -> int:
         return len(grid) + self.sweeps * (len(grid) - 1)
 
-    def __call__(self, rule: Step, field: Field, x: Tensor, grid: Grid, seed: int = 0) -> Generator[State, None, Inverted]:
+    def __call__(self, rule: Step, field: Field, x: Tensor, grid: Grid, seeds: Sequence[int] = (0,)) -> Walk:
         if not isinstance(rule, Multistep):
             raise TypeError(f"{type(rule).__name__} is no multistep rule")
         _, path, _ = yield from Solve()(rule, field, x, grid)

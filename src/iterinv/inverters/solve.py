@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Generator
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from iterinv.inverters.inverter import Inverted, Inverter
-from iterinv.levels import Field, Grid, Level, State
+from iterinv.inverters.inverter import Inverted, Inverter, Walk
+from iterinv.levels import Field, Grid, Level
 from iterinv.roots import FixedPoint, RootFinder, Where
 from iterinv.steps import Multistep, OneStep, Step
 from iterinv.steps.run import check_finite
@@ -41,7 +41,7 @@ class Solve(Inverter):
                 f"{type(rule).__name__} remembers more than one state, so its steps cannot be solved one by one{way}"
             )
 
-    def __call__(self, rule: Step, field: Field, x: Tensor, grid: Grid, seed: int = 0) -> Generator[State, None, Inverted]:
+    def __call__(self, rule: Step, field: Field, x: Tensor, grid: Grid, seeds: Sequence[int] = (0,)) -> Walk:
         yield rule.init(x)
         walk, errors = [x], []
         for i in reversed(range(len(grid) - 1)):

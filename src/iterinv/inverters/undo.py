@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
 
-from iterinv.inverters.inverter import Inverted, Inverter
-from iterinv.levels import Field, Grid, State
+from iterinv.inverters.inverter import Inverted, Inverter, Walk
+from iterinv.levels import Field, Grid
 from iterinv.steps import Multistep, Reversible, Step
 from iterinv.steps.run import at_level, check_finite
 
@@ -34,7 +34,7 @@ class Undo(Inverter):
     def growth(self, rule: Step, grid: Grid) -> float:
         return rule.growth(grid) if isinstance(rule, Reversible) else 1.0
 
-    def __call__(self, rule: Step, field: Field, x: Tensor, grid: Grid, seed: int = 0) -> Generator[State, None, Inverted]:
+    def __call__(self, rule: Step, field: Field, x: Tensor, grid: Grid, seeds: Sequence[int] = (0,)) -> Walk:
         if not isinstance(rule, Reversible):
             raise TypeError(f"{type(rule).__name__} cannot undo itself")
         with at_level(grid, len(grid) - 1, "undoing"):

@@ -17,6 +17,7 @@ from iterinv.conditions import FROM_PROMPT, Condition, enlarged
 from iterinv.guidance import Denoiser, unguided
 from iterinv.levels import Level, Prediction
 from iterinv.schedule import Flow, Karras, Schedule
+from iterinv.streams import draw_noise
 
 Embed = Callable[[list[str]], Condition]
 """Encoded prompts: the entries of :data:`iterinv.conditions.FROM_PROMPT`, a row for each prompt."""
@@ -106,12 +107,17 @@ class Stage:
         return f" The network's {first[0]} gives NaN or infinity in {str(network.dtype).removeprefix('torch.')}{better}."
 
     def condition(
-        self, prompt: str | Sequence[str], low: Tensor | None = None, noise: Tensor | None = None, seed: int = 0
+        self,
+        prompt: str | Sequence[str],
+        low: Tensor | None = None,
+        noise: Tensor | None = None,
+        seeds: Sequence[int] = (0,),
     ) -> Condition:
         """The condition of a prompt and, in a super-resolution stage, of the picture below (batch, 3, h, w) in [-1, 1].
 
         ``prompt`` is one for the whole batch, or one for each picture. The noise on that picture, as high and wide as a state,
-        is ``noise`` if given, else drawn from ``seed``: the same for every picture of a batch. Raises ``ValueError`` where the
+        is ``noise`` if given, else drawn from the stream of this stage and of each of ``seeds``, one a picture or one for
+        all. Raises ``ValueError`` where the
         picture below is missing.
         """
         text = self.embed([prompt] if isinstance(prompt, str) else list(prompt))
@@ -120,7 +126,8 @@ class Stage:
         if low is None:
             raise ValueError(f"stage {self.name} enlarges a smaller picture: pass it as low")
         if noise is None:
-            noise = draw((len(low), 3, *self.shape[1:]), seed)
+            noise = draw_noise((3, *self.shape[1:]), seeds, "low noise", self.name)
+            noise = noise.expand(len(low), *noise.shape[1:]) if len(seeds) == 1 else noise
         low = low.clamp(-1, 1).float().to(self.device)
         return text.updated(low_image=low, low_noise=noise.to(self.device))
 
@@ -142,12 +149,6 @@ def _ill(out: object) -> bool:
     return isinstance(out, Tensor) and not bool(torch.isfinite(out).all())
 
 
-def draw(shape: tuple[int, ...], seed: int) -> Tensor:
-    """Unit noise in float32 from a CPU generator: the same ``shape[1:]`` for every sample of the batch."""
-    one = torch.randn((1, *shape[1:]), generator=torch.Generator().manual_seed(seed))
-    return one.expand(shape).clone()
-
-
 class CountingDenoiser:
     """A denoiser that counts network evaluations of one picture, forward and backward apart.
 
@@ -167,3 +168,17 @@ class CountingDenoiser:
 
     def _went_back(self, rows: int) -> None:
         self.backward += rows
+
+
+class WatchedDenoiser:
+    """A denoiser that calls a function before every network call; the function may raise to stop the work."""
+
+    def __init__(self, denoiser: Denoiser, before: Callable[[], None]) -> None:
+        self.denoiser, self.before = denoiser, before
+
+    def __call__(self, x: Tensor, level: Level, condition: Condition) -> Prediction:
+        self.before()
+        return self.denoiser(x, level, condition)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.denoiser, name)

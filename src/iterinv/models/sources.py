@@ -25,11 +25,11 @@ def stages(
 ) -> tuple[Stage, ...]:  # fmt: skip
     """The stages of a cascade, smallest first; a sequence is a stage each.
 
-    ``mode`` is one of :data:`iterinv.costs.MODES`, for networks that do not fit on the device together; with any, a T5 encoder
-    is loaded only to read new words. ``tiled`` lets autoencoders work tile by tile, in less memory. ``how`` goes to diffusers'
-    ``from_pretrained``: ``variant``, ``revision``, ``local_files_only``. The words are read by the first stage's encoder
-    wherever that of another stage is of the same kind. Raises ``FileNotFoundError`` for what is not there, saying how to get
-    it, and ``ValueError`` for what is no stage and for one revision of several repositories.
+    ``mode`` is one of :data:`iterinv.inspect.costs.MODES`, for networks that do not fit on the device together; with any, a
+    T5 encoder is loaded only to read new words. ``tiled`` lets autoencoders work tile by tile, in less memory. ``how`` goes
+    to diffusers' ``from_pretrained``: ``variant``, ``revision``, ``local_files_only``. The words are read by the first
+    stage's encoder wherever that of another stage is of the same kind. Raises ``FileNotFoundError`` for what is not there,
+    saying how to get it, and ``ValueError`` for what is no stage and for one revision of several repositories.
     """
     preset = presets().get(what) if isinstance(what, str) else None
     parts: list[What] = list(preset.sources) if preset else [what]

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from iterinv.guidance import PerLevelNull
-from iterinv.inversion import Refinement, StageInversion
 from iterinv.levels import Prediction, constant
 from iterinv.models import Stage
+from iterinv.plans import Refinement
+from iterinv.stage_inversion import StageInversion
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,6 @@ class NullText(Refinement):
         return cls(51, 1e-3, 0.0, 0.0)
 
     def __call__(self, stage: Stage, found: StageInversion) -> StageInversion:
-        assert found.path is not None
         rule, scale, grid, path = found.plan.rule, found.plan.guidance, found.grid, found.path
         steps, x = len(grid) - 1, path[0]
         positive, negative = found.condition.expand(len(x)), found.negative.expand(len(x))
@@ -61,13 +61,14 @@ class NullText(Refinement):
     def fitted(self, found: StageInversion) -> dict[str, Tensor]:
         if not isinstance(found.guidance, PerLevelNull):
             return {}
-        return {"nulls": torch.cat([found.guidance.nulls[level.t] for level in found.grid[:-1]])}
+        return {"nulls": torch.stack([found.guidance.nulls[level.t] for level in found.grid[:-1]])}
 
     def restored(self, stage: Stage, found: StageInversion, fitted: Mapping[str, Tensor]) -> StageInversion:
-        nulls, shape = fitted["nulls"], (found.plan.steps, *found.condition["text"].shape[1:])
+        nulls, text = fitted["nulls"], found.condition["text"]
+        shape = (found.plan.steps, len(found.noise), *text.shape[1:])
         if tuple(nulls.shape) != shape or nulls.dtype != torch.float32:
             raise ValueError(f"the null embeddings are {tuple(nulls.shape)} of {nulls.dtype}, not {shape} of torch.float32")
-        rows = nulls.to(stage.device).split(1)
+        rows = nulls.to(stage.device).unbind()
         labels = (level.t for level in found.grid[:-1])
         return replace(found, guidance=PerLevelNull(found.plan.guidance, dict(zip(labels, rows, strict=True))))
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from iterinv.inversion import Refinement, StageInversion
 from iterinv.models import Stage
+from iterinv.plans import Refinement
+from iterinv.stage_inversion import StageInversion
 
 
 @dataclass(frozen=True)
@@ -25,17 +26,16 @@ class Offsets(Refinement):
     """
 
     def __call__(self, stage: Stage, found: StageInversion) -> StageInversion:
-        assert found.path is not None
         rule, grid, path = found.plan.rule, found.grid, found.path
         field = found.field(stage.denoiser)
         missed = (path[i + 1] - rule.step(field, rule.init(path[i]), grid, i)[0] for i in range(len(grid) - 1))
         return replace(found, offsets=tuple(each.float() for each in missed))
 
     def fitted(self, found: StageInversion) -> dict[str, Tensor]:
-        return {} if found.offsets is None else {"offsets": torch.cat(found.offsets)}
+        return {} if found.offsets is None else {"offsets": torch.stack(found.offsets)}
 
     def restored(self, stage: Stage, found: StageInversion, fitted: Mapping[str, Tensor]) -> StageInversion:
-        offsets, shape = fitted["offsets"], (found.plan.steps, *stage.shape)
+        offsets, shape = fitted["offsets"], (found.plan.steps, *found.noise.shape)
         if tuple(offsets.shape) != shape or offsets.dtype != torch.float32:
             raise ValueError(f"the offsets are {tuple(offsets.shape)} of {offsets.dtype}, not {shape} of torch.float32")
-        return replace(found, offsets=offsets.to(stage.device).split(1))
+        return replace(found, offsets=offsets.to(stage.device).unbind())

@@ -8,8 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from iterinv import guidance
-from iterinv.inversion import Refinement, StageInversion
 from iterinv.models import Stage
+from iterinv.plans import Refinement
+from iterinv.stage_inversion import StageInversion
 
 
 @dataclass(frozen=True)

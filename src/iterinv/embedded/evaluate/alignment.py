@@ -49,8 +49,7 @@ def draw(
         file, n = folder / f"{first:05d}.npy", min(BLOCK, count - first)
         if not file.exists() or len(np.load(file, mmap_mode="r")) < n:
             words = [caption(Scene.random(HELD_OUT + k)) for k in range(first, first + n)]
-            # Every block has noise of its own, apart from that of the first 10,000 samples of other seeds.
-            *_, pictures = cascade.sample(words, steps, guidance, 1_000_000 * seed + 100 * first, rule=rule)
+            *_, pictures = cascade.sample(words, steps, guidance, rule=rule, seed=1_000_000 * seed + first)
             half = file.with_suffix(".half.npy")
             np.save(half, np.stack([to_uint8(x[None]) for x in pictures]))
             half.replace(file)

@@ -27,8 +27,9 @@ from iterinv.embedded.evaluate.tasks import KINDS, SceneEdit, scene_edit
 from iterinv.embedded.reader import WEIGHTS, Look, Seen, features, read
 from iterinv.embedded.scenes import Scene, render
 from iterinv.evaluate.folder import settle
-from iterinv.inversion import Inversion, Progress
+from iterinv.inversion import Inversion
 from iterinv.methods import plan
+from iterinv.observer import Observer
 
 HELD_OUT = 2_200_000
 """The first seed of the tasks; no training draws from here on, and other benchmarks not before 3,000,000."""
@@ -39,7 +40,7 @@ SHOWN = 10
 
 def evaluate(
     cascade: Cascade, editor: Editor, folder: Path, method: str = "bdia", steps: int = 20, kinds: Sequence[str] = KINDS,
-    count: int = 200, share: tuple[int, int] = (1, 1), progress: Progress | None = None,
+    count: int = 200, share: tuple[int, int] = (1, 1), observer: Observer | None = None,
 ) -> Iterator[dict[str, Any]]:  # fmt: skip
     """A row a task, ``count`` scenes by ``kinds``, as it is done; each is a line of ``folder/rows.jsonl``, not done again.
     :func:`rows` gives all of them.
@@ -67,8 +68,8 @@ def evaluate(
             task, began = scene_edit(seed, kind), time.perf_counter()
             x = _drawn(task.source, cascade.size)
             if task.source not in inverted:
-                inverted[task.source] = cascade.invert(x, task.prompt, plan(method, steps), progress=progress)
-            edit = cascade.edit(inverted[task.source], task.to, editor, progress)
+                inverted[task.source] = cascade.invert(x, task.prompt, plan(method, steps), observer=observer)
+            edit = cascade.edit(inverted[task.source], task.to, editor, observer=observer)
             row = {"kind": kind, "seed": seed, "prompt": task.prompt, "to": task.to}
             row |= judged(task, x, edit.pictures[-1].float(), edit.masks[-1] if edit.masks else None)
             row["seconds"] = round(time.perf_counter() - began, 3)

@@ -14,11 +14,13 @@ from iterinv.conditions import Condition
 from iterinv.embedded.scenes import Scene, caption, render
 from iterinv.embedded.train.data import HELD_OUT, to_uint8
 from iterinv.guidance import CFG
-from iterinv.models import Embed, draw
+from iterinv.images import contact_sheet
+from iterinv.models import Embed
 from iterinv.models.unet import UNetDenoiser
 from iterinv.schedule import Schedule
 from iterinv.steps import DDIM
 from iterinv.steps.run import run
+from iterinv.streams import draw_noise
 
 
 class Preview:
@@ -35,7 +37,7 @@ class Preview:
             self.truth = torch.stack([render(scene, 256) for scene in self.scenes])
             self.truth = F.interpolate(self.truth, (self.size, self.size), mode="area")
             small = F.interpolate(self.truth, (self.low, self.low), mode="area")
-            low = {"low_image": small, "low_noise": draw(self.truth.shape, 1)}
+            low = {"low_image": small, "low_noise": draw_noise(self.truth.shape[1:], [1] * len(self.truth), "preview")}
         self.conditions = [Condition({**embed(prompts), **low}) for prompts in (words, [""])]
 
     @torch.no_grad()
@@ -49,15 +51,6 @@ class Preview:
         *_, (x,) = run(DDIM(), field, (noise,), grid)
         x = x.cpu()
         if self.low_level is None:
-            return _sheet(list(x), 8, 3)
+            return contact_sheet([to_uint8(each) for each in x], 8, 3 * self.size)
         small = F.interpolate(positive["low_image"].cpu(), (self.size, self.size), mode="nearest")
-        return _sheet([*small, *x, *self.truth], len(self.scenes), 256 // self.size)
-
-
-def _sheet(pictures: list[Tensor], columns: int, zoom: int) -> Image.Image:
-    size = pictures[0].shape[-1] * zoom
-    sheet = Image.new("RGB", (columns * size, -(-len(pictures) // columns) * size))
-    for k, x in enumerate(pictures):
-        picture = Image.fromarray(to_uint8(x)).resize((size, size), Image.Resampling.NEAREST)
-        sheet.paste(picture, (k % columns * size, k // columns * size))
-    return sheet
+        return contact_sheet([to_uint8(each) for each in (*small, *x, *self.truth)], len(self.scenes), 256)

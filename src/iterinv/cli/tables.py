@@ -1,4 +1,4 @@
-"""What a command prints of what came of it: tables, and lines under them."""
+"""Tables that commands print, and the lines under them."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ from typing import TYPE_CHECKING, Any
 from iterinv.cli.session import errors
 
 if TYPE_CHECKING:
-    from iterinv.costs import Cost
+    from iterinv.inspect.costs import Cost
 
 
 def decibels(psnr: float | None) -> str:
+    """A PSNR as text; ``None`` is that of equal pictures."""
     return "exact" if psnr is None else f"{psnr:.1f} dB"
 
 
-def kept(row: dict[str, Any]) -> str:
-    """What a row of a comparison says of its stages."""
-    kept = [decibels(stage["reconstruction"]["psnr"]).removesuffix(" dB") for stage in row["stages"]]
-    return (kept[0] if len(set(kept)) == 1 else " / ".join(kept)) if kept else "failed"
+def decibels_by_stage(row: dict[str, Any]) -> str:
+    """The PSNR of each stage of a comparison's row, as one cell."""
+    cells = [decibels(stage["reconstruction"]["psnr"]).removesuffix(" dB") for stage in row["stages"]]
+    return (cells[0] if len(set(cells)) == 1 else " / ".join(cells)) if cells else "failed"
 
 
 @errors()
-def tell_rows(rows: list[dict[str, Any]], title: str, out: Path) -> None:
+def print_comparison(rows: list[dict[str, Any]], title: str, out: Path) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
@@ -32,7 +33,7 @@ def tell_rows(rows: list[dict[str, Any]], title: str, out: Path) -> None:
     for column in ("method", "dB, stage by stage", "pixels", "calls", "back", "s", "MB", "noise"):
         table.add_column(column, justify="left" if column == "method" else "right", no_wrap=True)
     for row in rows:
-        cells = [row["method"], kept(row), "", "", "", f"{row['seconds']:.1f}", f"{row['peak_memory_mb']:.0f}", ""]
+        cells = [row["method"], decibels_by_stage(row), "", "", "", f"{row['seconds']:.1f}", f"{row['peak_memory_mb']:.0f}", ""]
         if row["stages"]:
             calls = row["network_calls"]
             cells[2:5] = f"{row['exact_pixels']:.2%}", str(calls["forward"]), str(calls["backward"])
@@ -50,7 +51,7 @@ def tell_rows(rows: list[dict[str, Any]], title: str, out: Path) -> None:
 
 
 @errors()
-def tell_costs(found: list[Cost], rate: float, peaks: dict[str, int]) -> None:
+def print_costs(found: list[Cost], rate: float, peaks: dict[str, int]) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
@@ -96,7 +97,7 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds < 100 else f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
-def tell_summary(summary: list[dict[str, Any]], out: Path) -> None:
+def print_summary(summary: list[dict[str, Any]], out: Path) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
@@ -117,7 +118,7 @@ def tell_summary(summary: list[dict[str, Any]], out: Path) -> None:
 
 
 @errors()
-def tell(told: dict[str, Any], out: Path) -> None:
+def print_report(told: dict[str, Any], out: Path) -> None:
     """The short report of an inversion or an edit."""
     from rich.console import Console
     from rich.table import Table

@@ -10,13 +10,15 @@ from typing import Any, NamedTuple
 
 import torch
 
-from iterinv import app
 from iterinv.cascade import Cascade
 from iterinv.guidance import unguided
 from iterinv.images import from_uint8, to_uint8
+from iterinv.loading import load, precision
+from iterinv.manifest import versions
 from iterinv.methods import plan
-from iterinv.models import Stage, draw, folders
+from iterinv.models import Stage, folders
 from iterinv.models.presets import Source, presets
+from iterinv.streams import draw_noise
 
 EXTRAS = {
     "if": ("sentencepiece", "ftfy", "bs4"),
@@ -35,7 +37,7 @@ class Finding(NamedTuple):
 
 def findings(model: Any = "embedded", device: str = "cpu") -> Iterator[Finding]:
     """What was found, as it is found. Checks of a network are of the model's first stage, on ``device``."""
-    yield Finding("versions", None, ", ".join(f"{name} {version}" for name, version in app.versions().items()))
+    yield Finding("versions", None, ", ".join(f"{name} {version}" for name, version in versions().items()))
     yield from _devices(device)
     for extra, modules in EXTRAS.items():
         missing = [name for name in modules if find_spec(name) is None]
@@ -46,7 +48,7 @@ def findings(model: Any = "embedded", device: str = "cpu") -> Iterator[Finding]:
     yield from _weights(model)
     for name in ("float32", "bfloat16", "float16"):
         try:
-            cascade = app.load(model, app.precision(name), device)
+            cascade = load(model, precision(name), device)
         except (OSError, ValueError) as error:
             yield Finding(str(model), False, str(error))
             return
@@ -118,7 +120,7 @@ def _network(stage: Stage, dtype: str) -> Iterator[Finding]:
     try:
         condition = stage.condition("a picture")
         field, level = unguided(stage.denoiser, condition), stage.schedule.grid(10)[4]
-        x = draw((2, *stage.shape), 0).to(stage.device)
+        x = draw_noise(stage.shape, [0, 0], "doctor").to(stage.device)
         x[1] = x[1].flip(-1)
         two, again, one = (field(each, level).eps for each in (x, x, x[:1]))
     except RuntimeError as error:
@@ -132,7 +134,7 @@ def _network(stage: Stage, dtype: str) -> Iterator[Finding]:
     yield Finding(
         about, same, f"{'the same' if same else 'NOT the same'} noise twice; one alone and in a batch differ by {apart:.0e}"
     )
-    picture = from_uint8(to_uint8(draw((1, 3, stage.size, stage.size), 1) / 3))
+    picture = from_uint8(to_uint8(draw_noise((3, stage.size, stage.size), [1], "doctor") / 3))
     found = Cascade((stage,)).invert(picture, "a picture", plan("bdia", 10))
     exact = bool((to_uint8(found.picture) == to_uint8(picture)).all())
     yield Finding(about, exact, "every pixel comes back" if exact else "NOT every pixel comes back")

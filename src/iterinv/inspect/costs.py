@@ -22,11 +22,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from iterinv import schedule
 from iterinv.conditions import Condition
-from iterinv.inversion import Plan, invert_stage
 from iterinv.levels import Level, Prediction
 from iterinv.models import CountingDenoiser, Stage, folders, pipelines, published
 from iterinv.models.presets import Source, presets
 from iterinv.models.toy import gaussian
+from iterinv.plans import Plan
+from iterinv.stage_inversion import invert_stage
 
 MODES = ("resident", "staged", "layered")
 """All networks on the device; one at a time, the others waiting in main memory; one layer at a time."""

@@ -1,0 +1,1 @@
+"""Diagnosis of losses, costs before loading, and checks of this machine and a model."""

@@ -1,0 +1,49 @@
+"""Facts about a run: versions and memory."""
+
+from __future__ import annotations
+
+import platform
+import resource
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import torch
+
+import iterinv
+
+
+def versions() -> dict[str, str]:
+    """What numbers depend on: this package, Python and the libraries that compute."""
+    from importlib.metadata import version
+
+    found = {name: version(name) for name in ("torch", "diffusers", "transformers", "numpy")}
+    return {"iterinv": iterinv.__version__, "python": platform.python_version(), **found}
+
+
+def peak_memory_mb() -> float:
+    """The most memory this process held at any time, in MB: the GPU's where one is used, else resident memory."""
+    if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
+        return torch.cuda.max_memory_allocated() / 1e6
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+        return int(status.split("VmHWM:")[1].split()[0]) * 1024 / 1e6
+    except (OSError, IndexError):
+        scale = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale / 1e6
+
+
+@contextmanager
+def peak_memory() -> Iterator[Callable[[], float]]:
+    """The most memory held within the block, in MB, told by what it gives after the block.
+
+    On Linux the kernel's mark is set back at the beginning; elsewhere it is the process's own peak so far.
+    """
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    held: list[float] = []
+    yield lambda: held[0]
+    held.append(round(peak_memory_mb(), 1))

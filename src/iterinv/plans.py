@@ -1,0 +1,116 @@
+"""Plans: how a stage is run and inverted. A method is a rule, a way of inverting it, and a refinement or none."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from iterinv.inverters import Inverter, Undo
+from iterinv.levels import Grid
+from iterinv.models import Stage
+from iterinv.steps import BDIA, OneStep, Step
+
+if TYPE_CHECKING:
+    from iterinv.stage_inversion import StageInversion
+
+LARGE_GROWTH = 1e4
+"""The factor on rounding above which the inverted noise is far from a sampler's (``docs/benchmarks/methods.md``)."""
+
+LARGEST_GROWTH = {"float32": 1e4, "float64": 1e9}
+"""The largest factor on rounding that is accepted. Times the dtype's precision it stays below half an 8-bit step."""
+
+
+class Refinement(ABC):
+    """A change of an inversion made without guidance, so that a rerun under the plan's guidance stays on its path.
+
+    It is called with the stage, whose network calls are counted, and the inversion. A subclass is a frozen dataclass.
+    """
+
+    @abstractmethod
+    def __call__(self, stage: Stage, found: StageInversion) -> StageInversion: ...
+
+    def fitted(self, found: StageInversion) -> dict[str, Tensor]:
+        """The tensors (steps, batch, ...) that were computed, which an inversion file keeps, by name."""
+        return {}
+
+    def restored(self, stage: Stage, found: StageInversion, fitted: Mapping[str, Tensor]) -> StageInversion:
+        """The refined inversion with fitted tensors from a file. Raises ``ValueError`` for tensors of other shapes."""
+        return self(stage, found)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a stage is run and inverted.
+
+    ``inverter`` finds the path of ``rule`` backwards. ``guidance`` is the classifier-free guidance scale of inversion and
+    reconstruction alike, 1 for none; with a refinement that of reconstruction, inversion having none. ``spacing`` is one of
+    :data:`iterinv.schedule.SPACINGS` for a schedule of discrete timesteps, ``None`` for the schedule's own. ``dtype`` is the
+    state's, whatever the network's. ``method`` is the name it goes by, no part of what it computes: plans compare without it.
+    Raises ``ValueError`` for parts that do not fit each other, and for settings that leave nothing to do.
+    """
+
+    rule: Step = field(default_factory=BDIA)
+    inverter: Inverter = field(default_factory=Undo)
+    refine: Refinement | None = None
+    steps: int = 20
+    guidance: float = 1.0
+    spacing: str | None = None
+    dtype: str = "float64"
+    method: str = field(default="", compare=False)
+
+    def __post_init__(self) -> None:
+        self.inverter.check(self.rule)
+        if self.refine is not None and (self.inverter.exact or not isinstance(self.rule, OneStep)):
+            raise ValueError(f"{type(self.refine).__name__} needs a one-step rule that does not undo itself, such as DDIM")
+        if self.dtype not in LARGEST_GROWTH:
+            raise ValueError(f"a state in {self.dtype} costs the picture: use float32 or float64")
+        if self.steps <= self.first:
+            raise ValueError(
+                f"{self.steps} step(s) leave {type(self.rule).__name__} nothing to undo: take {self.first + 1} or more"
+            )
+        if not math.isfinite(self.guidance):
+            raise ValueError(f"guidance is {self.guidance}; it is a finite number, 1 for none")
+        if not self.method:
+            refine = type(self.refine).__name__ if self.refine else ""
+            parts = [part for part in (type(self.rule).__name__, self.inverter.name, refine) if part]
+            object.__setattr__(self, "method", "+".join(parts))
+
+    @property
+    def first(self) -> int:
+        """The index of the level that a run starts from."""
+        return self.inverter.first(self.rule)
+
+    def check(self, stage: Stage) -> Grid:
+        """The grid of a stage. Raises ``ValueError`` where undoing it would multiply rounding beyond what the dtype carries."""
+        grid, limit = stage.schedule.grid(self.steps, self.spacing), LARGEST_GROWTH[self.dtype]
+        if (growth := self.inverter.growth(self.rule, grid)) > limit:
+            grids = (stage.schedule.grid(n, self.spacing) for n in range(max(self.first + 1, 2), self.steps))
+            fits = [len(each) - 1 for each in grids if self.inverter.growth(self.rule, each) <= limit]
+            ways = [f"{max(fits)} steps"] if fits else []
+            if isinstance(self.rule, BDIA):
+                ways.append(f"a gamma of {math.ceil(1e3 * limit ** (-1 / (self.steps - self.first))) / 1e3:.3f} or more")
+            raise ValueError(
+                f"undoing {self.steps} steps of {self.rule} multiplies rounding by {growth:.0e}, more than {self.dtype} "
+                f"carries; take {' or '.join([*ways, 'another method'])}"
+            )
+        return grid
+
+    def advice(self, grid: Grid) -> list[str]:
+        """Sentences on a plan that works but may disappoint on a stage's grid."""
+        advice = []
+        if not self.inverter.exact and self.refine is None and self.guidance != 1:
+            advice.append(
+                f"{self.method} inverts under guidance {self.guidance:g}, where a solver converges slowly or not at all and "
+                "the noise leaves its distribution: take guidance 1, a refinement (null-text, negative-prompt) or bdia"
+            )
+        if (growth := self.inverter.growth(self.rule, grid)) > LARGE_GROWTH:
+            advice.append(
+                f"undoing {self.steps} steps of {self.method} multiplies what is small by {growth:.0e}: the picture comes "
+                "back but its noise may be far from a sampler's (look at noise std); bdia at gamma 1 multiplies nothing"
+            )
+        return advice

@@ -1,0 +1,65 @@
+"""Reports: an inversion and an edit as plain values, from what was measured when they were made. No network is called."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from iterinv import images, metrics
+from iterinv.cascade import Cascade, resize
+from iterinv.edits.site import Edit, Editor
+from iterinv.inspect.diagnosis import diagnose
+from iterinv.inversion import Inversion
+from iterinv.manifest import peak_memory_mb, versions
+
+
+def inversion_report(cascade: Cascade, inversion: Inversion, seconds: float, notes: list[str], k: int = 0) -> dict[str, Any]:
+    """The report of the ``k``-th picture of an inversion, as ``report.json`` holds it (``docs/report.md``)."""
+    inversion = inversion.row(k) if len(inversion) > 1 else inversion
+    (canvas,), plan = inversion.canvases, inversion.stages[-1].plan
+    square = canvas.square()
+    losses, why = diagnose(cascade.stages, inversion, square)
+    stages = []
+    for stage, found, loss in zip(cascade.stages, inversion.stages, losses, strict=True):
+        expected = images.to_uint8(resize(square, stage.size))
+        stages.append(
+            {
+                "stage": stage.name,
+                "size": stage.size,
+                "network_calls": {"forward": found.report.forward, "backward": found.report.backward},
+                "seconds": round(found.report.seconds, 3),
+                "residual_max": found.report.residual_max,
+                "root_error_max": found.report.root_error_max,
+                "terminal_noise": metrics.terminal_noise(found.noise),
+                "reconstruction": metrics.fidelity(expected, images.to_uint8(found.picture)),
+                "loss": loss,
+            }
+        )
+    h, w = canvas.image.shape[:2]
+    return {
+        "method": plan.method,
+        "steps": plan.steps,
+        "guidance": plan.guidance,
+        "prompt": inversion.prompt,
+        "seed": inversion.seeds[0],
+        "stages": stages,
+        "reconstruction": metrics.fidelity(canvas.crop(canvas.image), canvas.crop(canvas.place(inversion.picture))),
+        "why": why,
+        "seconds": round(seconds, 3),
+        "peak_memory_mb": round(peak_memory_mb(), 1),
+        "model": cascade.fingerprint,
+        "picture": {"height": h, "width": w},
+        "notes": notes,
+        "versions": versions(),
+    }
+
+
+def edit_report(prompt: str, editor: Editor, edit: Edit) -> dict[str, Any]:
+    """The report of an edit of one picture: the settings used, the share of the picture in the mask, the background."""
+    (canvas,) = edit.canvases
+    report: dict[str, Any] = {"to": prompt, "editor": type(editor).__name__, **edit.reports[0]}
+    if edit.masks is not None:
+        outside = ~(canvas.crop(canvas.place_mask(edit.masks[-1])) > 0)
+        same = canvas.crop((canvas.place(edit.pictures[-1]) == canvas.image).all(-1))
+        report["mask"] = float(1 - outside.mean())
+        report["background_exact_pixels"] = float(same[outside].mean()) if outside.any() else None
+    return report

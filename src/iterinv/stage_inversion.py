@@ -1,0 +1,281 @@
+"""The inversion of one stage: how it is made, and what it leaves."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from iterinv.conditions import Condition
+from iterinv.guidance import CFG, Denoiser, Guidance
+from iterinv.levels import Field, Grid, State
+from iterinv.models import CountingDenoiser, Stage
+from iterinv.observer import Observer
+from iterinv.plans import Plan
+from iterinv.roots import rms
+from iterinv.steps import Step, Wrapped
+from iterinv.steps.run import NotFinite, run
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class StageReport:
+    """The cost of inverting and reconstructing at one stage, and how well the two met. ``seconds`` are of the last run.
+
+    ``residual_max`` is the largest rms, over the levels, between the states found by inverting and those of the rerun.
+    ``root_error_max`` is the largest error that the root finder measured, ``None`` where none is measured. ``unguided_rms`` is
+    the rms in [-1, 1] that a rerun without guidance loses of the picture, measured where only the rerun is guided; its calls
+    are not counted.
+    """
+
+    forward: int = 0
+    backward: int = 0
+    seconds: float = 0.0
+    residual_max: float | None = None
+    root_error_max: float | None = None
+    unguided_rms: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Corrected(Wrapped):
+    """A rule, and after each of its steps an offset: ``step(...) + offsets[i]``."""
+
+    offsets: tuple[Tensor, ...]
+
+    def step(self, field: Field, state: State, grid: Grid, i: int) -> State:
+        new, *rest = self.rule.step(field, state, grid, i)
+        return (new + self.offsets[i], *rest)
+
+
+class Trajectory:
+    """The inverted states of one stage and the picture that they end in, computed when they are first asked for.
+
+    ``states`` holds a sample (batch, channels, h, w) for each level of the grid, noisy to clean: those of the rerun for an
+    exact inverter, those that were found for a solver. ``picture`` (batch, 3, size, size) is the reconstruction, unclamped.
+    """
+
+    def __init__(self, compute: Callable[[], tuple[tuple[Tensor, ...], Tensor]]) -> None:
+        self._compute, self._lock = compute, threading.Lock()
+        self._known: tuple[tuple[Tensor, ...], Tensor] | None = None
+
+    @classmethod
+    def of(cls, states: Sequence[Tensor], picture: Tensor) -> Trajectory:
+        """A trajectory that is known already."""
+        return cls(lambda: (tuple(states), picture))
+
+    def _all(self) -> tuple[tuple[Tensor, ...], Tensor]:
+        with self._lock:
+            if self._known is None:
+                self._known = self._compute()
+            return self._known
+
+    @property
+    def states(self) -> tuple[Tensor, ...]:
+        return self._all()[0]
+
+    @property
+    def picture(self) -> Tensor:
+        return self._all()[1]
+
+    def row(self, k: int) -> Trajectory:
+        """The trajectory of the ``k``-th picture of a batch."""
+        return Trajectory(lambda: (tuple(x[k : k + 1] for x in self.states), self.picture[k : k + 1]))
+
+
+@dataclass(frozen=True, eq=False)
+class StageInversion:
+    """The inversion of one stage: ``state`` at ``grid[start]``, the conditions and the guidance that rerun the picture.
+
+    ``offsets``, one a step, are what a refinement adds after it. ``lost`` is what a latent stage's codec loses of the picture:
+    it is added to what the states decode to, and is the only part that was not inverted. ``trajectory`` holds the states that
+    an editor may start from and blend with, and the reconstruction.
+    """
+
+    plan: Plan
+    grid: Grid
+    condition: Condition
+    negative: Condition
+    guidance: Guidance
+    start: int
+    state: State
+    trajectory: Trajectory
+    report: StageReport = StageReport()
+    offsets: tuple[Tensor, ...] | None = None
+    lost: Tensor | None = None
+
+    def __repr__(self) -> str:
+        shape = " x ".join(map(str, self.noise.shape))
+        return f"StageInversion({self.plan.method}, {self.plan.steps} steps, guidance {self.plan.guidance:g}, {shape})"
+
+    @property
+    def noise(self) -> Tensor:
+        """The terminal noise z_T (batch, channels, h, w): the sample at the noisiest level, ``grid[0]``."""
+        return self.state[-1]
+
+    @property
+    def path(self) -> tuple[Tensor, ...]:
+        """The states of the trajectory."""
+        return self.trajectory.states
+
+    @property
+    def picture(self) -> Tensor:
+        """The reconstruction (batch, 3, size, size), unclamped."""
+        return self.trajectory.picture
+
+    @property
+    def rule(self) -> Step:
+        """The rule that it is rerun by."""
+        return self.plan.rule if self.offsets is None else Corrected(self.plan.rule, self.offsets)
+
+    def field(self, denoiser: Denoiser) -> Field:
+        """The field that it is rerun under."""
+        return self.guidance(denoiser, self.condition, self.negative)
+
+    def row(self, k: int) -> StageInversion:
+        """The inversion of the ``k``-th picture of a batch alone."""
+        condition = self.condition.row(k)  # guidance asks whether the two are one
+        return replace(
+            self,
+            condition=condition,
+            negative=condition if self.negative is self.condition else self.negative.row(k),
+            guidance=self.guidance.row(k),
+            state=tuple(x[k : k + 1] for x in self.state),
+            trajectory=self.trajectory.row(k),
+            offsets=None if self.offsets is None else tuple(x[k : k + 1] for x in self.offsets),
+            lost=None if self.lost is None else self.lost[k : k + 1],
+        )
+
+
+def invert_stage(
+    stage: Stage,
+    plan: Plan,
+    condition: Condition,
+    picture: Tensor,
+    seeds: Sequence[int] = (0,),
+    observer: Observer | None = None,
+) -> StageInversion:
+    """Invert pictures (batch, 3, size, size) at one stage and rerun them. ``seeds``, one a picture, draw what a path needs.
+
+    Raises :class:`iterinv.steps.run.NotFinite`.
+    """
+    with annotate_errors(stage, plan):
+        return _invert(stage, plan, condition, picture, seeds, observer or Observer())
+
+
+def _invert(
+    stage: Stage, plan: Plan, condition: Condition, picture: Tensor, seeds: Sequence[int], observer: Observer
+) -> StageInversion:
+    began, grid, rule, inverter = time.perf_counter(), plan.check(stage), plan.rule, plan.inverter
+    for advice in plan.advice(grid):
+        observer.on_note(advice)
+    picture = picture.to(stage.device, getattr(torch, plan.dtype))
+    x = stage.encode(picture)
+    lost = None if stage.codec is None else (picture - stage.decode(x)).float()
+    calls = CountingDenoiser(stage.denoiser, len(x))
+    counted = replace(stage, denoiser=calls)
+    negative, guidance = stage.with_prompt(condition, ""), CFG(plan.guidance)
+    field = (CFG() if plan.refine else guidance)(calls, condition, negative)
+    work = inverter(rule, field, x, grid, seeds)
+    total = inverter.updates(rule, grid)
+    timesteps = [level.t for level in reversed(grid)] if total <= len(grid) else None
+    state, path, error = finish(reported(work, stage, "inverting", observer, total, timesteps))
+    known = Trajectory.of(path, picture)
+    found = StageInversion(plan, grid, condition, negative, guidance, plan.first, state, known, lost=lost)
+    if plan.refine is not None:
+        found = plan.refine(counted, found)
+    unguided = None
+    if plan.refine is not None and plan.guidance != 1 and found.offsets is None:
+        *_, clean = rerun_states(stage, replace(found, guidance=CFG()), Observer())
+        unguided = float(rms(reconstructed(stage, found, clean) - picture).max())
+    residual = 0.0
+    for i, y in enumerate(rerun_states(counted, found, observer)):
+        residual = max(residual, float(rms(path[i] - y).max()))
+        if inverter.exact:
+            path[i] = y  # in its place: a path is the largest thing that an inversion holds
+    measured = None if error is None else float(error.max())
+    report = StageReport(calls.forward, calls.backward, time.perf_counter() - began, residual, measured, unguided)
+    # A solved path is kept in float32, as a file holds it. That of an exact inverter is the rerun's, computed again at will.
+    states = path if inverter.exact else [x.float() for x in path]
+    return replace(found, trajectory=Trajectory.of(states, reconstructed(stage, found, y)), report=report)
+
+
+def rerun_states(stage: Stage, found: StageInversion, observer: Observer) -> Generator[Tensor, None, None]:
+    """The samples (batch, channels, h, w) at every level of the grid when an inversion is run again."""
+    yield from found.state[found.start : 0 : -1]
+    timesteps = [level.t for level in found.grid[found.start :]]
+    states = run(found.rule, found.field(stage.denoiser), found.state, found.grid, found.start)
+    for state in reported(states, stage, "reconstructing", observer, len(timesteps), timesteps):
+        yield state[0]
+
+
+def reconstructed(stage: Stage, found: StageInversion, clean: Tensor) -> Tensor:
+    """The picture (batch, 3, size, size) of the clean state that a rerun ends in."""
+    return stage.decode(clean) if found.lost is None else stage.decode(clean) + found.lost
+
+
+def rerun_stage(stage: Stage, found: StageInversion, observer: Observer) -> StageInversion:
+    """An inversion with the trajectory of a rerun; a solved path stays as it was found."""
+    began = time.perf_counter()
+    with annotate_errors(stage, found.plan):
+        states = tuple(rerun_states(stage, found, observer))
+        picture = reconstructed(stage, found, states[-1])
+    report = replace(found.report, seconds=time.perf_counter() - began)
+    kept = states if found.plan.inverter.exact else found.path
+    return replace(found, trajectory=Trajectory.of(kept, picture), report=report)
+
+
+def reported(
+    work: Iterator[State], stage: Stage, phase: str, observer: Observer, total: int | None = None,
+    timesteps: Sequence[float] | None = None,
+) -> Generator[State, None, Any]:  # fmt: skip
+    """Yield the states of some work, report each, and return what a generator returns.
+
+    ``total`` is the largest number of states, ``None`` where it is not known before the end.
+    """
+    done = 0
+    while True:
+        try:
+            state = next(work)
+        except StopIteration as end:
+            if 0 < done != total:
+                observer.on_step(stage.name, phase, total or done, total or done, None, state)
+            return end.value
+        done += 1
+        timestep = timesteps[done - 1] if timesteps is not None and done <= len(timesteps) else None
+        observer.on_step(stage.name, phase, done, total, timestep, state)
+        yield state
+
+
+def finish(work: Generator[object, None, _T]) -> _T:
+    """Run a generator to its end and return its result."""
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            result: _T = end.value
+            return result
+
+
+@contextmanager
+def annotate_errors(stage: Stage, plan: Plan, editor: str = "") -> Iterator[None]:
+    """Add the stage, the method and the editor to the message of a state that is not finite and of memory that ran out."""
+    where = f"stage {stage.name} by {plan.method}" + (f", edited by {editor}" if editor else "")
+    try:
+        yield
+    except (NotFinite, OverflowError) as error:
+        layer = stage.first_nonfinite_layer(error.sample, error.level) if isinstance(error, NotFinite) else ""
+        raise NotFinite(f"{where}: {error}{layer}") from None
+    except RuntimeError as error:
+        if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
+            raise
+        raise MemoryError(
+            f"{where} ran out of memory on {stage.device}: say how much there is, "
+            "load(..., memory='auto') or --memory auto, and networks take turns; `iterinv cost` says what each way needs"
+        ) from None
