@@ -14,8 +14,8 @@ from PIL import Image
 from rich.progress import track
 
 from common import COMMIT, OUT, RESUMED, ROOT, publish, short, table
+from iterinv.cascade import load
 from iterinv.embedded.evaluate import alignment as samples
-from iterinv.loading import load
 from iterinv.manifest import versions
 from iterinv.steps import DDIM
 

@@ -8,12 +8,11 @@ import time
 from torch import Tensor
 
 from common import publish, recolourings, table
-from iterinv.cascade import Cascade
+from iterinv.cascade import Cascade, load
 from iterinv.edits import PromptSwap
 from iterinv.embedded.scenes import COLORS, caption, object_mask, render
 from iterinv.images import from_uint8, to_uint8
 from iterinv.inverters import Solve
-from iterinv.loading import load
 from iterinv.plans import Plan
 from iterinv.roots import FixedPoint
 from iterinv.steps import BDIA, DDIM, Step

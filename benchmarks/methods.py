@@ -21,12 +21,11 @@ import numpy as np
 import torch
 
 from common import COMMIT, OUT, RESUMED, photographs, publish, short, table
-from iterinv.cascade import Cascade
+from iterinv.cascade import Cascade, load
 from iterinv.embedded.scenes import Scene, caption, render
 from iterinv.embedded.train.data import HELD_OUT
 from iterinv.evaluate.compare import compare, front, plot, work
 from iterinv.images import to_uint8
-from iterinv.loading import load
 from iterinv.methods import METHODS
 
 STEPS, SCENES, GUIDANCE = (20, 50), 8, (1.0, 3.0, 5.0, 7.0)

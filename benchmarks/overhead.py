@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 
 from common import publish, shipped, square, table
-from iterinv.cascade import resize
+from iterinv.cascade import load, resize
 from iterinv.conditions import Condition
-from iterinv.loading import load
 from iterinv.manifest import peak_memory
 from iterinv.methods import plan
 from iterinv.models import Stage

@@ -7,8 +7,8 @@ import time
 import numpy as np
 
 from common import OUT, photographs, publish, shipped, square, table
+from iterinv.cascade import load
 from iterinv.images import strip, to_uint8
-from iterinv.loading import load
 from iterinv.methods import plan
 from iterinv.reports import inversion_report
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 
 from common import OUT, publish
+from iterinv.cascade import load
 from iterinv.embedded.scenes import COLORS, FLOORS, MATERIALS, SHAPES, WALLS
 from iterinv.embedded.scenes.caption import FLOOR_WORDS
 from iterinv.images import contact_sheet, to_uint8
-from iterinv.loading import load
 
 STEPS, GUIDANCE, SEED = 10, 2.0, 0
 

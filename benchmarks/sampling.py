@@ -15,8 +15,8 @@ import numpy as np
 from PIL import Image
 
 from common import OUT, RESUMED, ROOT, processes, publish, short, table
+from iterinv.cascade import load
 from iterinv.embedded.evaluate import alignment as samples
-from iterinv.loading import load
 from iterinv.methods import sampler
 
 WORK = ROOT / "runs" / "sampling"

@@ -17,9 +17,9 @@ import numpy as np
 from rich.progress import Progress
 
 from common import OUT, RESUMED, ROOT, processes, publish, short, table
+from iterinv.cascade import load
 from iterinv.edits import EDITORS
 from iterinv.embedded.evaluate import scene_edit as scenes
-from iterinv.loading import load
 
 RUNS = ("flowedit:bdia:200", "diffedit:bdia:50")
 SHARES = ("success", "kept")

@@ -82,7 +82,7 @@ def tiny_folder(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def tiny(tiny_folder):
-    from iterinv.loading import load
+    from iterinv.cascade import load
 
     return load(str(tiny_folder))
 

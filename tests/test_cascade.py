@@ -4,12 +4,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from iterinv.cascade import Cascade, resize
+from iterinv.cascade import Cascade, load, resize
 from iterinv.edits import DiffEdit, FlowEdit, FromPrompts, PromptSwap
 from iterinv.images import to_uint8
 from iterinv.inverters import IndependentNoise, Relax, Solve, Undo
 from iterinv.levels import Prediction
-from iterinv.loading import load
 from iterinv.methods import METHODS, plan
 from iterinv.models import edm
 from iterinv.models.toy import mixture

@@ -170,8 +170,8 @@ def test_bad_input_is_a_sentence_and_nothing_is_written(tiny_folder, photo, done
     refused("there is no file", "edit", tmp_path / "none.png", *prompts, *model)
     (tmp_path / "text.png").write_text("hello")
     refused("not a picture that Pillow can read", "edit", tmp_path / "text.png", *prompts, *model)
-    refused("--prompt is empty", "edit", photo, "--prompt", "  ", "--to", TO, "--out", out, *model)
-    refused("--to is empty", "edit", photo, "--prompt", PROMPT, "--to", "", "--out", out, *model)
+    refused("the prompt is empty", "edit", photo, "--prompt", "  ", "--to", TO, "--out", out, *model)
+    refused("the target prompt is empty", "edit", photo, "--prompt", PROMPT, "--to", "", "--out", out, *model)
     refused("--prompt is missing", "edit", photo, "--to", TO, "--out", out, *model)
     refused("give a picture to edit, or an inversion", "edit", "--to", TO, "--out", out, *model)
     file = done[0] / "inversion.safetensors"
@@ -188,11 +188,11 @@ def test_bad_input_is_a_sentence_and_nothing_is_written(tiny_folder, photo, done
     refused("minutes is -1", "train", "text", "--minutes", -1, "--out", tmp_path / "train")
     refused("guidance is nan", "edit", photo, *prompts, "--edit-guidance", "nan", *model)
     refused("guidance is inf", "invert", photo, "--prompt", PROMPT, "--guidance", "inf", "--out", out, *model)
-    refused("--prompt is empty", "invert", photo, "--prompt", "\u200b", "--out", out, *model)
+    refused("the prompt is empty", "invert", photo, "--prompt", "\u200b", "--out", out, *model)
     refused("is not text in UTF-8", "invert", photo, "--prompt", "a red \udcff", "--out", out, *model)
     refused("Invalid value for '--seed'", "invert", photo, "--prompt", PROMPT, "--seed", -1, "--out", out, *model)
     reopened = "edit", "--inversion", file, "--to", TO, "--out", out, *model
-    refused("--steps --fit: an inversion has its own", *reopened, "--steps", 9, "--fit", "pad")
+    refused("--num-inference-steps --fit: an inversion has its own", *reopened, "--steps", 9, "--fit", "pad")
     refused("--prompt: an inversion has its own", *reopened, "--prompt", PROMPT)
     assert not out.exists()
 
@@ -284,7 +284,7 @@ def test_the_picture_itself_is_not_replaced(tiny_folder, tmp_path):
     Image.new("RGB", (200, 300)).save(tmp_path / "original.png")
     before = (tmp_path / "original.png").read_bytes()
     words = "invert", tmp_path / "original.png", "--prompt", PROMPT, "--out", tmp_path, "--model", tiny_folder
-    refused("would be replaced by what is made of it", *words)
+    refused("would be replaced by a result", *words)
     assert (tmp_path / "original.png").read_bytes() == before
 
 

@@ -10,12 +10,11 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from iterinv.cascade import Cascade
+    from iterinv.cascade import Cascade, load
     from iterinv.edits import Detail, DiffEdit, Edit, FlowEdit, FromPrompts, Given, PromptSwap, Site, StageEdit
     from iterinv.guidance import CFG
     from iterinv.inversion import Inversion
     from iterinv.levels import Level, Prediction
-    from iterinv.loading import load
     from iterinv.methods import METHODS, plan
     from iterinv.observer import Observer
     from iterinv.plans import Plan
@@ -23,12 +22,11 @@ if TYPE_CHECKING:
     from iterinv.steps import BDIA, DDIM
 
 _HOMES = {
-    "cascade": ["Cascade"],
+    "cascade": ["Cascade", "load"],
     "edits": ["Detail", "DiffEdit", "Edit", "FlowEdit", "FromPrompts", "Given", "PromptSwap", "Site", "StageEdit"],
     "guidance": ["CFG"],
     "inversion": ["Inversion"],
     "levels": ["Level", "Prediction"],
-    "loading": ["load"],
     "methods": ["METHODS", "plan"],
     "observer": ["Observer"],
     "plans": ["Plan"],

@@ -20,6 +20,7 @@ from iterinv.edits.site import Edit, Editor, Site, StageEdit, start_index
 from iterinv.guidance import CFG
 from iterinv.images import Canvas, Picture, Pictures, output, to_array, to_uint8
 from iterinv.inversion import Inversion, open_inversion
+from iterinv.loading import load_stages
 from iterinv.methods import plan, sampler
 from iterinv.models import Stage, WatchedDenoiser
 from iterinv.models.presets import Defaults
@@ -44,6 +45,29 @@ class Cascade:
 
     stages: tuple[Stage, ...]
     defaults: Defaults = field(default_factory=Defaults)
+
+    def __repr__(self) -> str:
+        sizes = " -> ".join(str(stage.size) for stage in self.stages)
+        return f"Cascade({sizes} px, {len(self.stages)} stages on {self.stages[0].device})"
+
+    @classmethod
+    def from_pretrained(
+        cls, what: Any = "embedded", dtype: torch.dtype | None = None, device: str = "cpu",
+        torch_dtype: torch.dtype | None = None, memory: str | None = None, **how: Any,
+    ) -> Cascade:  # fmt: skip
+        """Load a cascade: one of :data:`iterinv.models.presets.PRESETS`; that of a folder with a ``cascade.json``; or stages
+        by themselves, one or a list from small to large, each a diffusers folder, a name on the hub, a TorchScript file, a
+        live pipeline or a module of EDM's kind.
+
+        ``dtype`` is the networks' (``torch_dtype`` is its older name), float32 unless given; states keep their own. A live
+        pipeline keeps its own. ``memory`` is the device's, as ``16gb``, or ``auto``: what does not fit there at once takes
+        turns, network by network or layer by layer, and a T5 encoder is loaded only to read new words. ``how``:
+        ``noise_level`` on the pictures from below, ``clean`` captions as DeepFloyd does, ``tiled`` autoencoders in less
+        memory, ``allow_pickle``, and diffusers' ``variant``, ``revision``, ``local_files_only``. Raises
+        ``FileNotFoundError`` for what is not there, ``ValueError`` for what is no stage, ``MemoryError`` for what fits in no
+        way.
+        """
+        return cls(*load_stages(what, dtype or torch_dtype, device, memory, **how))
 
     @property
     def size(self) -> int:
@@ -264,3 +288,7 @@ def resize(picture: Tensor, size: int) -> Tensor:
         return picture
     small = F.interpolate(picture, (size, size), mode="area")
     return ((small + 1) * 127.5).round() / 127.5 - 1
+
+
+load = Cascade.from_pretrained
+"""Load a cascade; see :meth:`Cascade.from_pretrained`."""

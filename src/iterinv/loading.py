@@ -1,4 +1,4 @@
-"""Load a cascade by name, from a folder, from the hub, or from live pipelines."""
+"""The stages and the defaults of a cascade, by name, from a folder, from the hub, or from live pipelines."""
 
 from __future__ import annotations
 
@@ -10,27 +10,15 @@ from typing import Any
 
 import torch
 
-from iterinv.cascade import Cascade
-from iterinv.models import sources
+from iterinv.models import Stage, sources
 from iterinv.models.presets import Defaults, presets
 
 
-def load(
-    what: Any = "embedded", dtype: torch.dtype | None = None, device: str = "cpu", torch_dtype: torch.dtype | None = None,
-    memory: str | None = None, **how: Any,
-) -> Cascade:  # fmt: skip
-    """The cascade that ships with the package; one of :data:`iterinv.models.presets.PRESETS`; that of a folder with a
-    ``cascade.json``; or stages by themselves, one or a list from small to large, each a diffusers folder, a name on the hub, a
-    TorchScript file, a live pipeline or a module of EDM's kind.
-
-    ``dtype`` is the networks', float32 if not given (``torch_dtype`` is its older name); states keep their own. Of a live
-    pipeline it is the pipeline's. ``memory`` is how much the device has, as ``16gb``, or ``auto``: what does not fit there at
-    once takes turns, network by network or layer by layer, and a T5 encoder is loaded only to read new words. ``how``:
-    ``noise_level`` on the pictures from below, ``clean`` captions as DeepFloyd does, ``tiled`` autoencoders in less memory,
-    ``allow_pickle``, and diffusers' ``variant``, ``revision``, ``local_files_only``. Raises ``FileNotFoundError`` for what is
-    not there, ``ValueError`` for what is no stage, ``MemoryError`` for what fits in no way.
-    """
-    dtype = dtype or torch_dtype or torch.float32
+def load_stages(
+    what: Any, dtype: torch.dtype | None, device: str, memory: str | None, **how: Any
+) -> tuple[tuple[Stage, ...], Defaults]:
+    """The stages of :meth:`iterinv.Cascade.from_pretrained`, and the defaults of a preset. The last of a name is kept."""
+    dtype = dtype or torch.float32
     if memory is not None:
         from iterinv.inspect import costs
         from iterinv.models.memory import budget
@@ -52,10 +40,10 @@ def precision(name: str) -> torch.dtype:
     return found
 
 
-def _load(what: Any, dtype: torch.dtype, device: str, **how: Any) -> Cascade:
+def _load(what: Any, dtype: torch.dtype, device: str, **how: Any) -> tuple[tuple[Stage, ...], Defaults]:
     with _quiet():
         preset = presets().get(what) if isinstance(what, str) else None
-        return Cascade(sources.stages(what, dtype, device, **how), preset.defaults if preset else Defaults())
+        return sources.stages(what, dtype, device, **how), preset.defaults if preset else Defaults()
 
 
 _kept = lru_cache(maxsize=1)(_load)

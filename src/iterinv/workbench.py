@@ -20,13 +20,13 @@ import torch
 from PIL import Image
 
 from iterinv import images
-from iterinv.cascade import Cascade
+from iterinv.cascade import Cascade, load
 from iterinv.edits import EDITORS
 from iterinv.edits.site import Edit, Editor
 from iterinv.images import Picture
 from iterinv.inversion import Inversion
 from iterinv.levels import State
-from iterinv.loading import load, precision
+from iterinv.loading import precision
 from iterinv.methods import plan, sampler
 from iterinv.observer import Observer
 from iterinv.reports import edit_report, inversion_report

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 import torch
 
-from iterinv.cascade import Cascade
+from iterinv.cascade import Cascade, load
 from iterinv.guidance import unguided
 from iterinv.images import from_uint8, to_uint8
-from iterinv.loading import load, precision
+from iterinv.loading import precision
 from iterinv.manifest import versions
 from iterinv.methods import plan
 from iterinv.models import Stage, folders

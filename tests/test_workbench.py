@@ -1,0 +1,117 @@
+"""What every face calls: requests in, events out, the same bytes whoever asks."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import iterinv
+from iterinv.workbench import (
+    CompareRequest,
+    EditRequest,
+    InvertRequest,
+    Model,
+    Note,
+    Progress,
+    ReopenRequest,
+    SampleRequest,
+    Workbench,
+)
+
+PROMPT, TARGET = "a red sphere on a wooden floor", "a blue sphere on a wooden floor"
+
+
+@pytest.fixture(scope="module")
+def picture(tmp_path_factory):
+    path = tmp_path_factory.mktemp("photo") / "photo.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)).save(path)
+    return path
+
+
+def request(tiny_folder, picture, **settings):
+    return InvertRequest(picture, PROMPT, num_inference_steps=4, model=Model(str(tiny_folder)), **settings)
+
+
+def test_an_edit_emits_its_events_and_returns_its_result(tiny_folder, picture, tmp_path):
+    events = []
+    result = Workbench(events.append).edit(EditRequest(request(tiny_folder, picture), TARGET))
+    notes = [event.text for event in events if isinstance(event, Note)]
+    steps = [event for event in events if isinstance(event, Progress) and event.phase != "network call"]
+    calls = [event.calls for event in events if isinstance(event, Progress) and event.phase == "network call"]
+    assert notes == result.notes == result.report()["notes"]
+    assert "not square" in notes[0]
+    assert {step.phase for step in steps} == {"inverting", "reconstructing", "editing"}
+    assert calls == list(range(1, len(calls) + 1))
+    report = result.write(tmp_path)
+    assert json.loads((tmp_path / "report.json").read_text()) == report
+    assert np.array(Image.open(tmp_path / "edited.png")).shape == (48, 64, 3)
+
+
+def test_a_report_calls_no_network(tiny_folder, picture, monkeypatch):
+    result = Workbench().edit(EditRequest(request(tiny_folder, picture, method="null-text", guidance_scale=3.0), TARGET))
+    monkeypatch.setattr("iterinv.models.unet.UNetDenoiser.__call__", lambda *_: pytest.fail("a network was called"))
+    assert result.report()["stages"][0]["loss"]["guidance"] is not None
+
+
+def test_work_stops_where_the_face_says_so(tiny_folder, picture):
+    calls = []
+
+    class Cancelled(Exception):
+        pass
+
+    def emit(event):
+        calls.append(event)
+        if isinstance(event, Progress) and event.calls == 3:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        Workbench(emit).invert(request(tiny_folder, picture))
+    assert calls[-1].calls == 3
+
+
+def test_two_threads_use_one_cascade(tiny_folder, picture, tmp_path):
+    """Each hears of its own work alone, and gets what one thread gets."""
+
+    def work(seed):
+        events = []
+        result = Workbench(events.append).edit(EditRequest(request(tiny_folder, picture, seed=seed), TARGET))
+        return np.array(result.edit.images[0]), len(events), result.notes
+
+    alone = [work(seed) for seed in range(3)]
+    with ThreadPoolExecutor(3) as pool:
+        together = list(pool.map(work, range(3)))
+    for a, b in zip(alone, together, strict=True):
+        assert (a[0] == b[0]).all()
+        assert a[1:] == b[1:]
+
+
+def test_python_and_the_workbench_make_the_same_picture(tiny_folder, picture, tmp_path):
+    result = Workbench().edit(EditRequest(request(tiny_folder, picture), TARGET))
+    cascade = iterinv.load(str(tiny_folder))
+    with pytest.warns(UserWarning, match="not square"):
+        inversion = cascade.invert(picture, PROMPT, num_inference_steps=4)
+    assert (np.array(cascade.edit(inversion, TARGET).images[0]) == np.array(result.edit.images[0])).all()
+    inversion.save(tmp_path / "a.safetensors")
+    again = Workbench().edit(EditRequest(ReopenRequest(tmp_path / "a.safetensors", Model(str(tiny_folder))), TARGET))
+    assert (np.array(again.edit.images[0]) == np.array(result.edit.images[0])).all()
+
+
+def test_comparing_and_sampling(tiny_folder, picture):
+    bench = Workbench()
+    rows = list(bench.compare(CompareRequest(request(tiny_folder, picture), ("bdia", "ddim"))))
+    assert [row["method"] for row in rows] == ["bdia", "ddim"]
+    pictures = bench.sample(SampleRequest(PROMPT, 2, 3, model=Model(str(tiny_folder))))
+    assert [each.size for each in pictures] == [(64, 64)] * 2
+    with pytest.raises(ValueError, match="there is no editor 'magic'"):
+        bench.edit(EditRequest(request(tiny_folder, picture), TARGET, "magic"))
+    with pytest.raises(ValueError, match="there is no precision 'int8'"):
+        bench.sample(SampleRequest(PROMPT, model=Model(str(tiny_folder), dtype="int8")))
+
+
+def test_everything_that_is_noted_is_in_the_report(tiny_folder, picture):
+    result = Workbench().edit(EditRequest(request(tiny_folder, picture), PROMPT))
+    report = result.report()
+    assert any("nothing is asked to change" in note for note in report["notes"])
+    assert any("the mask is empty" in note for note in report["notes"])
