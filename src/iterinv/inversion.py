@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
@@ -42,8 +43,8 @@ class Inversion:
 
     def __repr__(self) -> str:
         sizes = " -> ".join(str(found.picture.shape[-1]) for found in self.stages)
-        method = self.stages[0].plan.method
-        return f"Inversion({len(self)} of {sizes} px by {method}, {self.stages[0].plan.steps} steps: {self.prompt!r:.60})"
+        plan, prompt = self.stages[0].plan, textwrap.shorten(self.prompt, 40, placeholder=" ...")
+        return f"Inversion({len(self)} of {sizes} px by {plan.method}, {plan.steps} steps: {prompt!r})"
 
     def __len__(self) -> int:
         return len(self.prompts)

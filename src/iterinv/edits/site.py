@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,7 +20,8 @@ from iterinv.steps import Step, Wrapped
 from iterinv.steps.run import run
 
 
-class StageEdit(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class StageEdit:
     """The result of an editor at one stage.
 
     ``picture`` (batch, 3, size, size) is clamped to [-1, 1]. ``mask`` (batch, 1, size, size) is 1 where the picture may
@@ -30,6 +31,10 @@ class StageEdit(NamedTuple):
     picture: Tensor
     mask: Tensor | None
     reports: tuple[Mapping[str, Any], ...] = ()
+
+    def __repr__(self) -> str:
+        mask = "everywhere" if self.mask is None else f"mask of {float(self.mask.mean()):.0%}"
+        return f"StageEdit({tuple(self.picture.shape)}, {mask}, {self.reports})"
 
     @staticmethod
     def stack(edits: Sequence[StageEdit]) -> StageEdit:
