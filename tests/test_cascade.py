@@ -8,12 +8,12 @@ from iterinv import store
 from iterinv.app import load
 from iterinv.cascade import Cascade, resize
 from iterinv.edits import DiffEdit, FlowEdit, FromPrompts, PromptSwap
+from iterinv.families import edm
 from iterinv.images import Frame, to_uint8
 from iterinv.inversion import Plan
 from iterinv.inverters import IndependentNoise, Relax, Solve, Undo
 from iterinv.levels import Prediction
 from iterinv.methods import METHODS, plan
-from iterinv.models import edm
 from iterinv.models.toy import mixture
 from iterinv.roots import Anderson, FixedPoint
 from iterinv.schedule import from_config

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from iterinv import app, costs
+from iterinv import app, costs, sources
 from iterinv.guidance import unguided
 from iterinv.images import to_uint8
 from iterinv.methods import plan
-from iterinv.models import draw, memory, sources
+from iterinv.models import draw, memory
 
 PROMPT = "a red sphere"
 

@@ -27,12 +27,11 @@ from PIL import Image
 from torch import Tensor
 
 import iterinv
-from iterinv import images, metrics, store
+from iterinv import images, metrics, sources, store
 from iterinv.cascade import Cascade, resize
 from iterinv.diagnosis import diagnose
 from iterinv.edits.site import Edit, Editor
 from iterinv.inversion import Inversion
-from iterinv.models import sources
 from iterinv.models.presets import Defaults, presets
 from iterinv.store import Saved
 
