@@ -17,10 +17,11 @@ import torch
 from common import publish, table
 from iterinv import schedule
 from iterinv.conditions import Condition
+from iterinv.families import PUBLISHED
 from iterinv.manifest import peak_memory
 from iterinv.methods import plan
-from iterinv.models import Stage, published
-from iterinv.models.unet import UNetDenoiser
+from iterinv.models import Stage
+from iterinv.models.unet import UNetDenoiser, labelled
 from iterinv.plans import Plan
 from iterinv.stage_inversion import invert_stage
 from iterinv.streams import draw_noise
@@ -46,17 +47,18 @@ class Latents:
 
 def stage(name: str, dtype: torch.dtype, device: str, compiled: bool = False) -> Stage:
     """A published network as a stage of the size that it works at in DeepFloyd's cascade."""
-    network = published.unet(name).to(device, dtype, memory_format=torch.channels_last)
-    config = published.UNETS[name]
-    width = config.get("encoder_hid_dim") or config["cross_attention_dim"]
-    noise = schedule.from_config(published.SCHEDULES[name])
+    made = PUBLISHED[name]
+    network = made.unet().to(device, dtype, memory_format=torch.channels_last)
+    config = network.config
+    width = config.encoder_hid_dim or config.cross_attention_dim
+    noise = schedule.from_config(made.schedule)
 
     def embed(prompts: list[str]) -> Condition:
         return Condition({"text": draw_noise((77, width), [len(prompt) for prompt in prompts], "text").to(device)})
 
-    low = noise.level(20) if config["in_channels"] > 4 else None
+    low = noise.level(20) if labelled(config) else None
     denoiser = UNetDenoiser(Called(network, torch.compile(network)) if compiled else network, low_level=low)
-    size, codec = (1024, Latents()) if name == X4 else (config["sample_size"], None)
+    size, codec = (1024, Latents()) if name == X4 else (config.sample_size, None)
     return Stage("", size, denoiser, noise, embed, "", low, device, codec)
 
 

@@ -1,6 +1,8 @@
 """What the benchmarks make of rows: the tables must not count what failed, nor compare unlike pictures."""
 
 import sys
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -66,15 +68,16 @@ def test_what_failed_is_not_exact(methods):
 def test_full_sizes_are_timed_on_the_networks_that_are_named(monkeypatch):
     """On narrower ones: what is published is a line of each precision, and one of both ways of inverting."""
     import full_size
-    from iterinv.models import published
+    from iterinv.families import PUBLISHED, deepfloyd, upscaler
 
     told = []
     monkeypatch.setattr(full_size, "publish", lambda *page: told.append(page))
     for name, value in (("STEPS", 4), ("CALLS", 1)):
         monkeypatch.setattr(full_size, name, value)
     name, x4 = "DeepFloyd/IF-I-M-v1.0", full_size.X4
-    thin = {**published.UNETS[x4], "block_out_channels": [32, 32, 32, 32], "cross_attention_dim": 32}
-    monkeypatch.setattr(published, "UNETS", {name: {**published._if_1(32), "attention_head_dim": 32}, x4: thin})
+    thin = partial(upscaler.X4, block_out_channels=[32, 32, 32, 32], cross_attention_dim=32)
+    for each, unet in ((name, partial(deepfloyd.first, 32, attention_head_dim=32)), (x4, thin)):
+        monkeypatch.setitem(full_size.PUBLISHED, each, replace(PUBLISHED[each], unet=unet))
     monkeypatch.setattr(full_size, "NAMES", (name,))
     full_size.main("cpu", (name,))
     ((page, _, body, _),) = told

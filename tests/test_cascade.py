@@ -6,11 +6,11 @@ import torch
 
 from iterinv.cascade import Cascade, load, resize
 from iterinv.edits import DiffEdit, FlowEdit, FromPrompts, PromptSwap
+from iterinv.families import edm
 from iterinv.images import to_uint8
 from iterinv.inverters import IndependentNoise, Relax, Solve, Undo
 from iterinv.levels import Prediction
 from iterinv.methods import METHODS, plan
-from iterinv.models import edm
 from iterinv.models.toy import mixture
 from iterinv.plans import Plan
 from iterinv.roots import Anderson, FixedPoint

@@ -9,9 +9,9 @@ from typer.testing import CliRunner
 
 import iterinv
 from iterinv.__main__ import command_line
+from iterinv.families import PUBLISHED
 from iterinv.inspect import costs
 from iterinv.methods import plan
-from iterinv.models import published
 
 STATED = {  # parameters as their makers state them; of SD and SDXL those of the public weights
     "DeepFloyd/IF-I-M-v1.0": 400e6, "DeepFloyd/IF-I-L-v1.0": 900e6, "DeepFloyd/IF-I-XL-v1.0": 4.3e9,
@@ -25,16 +25,17 @@ def count(network):
     return sum(x.numel() for x in network.parameters())
 
 
-@pytest.mark.parametrize("name", published.UNETS)
+@pytest.mark.parametrize("name", PUBLISHED)
 def test_published_networks_have_the_size_that_is_stated(name):
     with torch.device("meta"):
-        network = published.unet(name)
+        made = PUBLISHED[name]
+        network = made.unet()
         assert count(network) == pytest.approx(STATED[name], rel=0.1)
-        for each in (network, published.vae(name)) if name in published.VAES else (network,):  # as costs.Attention counts it
+        for each in (network, made.vae()) if made.vae else (network,):  # as costs.Attention counts it
             used = {type(processor).__name__ for processor in each.attn_processors.values()}
             assert used <= {"AttnProcessor2_0", "AttnAddedKVProcessor2_0"}
         if name.startswith("DeepFloyd"):
-            assert count(published.text_encoders(name)[0]) == pytest.approx(4.7e9, rel=0.1)
+            assert count(made.texts[0]()) == pytest.approx(4.7e9, rel=0.1)
 
 
 def test_what_is_held_is_what_lives_at_once():

@@ -5,10 +5,10 @@ import torch
 
 import iterinv
 from iterinv.cascade import Cascade
+from iterinv.families import edm
 from iterinv.guidance import unguided
 from iterinv.images import from_uint8, to_uint8
 from iterinv.methods import METHODS, plan
-from iterinv.models import edm
 from iterinv.schedule import Karras
 from iterinv.steps import BDIAHeun, Heun
 from iterinv.steps.run import run

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 import iterinv
 import published
-from iterinv import schedule
+from iterinv import families, schedule, sources
 from iterinv.__main__ import command_line
 from iterinv.cascade import resize
 from iterinv.conditions import Condition
@@ -24,7 +24,7 @@ from iterinv.embedded.train import networks
 from iterinv.images import from_uint8, to_uint8
 from iterinv.inspect.diagnosis import diagnose
 from iterinv.methods import METHODS, plan
-from iterinv.models import CountingDenoiser, pipelines, sources
+from iterinv.models import CountingDenoiser, pipelines
 from iterinv.models.unet import UNetDenoiser
 from iterinv.roots import rms
 from iterinv.steps import DDIM
@@ -79,7 +79,7 @@ PREDICTED = pytest.mark.parametrize("prediction", pipelines.PREDICTIONS)
 def test_stable_diffusion_and_sdxl(name, make, guidance):
     """SDXL with its two encoders, pooled text and time ids; the empty prompt is zeros there."""
     pipe = make()
-    stage = pipelines.stage(pipe)
+    stage = families.stage(pipe)
     rule, grid = solver(pipe, name, stage, 6)
     noise = draw((1, *stage.shape), 0)
     theirs = pipe(PROMPT, num_inference_steps=6, guidance_scale=guidance, latents=noise, output_type="latent").images
@@ -93,7 +93,7 @@ def test_stable_diffusion_and_sdxl(name, make, guidance):
 def test_the_x4_upscaler(name, prediction, guidance):
     """The noise on the picture that it enlarges is drawn at that picture's size."""
     pipe = published.x4(prediction)
-    stage = pipelines.stage(pipe)
+    stage = families.stage(pipe)
     assert (stage.size, stage.shape) == (64, (4, 16, 16))
     rule, grid = solver(pipe, name, stage, 6)
     noise, low = (
@@ -112,7 +112,7 @@ def test_the_x4_upscaler(name, prediction, guidance):
 @GUIDED
 @SOLVERS
 def test_ifpipeline(tiny_folder, tiny, name, guidance):
-    pipe, stage = pipelines.open_folder(tiny_folder / "stage1"), tiny.stages[0]
+    pipe, stage = sources.open_folder(tiny_folder / "stage1"), tiny.stages[0]
     pipe.set_progress_bar_config(disable=True)
     rule, grid = solver(pipe, name, stage, 10)
     theirs = pipe(
@@ -130,9 +130,9 @@ def test_ifsuperresolutionpipeline(tiny_folder, tiny, tmp_path, name, prediction
     folder = shutil.copytree(tiny_folder / "stage2", tmp_path / "stage")
     config = folder / "scheduler" / "scheduler_config.json"
     config.write_text(config.read_text().replace('"epsilon"', f'"{prediction}"'))
-    pipe = pipelines.open_folder(folder)
+    pipe = sources.open_folder(folder)
     pipe.set_progress_bar_config(disable=True)
-    stage = pipelines.stage(pipe, 1, tiny.stages[0], noise_level=100)
+    stage = families.stage(pipe, 1, tiny.stages[0], noise_level=100)
     rule, grid = solver(pipe, name, stage, 10)
     low, text, null = (
         draw((1, 3, 16, 16), 9).clamp(-1, 1),
@@ -161,8 +161,8 @@ def test_noise_on_the_low_picture_is_drawn_once_and_alike_for_every_picture_of_a
 
 def test_captions_are_cleaned_as_if_cleans_them(tiny_folder, monkeypatch):
     """Of addresses, tags and escapes; words that are left the same either way are embedded the same."""
-    pipe = pipelines.open_folder(tiny_folder / "stage1")
-    clean, plain = (pipelines.stage(pipe, clean=clean).embed for clean in (True, False))
+    pipe = sources.open_folder(tiny_folder / "stage1")
+    clean, plain = (families.stage(pipe, clean=clean).embed for clean in (True, False))
     messy = "A RED ball &amp; a blue cube https://example.com/picture.png <b>on the floor</b>"
     for embed, cleaned in ((clean, True), (plain, False)):
         theirs, _ = pipe.encode_prompt(messy, do_classifier_free_guidance=False, clean_caption=cleaned)
@@ -171,14 +171,14 @@ def test_captions_are_cleaned_as_if_cleans_them(tiny_folder, monkeypatch):
     assert torch.equal(clean([PROMPT])["text"], plain([PROMPT])["text"])
     monkeypatch.setattr("diffusers.utils.is_ftfy_available", lambda: False)
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'iterinv\[if\]'"):
-        pipelines.stage(pipe, clean=True)
+        families.stage(pipe, clean=True)
 
 
 def test_weights_of_two_precisions_in_one_network_are_refused():
     pipe = published.sd()
     pipe.unet.mid_block.half()
     with pytest.raises(ValueError, match=r"weights of float16 and float32, .* all of one"):
-        pipelines.stage(pipe)
+        families.stage(pipe)
 
 
 def test_edm_names_no_weights_but_says_what_to_give():
@@ -187,13 +187,13 @@ def test_edm_names_no_weights_but_says_what_to_give():
 
 
 def test_a_revision_is_of_one_repository(tiny_folder, monkeypatch):
-    asked, real = [], pipelines.from_pretrained
+    asked, real = [], sources.from_pretrained
 
     def from_pretrained(name, *given, revision=None, **how):
         asked.append((name, revision))
         return real(tiny_folder / name.split("/")[1], *given, **how)
 
-    monkeypatch.setattr(pipelines, "from_pretrained", from_pretrained)
+    monkeypatch.setattr(sources, "from_pretrained", from_pretrained)
     sources.stages(["someone/stage1@v2", "someone/stage2"])
     assert asked == [("someone/stage1", "v2"), ("someone/stage2", None)]
     with pytest.raises(ValueError, match="owner/name@revision"):
@@ -231,32 +231,32 @@ def test_guidance_is_the_line_through_both_predictions(tiny):
 
 def test_what_is_no_stage_is_refused(tiny_folder, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no model_index\.json"):
-        pipelines.open_folder(tmp_path)
+        sources.open_folder(tmp_path)
     with pytest.raises(FileNotFoundError, match="no text encoder or no tokenizer"):
         sources.stages(tiny_folder / "stage2")
     (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "FluxPipeline"}))
     with pytest.raises(ValueError, match="is a FluxPipeline; a stage of a cascade is one of IFPipeline"):
         sources.stages(tmp_path)
     with pytest.raises(ValueError, match="this is a dict"):
-        pipelines.stage({})
-    pipe = pipelines.open_folder(tiny_folder / "stage1")
+        families.stage({})
+    pipe = sources.open_folder(tiny_folder / "stage1")
     pipe.scheduler.register_to_config(prediction_type="flow_prediction")
     with pytest.raises(ValueError, match="predicts 'flow_prediction'; what it may predict is epsilon, v_prediction, sample"):
-        pipelines.stage(pipe)
+        families.stage(pipe)
     pipe = published.sd()
     pipe.unet.register_to_config(class_embed_type="projection")
     with pytest.raises(ValueError, match=r"takes class labels of a kind \(projection\)"):
-        pipelines.stage(pipe)
+        families.stage(pipe)
     pipe = published.sdxl()
     pipe.text_encoder = None
     with pytest.raises(ValueError, match="lacks one of SDXL's two text encoders"):
-        pipelines.stage(pipe)
+        families.stage(pipe)
     pipe = published.sd()
     pipe.vae.register_to_config(latents_mean=[0.0] * 4)
     with pytest.raises(ValueError, match="shifts its latents"):
-        pipelines.stage(pipe)
+        families.stage(pipe)
     with pytest.raises(ValueError, match=r"noise level 351 is more than .* take 350 or less"):
-        pipelines.stage(published.x4(), noise_level=351)
+        families.stage(published.x4(), noise_level=351)
 
 
 def test_weights_that_are_pickles_are_read_only_if_allowed(tiny_folder, tmp_path):
@@ -295,10 +295,10 @@ def test_whatever_is_predicted_becomes_the_pair(prediction):
 
 def test_the_fingerprint_tells_of_any_change_that_a_prediction_would_see(tiny_folder):
     """Of one weight of any network, of its precision, a word, a schedule, and of the noise on the condition."""
-    pipe = pipelines.open_folder(tiny_folder / "stage1")
-    low = pipelines.open_folder(tiny_folder / "stage2", 1)
+    pipe = sources.open_folder(tiny_folder / "stage1")
+    low = sources.open_folder(tiny_folder / "stage2", 1)
     seen = {pipelines.fingerprint(pipe, 0), pipelines.fingerprint(low, 100), pipelines.fingerprint(low, 101)}
-    assert pipelines.fingerprint(pipelines.open_folder(tiny_folder / "stage1"), 0) in seen
+    assert pipelines.fingerprint(sources.open_folder(tiny_folder / "stage1"), 0) in seen
     for network in (pipe.unet, pipe.text_encoder):
         weight = list(network.parameters())[3].data
         weight.view(-1)[0] += 1e-6
@@ -385,7 +385,7 @@ def test_a_latent_stage_gives_every_pixel_back_and_keeps_the_background(name, tm
 
 def test_a_cascade_with_a_latent_upscaler_at_both_ends(tiny_folder, picture, tmp_path):
     """16 px by IF, 64 by the x4 upscaler, 256 by the same one again: IterInv's own recipe, by pixels and latents."""
-    first, x4 = pipelines.open_folder(tiny_folder / "stage1"), published.x4()
+    first, x4 = sources.open_folder(tiny_folder / "stage1"), published.x4()
     cascade = iterinv.load([first, x4, x4])
     assert [stage.size for stage in cascade.stages] == [16, 64, 256]
     assert cascade.stages[1].denoiser.unet is cascade.stages[2].denoiser.unet

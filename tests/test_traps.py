@@ -7,12 +7,12 @@ from dataclasses import replace
 import pytest
 import torch
 
+from iterinv import sources
 from iterinv.cascade import Cascade
 from iterinv.guidance import unguided
 from iterinv.inverters import Solve, Undo
 from iterinv.levels import move
 from iterinv.methods import METHODS, plan
-from iterinv.models import sources
 from iterinv.models.toy import mixture
 from iterinv.roots import FixedPoint
 from iterinv.schedule import from_config

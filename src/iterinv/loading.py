@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from iterinv.models import Stage, sources
+from iterinv import sources
+from iterinv.models import Stage
 from iterinv.models.presets import Defaults, presets
 
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,27 +22,20 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from iterinv import schedule
 from iterinv.conditions import Condition
+from iterinv.families import FAMILIES, family_of
+from iterinv.families.family import Family
 from iterinv.levels import Level, Prediction
-from iterinv.models import CountingDenoiser, Stage, folders, pipelines, published
+from iterinv.models import CountingDenoiser, Stage, folders
+from iterinv.models.blueprint import Blueprint
+from iterinv.models.pipelines import read_json
 from iterinv.models.presets import Source, presets
 from iterinv.models.toy import gaussian
+from iterinv.models.unet import labelled
 from iterinv.plans import Plan
 from iterinv.stage_inversion import invert_stage
 
 MODES = ("resident", "staged", "layered")
 """All networks on the device; one at a time, the others waiting in main memory; one layer at a time."""
-
-
-@dataclass(frozen=True)
-class Blueprint:
-    """A stage without its weights: how its networks are made, and its schedule. ``low``: it enlarges a smaller picture."""
-
-    name: str
-    unet: Callable[[], Any]
-    texts: Callable[[], Sequence[Any]]
-    vae: Callable[[], Any] | None
-    schedule: schedule.Schedule
-    low: bool
 
 
 @dataclass(frozen=True)
@@ -75,8 +68,8 @@ class Cost:
         return (self.forward + 2 * self.backward) * self.flops / rate
 
 
-def blueprints(what: str | Path) -> list[Blueprint]:
-    """The stages of what :func:`iterinv.load` takes by name, if it is published or on this disk.
+def blueprints(what: str | Path) -> list[tuple[str, Family, Blueprint]]:
+    """The stages, and where each is from, of what :func:`iterinv.load` takes by name, if it is published or on this disk.
 
     Raises ``FileNotFoundError`` for anything else.
     """
@@ -100,10 +93,10 @@ def blueprints(what: str | Path) -> list[Blueprint]:
 def costs(what: str | Path, plan: Plan, dtype: torch.dtype = torch.float32) -> list[Cost]:
     """What each stage of a cascade costs by a plan, its networks in ``dtype`` and its autoencoder in float32."""
     found: list[Cost] = []
-    for k, blueprint in enumerate(blueprints(what)):
+    for k, (source, family, blueprint) in enumerate(blueprints(what)):
         below = found[-1].size if found else None
         with torch.device("meta"), torch.no_grad():
-            cost = _cost(blueprint, "I" * (k + 1), below, plan, dtype)
+            cost = _cost("I" * (k + 1), source, family, blueprint, below, plan, dtype)
         if found and cost.text_parameters == found[0].text_parameters:  # the first stage reads the words for it
             cost = replace(cost, text_parameters=0, text_weights=0)
         found.append(cost)
@@ -154,20 +147,15 @@ def rate(device: str = "cpu", dtype: torch.dtype = torch.float32, seconds: float
     return done * 2 * 9 * 320 * 320 * 64 * 64 / (time.perf_counter() - began)
 
 
-def _published(name: str) -> Blueprint:
-    return Blueprint(
-        name,
-        lambda: published.unet(name),
-        lambda: published.text_encoders(name),
-        (lambda: published.vae(name)) if name in published.VAES else None,
-        schedule.from_config(published.SCHEDULES[name]),
-        published.UNETS[name]["in_channels"] in (6, 7),
-    )
+def _published(name: str) -> tuple[str, Family, Blueprint]:
+    family = next(each for each in FAMILIES if name in each.published)
+    return name, family, family.published[name]
 
 
-def _folder(folder: Path) -> Blueprint:
+def _folder(folder: Path) -> tuple[str, Family, Blueprint]:
     """From the configurations in a folder of diffusers' form."""
-    index = pipelines.read_json(folder / "model_index.json")
+    index = read_json(folder / "model_index.json")
+    family = family_of(index.get("_class_name"), folder)
     there = {name: value[1] for name, value in index.items() if isinstance(value, list) and value[0] is not None}
 
     def network(part: str) -> Any:
@@ -176,37 +164,28 @@ def _folder(folder: Path) -> Blueprint:
         kind = getattr(diffusers, there[part])
         return kind.from_config(kind.load_config(folder / part)).eval()
 
-    def texts() -> list[Any]:
+    def text(part: str) -> Any:
         import transformers
 
-        parts = [part for part in ("text_encoder", "text_encoder_2") if part in there]
-        kinds = [getattr(transformers, there[part]) for part in parts]
-        return [kind(kind.config_class.from_pretrained(folder / part)) for kind, part in zip(kinds, parts, strict=True)]
+        kind = getattr(transformers, there[part])
+        return kind(kind.config_class.from_pretrained(folder / part))
 
-    config = pipelines.read_json(folder / "scheduler" / "scheduler_config.json")
-    low = any(name in there for name in pipelines.SCHEDULERS[1:])
-    vae = (lambda: network("vae")) if "vae" in there else None
-    return Blueprint(str(folder), lambda: network("unet"), texts, vae, schedule.from_config(config), low)
+    config = read_json(folder / "scheduler" / "scheduler_config.json")
+    texts = [partial(text, part) for part in ("text_encoder", "text_encoder_2") if part in there]
+    vae = partial(network, "vae") if "vae" in there else None
+    return str(folder), family, Blueprint(partial(network, "unet"), texts, config, vae)
 
 
-def _cost(blueprint: Blueprint, name: str, below: int | None, plan: Plan, dtype: torch.dtype) -> Cost:
-    with _default(dtype):
-        unet, texts = blueprint.unet(), blueprint.texts()
+def _cost(
+    name: str, source: str, family: Family, blueprint: Blueprint, below: int | None, plan: Plan, dtype: torch.dtype
+) -> Cost:
+    unet, *texts = (make().to(dtype) for make in (blueprint.unet, *blueprint.texts))
     vae = blueprint.vae() if blueprint.vae else None
     config = unet.config
     factor = 2 ** (len(vae.config.block_out_channels) - 1) if vae else 1
-    side = below if vae is not None and blueprint.low and below else config.sample_size
+    side = family.side(config.sample_size, below)
     rows = 1 if plan.guidance == 1 else 2
-    told: dict[str, Any] = {
-        "encoder_hidden_states": torch.empty(rows, 77, config.encoder_hid_dim or config.cross_attention_dim, dtype=dtype)
-    }
-    if config.addition_embed_type == "text_time":
-        pooled = config.projection_class_embeddings_input_dim - 6 * config.addition_time_embed_dim
-        told["added_cond_kwargs"] = {
-            "text_embeds": torch.empty(rows, pooled, dtype=dtype), "time_ids": torch.empty(rows, 6, dtype=dtype)
-        }  # fmt: skip
-    if blueprint.low:
-        told["class_labels"] = torch.zeros(rows, dtype=torch.long)
+    told = family.inputs(config, rows, dtype)
     sample = torch.empty(rows, config.in_channels, side, side, dtype=dtype)
     with FlopCounterMode(display=False) as flops, Held() as held, Attention() as attention:
         unet(sample, torch.zeros(rows, dtype=torch.long), **told)
@@ -215,22 +194,13 @@ def _cost(blueprint: Blueprint, name: str, below: int | None, plan: Plan, dtype:
         with codec, Attention():
             vae.decode(torch.empty(1, vae.config.latent_channels, side, side))
     calls = _calls(blueprint, plan)
-    states = (plan.steps + 1) * 8 * (config.in_channels if not blueprint.low else config.in_channels - 3) * side**2
+    channels = config.in_channels - 3 if labelled(config) else config.in_channels
+    states = (plan.steps + 1) * 8 * channels * side**2
     return Cost(
-        name, blueprint.name, side * factor, _count(unet), sum(map(_count, texts)), _count(vae) if vae else 0, _bytes(unet),
+        name, source, side * factor, _count(unet), sum(map(_count, texts)), _count(vae) if vae else 0, _bytes(unet),
         sum(map(_bytes, texts)), _bytes(vae) if vae else 0, max(_bytes(each) for each in unet.modules() if _leaf(each)),
         held.peak + states, codec.peak, flops.get_total_flops() + attention.flops, calls.forward, calls.backward,
     )  # fmt: skip
-
-
-@contextmanager
-def _default(dtype: torch.dtype) -> Iterator[None]:
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)
 
 
 def _leaf(module: Any) -> bool:
@@ -258,7 +228,7 @@ def _calls(blueprint: Blueprint, plan: Plan) -> CountingDenoiser:
         return Condition({"text": torch.full((len(prompts), 1, 4), float(bool(prompts[0])))})
 
     with torch.device("cpu"):
-        stage = Stage("", 4, denoiser, blueprint.schedule, embed, "")
+        stage = Stage("", 4, denoiser, schedule.from_config(blueprint.schedule), embed, "")
         counted = CountingDenoiser(denoiser)
         picture = torch.linspace(-1, 1, 48).reshape(1, 3, 4, 4)
         stage = replace(stage, denoiser=counted)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import cpu_offload
 from accelerate.hooks import ModelHook, add_hook_to_module
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -69,6 +70,27 @@ class _Turn(ModelHook):
     def pre_forward(self, module: Any, *args: Any, **kwargs: Any) -> Any:
         self.turns.take(module)
         return args, kwargs
+
+
+class Place:
+    """A device, and how networks share it."""
+
+    def __init__(self, device: str, mode: str | None) -> None:
+        self.device, self.mode, self.turns = device, mode, Turns(device)
+
+    def settle(self, pipe: Any) -> None:
+        """Give a pipeline's networks their places."""
+        for name in ("text_encoder", "text_encoder_2", "unet", "vae"):
+            if (network := getattr(pipe, name, None)) is not None:
+                self.put(network)
+
+    def put(self, network: Any) -> None:
+        if self.mode == "staged":
+            self.turns.join(network)
+        elif self.mode == "layered":
+            cpu_offload(network, self.device)
+        else:
+            network.to(self.device)
 
 
 class Words:

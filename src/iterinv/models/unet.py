@@ -7,7 +7,8 @@ channels, and its noise level as class label.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -21,12 +22,14 @@ from iterinv.levels import Level, Prediction, prediction_from
 class UNetDenoiser:
     """A ``UNet2DConditionModel`` as a :class:`iterinv.guidance.Denoiser`, whatever the network's dtype.
 
-    ``low_level`` is the level of the noise on the picture from the stage below, for a network that takes one.
+    ``low_level`` is the level of the noise on the picture from the stage below, for a network that takes one; ``added`` names
+    the entries of a condition that it takes by other names besides, as diffusers' ``added_cond_kwargs``.
     """
 
     unet: Any
     prediction_type: str = "epsilon"
     low_level: Level | None = None
+    added: Mapping[str, str] = field(default_factory=dict)
 
     def __call__(self, x: Tensor, level: Level, condition: Condition) -> Prediction:
         dtype = self.unet.dtype
@@ -38,10 +41,13 @@ class UNetDenoiser:
             labels = torch.full((len(x),), int(b.t), device=x.device)
         t = torch.full((len(x),), level.t, device=x.device)
         text = condition["text"].to(dtype)
-        added = None
-        if "pooled_text" in condition:  # SDXL
-            added = {"text_embeds": condition["pooled_text"].to(dtype), "time_ids": condition["time_ids"].to(dtype)}
-        out = self.unet(sample, t, encoder_hidden_states=text, class_labels=labels, added_cond_kwargs=added).sample
+        added = {theirs: condition[ours].to(dtype) for theirs, ours in self.added.items()}
+        out = self.unet(sample, t, encoder_hidden_states=text, class_labels=labels, added_cond_kwargs=added or None).sample
         # In the state's layout: arithmetic between two layouts is slow.
         out = out[:, : x.shape[1]].to(x.dtype, memory_format=torch.contiguous_format)
         return prediction_from(out, x, level, self.prediction_type)
+
+
+def labelled(config: Any) -> bool:
+    """Say of a network's configuration whether it takes a class label, as one that enlarges does."""
+    return config.class_embed_type is not None or config.num_class_embeds is not None

@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from iterinv.conditions import Condition
+from iterinv.families.family import Family
 from iterinv.levels import Level, Prediction
 from iterinv.models import Stage, digest_of
 from iterinv.schedule import Karras
@@ -86,3 +88,25 @@ def open_script(file: Path, name: str = "EDM", device: str = "cpu") -> Stage:
             "when it is read: read it yourself if you trust it, and load the module, or save it with torch.jit.trace"
         ) from None
     return from_module(network, name, device)
+
+
+def opened(what: Any, name: str, device: str) -> Stage | None:
+    """Open a module or a TorchScript file; ``None`` for anything else.
+
+    Raises ``FileNotFoundError`` for the family's own name, which is no name of weights.
+    """
+    if isinstance(what, torch.nn.Module):
+        return from_module(what, name, device)
+    if not isinstance(what, (str, Path)):
+        return None
+    if Path(what).is_file():
+        return open_script(Path(what), name, device)
+    if str(what).partition("@")[0] == "edm" and not Path(what).exists():
+        raise FileNotFoundError(
+            "edm is no cascade of published weights but a kind of network: give the network itself, loaded by the code that "
+            "made it, or a TorchScript file of it (torch.jit.save); never a pickle, which runs code when it is read"
+        )
+    return None
+
+
+EDM = Family(opened=opened)

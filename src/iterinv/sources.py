@@ -7,16 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import cpu_offload
 
-from iterinv.models import Embed, Stage, digest_of, edm, folders, pipelines
-from iterinv.models.memory import Turns, Words, signature
+from iterinv import families
+from iterinv.models import Stage, folders
+from iterinv.models.memory import Place, Words
+from iterinv.models.pipelines import PARTS, SCHEDULERS, read_json
 from iterinv.models.presets import Source, presets
-from iterinv.models.text import t5
 
 What = str | Path | Any
 """A preset's name, a cascade folder, a diffusers folder, a TorchScript file, a name on the hub (``owner/name``, or
 ``owner/name@revision``), a live pipeline or module."""
+
+UNUSED = ("safety_checker", "feature_extractor", "watermarker")
+"""Parts of pipelines that inversion has no use for."""
 
 
 def stages(
@@ -36,8 +39,8 @@ def stages(
     if preset is None and isinstance(what, Sequence) and not isinstance(what, str):
         parts = list(what)
     if len(parts) == 1 and (folder := cascade_folder(parts[0])):
-        parts, own = folder
-        noise_level = own if noise_level is None else noise_level
+        parts, level = folder
+        noise_level = level if noise_level is None else noise_level
     if len(parts) > 1 and how.get("revision"):
         raise ValueError("a revision is of one repository, and this cascade is of several: name each as owner/name@revision")
     clean = preset is not None and preset.clean if clean is None else clean
@@ -45,12 +48,8 @@ def stages(
     pipes: dict[Any, tuple[Any, Words | None]] = {}
     found: list[Stage] = []
     for part in parts:
-        name = "I" * (len(found) + 1)
-        if isinstance(part, torch.nn.Module):
-            found.append(edm.from_module(part, name, device))
-            continue
-        if isinstance(part, (str, Path)) and Path(part).is_file():
-            found.append(edm.open_script(Path(part), name, device))
+        if own := families.opened(part, "I" * (len(found) + 1), device):
+            found.append(own)
             continue
         key = part if isinstance(part, (str, Path, Source)) else id(part)
         new = key not in pipes  # a cascade may have one network twice
@@ -59,7 +58,7 @@ def stages(
         pipe, words = pipes[key]
         where = place.device if isinstance(part, (str, Path, Source)) else None
         below = found[-1] if found else None
-        found.append(pipelines.stage(pipe, len(found), below, noise_level, clean, where, words, tiled))
+        found.append(families.stage(pipe, len(found), below, noise_level, clean, where, words, tiled))
         if new and where:
             place.settle(pipe)
     return tuple(found)
@@ -73,27 +72,6 @@ def cascade_folder(what: What) -> tuple[list[What], int] | None:
     return None
 
 
-class Place:
-    """A device, and how networks share it."""
-
-    def __init__(self, device: str, mode: str | None) -> None:
-        self.device, self.mode, self.turns = device, mode, Turns(device)
-
-    def settle(self, pipe: Any) -> None:
-        """Give a pipeline's networks their places."""
-        for name in ("text_encoder", "text_encoder_2", "unet", "vae"):
-            if (network := getattr(pipe, name, None)) is not None:
-                self.put(network)
-
-    def put(self, network: Any) -> None:
-        if self.mode == "staged":
-            self.turns.join(network)
-        elif self.mode == "layered":
-            cpu_offload(network, self.device)
-        else:
-            network.to(self.device)
-
-
 def _pipe(
     part: What, number: int, dtype: torch.dtype, place: Place, clean: bool, allow_pickle: bool, how: dict[str, Any]
 ) -> tuple[Any, Words | None]:
@@ -102,17 +80,12 @@ def _pipe(
         return part, None
     text, safe = place.mode is None, None if allow_pickle else True
     if not isinstance(part, Source) and Path(part).exists():
-        pipe = pipelines.open_folder(Path(part), number, dtype, allow_pickle, text, **how)
-        return pipe, _words(pipe, Path(part) / "text_encoder", dtype, place, clean)
+        pipe = open_folder(Path(part), number, dtype, allow_pickle, text, **how)
+        return pipe, families.family_of(type(pipe).__name__).words(pipe, Path(part), dtype, place, clean)
     source = part
     if not isinstance(source, Source):
         name, _, revision = str(part).partition("@")
         source, how = Source(name), {**how, "revision": revision} if revision else how
-    if source.name == "edm":
-        raise FileNotFoundError(
-            "edm is no cascade of published weights but a kind of network: give the network itself, loaded by the code that "
-            "made it, or a TorchScript file of it (torch.jit.save); never a pickle, which runs code when it is read"
-        )
     if "/" not in source.name:
         raise FileNotFoundError(
             f"there is no folder {source.name}, and no cascade of that name: take a folder, a name on the hub (owner/name) or "
@@ -121,8 +94,8 @@ def _pipe(
     reasons = []
     for name in source.names:
         try:
-            pipe = pipelines.from_pretrained(name, number, dtype, safe, text, **how)
-            return pipe, _words(pipe, name, dtype, place, clean, **how)
+            pipe = from_pretrained(name, number, dtype, safe, text, **how)
+            return pipe, families.family_of(type(pipe).__name__).words(pipe, name, dtype, place, clean, **how)
         except OSError as error:
             reasons.append(str(error).split(". ")[0].splitlines()[0].rstrip("."))
     raise FileNotFoundError(
@@ -130,32 +103,45 @@ def _pipe(
     )
 
 
-def _words(pipe: Any, where: Path | str, dtype: torch.dtype, place: Place, clean: bool, **how: Any) -> Words | None:
-    """What reads words for a pipeline that has a T5 tokenizer and was loaded without the encoder; that is in a folder, or under
-    a name on the hub."""
-    if type(pipe).__name__ not in (*pipelines.IF, *pipelines.IF_LARGER) or pipe.text_encoder or not pipe.tokenizer:
-        return None
-    if isinstance(where, str):
-        from huggingface_hub import snapshot_download
+def open_folder(
+    folder: Path, number: int = 0, dtype: torch.dtype = torch.float32, allow_pickle: bool = False, text: bool = True, **how: Any
+) -> Any:  # fmt: skip
+    """The pipeline in a diffusers folder, as :func:`from_pretrained` loads it.
 
-        told = {key: how[key] for key in ("revision", "local_files_only") if key in how}
-        where = Path(snapshot_download(where, allow_patterns=["text_encoder/*"], **told)) / "text_encoder"
-    if not any(where.glob("*")):
-        return None
-    folder, cleaner = where, pipelines.cleaner(pipe) if clean else None
+    ``how`` goes to ``from_pretrained`` (``variant``). Raises ``FileNotFoundError`` for a folder without ``model_index.json``,
+    ``ValueError`` for another kind of pipeline and for weights that are there only as pickles, unless ``allow_pickle``.
+    """
+    file = folder / "model_index.json"
+    if not file.is_file():
+        raise FileNotFoundError(f"{folder} holds no model_index.json: it is not a diffusers pipeline folder")
+    index = read_json(file)
+    families.family_of(index.get("_class_name"), folder)
+    for part in (*PARTS, *SCHEDULERS):
+        if index.get(part, [None])[0] is not None and not any((folder / part).glob("*")):
+            raise FileNotFoundError(f"{folder} holds no {part}, though its model_index.json names one: get the folder again")
+    for part in PARTS:
+        held = [each.suffix for each in (folder / part).glob("*") if each.suffix in (".safetensors", ".bin")]
+        if held and ".safetensors" not in held and not allow_pickle:
+            raise ValueError(
+                f"{folder / part} holds its weights only as a pickle (.bin), which runs code when it is read: get the "
+                ".safetensors, or allow pickles (allow_pickle=True, --allow-pickle) if you trust who made it"
+            )
+    return from_pretrained(folder, number, dtype, None if allow_pickle else True, text, **how)
 
-    def load() -> Any:
-        from transformers import T5EncoderModel
 
-        return T5EncoderModel.from_pretrained(folder, dtype=dtype, variant=how.get("variant")).eval().requires_grad_(False)
+def from_pretrained(
+    what: str | Path, number: int, dtype: torch.dtype, use_safetensors: bool | None = True, text: bool = True, **how: Any
+) -> Any:  # fmt: skip
+    """``DiffusionPipeline.from_pretrained`` for the ``number``-th stage of a cascade: the autoencoder in float32, without what
+    inversion has no use for and what its family can do without. ``text`` is whether an encoder is to be there from the start.
+    Raises ``ValueError`` for another kind of pipeline."""
+    from diffusers import DiffusionPipeline
 
-    def read(encoder: Any) -> Embed:
-        place.put(encoder)
-        return t5(pipe.tokenizer, encoder, cleaner, place.device)
-
-    def digest(encoder: Any) -> str:
-        return digest_of(encoder, pipelines.settings_of(encoder.config))
-
-    words = Words(load, read, digest, signature(folder, dtype, clean), place.device)
-    place.turns.before.append(words.free)
-    return words
+    where = {key: how[key] for key in ("revision", "local_files_only") if key in how}
+    config = DiffusionPipeline.load_config(what, **where)
+    kind = config["_class_name"]
+    spare = families.family_of(kind, what).spare(kind, number, text)
+    absent: dict[str, Any] = {name: None for name in (*UNUSED, *spare) if name in config}
+    absent |= {"requires_safety_checker": False} if "requires_safety_checker" in config else {}
+    dtypes = {"default": dtype, "vae": torch.float32}
+    return DiffusionPipeline.from_pretrained(what, dtype=dtypes, use_safetensors=use_safetensors, **absent, **how)

@@ -1,0 +1,57 @@
+"""A family of diffusion models is one value, which holds all that is its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from iterinv.models import Embed, Stage
+from iterinv.models.blueprint import Blueprint
+from iterinv.models.memory import Words
+from iterinv.models.text import clip
+from iterinv.models.unet import labelled
+
+
+def plain_inputs(config: Any, rows: int, dtype: torch.dtype) -> dict[str, Any]:
+    """Make examples of what a network is called with besides the sample and its time, by the names of its arguments.
+
+    They are a text (rows, 77, width) and, for a network that enlarges, a label (rows,).
+    """
+    width = config.encoder_hid_dim or config.cross_attention_dim
+    labels = {"class_labels": torch.zeros(rows, dtype=torch.long)} if labelled(config) else {}
+    return {"encoder_hidden_states": torch.empty(rows, 77, width, dtype=dtype), **labels}
+
+
+@dataclass(frozen=True, eq=False)
+class Family:
+    """A family of models that are loaded, called and prompted alike.
+
+    ``pipelines`` names the classes of diffusers' pipelines whose networks it runs, and ``embed(pipe, size, device, clean)``
+    reads the prompts of one, if that holds what it needs. ``noise_level`` is the label of the noise on the picture from below
+    that those pipelines take where none is given. ``any_size``: the states are as large as the picture below, whatever its
+    size. ``added`` names the entries of a condition that go into ``added_cond_kwargs``, and ``inputs(config, rows, dtype)``
+    makes the arguments of a call with which costs are counted. ``published`` holds blueprints by name on the hub.
+
+    ``spare(kind, number, text)`` names the parts of a pipeline that need not be loaded, by its class and its place in the
+    cascade; without ``text`` prompts are read apart, where the family can do so:
+    ``words(pipe, where, dtype, place, clean, **how)`` is what then reads them, by an encoder that is in a folder or under a
+    name on the hub. ``opened(what, name, device)`` is the stage of what is no pipeline: a module, or a file.
+    """
+
+    pipelines: tuple[str, ...] = ()
+    embed: Callable[[Any, int, str, bool], Embed | None] = clip
+    noise_level: int = 0
+    any_size: bool = False
+    added: Mapping[str, str] = field(default_factory=dict)
+    inputs: Callable[[Any, int, torch.dtype], dict[str, Any]] = plain_inputs
+    published: Mapping[str, Blueprint] = field(default_factory=dict)
+    spare: Callable[[str, int, bool], tuple[str, ...]] = lambda *_: ()
+    words: Callable[..., Words | None] = lambda *_, **__: None
+    opened: Callable[[Any, str, str], Stage | None] = lambda *_: None
+
+    def side(self, own: int, below: int | None) -> int:
+        """Give the height and width of a state: the network's own, or those of the picture below."""
+        return below if self.any_size and below else own
