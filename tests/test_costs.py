@@ -95,14 +95,14 @@ def test_a_folders_cost_is_what_its_weights_and_an_inversion_show(tiny, tiny_fol
 
 
 def test_the_command_says_it_without_weights():
-    told = CliRunner().invoke(command_line(), ["plan", "deepfloyd-m", "--method", "ddim"])
+    told = CliRunner().invoke(command_line(), ["cost", "deepfloyd-m", "--method", "ddim"])
     assert told.exit_code == 0, told.output
     for words in ("IF-I-M-v1.0", "4,762 M", "its autoencoder", "with a layer at a time", "GFLOP/s"):
         assert words in told.output
-    told = CliRunner().invoke(command_line(), ["plan", "nothing"])
+    told = CliRunner().invoke(command_line(), ["cost", "nothing"])
     assert told.exit_code != 0
     assert "what nothing would cost is not known" in told.output
-    told = CliRunner().invoke(command_line(), ["plan", "--dtype", "int8"])
+    told = CliRunner().invoke(command_line(), ["cost", "--dtype", "int8"])
     assert "there is no precision 'int8' for networks" in told.output
 
 

@@ -30,7 +30,7 @@ from iterinv.roots import rms
 from iterinv.steps import DDIM
 from iterinv.steps.run import NotFinite, run
 
-from conftest import RECIPE, draw, field_of
+from conftest import RECIPE, Hearing, draw, field_of
 
 PROMPT = "a red ball"
 
@@ -314,8 +314,22 @@ def test_the_fingerprint_tells_of_any_change_that_a_prediction_would_see(tiny_fo
 
 
 def test_a_prompt_that_is_cut_off_is_told(tiny):
-    with pytest.warns(UserWarning, match="what comes after the 77th is not read"):
-        tiny.stages[0].embed(["a red sphere " * 40])
+    prompt = "a red sphere " * 40
+    (note,) = tiny.stages[0].embed([prompt]).notes
+    assert "what comes after the 77th is not read" in note
+    heard = Hearing()
+    tiny.sample(prompt, 2, observer=heard)
+    assert heard.notes == [note]
+
+
+def test_a_cascade_moves_to_a_device(tiny_folder, tiny, picture):
+    """To the CPU, where it is: what can be seen without another device is that it is whole."""
+    moved = iterinv.load(str(tiny_folder)).to("cpu")
+    assert moved.fingerprint == tiny.fingerprint
+    assert torch.equal(moved.sample(PROMPT, 2)[-1], tiny.sample(PROMPT, 2)[-1])
+    (turns,) = sources.stages(tiny_folder / "stage1", mode="staged")
+    with pytest.raises(ValueError, match="load it with device='cuda'"):
+        turns.to("cuda")
 
 
 def test_damaged_cascade_folders_are_refused_by_name(tiny_folder, tmp_path):
@@ -368,7 +382,7 @@ def test_a_latent_stage_gives_every_pixel_back_and_keeps_the_background(name, tm
     (found,) = inversion.stages
     assert float(found.lost.abs().max()) > 0.1  # a random autoencoder loses nearly all
     assert found.report.residual_max < 1e-9
-    told, why = diagnose(cascade, inversion, picture)
+    told, why = diagnose(cascade.stages, inversion, picture)
     assert told[0]["codec"] > 0.1
     assert why == "Every pixel comes back, at every stage."
     inversion.save(tmp_path / "a.safetensors")

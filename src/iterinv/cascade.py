@@ -106,6 +106,8 @@ class Cascade:
         found: list[StageInversion] = []
         for stage, how in zip(self._watched(watch), plans, strict=True):
             condition = stage.condition(prompts, found[-1].picture if found else None, seeds=seeds)
+            for note in () if found else condition.notes:  # the stages above read the same prompts
+                watch.on_note(note)
             found.append(invert_stage(stage, how, condition, resize(x, stage.size), seeds, watch))
         return Inversion(prompts, seeds, self.fingerprint, tuple(found), canvases)
 
@@ -139,6 +141,8 @@ class Cascade:
         for stage, found in zip(self._watched(watch), inversion.stages, strict=True):
             below = edits[-1] if edits else None
             target = stage.condition(prompts, below.picture if below else None, found.condition.get("low_noise"))
+            for note in () if below else target.notes:
+                watch.on_note(note)
             with annotate_errors(stage, found.plan, type(how).__name__):
                 work = how(Site(stage, found, target, inversion.prompts, prompts, below))
                 edits.append(finish(reported(work, stage, "editing", watch)))
@@ -175,6 +179,8 @@ class Cascade:
             )
             x = noise.to(stage.device).double()
             condition = stage.condition(rows, pictures[-1] if pictures else None, on_low)
+            for note in () if pictures else condition.notes:
+                watch.on_note(note)
             guide = CFG(1.0 if pictures else scale)
             eps = guide(stage.denoiser, condition, stage.with_prompt(condition, ""))
             grid, start = stage.schedule.grid(steps), 0
@@ -195,6 +201,16 @@ class Cascade:
     def open(self, path: str | Path) -> Inversion:
         """Reopen an inversion file. Raises :class:`iterinv.store.BadInversion` for what is none, or of another cascade."""
         return open_inversion(Path(path), self.stages, self.fingerprint)
+
+    def to(self, device: str) -> Cascade:
+        """Move the networks to a device, in place; returns the cascade that runs there.
+
+        Raises ``ValueError`` for a stage that cannot be moved, since its networks take turns.
+        """
+        moved: list[Stage] = []
+        for stage in self.stages:
+            moved.append(stage.to(device, moved[-1] if moved else None))
+        return replace(self, stages=tuple(moved))
 
     def up_to(self, size: int) -> Cascade:
         """The stages up to that of a size, as a cascade. Raises ``ValueError`` where no stage has it."""

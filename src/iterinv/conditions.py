@@ -17,11 +17,12 @@ class Condition(Mapping[str, Tensor]):
 
     ``text`` (rows, tokens, width) is the encoded prompt; ``pooled_text`` (rows, width) and ``time_ids`` (rows, 6) are SDXL's;
     ``low_image`` (rows, 3, h, w) in [-1, 1] is the picture of the stage below and ``low_noise`` (rows, 3, H, W), at the size
-    of the states, the noise that is drawn on it. An entry of one row holds for every picture of a batch.
+    of the states, the noise that is drawn on it. An entry of one row holds for every picture of a batch. ``notes`` are
+    sentences on the prompt that a user should read.
     """
 
-    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
-        self._tensors = dict(tensors)
+    def __init__(self, tensors: Mapping[str, Tensor], notes: Sequence[str] = ()) -> None:
+        self._tensors, self.notes = dict(tensors), tuple(notes)
 
     def __getitem__(self, name: str) -> Tensor:
         return self._tensors[name]
@@ -42,7 +43,7 @@ class Condition(Mapping[str, Tensor]):
 
     def updated(self, **tensors: Tensor) -> Condition:
         """The condition with some entries in place of its own."""
-        return Condition({**self._tensors, **tensors})
+        return Condition({**self._tensors, **tensors}, self.notes)
 
     def only(self, *names: str) -> Condition:
         """The condition of some entries alone, as far as it has them."""

@@ -67,4 +67,5 @@ def stage(
         "I" * (number + 1), size, UNetDenoiser(unet, pipe.scheduler.config.prediction_type, low_level, family.added),
         schedule.from_config(pipe.scheduler.config), embed,
         pipelines.fingerprint(pipe, label, words, tiled and codec is not None), low_level, device, codec,
+        None if words else lambda where, lower: stage(pipe.to(where), number, lower, noise_level, clean, where, None, tiled),
     )  # fmt: skip

@@ -7,7 +7,7 @@ https://arxiv.org/abs/2206.00364. Nothing is mixed there, so alpha is 1 at every
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +75,8 @@ def from_module(network: torch.nn.Module, name: str = "EDM", device: str = "cpu"
     for x in network.parameters():
         x.requires_grad_(False)
     dtype = next((x.dtype for x in network.parameters()), torch.float32)
-    return stage(network, size, name, digest_of(network)[:16], device, dtype)
+    made = stage(network, size, name, digest_of(network)[:16], device, dtype)
+    return replace(made, move=lambda where, below: from_module(network, name, where))
 
 
 def open_script(file: Path, name: str = "EDM", device: str = "cpu") -> Stage:

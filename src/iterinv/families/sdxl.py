@@ -31,8 +31,9 @@ def embed(pipe: Any, size: int, device: str, clean: bool) -> Embed:
     @torch.no_grad()
     def read(prompts: list[str]) -> Condition:
         states, pooled = [], torch.empty(0)
+        notes: list[str] = []
         for tokenizer, encoder in zip(tokenizers, encoders, strict=True):
-            tokens = tokens_of(tokenizer, prompts, tokenizer.model_max_length).to(device)
+            tokens, notes = tokens_of(tokenizer, prompts, tokenizer.model_max_length, device)
             out = encoder(tokens.input_ids, output_hidden_states=True)
             states.append(out.hidden_states[-2])
             pooled = out[0]
@@ -40,7 +41,8 @@ def embed(pipe: Any, size: int, device: str, clean: bool) -> Embed:
         said = torch.tensor([bool(prompt) or not zeros for prompt in prompts], device=text.device)
         whole = torch.tensor([[size, size, 0, 0, size, size]], dtype=text.dtype, device=text.device)
         text, pooled = torch.where(said[:, None, None], text, 0.0), torch.where(said[:, None], pooled, 0.0)
-        return Condition({"text": text, "pooled_text": pooled, "time_ids": whole.expand(len(prompts), -1)})
+        entries = {"text": text, "pooled_text": pooled, "time_ids": whole.expand(len(prompts), -1)}
+        return Condition(entries, notes)
 
     return read
 

@@ -46,7 +46,7 @@ class Stage:
 
     ``embed`` encodes prompts. ``fingerprint`` names the weights, so that an inversion is not reopened under others.
     ``low_level``, in a super-resolution stage, is the level of the noise on the picture from the stage below. A stage with a
-    ``codec`` works on latents, one without on pixels of ``size`` x ``size``.
+    ``codec`` works on latents, one without on pixels of ``size`` x ``size``. ``move`` makes the stage on another device.
     """
 
     name: str
@@ -58,6 +58,15 @@ class Stage:
     low_level: Level | None = None
     device: str = "cpu"
     codec: Codec | None = None
+    move: Callable[[str, Stage | None], Stage] | None = None
+
+    def to(self, device: str, below: Stage | None = None) -> Stage:
+        """Move the networks to a device; ``below`` is the stage below, moved. Raises ``ValueError`` where they take turns."""
+        if self.move is None:
+            raise ValueError(
+                f"stage {self.name} cannot be moved, since its networks take turns: load it with device={device!r}"
+            )
+        return self.move(device, below)
 
     def __repr__(self) -> str:
         kind = "latents" if self.codec else "pixels"

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import cpu_offload
 from accelerate.hooks import ModelHook, add_hook_to_module
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -114,9 +116,12 @@ class Words:
             file = self._file(f"words {prompt}")
             if not file.exists():
                 self._embed = self._embed or self.read(self._loaded())
-                _write(file, {name: x.cpu() for name, x in self._embed([prompt]).items()})
-            found.append(Condition(load_file(file, self.device)))
-        return Condition.stack(found, 1)
+                encoded = self._embed([prompt])
+                _write(file, {name: x.cpu() for name, x in encoded.items()}, encoded.notes)
+            with safe_open(file, framework="pt", device=self.device) as kept:
+                notes = json.loads((kept.metadata() or {}).get("notes", "[]"))
+                found.append(Condition({name: kept.get_tensor(name) for name in kept.keys()}, notes))  # noqa: SIM118
+        return Condition(Condition.stack(found, 1), [note for each in found for note in each.notes])
 
     def digest(self) -> str:
         """The hash of the encoder's weights."""
@@ -151,8 +156,8 @@ def signature(folder: Path, *settings: object) -> str:
     return digest.hexdigest()
 
 
-def _write(file: Path, tensors: dict[str, Tensor]) -> None:
+def _write(file: Path, tensors: dict[str, Tensor], notes: Sequence[str] = ()) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_suffix(f".{os.getpid()}")
-    save_file({name: x.contiguous() for name, x in tensors.items()}, partial)
+    save_file({name: x.contiguous() for name, x in tensors.items()}, partial, {"notes": json.dumps(list(notes))})
     partial.replace(file)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -18,8 +17,8 @@ def t5(tokenizer: Any, encoder: Any, clean: Callable[[str], str] | None = None, 
     @torch.no_grad()
     def embed(prompts: list[str]) -> Condition:
         words = [(clean or _plain)(prompt) for prompt in prompts]
-        tokens = tokens_of(tokenizer, words, 77).to(device or encoder.device)
-        return Condition({"text": encoder(tokens.input_ids, attention_mask=tokens.attention_mask)[0]})
+        tokens, notes = tokens_of(tokenizer, words, 77, device or encoder.device)
+        return Condition({"text": encoder(tokens.input_ids, attention_mask=tokens.attention_mask)[0]}, notes)
 
     return embed
 
@@ -33,8 +32,9 @@ def clip(pipe: Any, size: int, device: str, clean: bool) -> Embed | None:
 
     @torch.no_grad()
     def embed(prompts: list[str]) -> Condition:
-        tokens = tokens_of(tokenizer, prompts, tokenizer.model_max_length).to(device)
-        return Condition({"text": encoder(tokens.input_ids, attention_mask=tokens.attention_mask if masked else None)[0]})
+        tokens, notes = tokens_of(tokenizer, prompts, tokenizer.model_max_length, device)
+        text = encoder(tokens.input_ids, attention_mask=tokens.attention_mask if masked else None)[0]
+        return Condition({"text": text}, notes)
 
     return embed
 
@@ -43,11 +43,9 @@ def _plain(prompt: str) -> str:
     return prompt.lower().strip()
 
 
-def tokens_of(tokenizer: Any, prompts: list[str], length: int) -> Any:
-    """Turn prompts into tokens (rows, length) and their mask, padded or cut. Warns of what is cut."""
+def tokens_of(tokenizer: Any, prompts: list[str], length: int, device: Any) -> tuple[Any, list[str]]:
+    """Turn prompts into tokens (rows, length) and their mask, padded or cut; and a note on a prompt that is cut."""
     longest = max(map(len, tokenizer(prompts, add_special_tokens=True, verbose=False).input_ids))
-    if longest > length:
-        warnings.warn(f"a prompt has {longest} tokens; what comes after the {length}th is not read", stacklevel=4)
-    return tokenizer(
-        prompts, padding="max_length", max_length=length, truncation=True, add_special_tokens=True, return_tensors="pt"
-    )
+    notes = [f"a prompt has {longest} tokens; what comes after the {length}th is not read"] if longest > length else []
+    settings = {"padding": "max_length", "max_length": length, "truncation": True, "add_special_tokens": True}
+    return tokenizer(prompts, return_tensors="pt", **settings).to(device), notes
