@@ -18,7 +18,9 @@ from iterinv.models import Stage, pipelines
 from iterinv.models.memory import Words
 from iterinv.models.unet import UNetDenoiser
 
-FAMILIES = (DEEPFLOYD, UPSCALER, STABLE_DIFFUSION, SDXL, EDM)
+FAMILIES = [DEEPFLOYD, UPSCALER, STABLE_DIFFUSION, SDXL, EDM]
+"""All families; one of your own is found by being listed here."""
+
 PUBLISHED = {name: each for family in FAMILIES for name, each in family.published.items()}
 """All published stages by name on the hub."""
 

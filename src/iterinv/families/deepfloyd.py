@@ -57,10 +57,10 @@ def words(pipe: Any, where: Path | str, dtype: torch.dtype, place: Place, clean:
         place.put(encoder)
         return t5(pipe.tokenizer, encoder, cleaner, place.device)
 
-    def digest(encoder: Any) -> str:
-        return digest_of(encoder, settings_of(encoder.config))
-
-    late = Words(load, read, digest, signature(folder, dtype, clean), place.device)
+    late = Words(
+        load, read, lambda encoder: digest_of(encoder, settings_of(encoder.config)), signature(folder, dtype, clean),
+        place.device,
+    )  # fmt: skip
     place.turns.before.append(late.free)
     return late
 

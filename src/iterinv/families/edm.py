@@ -79,29 +79,25 @@ def from_module(network: torch.nn.Module, name: str = "EDM", device: str = "cpu"
     return replace(made, move=lambda where, below: from_module(network, name, where))
 
 
-def open_script(file: Path, name: str = "EDM", device: str = "cpu") -> Stage:
-    """:func:`from_module` of a TorchScript file. Raises ``ValueError`` for another: a pickle runs code when it is read."""
-    try:
-        network = torch.jit.load(file, map_location=device)
-    except RuntimeError as error:
-        raise ValueError(
-            f"{file} is no TorchScript ({str(error).splitlines()[0]}). A pickle, as NVIDIA gives its networks out, runs code "
-            "when it is read: read it yourself if you trust it, and load the module, or save it with torch.jit.trace"
-        ) from None
-    return from_module(network, name, device)
-
-
 def opened(what: Any, name: str, device: str) -> Stage | None:
-    """Open a module or a TorchScript file; ``None`` for anything else.
+    """Open a module or a TorchScript file by :func:`from_module`; ``None`` for anything else.
 
-    Raises ``FileNotFoundError`` for the family's own name, which is no name of weights.
+    Raises ``ValueError`` for another file, since a pickle runs code when it is read, and ``FileNotFoundError`` for the family's
+    own name, which is no name of weights.
     """
     if isinstance(what, torch.nn.Module):
         return from_module(what, name, device)
     if not isinstance(what, (str, Path)):
         return None
     if Path(what).is_file():
-        return open_script(Path(what), name, device)
+        try:
+            network = torch.jit.load(what, map_location=device)
+        except RuntimeError as error:
+            raise ValueError(
+                f"{what} is no TorchScript ({str(error).splitlines()[0]}). A pickle, as NVIDIA gives its networks out, runs "
+                "code when it is read: read it yourself if you trust it, and load the module, or save it with torch.jit.trace"
+            ) from None
+        return from_module(network, name, device)
     if str(what).partition("@")[0] == "edm" and not Path(what).exists():
         raise FileNotFoundError(
             "edm is no cascade of published weights but a kind of network: give the network itself, loaded by the code that "
