@@ -1,6 +1,7 @@
 """Whether samples of the embedded cascade show what their words say: 1,000 held-out captions, one sample each.
 
-Read at 64 px, where the stages that decide what is shown end; `python benchmarks/alignment.py 256 100` draws 100 whole ones.
+Read at 64 px, where the stages that decide what is shown end; `python benchmarks/alignment.py 256 100` draws 100 whole
+ones.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ def main(size: int, count: int) -> None:
     began, cascade = time.time(), load().up_to(size)
     work = ROOT / "runs" / "alignment"
     folder = work / f"{short(cascade)}-{size}"
-    for _ in track(samples.draw(cascade, folder, count, DDIM()), total=-(-count // samples.BLOCK), description="samples"):
+    for _ in track(
+        samples.draw(cascade, folder, count, DDIM()), total=-(-count // samples.BLOCK), description="samples"
+    ):
         pass
     told = {**samples.told(folder, count, work / "true"), "commit": COMMIT, "versions": versions()}
     file = OUT / "alignment.json"
@@ -40,15 +43,17 @@ def main(size: int, count: int) -> None:
     shown = Image.fromarray(sheet)
     shown.resize((8 * side, shown.height * side // size)).save(OUT / f"alignment-{size}.png")
     names = [*samples.ASKED, "all"]
+    cells = [line for px, row in rows.items() for line in _rows(px, row, names)]
     body = f"""
 Share of what the captions say that the [reader](reader.md) sees in the samples, one a caption, none chosen: DDIM,
-{told["steps"]} steps a stage, guidance {told["guidance"]:g} at the first. *all*: everything at once. Fréchet distances are of
-the reader's features, to as many true pictures; *floor* is that of true pictures to others, ± the standard deviation between
-deals of the same true pictures into two sets: of fewer pictures than features (256) it is nearly all there is. *True*: what the
-reader sees in the renders of the same captions. *Shuffled*: the samples against each other's captions. The figures are in
-[alignment.json](alignment.json). {RESUMED}
+{told["steps"]} steps a stage, guidance {told["guidance"]:g} at the first. *all*: everything at once. Fréchet
+distances are of the reader's features, to as many true pictures; *floor* is that of true pictures to others, ± the
+standard deviation between deals of the same true pictures into two sets: of fewer pictures than features (256) it is
+nearly all there is.
+*True*: what the reader sees in the renders of the same captions. *Shuffled*: the samples against each other's captions.
+The figures are in [alignment.json](alignment.json). {RESUMED}
 
-{table(["px", "captions", *names, "Fréchet", "floor"], [cells for px, row in rows.items() for cells in _rows(px, row, names)])}
+{table(["px", "captions", *names, "Fréchet", "floor"], cells)}
 
 {chr(10).join(f"![{px} px](alignment-{px}.png){chr(10)}" for px in rows)}
 """
@@ -59,7 +64,12 @@ def _rows(px: str, row: dict, names: list[str]) -> list[list[str]]:
     shares = {"": row, ", true": row["true"], ", shuffled": row["shuffled"]}
     distances = {"": [f"{row['frechet']:.2f}", f"{row['frechet_floor']:.2f} ± {row['frechet_spread']:.2f}"]}
     return [
-        [f"{px}{of}", str(row["captions"]), *(f"{100 * each[name]:.1f} %" for name in names), *distances.get(of, ["", ""])]
+        [
+            f"{px}{of}",
+            str(row["captions"]),
+            *(f"{100 * each[name]:.1f} %" for name in names),
+            *distances.get(of, ["", ""]),
+        ]
         for of, each in shares.items()
     ]
 

@@ -36,7 +36,8 @@ def shipped() -> dict[str, tuple[np.ndarray, str]]:
 
 
 def photographs() -> dict[str, tuple[np.ndarray, str]]:
-    """Photographs that scikit-image carries and that the cascade was not trained on. No words: it knows none for them."""
+    """Photographs that scikit-image carries and that the cascade was not trained on. No words: it knows none for
+    them."""
     spec = find_spec("skimage")
     assert spec is not None
     assert spec.origin is not None

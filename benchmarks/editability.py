@@ -36,7 +36,8 @@ def psnr(a: Tensor, b: Tensor, where: Tensor) -> float:
 
 
 def measure(cascade: Cascade, plan: Plan, rule: Step, count: int = COUNT) -> tuple[int, float, float]:
-    """How many of ``count`` prompt swaps at stage I show the new colour, and mean PSNR: background, thing against truth."""
+    """How many of ``count`` prompt swaps at stage I show the new colour, and mean PSNR: background, thing against
+    truth."""
     stage = Cascade(cascade.stages[:1])
     changed, background, true = 0, 0.0, 0.0
     for source, target in recolourings(count):
@@ -59,8 +60,9 @@ def main() -> None:
         rows.append([name, again, f"{changed} of {COUNT}", f"{background:.1f}", f"{true:.1f}"])
         print(*rows[-1], sep=" | ", flush=True)
     body = f"""
-Stage I, {COUNT} held-out scenes, inverted at {STEPS} steps with the source caption, the last {editor.strength:.0%} run again
-with another colour word at guidance {editor.guidance:g}, no mask. *Background*: outside the thing, against the source.
+Stage I, {COUNT} held-out scenes, inverted at {STEPS} steps with the source caption, the last {editor.strength:.0%} run
+again with another colour word at guidance {editor.guidance:g}, no mask. *Background*: outside the thing, against the
+source.
 *Truth*: within the thing, against the render of the recoloured scene.
 
 {table(["inverted by", "run again by", "colour changed", "background, dB", "truth, dB"], rows)}

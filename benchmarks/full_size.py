@@ -1,4 +1,5 @@
-"""Networks of the published sizes, with random weights: seconds a call, memory, precisions, compiling; and inverting by them.
+"""Networks of the published sizes, with random weights: seconds a call, memory, precisions, compiling; and inverting by
+them.
 
 `python benchmarks/full_size.py [cuda|cpu] [NAME …]`. Without a GPU it takes minutes a call at the larger stages.
 """
@@ -33,7 +34,8 @@ STEPS, LEVELS, CALLS = 50, 2, 5
 
 
 class Latents:
-    """Stands for an autoencoder, which is not what is timed: its latents are the picture's pixels, one in four of each way."""
+    """Stands for an autoencoder, which is not what is timed: its latents are the picture's pixels, one in four of each
+    way."""
 
     channels, factor = 4, 4
 

@@ -1,8 +1,8 @@
 """Every method at equal steps on the same pictures: what comes back, at what cost, and from what noise.
 
-One process a core, each of one thread, which on small pictures does most. Resumable: each (steps, guidance, picture, method)
-is a line of docs/benchmarks/methods.jsonl, and is not done twice with the same weights. With a number of minutes it starts
-nothing new after as many and reports what there is: `python benchmarks/methods.py 30`.
+One process a core, each of one thread, which on small pictures does most. Resumable: each (steps, guidance, picture,
+method) is a line of docs/benchmarks/methods.jsonl, and is not done twice with the same weights. With a number of
+minutes it starts nothing new after as many and reports what there is: `python benchmarks/methods.py 30`.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ Job = tuple[int, float, str, str]
 
 
 def jobs() -> list[Job]:
-    """What has a figure to reach first, then the others, the coarse grid before the fine; under guidance the methods that are
-    exact at any."""
+    """What has a figure to reach first, then the others, the coarse grid before the fine; under guidance the methods
+    that are exact at any."""
     names, others = list(pictures()), [m for m in METHODS if m not in FIRST + SLOW]
     found = [(n, w, name, m) for n in STEPS for w in GUIDANCE for name in names for m in FIRST[:2]]
     for n in STEPS:
@@ -110,7 +110,11 @@ def measure(minutes: float) -> None:
 
 def of(rows: dict[Job, dict[str, Any]], steps: int, method: str, guidance: float = 1.0) -> dict[str, dict[str, Any]]:
     """The rows of a method by picture, those that failed left out."""
-    return {job[2]: row for job, row in rows.items() if (job[0], job[1], job[3]) == (steps, guidance, method) and row["stages"]}
+    return {
+        job[2]: row
+        for job, row in rows.items()
+        if (job[0], job[1], job[3]) == (steps, guidance, method) and row["stages"]
+    }
 
 
 def ratios(rows: dict[Job, dict[str, Any]]) -> str:
@@ -130,7 +134,10 @@ def ratios(rows: dict[Job, dict[str, Any]]) -> str:
         )
         lines.append(
             [f"`{method}`, {ours} steps", f"`iterinv`, {theirs} steps", len(both), f"{network:.1f}", f"{clock:.1f}"]
-            + [" / ".join("exact" if p is None else f"{p:.0f}" for p in lowest(each, both)) for each in (mine, published)]
+            + [
+                " / ".join("exact" if p is None else f"{p:.0f}" for p in lowest(each, both))
+                for each in (mine, published)
+            ]
         )
     columns = ["", "against", "pictures", "less work", "less time", "lowest dB at II / III", "its own"]
     return table(columns, lines) if lines else ""
@@ -143,7 +150,8 @@ def lowest(rows: dict[str, dict[str, Any]], names: list[str]) -> list[float | No
 
 
 def solved(rows: dict[Job, dict[str, Any]]) -> str:
-    """What the best solved method reaches at stages II and III, and in how many calls a level: those of the rerun taken off."""
+    """What the best solved method reaches at stages II and III, and in how many calls a level: those of the rerun taken
+    off."""
     lines = []
     for steps in STEPS:
         found = of(rows, steps, FIRST[2])
@@ -173,7 +181,8 @@ def guided(rows: dict[Job, dict[str, Any]]) -> str:
                 )
                 lines.append([method, steps, f"{w:g}", f"{exact} of {len(these)}", f"{bits} of {len(these)}", spread])
     return table(
-        ["method", "steps", "guidance", "all pixels, all stages", "all bits of all states", "noise std I / II / III"], lines
+        ["method", "steps", "guidance", "all pixels, all stages", "all bits of all states", "noise std I / II / III"],
+        lines,
     )
 
 
@@ -208,7 +217,9 @@ def main() -> None:
             continue
         means = [mean(list(each.values())) for each in found.values()]
         shared = set.intersection(*(set(each) for each in found.values()))
-        points = [mean([row for name, row in each.items() if name in shared]) for each in found.values()] if shared else []
+        points = (
+            [mean([row for name, row in each.items() if name in shared]) for each in found.values()] if shared else []
+        )
         plot(points, OUT / f"methods-{steps}.png", f"{steps} steps, no guidance, the worst of {len(shared)} picture(s)")
         best = front(points)
         listed = [
@@ -227,18 +238,27 @@ def main() -> None:
             for m in means
         ]
         columns = [
-            "method", "exact", "else dB", "lowest dB at I / II / III", "forward", "backward", "work", "seconds", "MB",
+            "method",
+            "exact",
+            "else dB",
+            "lowest dB at I / II / III",
+            "forward",
+            "backward",
+            "work",
+            "seconds",
+            "MB",
             "noise std I / II / III",
-        ]  # fmt: skip
+        ]
         body += f"\n## {steps} steps\n\n{table(columns, listed)}\n\n![{steps} steps](methods-{steps}.png)\n"
     body = f"""
-{SCENES} held-out scenes and three photographs, all stages, no guidance; {", ".join(SLOW)} on the first scene and the first
-photograph; as far as they are measured yet: the tables say of how many. *Exact*: pictures of which every 8-bit pixel of 256 px
-is equal; *else*: mean PSNR of the others. *Work*: network evaluations, inverting and reconstructing together, a backward one
-counted as two. *Seconds*: of one thread, beside another such process. The plots, and what is bold in the tables (no other
-method is both cheaper and better), are of the pictures that all methods were run on, by the worst of them. Rows hold the commit
-that they were made at. Of the {len(rows)}, {sum(map(current, rows.values()))} are of the weights that ship now; the others are
-of earlier ones, those that name none at a noise level of 100. {RESUMED}
+{SCENES} held-out scenes and three photographs, all stages, no guidance; {", ".join(SLOW)} on the first scene and the
+first photograph; as far as they are measured yet: the tables say of how many. *Exact*: pictures of which every 8-bit
+pixel of 256 px is equal; *else*: mean PSNR of the others. *Work*: network evaluations, inverting and reconstructing
+together, a backward one counted as two. *Seconds*: of one thread, beside another such process. The plots, and what is
+bold in the tables (no other method is both cheaper and better), are of the pictures that all methods were run on, by
+the worst of
+them. Rows hold the commit that they were made at. Of the {len(rows)}, {sum(map(current, rows.values()))} are of the
+weights that ship now; the others are of earlier ones, those that name none at a noise level of 100. {RESUMED}
 {body}
 ## Against IterInv as published
 

@@ -54,14 +54,20 @@ def main() -> None:
             ratio = statistics.median(b / a for a, b in zip(seconds["bare"], seconds["bdia"], strict=True))
             rows.append(
                 [
-                    stage.name, stage.size, f"{min(seconds['bare']):.2f}", f"{min(seconds['bdia']):.2f}", f"{ratio:.3f}",
-                    f"{memory['bare']:.0f}", f"{memory['bdia']:.0f}", f"{memory['bdia'] / memory['bare']:.2f}",
+                    stage.name,
+                    stage.size,
+                    f"{min(seconds['bare']):.2f}",
+                    f"{min(seconds['bdia']):.2f}",
+                    f"{ratio:.3f}",
+                    f"{memory['bare']:.0f}",
+                    f"{memory['bdia']:.0f}",
+                    f"{memory['bdia'] / memory['bare']:.2f}",
                 ]
-            )  # fmt: skip
+            )
             print(*rows[-1], flush=True)
     body = f"""
-{2 * STEPS - 1} calls of the bare network, and `bdia` inverting and reconstructing in as many, in turns, {ROUNDS} times. Seconds
-are the least, ratios the median over the turns; memory is the process's peak.
+{2 * STEPS - 1} calls of the bare network, and `bdia` inverting and reconstructing in as many, in turns, {ROUNDS} times.
+Seconds are the least, ratios the median over the turns; memory is the process's peak.
 
 {table(["stage", "px", "bare, s", "bdia, s", "ratio", "bare, MB", "bdia, MB", "ratio"], rows)}
 """

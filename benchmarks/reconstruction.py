@@ -44,15 +44,25 @@ def main() -> None:
             print(*rows[-1], flush=True)
             strips[name].append((method, to_uint8(inversion.picture)))
     columns = [
-        "picture", "method", "I, dB", "II, dB", "III, dB", "exact pixels", "largest error", "forward calls I / II / III",
-        "backward", "residual", "noise std I / II / III", "seconds",
-    ]  # fmt: skip
+        "picture",
+        "method",
+        "I, dB",
+        "II, dB",
+        "III, dB",
+        "exact pixels",
+        "largest error",
+        "forward calls I / II / III",
+        "backward",
+        "residual",
+        "noise std I / II / III",
+        "seconds",
+    ]
     for name in ("red-sphere", "astronaut"):
         strip(strips[name]).save(OUT / f"reconstruction-{name}.png")
     body = f"""
-Inverted and reconstructed at {STEPS} steps, no guidance. PSNR at 32, 64 and 256 px of each stage against the picture at that
-size; *exact* means that every 8-bit pixel is equal. Calls are of inverting and reconstructing together. *Residual* is the
-largest rms between a state found by inverting and that of the rerun. Photographs have an empty prompt.
+Inverted and reconstructed at {STEPS} steps, no guidance. PSNR at 32, 64 and 256 px of each stage against the picture at
+that size; *exact* means that every 8-bit pixel is equal. Calls are of inverting and reconstructing together. *Residual*
+is the largest rms between a state found by inverting and that of the rerun. Photographs have an empty prompt.
 
 {table(columns, rows)}
 

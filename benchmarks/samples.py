@@ -27,8 +27,8 @@ def main() -> None:
     sheet.resize((sheet.width // 2, sheet.height // 2)).save(OUT / "samples.png")
     listed = "\n".join(f"{k + 1}. {text}" for k, text in enumerate(words))
     body = f"""
-One sample a caption, none chosen: columns are {", ".join(COLORS)}; rows are {", ".join(SHAPES)}. DDIM, {STEPS} steps a stage,
-guidance {GUIDANCE:g} at the first; shown at half size.
+One sample a caption, none chosen: columns are {", ".join(COLORS)}; rows are {", ".join(SHAPES)}. DDIM, {STEPS} steps a
+stage, guidance {GUIDANCE:g} at the first; shown at half size.
 
 ![samples](samples.png)
 

@@ -1,5 +1,5 @@
-"""Sampling by BDIA against DDIM on the embedded cascade, at 10, 20 and 40 steps with guidance and at 20 without: as many
-network calls a stage, on the batch doubled where there is guidance.
+"""Sampling by BDIA against DDIM on the embedded cascade, at 10, 20 and 40 steps with guidance and at 20 without: as
+many network calls a stage, on the batch doubled where there is guidance.
 
 Resumable: `python benchmarks/sampling.py MINUTES` begins nothing new after as many and reports what there is.
 """
@@ -28,13 +28,27 @@ OF = "76a4b9df"
 """The weights that what is written below was seen of; of others the page does not say it."""
 
 SEEN = """
-What we see: gamma 1/2 under guidance in 10 steps is a little nearer to true pictures than DDIM, by every seed; in more steps,
-and without guidance, it is the same within the error; to the words it is as true everywhere. Gamma 1, which is what inverts
-without growth of error, is without guidance as near to true pictures as DDIM, a little less true to the words, and has a
-visible grain; under guidance its samples are saturated and speckled, since the leapfrog rule damps no swing that guidance
-sets off, less so in more steps. So we do not see the "markedly better" sampling that the paper's abstract reports for its
-models. Ten steps of DDIM are about as good as forty.
+What we see: gamma 1/2 under guidance in 10 steps is a little nearer to true pictures than DDIM, by every seed; in more
+steps, and without guidance, it is the same within the error; to the words it is as true everywhere. Gamma 1, which is
+what inverts without growth of error, is without guidance as near to true pictures as DDIM, a little less true to the
+words, and has a visible grain; under guidance its samples are saturated and speckled, since the leapfrog rule damps no
+swing that guidance sets off, less so in more steps. So we do not see the "markedly better" sampling that the paper's
+abstract reports for its models. Ten steps of DDIM are about as good as forty.
 """
+
+COLUMNS = (
+    "guidance",
+    "steps",
+    "gamma",
+    "seeds",
+    "Fréchet",
+    "to DDIM",
+    "floor",
+    "colour %",
+    "shape %",
+    "count %",
+    "all %",
+)
 
 
 def main(minutes: float) -> None:
@@ -59,22 +73,30 @@ def main(minutes: float) -> None:
         cells += [_spread([100 * each[name] for each in found]) for name in ("color", "shape", "count", "all")]
         rows.append([f"{guidance:g}", steps, f"{gamma:g}", len(found), *cells])
     shown = {
-        f"guidance {guidance:g}, gamma {gamma:g}": samples.drawn(_folder(name, SEEDS[0], guidance, steps, gamma), COUNT)[:SHOWN]
+        f"guidance {guidance:g}, gamma {gamma:g}": samples.drawn(
+            _folder(name, SEEDS[0], guidance, steps, gamma), COUNT
+        )[:SHOWN]
         for guidance, steps, gamma in told
         if steps == SHOWN_AT
     }
     sheet = ""
     if shown:
-        Image.fromarray(np.concatenate([np.concatenate(list(row), 1) for row in shown.values()])).save(OUT / "sampling.png")
-        sheet = f"The first {SHOWN} captions at {SHOWN_AT} steps, from the top: {'; '.join(shown)}.\n\n![samples](sampling.png)"
+        Image.fromarray(np.concatenate([np.concatenate(list(row), 1) for row in shown.values()])).save(
+            OUT / "sampling.png"
+        )
+        sheet = f"The first {SHOWN} captions at {SHOWN_AT} steps, from the top: {'; '.join(shown)}."
+        sheet += "\n\n![samples](sampling.png)"
     body = f"""
-{COUNT} held-out captions a seed, the same for all; guidance at the first stage; pictures of {SIZE} px (two stages). Gamma 0 is
-DDIM. Mean over the seeds, and ± the standard deviation between them. *Fréchet*: of the reader's 256 features to {COUNT} true
-pictures; *to DDIM*: how much more that is than DDIM's of the same seed; *floor*: of true pictures to those. Of so few pictures
-most of it is the floor, alike in all rows: the rows may be compared with each other, not with [another table](alignment.md).
-Shares are of what the captions say that the [reader](reader.md) sees; *all*: all of it at once. {RESUMED}
+{COUNT} held-out captions a seed, the same for all; guidance at the first stage; pictures of {SIZE} px (two stages).
+Gamma 0
+is DDIM. Mean over the seeds, and ± the standard deviation between them. *Fréchet*: of the reader's 256 features to
+{COUNT}
+true pictures; *to DDIM*: how much more that is than DDIM's of the same seed; *floor*: of true pictures to those. Of so
+few pictures most of it is the floor, alike in all rows: the rows may be compared with each other, not with [another
+table](alignment.md). Shares are of what the captions say that the [reader](reader.md) sees; *all*: all of it at once.
+{RESUMED}
 {SEEN if name == OF else ""}
-{table(["guidance", "steps", "gamma", "seeds", "Fréchet", "to DDIM", "floor", "colour %", "shape %", "count %", "all %"], rows)}
+{table(COLUMNS, rows)}
 
 {sheet}
 """

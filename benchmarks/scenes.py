@@ -1,7 +1,7 @@
 """SceneEdit: held-out scenes by seven kinds of edit, by editors after inversion methods.
 
-Resumable: `python benchmarks/scenes.py SIZE EDITOR:METHOD:COUNT …` does what is missing of COUNT scenes a kind at SIZE px by
-each, and reports them.
+Resumable: `python benchmarks/scenes.py SIZE EDITOR:METHOD:COUNT …` does what is missing of COUNT scenes a kind at SIZE
+px by each, and reports them.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ OF = "76a4b9df"
 """The weights that what is written below of FlowEdit's failures was seen of; of others the page does not say it."""
 
 FAILURES = """
-What FlowEdit fails at: a thing to be removed may still become another like the one that stays, which the new words name too,
-or the one that stays goes with it where the mask covers both; a floor or a wall stays where little of it might change
-({missed}); the floors that stay are all wooden; a thing added may have another size or material than was asked for. What is
-not kept is nearly always the material of a white thing, on which a highlight hardly shows. What lies *outside* suffers most
-where a thing is removed or added.
+What FlowEdit fails at: a thing to be removed may still become another like the one that stays, which the new words name
+too, or the one that stays goes with it where the mask covers both; a floor or a wall stays where little of it might
+change ({missed}); the floors that stay are all wooden; a thing added may have another size or material than was asked
+for. What is not kept is nearly always the material of a white thing, on which a highlight hardly shows. What lies
+*outside* suffers most where a thing is removed or added.
 """
 
 
@@ -65,7 +65,9 @@ def main(size: int, runs: tuple[str, ...] = RUNS) -> None:
         found = scenes.rows(folder, count=int(count))
         if len(found) != int(count) * len(scenes.KINDS):
             raise RuntimeError(f"{folder} holds {len(found)} of {int(count) * len(scenes.KINDS)} tasks: run this again")
-        (OUT / f"scenes-{name}.jsonl").write_text("".join(_line(row) for row in sorted(found, key=_order)), encoding="utf-8")
+        (OUT / f"scenes-{name}.jsonl").write_text(
+            "".join(_line(row) for row in sorted(found, key=_order)), encoding="utf-8"
+        )
         told = f"Every edit: [scenes-{name}.jsonl](scenes-{name}.jsonl)."
         tables.append(f"## {editor}, inverted by {method}\n\n{_table(scenes.summary(found))}\n\n{told}")
         if run == runs[0]:
@@ -75,16 +77,19 @@ def main(size: int, runs: tuple[str, ...] = RUNS) -> None:
                 shutil.copy(folder / f"{sheet}.png", OUT / f"scenes-{name}-{sheet}.png")
                 sheets.append(f"### {sheet}\n\n![{sheet}](scenes-{name}-{sheet}.png)")
     body = f"""
-Held-out scenes at {size} px, as many of each kind as the tables say, by editors with their defaults, told the two captions and
-nothing else. *Success*: the [reader](reader.md) sees what was asked for; *kept*: all that was not asked for is as it was.
-*Inside*: PSNR to the true render where it differs from the source (the thing, its shadow, its reflections); *outside*: to the
-source elsewhere, mean and least, of the pictures where any pixel there differs; *exact* is the share where none does.
+Held-out scenes at {size} px, as many of each kind as the tables say, by editors with their defaults, told the two
+captions and nothing else. *Success*: the [reader](reader.md) sees what was asked for; *kept*: all that was not asked
+for is as it was.
+*Inside*: PSNR to the true render where it differs from the source (the thing, its shadow, its reflections);
+*outside*: to
+the source elsewhere, mean and least, of the pictures where any pixel there differs; *exact* is the share where none
+does.
 *Features*: distance to the truth in the reader's features. *IoU*: of where the last stage might change the picture (the
 editor's mask, where the first stage's edit shows) and the true region.
 
-FlowEdit's defaults were chosen among some forty settings on other scenes, most of them at 32 px and with an earlier first
-stage; that what goes is decided at the noisiest levels, on forty other removals. Tables of unequal counts are not of
-the same scenes.
+FlowEdit's defaults were chosen among some forty settings on other scenes, most of them at 32 px and with an earlier
+first stage; that what goes is decided at the noisiest levels, on forty other removals. Tables of unequal counts are not
+of the same scenes.
 {failures}
 {(chr(10) * 2).join(tables)}
 
@@ -110,7 +115,8 @@ def _order(row: dict) -> tuple[int, int]:
 
 
 def _line(row: dict) -> str:
-    """A row as a line, without its captions: :func:`iterinv.embedded.evaluate.tasks.scene_edit` makes them of kind and seed."""
+    """A row as a line, without its captions: :func:`iterinv.embedded.evaluate.tasks.scene_edit` makes them of kind and
+    seed."""
     rounded = {key: round(value, 4) if isinstance(value, float) else value for key, value in row.items()}
     return json.dumps({key: value for key, value in rounded.items() if key not in ("prompt", "to")}) + "\n"
 

@@ -1,4 +1,5 @@
-"""Invert a picture, look at how well it comes back, and change it with words: python examples/edit.py [cascade folder]"""
+"""Invert a picture, look at how well it comes back, and change it with words: python examples/edit.py [cascade
+folder]"""
 
 import sys
 from pathlib import Path

@@ -13,14 +13,34 @@ torch.set_num_threads(1)
 RECIPE = {
     "text": {"width": 32, "heads": 2, "feed_forward": 32, "layers": 1, "tokens": 77},
     "stages": [
-        {"name": "I", "size": 16, "channels": [32, 32], "mid": "UNetMidBlock2DSimpleCrossAttn", "sample_max": 1.5,
-         "down": ["ResnetDownsampleBlock2D", "SimpleCrossAttnDownBlock2D"]},
-        {"name": "II", "size": 32, "low": 16, "channels": [32, 32], "mid": "UNetMidBlock2DSimpleCrossAttn", "sample_max": 1.0,
-         "down": ["ResnetDownsampleBlock2D", "SimpleCrossAttnDownBlock2D"]},
-        {"name": "III", "size": 64, "low": 32, "channels": [16, 32], "mid": None, "sample_max": 1.0,
-         "down": ["ResnetDownsampleBlock2D", "ResnetDownsampleBlock2D"]},
+        {
+            "name": "I",
+            "size": 16,
+            "channels": [32, 32],
+            "mid": "UNetMidBlock2DSimpleCrossAttn",
+            "sample_max": 1.5,
+            "down": ["ResnetDownsampleBlock2D", "SimpleCrossAttnDownBlock2D"],
+        },
+        {
+            "name": "II",
+            "size": 32,
+            "low": 16,
+            "channels": [32, 32],
+            "mid": "UNetMidBlock2DSimpleCrossAttn",
+            "sample_max": 1.0,
+            "down": ["ResnetDownsampleBlock2D", "SimpleCrossAttnDownBlock2D"],
+        },
+        {
+            "name": "III",
+            "size": 64,
+            "low": 32,
+            "channels": [16, 32],
+            "mid": None,
+            "sample_max": 1.0,
+            "down": ["ResnetDownsampleBlock2D", "ResnetDownsampleBlock2D"],
+        },
     ],
-}  # fmt: skip
+}
 
 
 def result(work):

@@ -20,16 +20,24 @@ def methods():
 def row(psnr, forward, backward=0, seconds=1.0):
     """All stages alike; no stages where ``psnr`` is the word for a failure."""
     stage = {
-        "reconstruction": {"psnr": psnr, "exact_pixels": float(psnr is None)}, "seconds": seconds, "residual_max": 0.0,
-        "network_calls": {"forward": forward, "backward": backward}, "terminal_noise": {"std": 1.0},
-    }  # fmt: skip
+        "reconstruction": {"psnr": psnr, "exact_pixels": float(psnr is None)},
+        "seconds": seconds,
+        "residual_max": 0.0,
+        "network_calls": {"forward": forward, "backward": backward},
+        "terminal_noise": {"std": 1.0},
+    }
     if psnr == "failed":
         return {"method": "m", "psnr": None, "network_calls": None, "terminal_noise": None, "stages": []}
     calls = {"forward": 3 * forward, "backward": 3 * backward}
     return {
-        "method": "m", "psnr": psnr, "network_calls": calls, "seconds": 3 * seconds, "peak_memory_mb": 1.0,
-        "terminal_noise": {"std": 1.0}, "stages": [stage] * 3,
-    }  # fmt: skip
+        "method": "m",
+        "psnr": psnr,
+        "network_calls": calls,
+        "seconds": 3 * seconds,
+        "peak_memory_mb": 1.0,
+        "terminal_noise": {"std": 1.0},
+        "stages": [stage] * 3,
+    }
 
 
 def test_every_job_is_one_and_what_has_a_figure_comes_before_the_rest(methods):
@@ -49,10 +57,12 @@ def test_every_job_is_one_and_what_has_a_figure_comes_before_the_rest(methods):
 
 def test_ratios_are_of_the_pictures_that_both_ran_on(methods):
     rows = {
-        (20, 1.0, "a", "bdia"): row(None, 39), (20, 1.0, "b", "bdia"): row(None, 390),
-        (20, 1.0, "a", "iterinv"): row(46.0, 440, 420, seconds=41.0), (20, 1.0, "c", "iterinv"): row(46.0, 1),
+        (20, 1.0, "a", "bdia"): row(None, 39),
+        (20, 1.0, "b", "bdia"): row(None, 390),
+        (20, 1.0, "a", "iterinv"): row(46.0, 440, 420, seconds=41.0),
+        (20, 1.0, "c", "iterinv"): row(46.0, 1),
         (50, 1.0, "a", "iterinv"): row("failed", 0),
-    }  # fmt: skip
+    }
     told = methods.ratios(rows)
     assert "| `bdia`, 20 steps | `iterinv`, 20 steps | 1 | 32.8 | 41.0 | exact / exact | 46 / 46 |" in told
     assert "50 steps" not in told

@@ -60,7 +60,8 @@ def test_every_method_works_at_every_stage_at_any_guidance_and_leaves_its_files(
 @pytest.mark.filterwarnings("ignore:.*inverts under guidance", "ignore:undoing")
 @pytest.mark.parametrize("method", METHODS)
 def test_a_batch_of_two_is_two_batches_of_one(tiny_folder, method):
-    # In float64: a processor may convolve a batch and one alone by other kernels, and AdamW makes much of float32's last bit.
+    # In float64: a processor may convolve a batch and one alone by other kernels, and AdamW makes much of float32's
+    # last bit.
     stage, pair = Cascade(load(str(tiny_folder), dtype=torch.float64).stages[:1]), photo(2, 16)
     together = stage.invert(pair, PROMPT, plan(method, 4, 3.0))
     for k in range(2):

@@ -55,9 +55,14 @@ def refused(words, *args):
 def test_edit_writes_its_seven_files_and_a_short_report(done):
     out, result = done
     assert {file.name for file in out.iterdir()} == {
-        "original.png", "reconstruction.png", "edited.png", "mask.png", "comparison.png", "report.json",
+        "original.png",
+        "reconstruction.png",
+        "edited.png",
+        "mask.png",
+        "comparison.png",
+        "report.json",
         "inversion.safetensors",
-    }  # fmt: skip
+    }
     assert all(os.stat(file).st_mode & 0o444 == 0o444 for file in out.iterdir())
     assert "reconstruction: exact, 100.00% of pixels equal" in result.output
     sizes = {name: Image.open(out / f"{name}.png").size for name in ("original", "reconstruction", "edited", "mask")}
@@ -77,7 +82,17 @@ def test_the_background_of_an_edit_is_the_pictures_own(done):
 
 def test_the_report_has_the_keys_that_other_tools_rely_on(done):
     told = json.loads((done[0] / "report.json").read_text())
-    for key in ("method", "steps", "guidance", "stages", "reconstruction", "seconds", "peak_memory_mb", "versions", "seed"):
+    for key in (
+        "method",
+        "steps",
+        "guidance",
+        "stages",
+        "reconstruction",
+        "seconds",
+        "peak_memory_mb",
+        "versions",
+        "seed",
+    ):
         assert key in told
     assert (told["method"], told["steps"], told["guidance"], told["seed"]) == ("bdia", 5, 1.0, 0)
     assert [s["size"] for s in told["stages"]] == [16, 32, 64]
@@ -120,7 +135,20 @@ def test_the_command_line_and_the_library_make_the_same_bytes(done, tiny, photo)
 
 @pytest.mark.parametrize("method", ["ddim", "iterinv-anderson"])
 def test_other_methods_by_name(tiny_folder, photo, tmp_path, method):
-    words = "invert", photo, "--prompt", PROMPT, "--steps", 4, "--method", method, "--out", tmp_path, "--model", tiny_folder
+    words = (
+        "invert",
+        photo,
+        "--prompt",
+        PROMPT,
+        "--steps",
+        4,
+        "--method",
+        method,
+        "--out",
+        tmp_path,
+        "--model",
+        tiny_folder,
+    )
     assert call(*words).exit_code == 0
     told = json.loads((tmp_path / "report.json").read_text())
     assert told["method"] == method
@@ -159,7 +187,11 @@ def test_a_sampler_has_its_gamma():
     assert sampler("bdia", 0.5) == BDIA(0.5)
     assert sampler("bdia", 0.0) == RULES["ddim"]
     assert sampler("bdia-heun", 0.0) == BDIAHeun(0.0)
-    for name, gamma, told in (("euler", None, "no sampler"), ("ddim", 0.5, "has no gamma"), ("bdia", 1.5, "between 0 and 1")):
+    for name, gamma, told in (
+        ("euler", None, "no sampler"),
+        ("ddim", 0.5, "has no gamma"),
+        ("bdia", 1.5, "between 0 and 1"),
+    ):
         with pytest.raises(ValueError, match=told):
             sampler(name, gamma)
 
@@ -249,7 +281,9 @@ def test_moving_into_place_is_all_or_nothing(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["a.png"]
     assert (tmp_path / "a.png").read_text() == "old"
     move()
-    assert {file.name: file.read_text() for file in tmp_path.iterdir()} == dict.fromkeys(("a.png", "b.png", "z.json"), "new")
+    assert {file.name: file.read_text() for file in tmp_path.iterdir()} == dict.fromkeys(
+        ("a.png", "b.png", "z.json"), "new"
+    )
 
 
 def test_folders_made_on_the_way_are_removed_again(tmp_path):
@@ -304,7 +338,20 @@ def test_a_solver_that_did_not_arrive_is_told(tiny_folder, photo, tmp_path, monk
 def test_a_picture_that_is_cropped_is_judged_by_what_was_worked_on(tiny_folder, tmp_path):
     path = tmp_path / "long.png"
     Image.fromarray(np.random.default_rng(1).integers(0, 256, (20, 80, 3), dtype=np.uint8)).save(path)
-    words = "invert", path, "--prompt", PROMPT, "--steps", 2, "--method", "ddim", "--fit", "crop", "--out", tmp_path / "out"
+    words = (
+        "invert",
+        path,
+        "--prompt",
+        PROMPT,
+        "--steps",
+        2,
+        "--method",
+        "ddim",
+        "--fit",
+        "crop",
+        "--out",
+        tmp_path / "out",
+    )
     assert call(*words, "--model", tiny_folder).exit_code == 0
     told = json.loads((tmp_path / "out" / "report.json").read_text())
     assert told["reconstruction"] == told["stages"][-1]["reconstruction"]
@@ -336,7 +383,15 @@ def test_stopped_at_any_moment_it_says_so_and_leaves_nothing(tiny_folder, photo,
 
 def test_the_words_that_change_nothing_are_noted(tiny_folder, done, tmp_path):
     result = call(
-        "edit", "--inversion", done[0] / "inversion.safetensors", "--to", PROMPT, "--out", tmp_path, "--model", tiny_folder
+        "edit",
+        "--inversion",
+        done[0] / "inversion.safetensors",
+        "--to",
+        PROMPT,
+        "--out",
+        tmp_path,
+        "--model",
+        tiny_folder,
     )
     assert result.exit_code == 0
     assert "nothing is asked to change" in result.output

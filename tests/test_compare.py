@@ -14,7 +14,17 @@ from iterinv.methods import METHODS
 from iterinv.steps.run import NotFinite
 
 PROMPT = "a red sphere on a wooden floor"
-KEYS = {"method", "psnr", "exact_pixels", "network_calls", "seconds", "peak_memory_mb", "terminal_noise", "stages", "why"}
+KEYS = {
+    "method",
+    "psnr",
+    "exact_pixels",
+    "network_calls",
+    "seconds",
+    "peak_memory_mb",
+    "terminal_noise",
+    "stages",
+    "why",
+}
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +56,18 @@ def test_the_command_prints_plots_and_writes_one_table(tiny_folder, tiny, photo,
 
 
 def test_a_method_that_there_is_not_is_refused_before_any_work(tiny_folder, photo, tmp_path):
-    words = ["compare", photo, "--prompt", PROMPT, "--methods", "bdia,magic", "--out", tmp_path / "out", "--model", tiny_folder]
+    words = [
+        "compare",
+        photo,
+        "--prompt",
+        PROMPT,
+        "--methods",
+        "bdia,magic",
+        "--out",
+        tmp_path / "out",
+        "--model",
+        tiny_folder,
+    ]
     result = CliRunner().invoke(command_line(), [str(word) for word in words])
     assert result.exit_code == 2
     assert "there is no method 'magic'" in result.output
@@ -86,9 +107,11 @@ def test_methods_are_listed():
 
 def row(name, psnr, forward, backward=0):
     return {
-        "method": name, "psnr": psnr, "network_calls": {"forward": forward, "backward": backward},
+        "method": name,
+        "psnr": psnr,
+        "network_calls": {"forward": forward, "backward": backward},
         "terminal_noise": {"std": 1.0},
-    }  # fmt: skip
+    }
 
 
 def test_the_front_is_what_none_beats_in_both(tmp_path):

@@ -14,11 +14,16 @@ from iterinv.inspect import costs
 from iterinv.methods import plan
 
 STATED = {  # parameters as their makers state them; of SD and SDXL those of the public weights
-    "DeepFloyd/IF-I-M-v1.0": 400e6, "DeepFloyd/IF-I-L-v1.0": 900e6, "DeepFloyd/IF-I-XL-v1.0": 4.3e9,
-    "DeepFloyd/IF-II-M-v1.0": 450e6, "DeepFloyd/IF-II-L-v1.0": 1.2e9, "stabilityai/stable-diffusion-x4-upscaler": 473e6,
-    "stable-diffusion-v1-5/stable-diffusion-v1-5": 859.5e6, "stabilityai/stable-diffusion-2-1": 865.9e6,
+    "DeepFloyd/IF-I-M-v1.0": 400e6,
+    "DeepFloyd/IF-I-L-v1.0": 900e6,
+    "DeepFloyd/IF-I-XL-v1.0": 4.3e9,
+    "DeepFloyd/IF-II-M-v1.0": 450e6,
+    "DeepFloyd/IF-II-L-v1.0": 1.2e9,
+    "stabilityai/stable-diffusion-x4-upscaler": 473e6,
+    "stable-diffusion-v1-5/stable-diffusion-v1-5": 859.5e6,
+    "stabilityai/stable-diffusion-2-1": 865.9e6,
     "stabilityai/stable-diffusion-xl-base-1.0": 2567e6,
-}  # fmt: skip
+}
 
 
 def count(network):

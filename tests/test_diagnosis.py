@@ -37,7 +37,9 @@ def test_an_exact_inversion_loses_nothing(first, photo):
 
 
 def test_the_solver_is_named(first, photo):
-    (told,), why = diagnose(first.stages, first.invert(photo, PROMPT, Plan(DDIM(), Solve(FixedPoint(1)), steps=6)), photo)
+    (told,), why = diagnose(
+        first.stages, first.invert(photo, PROMPT, Plan(DDIM(), Solve(FixedPoint(1)), steps=6)), photo
+    )
     assert told["solver"] == told["round_trip"] > 1e-3
     assert why.startswith("Stage I loses most")
     assert "the solver: DDIM+FixedPoint finds states that its rerun leaves" in why
@@ -59,7 +61,9 @@ def test_guidance_is_named_where_it_is_what_is_lost(first, photo):
 
 def test_rounding_is_told_by_what_the_rule_multiplies(first, photo):
     tame, wild = (
-        diagnose(first.stages, first.invert(photo, PROMPT, Plan(BDIA(gamma), steps=12, dtype="float32")), photo)[0][0]["dtype"]
+        diagnose(first.stages, first.invert(photo, PROMPT, Plan(BDIA(gamma), steps=12, dtype="float32")), photo)[0][0][
+            "dtype"
+        ]
         for gamma in (1.0, 0.6)
     )
     assert wild > 100 * tame

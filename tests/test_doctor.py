@@ -45,7 +45,8 @@ def test_what_overflows_and_what_is_missing_is_ill():
     assert told.exit_code == 1
     assert "hf download no/thing" in told.output
     assert (
-        any(each.about == "cuda" and each.well is False for each in findings("no/thing", "cuda")) or torch.cuda.is_available()
+        any(each.about == "cuda" and each.well is False for each in findings("no/thing", "cuda"))
+        or torch.cuda.is_available()
     )
 
 

@@ -25,7 +25,8 @@ def test_eight_bits_go_both_ways(h, w, seed):
 @settings(max_examples=60, deadline=None)
 @given(st.integers(16, 90), st.integers(16, 90), st.sampled_from(["pad", "crop"]))
 def test_a_picture_of_any_shape_comes_back_whole(h, w, how):
-    """Fitted to a square, and the square put back untouched: every pixel of the picture at working scale, none of padding."""
+    """Fitted to a square, and the square put back untouched: every pixel of the picture at working scale, none of
+    padding."""
     frame, notes = Canvas.fit(pixels(h, w), 64, how)
     square = frame.square()
     assert square.shape == (1, 3, 64, 64)
@@ -68,9 +69,13 @@ def test_what_does_not_fit_is_refused():
 
 
 MODES = {
-    "L": ("png", "grey"), "P": ("png", "palette"), "CMYK": ("jpg", "CMYK"), "1": ("png", "black and white"),
-    "RGBA": ("png", "transparent"), "LA": ("png", "transparent"),
-}  # fmt: skip
+    "L": ("png", "grey"),
+    "P": ("png", "palette"),
+    "CMYK": ("jpg", "CMYK"),
+    "1": ("png", "black and white"),
+    "RGBA": ("png", "transparent"),
+    "LA": ("png", "transparent"),
+}
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -31,7 +31,9 @@ def test_networks_take_turns_and_a_cascade_says_the_same(tiny, tiny_folder, pict
         assert cascade.fingerprint == plain.fingerprint
         inversion = cascade.invert(picture, PROMPT, plan("bdia", 3))
         assert (to_uint8(inversion.picture) == to_uint8(picture)).all()
-        torch.testing.assert_close(inversion.stages[-1].noise, plain.invert(picture, PROMPT, plan("bdia", 3)).stages[-1].noise)
+        torch.testing.assert_close(
+            inversion.stages[-1].noise, plain.invert(picture, PROMPT, plan("bdia", 3)).stages[-1].noise
+        )
 
 
 def test_one_network_is_on_the_device_at_a_time(monkeypatch):

@@ -36,7 +36,13 @@ def test_ssim_is_the_papers_and_not_torchmetrics_border_variant():
 
 def test_equal_pictures_have_no_psnr():
     a, _ = pair()
-    assert metrics.fidelity(a, a.copy()) == {"mse": 0.0, "psnr": None, "ssim": 1.0, "max_abs_8bit": 0, "exact_pixels": 1.0}
+    assert metrics.fidelity(a, a.copy()) == {
+        "mse": 0.0,
+        "psnr": None,
+        "ssim": 1.0,
+        "max_abs_8bit": 0,
+        "exact_pixels": 1.0,
+    }
 
 
 def test_one_value_off_by_one_is_seen():

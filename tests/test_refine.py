@@ -81,13 +81,16 @@ def test_under_the_same_words_guidance_changes_nothing(first, photo, method):
 
 
 def test_proximal_thresholds_are_the_intended_ones():
-    """Public code takes the soft map for l0, and for l1 one that is not odd: it turns -1.5 into +0.5 at a threshold of 1."""
+    """Public code takes the soft map for l0, and for l1 one that is not odd: it turns -1.5 into +0.5 at a threshold of
+    1."""
     difference = torch.tensor([-3.0, -1.5, -0.5, 0.0, 0.25, 0.5, 1.0, 1.5, 3.0]).reshape(1, 1, 3, 3)
     # |d| in order: 0 .25 .5 .5 1 1.5 1.5 3 3; the quantile 0.5 is 1
     hard, soft = (guidance.Proximal(1.0, 0.5, hard).threshold(difference).flatten().tolist() for hard in (True, False))
     assert hard == [-3.0, -1.5, 0, 0, 0, 0, 0, 1.5, 3.0]
     assert soft == [-2.0, -0.5, 0, 0, 0, 0, 0, 0.5, 2.0]
-    assert torch.equal(guidance.Proximal(1.0, 0.5, False).threshold(-difference), -torch.tensor(soft).reshape(1, 1, 3, 3))
+    assert torch.equal(
+        guidance.Proximal(1.0, 0.5, False).threshold(-difference), -torch.tensor(soft).reshape(1, 1, 3, 3)
+    )
 
 
 def test_proximal_takes_the_quantile_of_each_picture_by_itself():
@@ -122,7 +125,8 @@ def test_offsets_make_any_path_exact(first, photo, scale):
 
 
 def test_edit_friendly_noise_maps_are_ddpms(first, photo):
-    """Undo DDPM's step by hand: (x_b - mu(x_a)) / sqrt(v) is the map; maps of a path of independent noises are no N(0, 1)."""
+    """Undo DDPM's step by hand: (x_b - mu(x_a)) / sqrt(v) is the map; maps of a path of independent noises are no N(0,
+    1)."""
     found = first.invert(photo, PROMPT, plan("edit-friendly", 10)).stages[0]
     stage, grid = first.stages[0], found.grid
     field = unguided(stage.denoiser, found.condition)
@@ -138,7 +142,9 @@ def test_edit_friendly_noise_maps_are_ddpms(first, photo):
         torch.testing.assert_close(mean + found.offsets[i], found.path[i + 1].double(), rtol=0, atol=1e-5)
         spreads.append(float((found.offsets[i] / v**0.5).std()))
     assert max(spreads) > 1.2
-    noises = [(x - level.alpha * found.path[-1]) / level.sigma for x, level in zip(found.path[:-1], grid[:-1], strict=True)]
+    noises = [
+        (x - level.alpha * found.path[-1]) / level.sigma for x, level in zip(found.path[:-1], grid[:-1], strict=True)
+    ]
     mixed = torch.stack([noise[0].flatten() for noise in noises]).corrcoef()
     assert float((mixed - torch.eye(10)).abs().max()) < 0.2  # independent, at every level anew
 

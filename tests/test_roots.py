@@ -38,7 +38,9 @@ def test_what_tests_its_residual_solves_the_bank(find, residual, tolerance):
     torch.testing.assert_close(rms(residual(root.value)), root.error, rtol=1e-6, atol=1e-15)
 
 
-@pytest.mark.parametrize("find", [FixedPoint(30), Average(30), GradientDescent(200)], ids=["fixed", "average", "gradient"])
+@pytest.mark.parametrize(
+    "find", [FixedPoint(30), Average(30), GradientDescent(200)], ids=["fixed", "average", "gradient"]
+)
 @pytest.mark.parametrize("problem", ["contraction", "linear"])
 def test_what_does_not_test_gets_near_where_it_converges(find, problem):
     residual, _ = PROBLEMS[problem]
@@ -166,4 +168,6 @@ def test_the_published_loop_steps_widest_at_the_data():
 
     result(Solve(find)(DDIM(), mixture(), x(), GRID))
     assert [where.share for where in seen] == pytest.approx([j / 9 for j in range(10)])
-    assert [where.scale for where in seen] == [a.alpha / b.alpha for a, b in zip(GRID[-2::-1], GRID[:0:-1], strict=True)]
+    assert [where.scale for where in seen] == [
+        a.alpha / b.alpha for a, b in zip(GRID[-2::-1], GRID[:0:-1], strict=True)
+    ]

@@ -14,7 +14,7 @@ CONFIGS = {
     "sd": {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, **STABLE},
     "x4": {"beta_schedule": "scaled_linear", "beta_start": 0.0001, "beta_end": 0.02, **STABLE},
     "linear": {"beta_schedule": "linear", "beta_start": 0.0001, "beta_end": 0.02},
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS.keys())

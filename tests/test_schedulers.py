@@ -16,7 +16,13 @@ from iterinv.steps.run import run
 from conftest import result
 
 PLAIN = {"beta_schedule": "squaredcos_cap_v2", "clip_sample": False}
-STABLE = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "clip_sample": False, "steps_offset": 1}
+STABLE = {
+    "beta_schedule": "scaled_linear",
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "clip_sample": False,
+    "steps_offset": 1,
+}
 SPACINGS = ("leading", "trailing", "linspace")
 
 
@@ -106,7 +112,9 @@ def test_a_pipeline_takes_it(tiny_folder):
     pipe.set_progress_bar_config(disable=True)
     pictures = []
     for gamma in (0.0, 0.5):
-        pipe.scheduler = BDIAScheduler.from_config(pipe.scheduler.config, gamma=gamma, thresholding=False, clip_sample=False)
+        pipe.scheduler = BDIAScheduler.from_config(
+            pipe.scheduler.config, gamma=gamma, thresholding=False, clip_sample=False
+        )
         pipe.scheduler.register_to_config(variance_type="fixed_small")
         generator = torch.Generator().manual_seed(0)
         pictures.append(pipe("a red sphere", num_inference_steps=5, generator=generator, output_type="pt").images)
@@ -162,7 +170,12 @@ def test_an_inversion_is_run_by_its_own_steps_and_in_any_precision():
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0])
 def test_it_runs_from_no_signal_at_all(gamma):
     """rescale_betas_zero_snr: alpha is 0 at the first level, where only a v prediction tells the clean data."""
-    config = {**STABLE, "rescale_betas_zero_snr": True, "timestep_spacing": "trailing", "prediction_type": "v_prediction"}
+    config = {
+        **STABLE,
+        "rescale_betas_zero_snr": True,
+        "timestep_spacing": "trailing",
+        "prediction_type": "v_prediction",
+    }
 
     def velocity(scheduler, x, t):
         a = level(scheduler, int(t))
@@ -192,10 +205,14 @@ def test_a_pipeline_that_holds_it_is_saved_and_loaded(tiny_folder, tmp_path):
 
 @settings(max_examples=60, deadline=None)
 @given(
-    st.integers(2, 60), st.sampled_from(SPACINGS), st.sampled_from([0, 1]), st.booleans(),
-    st.sampled_from(["epsilon", "v_prediction"]), st.sampled_from([1.0, 3.0, 7.0]),
+    st.integers(2, 60),
+    st.sampled_from(SPACINGS),
+    st.sampled_from([0, 1]),
+    st.booleans(),
+    st.sampled_from(["epsilon", "v_prediction"]),
+    st.sampled_from([1.0, 3.0, 7.0]),
     st.sampled_from([torch.float32, torch.float64]),
-)  # fmt: skip
+)
 def test_the_pair_is_exact_on_any_grid(steps, spacing, offset, to_one, kind, guidance, dtype):
     """Whatever the spacing, the offset, the clean end, what the network predicts, the guidance and the precision."""
     config = {**STABLE, "timestep_spacing": spacing, "steps_offset": offset, "set_alpha_to_one": to_one}

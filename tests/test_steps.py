@@ -88,7 +88,8 @@ def test_round_trip(rule, steps):
 @settings(max_examples=40, deadline=None)
 @given(st.integers(2, 60), st.sampled_from(SPACINGS), st.integers(0, 40), st.sampled_from([0.9, 0.96, 1.0]))
 def test_round_trip_from_any_level(steps, spacing, stop, gamma):
-    """Exact whatever the grid and however far it is undone, and the loop says so: the state at `stop` gives the data back."""
+    """Exact whatever the grid and however far it is undone, and the loop says so: the state at `stop` gives the data
+    back."""
     rule, x, grid = BDIA(gamma), data(), from_config({"beta_start": 1e-4, "beta_end": 0.02}).grid(steps, spacing)
     stop = min(stop, steps - 1)
     state = undone(rule, mixture(), x, grid, stop)
@@ -102,9 +103,12 @@ def noise_error(rule, steps):
     return float((undone(rule, gaussian(), x, grid)[-1] - gaussian_flow(x, grid[-1], grid[0])).square().mean().sqrt())
 
 
-@pytest.mark.parametrize("name", [name for name, rule in REVERSIBLE.items() if name in RULES or rule.growth(arc(160)) < 2])
+@pytest.mark.parametrize(
+    "name", [name for name, rule in REVERSIBLE.items() if name in RULES or rule.growth(arc(160)) < 2]
+)
 def test_noise_consistency(name):
-    """The inverted noise tends to the ODE's as the grid gets finer. A wrong first step can leave the round trip exact."""
+    """The inverted noise tends to the ODE's as the grid gets finer. A wrong first step can leave the round trip
+    exact."""
     counts = (20, 40) if name == "edict" else (40, 80, 160)  # un-mixing outgrows a finer grid: see below
     errors = [noise_error(REVERSIBLE[name], n) for n in counts]
     assert all(later < sooner / 1.5 for sooner, later in pairwise(errors))
@@ -130,7 +134,9 @@ def test_growth(steps):
 @pytest.mark.parametrize("steps", [20, 50, 100])
 def test_belm_stays_near_unit_variance_on_stable_diffusions_schedule_but_not_on_the_cosine(steps):
     """Its undamped factor is the square of the ratio of the first to the last difference of sigma / alpha."""
-    linear = from_config({"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "steps_offset": 1})
+    linear = from_config(
+        {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "steps_offset": 1}
+    )
     assert undone(BELM(), mixture(), data(), linear.grid(steps))[-1].std() == pytest.approx(1, abs=0.25)
     assert undone(BELM(), mixture(), data(), COSINE.grid(steps))[-1].std() > 3
 
@@ -153,7 +159,8 @@ def test_undoing_costs_one_call_a_step_and_never_looks_at_the_clean_end():
 @pytest.mark.parametrize("spacing", ["leading", "trailing"])
 @pytest.mark.parametrize("offset", [0, 1])
 def test_ddim_agrees_with_diffusers(spacing, offset):
-    """Linspace is left out: diffusers steps from each of its labels to that label less 1000 // N, which is not the next one."""
+    """Linspace is left out: diffusers steps from each of its labels to that label less 1000 // N, which is not the next
+    one."""
     config = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "clip_sample": False}
     scheduler = DDIMScheduler(**config, timestep_spacing=spacing, steps_offset=offset, set_alpha_to_one=offset == 0)
     scheduler.set_timesteps(25)
@@ -168,7 +175,9 @@ def test_ddim_agrees_with_diffusers(spacing, offset):
 def test_bdia_is_ddim_where_it_must_be():
     """Its first step is DDIM's; and a gamma near 0 is DDIM throughout."""
     x, grid = noise(), COSINE.grid(12)
-    assert torch.equal(BDIA().step(mixture(), BDIA().init(x), grid, 0)[0], DDIM().step(mixture(), DDIM().init(x), grid, 0)[0])
+    assert torch.equal(
+        BDIA().step(mixture(), BDIA().init(x), grid, 0)[0], DDIM().step(mixture(), DDIM().init(x), grid, 0)[0]
+    )
     near = clean_end(BDIA(1e-12), mixture(), x, grid)
     torch.testing.assert_close(near, clean_end(DDIM(), mixture(), x, grid), rtol=0, atol=1e-9)
 
@@ -249,9 +258,11 @@ def test_single_steps_carry_as_their_papers_write_them():
 
 @settings(max_examples=25, deadline=None)
 @given(
-    st.one_of(st.integers(2, 60), st.just(1000)), st.sampled_from([1.0, 3.0, 7.0]), st.integers(0, 1000),
+    st.one_of(st.integers(2, 60), st.just(1000)),
+    st.sampled_from([1.0, 3.0, 7.0]),
+    st.integers(0, 1000),
     st.sampled_from([torch.float32, torch.float64]),
-)  # fmt: skip
+)
 def test_fixed_point_arithmetic_gives_the_same_bits_back(steps, guidance, seed, dtype):
     """Whatever the steps, the guidance and the precision of the network: not one bit of the clean state changes."""
     wild = mixture()
@@ -308,8 +319,8 @@ def edm_grid(steps):
 
 
 def test_what_bdia_adds_to_other_rules():
-    """The pattern on a two-sided mixture in EDM's variables: at few steps a gamma near 0.5 helps DDIM most, at many one near
-    1; kept slopes make Heun better at no cost; 2M gains at gamma 0.5."""
+    """The pattern on a two-sided mixture in EDM's variables: at few steps a gamma near 0.5 helps DDIM most, at many one
+    near 1; kept slopes make Heun better at no cost; 2M gains at gamma 0.5."""
     x = 80 * noise(n=400)
     fine = clean_end(Heun(), mixture(), x, edm_grid(4000))
 
@@ -354,7 +365,8 @@ def test_relaxing_a_multistep_rule_finds_the_path_that_it_runs_through():
 
 
 def test_relaxing_tells_how_well_it_did():
-    """Few steps fold the field between the two modes of the data; there sweeps do not end, and the best path is kept."""
+    """Few steps fold the field between the two modes of the data; there sweeps do not end, and the best path is
+    kept."""
     rule, grid = DPMPP2M(), COSINE.grid(10)
     *_, (x, _) = run(rule, mixture(), rule.init(noise()), grid)
     _, path, error = result(Relax(60, 1e-6)(rule, mixture(), x, grid))

@@ -140,7 +140,13 @@ def test_headers_that_other_programs_wrote_are_refused(tiny, file):
         stages = json.loads(f.metadata()["iterinv"])["stages"]
     first, *rest = stages
     grid = [[*first["grid"][0][:1], first["grid"][0][1] + 1e-3, *first["grid"][0][2:]], *first["grid"][1:]]
-    odd_plans = [{"steps": "5"}, {"dtype": "float16"}, {"guidance": "1"}, {"rule": {"name": "os.system"}}, {"steps": 10**9}]
+    odd_plans = [
+        {"steps": "5"},
+        {"dtype": "float16"},
+        {"guidance": "1"},
+        {"rule": {"name": "os.system"}},
+        {"steps": 10**9},
+    ]
     cases = [
         ({"stages": [{**first, "grid": grid}, *rest]}, "the grid of stage I"),
         *(({"stages": [{**first, "start": odd}, *rest]}, "does not start from") for odd in (5, -1, "1", None)),
@@ -165,9 +171,12 @@ def test_headers_that_other_programs_wrote_are_refused(tiny, file):
 def test_tensors_of_another_kind_are_refused(tiny, file):
     whole, kept = file.read_bytes(), load_file(file)
     odd = {
-        "0.state.0": kept["0.state.0"].half(), "1.state.0": kept["1.state.0"] > 0, "image.0": kept["image.0"].float(),
-        "1.condition.low_image": torch.zeros(2, 3, 16, 16), "2.condition.low_image": torch.zeros(1, 3, 5, 7),
-    }  # fmt: skip
+        "0.state.0": kept["0.state.0"].half(),
+        "1.state.0": kept["1.state.0"] > 0,
+        "image.0": kept["image.0"].float(),
+        "1.condition.low_image": torch.zeros(2, 3, 16, 16),
+        "2.condition.low_image": torch.zeros(1, 3, 5, 7),
+    }
     for name, x in odd.items():
         file.write_bytes(whole)
         rewrite(file, **{name: x})

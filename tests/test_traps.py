@@ -35,7 +35,8 @@ def rms(x):
 
 
 def test_a_velocity_taken_for_noise_is_lost_at_any_number_of_steps():
-    """Published DDIM rows for the x4 upscaler invert so: finer grids do not help them, while the right reading gains."""
+    """Published DDIM rows for the x4 upscaler invert so: finer grids do not help them, while the right reading
+    gains."""
     x = 0.6 * torch.randn(4, 64, generator=torch.Generator().manual_seed(0), dtype=torch.float64).sign()
 
     def noise(u, a):
@@ -58,7 +59,8 @@ def test_a_velocity_taken_for_noise_is_lost_at_any_number_of_steps():
 
 
 def test_another_noise_on_the_low_picture_is_another_reconstruction(tiny):
-    """The noise of the condition must be that of the inversion: drawn anew, the picture is lost by orders of magnitude."""
+    """The noise of the condition must be that of the inversion: drawn anew, the picture is lost by orders of
+    magnitude."""
     inversion = tiny.invert(photo(64), PROMPT, plan("bdia", 10))
     found = inversion.stages[2]
     other = found.condition.updated(low_noise=torch.randn(found.condition["low_noise"].shape))
@@ -98,7 +100,8 @@ def test_no_method_shows_the_network_a_label_it_does_not_know(tiny, method, step
 
 
 def test_the_source_label_is_not_the_destinations():
-    """DDIM inversion asks for the noise at the level it goes to; asked at the level it leaves, it loses several times more."""
+    """DDIM inversion asks for the noise at the level it goes to; asked at the level it leaves, it loses several times
+    more."""
     x = 0.6 * torch.randn(4, 64, generator=torch.Generator().manual_seed(0), dtype=torch.float64).sign()
     grid = X4.grid(50)
 

@@ -50,7 +50,9 @@ def test_an_edit_emits_its_events_and_returns_its_result(tiny_folder, picture, t
 
 
 def test_a_report_calls_no_network(tiny_folder, picture, monkeypatch):
-    result = Workbench().edit(EditRequest(request(tiny_folder, picture, method="null-text", guidance_scale=3.0), TARGET))
+    result = Workbench().edit(
+        EditRequest(request(tiny_folder, picture, method="null-text", guidance_scale=3.0), TARGET)
+    )
     monkeypatch.setattr("iterinv.models.unet.UNetDenoiser.__call__", lambda *_: pytest.fail("a network was called"))
     assert result.report()["stages"][0]["loss"]["guidance"] is not None
 

@@ -18,7 +18,8 @@ from iterinv.schedule import Flow
 
 
 class FlowNetwork(nn.Module):
-    """A toy: ``network(x, t)`` is the flow ``noise - picture`` of a sample (batch, 3, size, size) at time t (batch,)."""
+    """A toy: ``network(x, t)`` is the flow ``noise - picture`` of a sample (batch, 3, size, size) at time t
+    (batch,)."""
 
     size = 16
 
@@ -60,4 +61,7 @@ if __name__ == "__main__":
     cascade = iterinv.load(FlowNetwork())
     picture = torch.rand(1, 3, 16, 16) * 2 - 1
     inversion = cascade.invert(picture, "", num_inference_steps=8)
-    print(f"largest error {float((inversion.picture - picture).abs().max()):.0e}, from alpha {inversion.noise_level.alpha}")
+    print(
+        f"largest error {float((inversion.picture - picture).abs().max()):.0e}, from alpha "
+        f"{inversion.noise_level.alpha}"
+    )

@@ -1,4 +1,5 @@
-"""A root finder of your own: Aitken's extrapolation of a fixed-point iteration. Listing a method makes it known by name.
+"""A root finder of your own: Aitken's extrapolation of a fixed-point iteration. Listing a method makes it known by
+name.
 
 python examples/extending/root_finder.py [cascade folder]
 """
@@ -19,7 +20,8 @@ from iterinv.steps import DDIM
 
 @dataclass(frozen=True)
 class Aitken:
-    """Two fixed-point steps, and the point where their geometric series would end, value by value; repeated ``cycles`` times.
+    """Two fixed-point steps, and the point where their geometric series would end, value by value; repeated ``cycles``
+    times.
 
     A value moves at most ``reach`` times as far as the two steps moved it.
     """

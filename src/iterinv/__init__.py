@@ -1,4 +1,5 @@
-"""iterinv: turn a real picture back into the noise, the path and the conditions that reproduce it; then edit it with words."""
+"""iterinv: turn a real picture back into the noise, the path and the conditions that reproduce it; then edit it with
+words."""
 
 from __future__ import annotations
 
@@ -36,16 +37,38 @@ _HOMES = {
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [  # noqa: RUF022  (by use, not by letter)
-    "load", "open", "Cascade", "Inversion", "Edit", "Plan", "plan", "METHODS", "Observer",
-    "FlowEdit", "DiffEdit", "PromptSwap", "Detail", "FromPrompts", "Given", "Site", "StageEdit",
-    "BDIA", "DDIM", "CFG", "Level", "Prediction", "BDIAScheduler", "BDIAInverseScheduler",
-]  # fmt: skip
+    "load",
+    "open",
+    "Cascade",
+    "Inversion",
+    "Edit",
+    "Plan",
+    "plan",
+    "METHODS",
+    "Observer",
+    "FlowEdit",
+    "DiffEdit",
+    "PromptSwap",
+    "Detail",
+    "FromPrompts",
+    "Given",
+    "Site",
+    "StageEdit",
+    "BDIA",
+    "DDIM",
+    "CFG",
+    "Level",
+    "Prediction",
+    "BDIAScheduler",
+    "BDIAInverseScheduler",
+]
 
 
 def open(path: str | Path, cascade: Cascade) -> Inversion:
     """Reopen an inversion file for the cascade that made it.
 
-    Raises :class:`iterinv.store.BadInversion` for a file that is no inversion, is damaged, or belongs to another cascade.
+    Raises :class:`iterinv.store.BadInversion` for a file that is no inversion, is damaged, or belongs to another
+    cascade.
     """
     return cascade.open(path)
 

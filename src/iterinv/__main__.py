@@ -23,7 +23,8 @@ _first = 0.0
 
 def main() -> None:
     """Run the command line. Ctrl-C and a request to end stop it with exit code 130; what was begun is cleaned away."""
-    # Threads that wait for work should sleep: where others compute on the same cores, spinning makes this three times slower.
+    # Threads that wait for work should sleep: where others compute on the same cores, spinning makes this three times
+    # slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
@@ -52,7 +53,9 @@ def command_line() -> typer.Typer:
 def _stop(number: int, frame: FrameType | None) -> None:
     global _first
     _first = _first or time.monotonic()
-    if _importing(frame) and time.monotonic() - _first < PATIENCE:  # an exception there can abort the process from within C++
+    if (
+        _importing(frame) and time.monotonic() - _first < PATIENCE
+    ):  # an exception there can abort the process from within C++
         again = threading.Timer(0.05, signal.pthread_kill, (threading.main_thread().ident, number))
         again.daemon = True
         again.start()

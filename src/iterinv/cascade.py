@@ -1,7 +1,7 @@
 """A cascade of stages: invert, rerun, edit and sample.
 
-Every stage works on the picture resized to its own size. A super-resolution stage is conditioned on the *reconstruction*
-that the stage below made, since that is what it will see when it is run again.
+Every stage works on the picture resized to its own size. A super-resolution stage is conditioned on the
+*reconstruction* that the stage below made, since that is what it will see when it is run again.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ class Output:
 
 @dataclass(frozen=True, eq=False)
 class Cascade:
-    """Stages from small to large, each conditioned on the picture of the one before; and the settings that suit them."""
+    """Stages from small to large, each conditioned on the picture of the one before; and the settings that suit
+    them."""
 
     stages: tuple[Stage, ...]
     defaults: Defaults = field(default_factory=Defaults)
@@ -52,20 +53,25 @@ class Cascade:
 
     @classmethod
     def from_pretrained(
-        cls, what: Any = "embedded", dtype: torch.dtype | None = None, device: str = "cpu",
-        torch_dtype: torch.dtype | None = None, memory: str | None = None, **how: Any,
-    ) -> Cascade:  # fmt: skip
-        """Load a cascade: one of :data:`iterinv.models.presets.PRESETS`; that of a folder with a ``cascade.json``; or stages
-        by themselves, one or a list from small to large, each a diffusers folder, a name on the hub, a TorchScript file, a
-        live pipeline or a module of EDM's kind.
+        cls,
+        what: Any = "embedded",
+        dtype: torch.dtype | None = None,
+        device: str = "cpu",
+        torch_dtype: torch.dtype | None = None,
+        memory: str | None = None,
+        **how: Any,
+    ) -> Cascade:
+        """Load a cascade: one of :data:`iterinv.models.presets.PRESETS`; that of a folder with a ``cascade.json``; or
+        stages by themselves, one or a list from small to large, each a diffusers folder, a name on the hub, a
+        TorchScript file, a live pipeline or a module of EDM's kind.
 
-        ``dtype`` is the networks' (``torch_dtype`` is its older name), float32 unless given; states keep their own. A live
-        pipeline keeps its own. ``memory`` is the device's, as ``16gb``, or ``auto``: what does not fit there at once takes
-        turns, network by network or layer by layer, and a T5 encoder is loaded only to read new words. ``how``:
-        ``noise_level`` on the pictures from below, ``clean`` captions as DeepFloyd does, ``tiled`` autoencoders in less
-        memory, ``allow_pickle``, and diffusers' ``variant``, ``revision``, ``local_files_only``. Raises
-        ``FileNotFoundError`` for what is not there, ``ValueError`` for what is no stage, ``MemoryError`` for what fits in no
-        way.
+        ``dtype`` is the networks' (``torch_dtype`` is its older name), float32 unless given; states keep their own. A
+        live pipeline keeps its own. ``memory`` is the device's, as ``16gb``, or ``auto``: what does not fit there at
+        once takes turns, network by network or layer by layer, and a T5 encoder is loaded only to read new words.
+        ``how``: ``noise_level`` on the pictures from below, ``clean`` captions as DeepFloyd does, ``tiled``
+        autoencoders in less memory, ``allow_pickle``, and diffusers' ``variant``, ``revision``, ``local_files_only``.
+        Raises ``FileNotFoundError`` for what is not there, ``ValueError`` for what is no stage, ``MemoryError`` for
+        what fits in no way.
         """
         return cls(*load_stages(what, dtype or torch_dtype, device, memory, **how))
 
@@ -81,19 +87,27 @@ class Cascade:
 
     @torch.no_grad()
     def invert(
-        self, picture: Picture | Sequence[Picture], prompt: str | Sequence[str], method: str | Plan | Sequence[Plan] = "bdia",
-        num_inference_steps: int | None = None, guidance_scale: float | None = None, *, seed: int | Sequence[int] = 0,
-        generator: torch.Generator | Sequence[torch.Generator] | None = None, fit: str = "pad",
-        callback_on_step_end: StepCallback | None = None, observer: Observer | None = None,
-    ) -> Inversion:  # fmt: skip
+        self,
+        picture: Picture | Sequence[Picture],
+        prompt: str | Sequence[str],
+        method: str | Plan | Sequence[Plan] = "bdia",
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        *,
+        seed: int | Sequence[int] = 0,
+        generator: torch.Generator | Sequence[torch.Generator] | None = None,
+        fit: str = "pad",
+        callback_on_step_end: StepCallback | None = None,
+        observer: Observer | None = None,
+    ) -> Inversion:
         """Invert pictures through all stages, and reconstruct them.
 
         A picture is a file, a PIL image, an array (h, w, 3) uint8 or a tensor in [-1, 1], of any size; a tensor
         (batch, 3, size, size) or a list is a batch. ``fit`` is ``pad`` or ``crop``, for pictures that are not square.
         ``prompt`` is one for all or one for each picture. ``method`` is a name of :data:`iterinv.methods.METHODS`, with
-        ``num_inference_steps`` (20 unless given) and ``guidance_scale`` (1, none, unless given), or a plan, or one plan for
-        each stage. ``seed`` or ``generator``, one for all or one for each picture, draw the noise on the low-resolution
-        conditions and that of an independent path. ``callback_on_step_end`` is called after every step
+        ``num_inference_steps`` (20 unless given) and ``guidance_scale`` (1, none, unless given), or a plan, or one plan
+        for each stage. ``seed`` or ``generator``, one for all or one for each picture, draw the noise on the
+        low-resolution conditions and that of an independent path. ``callback_on_step_end`` is called after every step
         (:data:`iterinv.observer.StepCallback`); ``observer`` hears of more.
 
         Raises ``ValueError`` for pictures, prompts, methods and settings that cannot work.
@@ -124,14 +138,21 @@ class Cascade:
 
     @torch.no_grad()
     def edit(
-        self, inversion: Inversion, prompt: str | Sequence[str], editor: str | Editor | None = None, *,
-        output_type: str = "pil", callback_on_step_end: StepCallback | None = None, observer: Observer | None = None,
-    ) -> Edit:  # fmt: skip
+        self,
+        inversion: Inversion,
+        prompt: str | Sequence[str],
+        editor: str | Editor | None = None,
+        *,
+        output_type: str = "pil",
+        callback_on_step_end: StepCallback | None = None,
+        observer: Observer | None = None,
+    ) -> Edit:
         """Edit an inversion by another prompt: the editor is called once for each stage, from small to large.
 
-        ``prompt`` is one for all or one for each picture. ``editor`` is a name of :data:`iterinv.edits.EDITORS`, any function
-        of a :class:`iterinv.edits.Site`, or the cascade's default. ``output_type`` is that of ``edit.images``: ``pil``,
-        ``np`` or ``pt``. Raises ``ValueError`` for an inversion made with other weights and for an editor that there is not.
+        ``prompt`` is one for all or one for each picture. ``editor`` is a name of :data:`iterinv.edits.EDITORS`, any
+        function of a :class:`iterinv.edits.Site`, or the cascade's default. ``output_type`` is that of ``edit.images``:
+        ``pil``, ``np`` or ``pt``. Raises ``ValueError`` for an inversion made with other weights and for an editor that
+        there is not.
         """
         self._check(inversion)
         watch = self._observer(observer, callback_on_step_end)
@@ -150,19 +171,27 @@ class Cascade:
 
     @torch.no_grad()
     def sample(
-        self, prompt: str | Sequence[str], num_inference_steps: int | None = None, guidance_scale: float | None = None,
-        num_images_per_prompt: int = 1, *, rule: str | Step = "ddim", detail: float = 0.8, seed: int = 0,
-        generator: torch.Generator | None = None, callback_on_step_end: StepCallback | None = None,
+        self,
+        prompt: str | Sequence[str],
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        num_images_per_prompt: int = 1,
+        *,
+        rule: str | Step = "ddim",
+        detail: float = 0.8,
+        seed: int = 0,
+        generator: torch.Generator | None = None,
+        callback_on_step_end: StepCallback | None = None,
         observer: Observer | None = None,
-    ) -> tuple[Tensor, ...]:  # fmt: skip
+    ) -> tuple[Tensor, ...]:
         """Draw pictures (batch, 3, size, size) in [-1, 1] from prompts alone, one tensor a stage.
 
         Of several prompts, ``num_images_per_prompt`` pictures each, in their order. ``num_inference_steps`` and
         ``guidance_scale``, which acts on the first stage, are the cascade's own unless given. ``rule`` is a name of
-        :data:`iterinv.steps.RULES` or a rule. Every picture has its own noise at every stage, drawn from ``seed`` and its
-        place in the batch, so that it does not depend on the size of the batch. A super-resolution stage runs the last
-        ``detail`` of its levels, from the enlarged picture noised to the first of them: at the levels before, a small error of
-        the predicted noise is a large one of colour, which the stage below settled.
+        :data:`iterinv.steps.RULES` or a rule. Every picture has its own noise at every stage, drawn from ``seed`` and
+        its place in the batch, so that it does not depend on the size of the batch. A super-resolution stage runs the
+        last ``detail`` of its levels, from the enlarged picture noised to the first of them: at the levels before, a
+        small error of the predicted noise is a large one of colour, which the stage below settled.
         """
         watch = self._observer(observer, callback_on_step_end)
         solver = sampler(rule) if isinstance(rule, str) else rule
@@ -199,7 +228,8 @@ class Cascade:
         return Output(output([to_uint8(x[None]) for x in pictures], output_type))
 
     def open(self, path: str | Path) -> Inversion:
-        """Reopen an inversion file. Raises :class:`iterinv.store.BadInversion` for what is none, or of another cascade."""
+        """Reopen an inversion file. Raises :class:`iterinv.store.BadInversion` for what is none, or of another
+        cascade."""
         return open_inversion(Path(path), self.stages, self.fingerprint)
 
     def to(self, device: str) -> Cascade:
@@ -238,7 +268,9 @@ class Cascade:
             raise ValueError(f"there is no editor {name!r}: the editors are {', '.join(EDITORS)}")
         return EDITORS[name]()
 
-    def _pictures(self, picture: Picture | Sequence[Picture], fit: str, watch: Observer) -> tuple[Tensor, tuple[Canvas, ...]]:
+    def _pictures(
+        self, picture: Picture | Sequence[Picture], fit: str, watch: Observer
+    ) -> tuple[Tensor, tuple[Canvas, ...]]:
         """Pictures (batch, 3, size, size) in [-1, 1], and a canvas for each."""
         if isinstance(picture, Tensor) and picture.ndim == 4 and picture.shape[1:] == (3, self.size, self.size):
             if not bool(torch.isfinite(picture).all()) or float(picture.abs().max()) > 1 + 1e-6:
@@ -283,7 +315,9 @@ class Cascade:
             )
 
 
-def _seeds(seed: int | Sequence[int], generator: torch.Generator | Sequence[torch.Generator] | None, n: int) -> tuple[int, ...]:
+def _seeds(
+    seed: int | Sequence[int], generator: torch.Generator | Sequence[torch.Generator] | None, n: int
+) -> tuple[int, ...]:
     """A seed for each picture: drawn from generators if given, one for all or one for each."""
     if generator is not None:
         each = [generator] if isinstance(generator, torch.Generator) else list(generator)
@@ -291,7 +325,9 @@ def _seeds(seed: int | Sequence[int], generator: torch.Generator | Sequence[torc
         seed = seed[0] if len(seed) == 1 else seed
     seeds = (int(seed),) * n if isinstance(seed, int) else tuple(map(int, seed))
     if len(seeds) != n:
-        raise ValueError(f"there are {len(seeds)} seeds or generators for {n} pictures: give one for all, or one for each")
+        raise ValueError(
+            f"there are {len(seeds)} seeds or generators for {n} pictures: give one for all, or one for each"
+        )
     return seeds
 
 

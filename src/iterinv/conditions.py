@@ -15,10 +15,10 @@ FROM_PROMPT = ("text", "pooled_text", "time_ids")
 class Condition(Mapping[str, Tensor]):
     """Named tensors (rows, ...), made once a picture. A prompt is one condition, the negative prompt another.
 
-    ``text`` (rows, tokens, width) is the encoded prompt; ``pooled_text`` (rows, width) and ``time_ids`` (rows, 6) are SDXL's;
-    ``low_image`` (rows, 3, h, w) in [-1, 1] is the picture of the stage below and ``low_noise`` (rows, 3, H, W), at the size
-    of the states, the noise that is drawn on it. An entry of one row holds for every picture of a batch. ``notes`` are
-    sentences on the prompt that a user should read.
+    ``text`` (rows, tokens, width) is the encoded prompt; ``pooled_text`` (rows, width) and ``time_ids`` (rows, 6) are
+    SDXL's; ``low_image`` (rows, 3, h, w) in [-1, 1] is the picture of the stage below and ``low_noise`` (rows, 3, H,
+    W), at the size of the states, the noise that is drawn on it. An entry of one row holds for every picture of a
+    batch. ``notes`` are sentences on the prompt that a user should read.
     """
 
     def __init__(self, tensors: Mapping[str, Tensor], notes: Sequence[str] = ()) -> None:
@@ -69,5 +69,6 @@ class Condition(Mapping[str, Tensor]):
 
 
 def enlarged(low_image: Tensor, size: tuple[int, int]) -> Tensor:
-    """A picture (batch, 3, h, w) of the stage below at a larger size: bilinear with aligned corners, as IF's pipelines do."""
+    """A picture (batch, 3, h, w) of the stage below at a larger size: bilinear with aligned corners, as IF's pipelines
+    do."""
     return F.interpolate(low_image, size, mode="bilinear", align_corners=True)

@@ -44,8 +44,8 @@ class Guidance(Protocol):
 class CFG:
     """Classifier-free guidance (Ho and Salimans, 2022): ``negative + scale (positive - negative)``.
 
-    At scale 1, and where both conditions are one object, the negative half is not computed. Otherwise both halves go through
-    the network as one batch, in both directions.
+    At scale 1, and where both conditions are one object, the negative half is not computed. Otherwise both halves go
+    through the network as one batch, in both directions.
     """
 
     scale: float = 1.0
@@ -72,7 +72,8 @@ class CFG:
 class PerLevelNull:
     """Classifier-free guidance at a fixed scale with a null embedding (batch, tokens, width) of its own at every level.
 
-    ``nulls`` maps timesteps to the embeddings that null-text inversion fitted; they replace the text of the negative condition.
+    ``nulls`` maps timesteps to the embeddings that null-text inversion fitted; they replace the text of the negative
+    condition.
     """
 
     scale: float
@@ -130,7 +131,8 @@ class Proximal:
 
         def guided(x: Tensor, a: Level) -> Prediction:
             without, with_prompt = both(denoiser, x, a, negative, positive)
-            # At a level the differences of clean data and of noise are the same but for a factor, and so is their threshold.
+            # At a level the differences of clean data and of noise are the same but for a factor, and so is their
+            # threshold.
             difference = self.threshold(with_prompt.x0 - without.x0)
             return Prediction.from_x0(x, a, without.x0 + self.scale * difference)
 
@@ -139,7 +141,9 @@ class Proximal:
     def threshold(self, difference: Tensor) -> Tensor:
         """The proximal map of a difference (batch, ...)."""
         size = difference.abs()
-        values = size.flatten(1).double().sort(1).values  # torch.quantile refuses tensors of more than 16 million values
+        values = (
+            size.flatten(1).double().sort(1).values
+        )  # torch.quantile refuses tensors of more than 16 million values
         h = values[:, int(self.quantile * (values.shape[1] - 1))].to(size).reshape(-1, *[1] * (size.ndim - 1))
         return torch.where(size > h, difference, 0.0) if self.hard else difference.sign() * (size - h).clamp(min=0)
 
@@ -149,7 +153,9 @@ def unguided(denoiser: Denoiser, condition: Condition) -> Field:
     return lambda x, a: denoiser(x, a, condition.expand(len(x)))
 
 
-def both(denoiser: Denoiser, x: Tensor, a: Level, negative: Condition, positive: Condition) -> tuple[Prediction, Prediction]:
+def both(
+    denoiser: Denoiser, x: Tensor, a: Level, negative: Condition, positive: Condition
+) -> tuple[Prediction, Prediction]:
     """The predictions for two conditions, by one batch through the network."""
     stacked = Condition.stack([negative, positive], len(x))
     x0, eps = denoiser(torch.cat([x, x]), a, stacked)

@@ -50,7 +50,8 @@ def to_array(picture: Picture) -> tuple[np.ndarray, list[str]]:
         return picture, []
     shape = f" of shape {picture.shape} and dtype {picture.dtype}" if isinstance(picture, np.ndarray) else ""
     raise BadPicture(
-        f"a {type(picture).__name__}{shape} is no picture: give a file, a PIL image, an array (h, w, 3) of uint8 or a tensor "
+        f"a {type(picture).__name__}{shape} is no picture: give a file, a PIL image, an array (h, w, 3) of "
+        "uint8 or a tensor "
         "(3, h, w) in [-1, 1]"
     )
 
@@ -128,7 +129,8 @@ def _to_rgb(file: Image.Image) -> tuple[np.ndarray, list[str]]:
 
 
 def _rawmode(args: object) -> str:
-    """The raw mode of a Pillow tile, which says how many bits a file's values have: alone, or first of several arguments."""
+    """The raw mode of a Pillow tile, which says how many bits a file's values have: alone, or first of several
+    arguments."""
     return str(args[0] if isinstance(args, tuple) and args else args)
 
 
@@ -136,7 +138,8 @@ def _rawmode(args: object) -> str:
 class Canvas:
     """A picture at working scale, and the place of the cascade's square over it.
 
-    ``image`` is (h, w, 3) uint8. ``top`` and ``left`` place the square over it: negative or zero where the picture was padded.
+    ``image`` is (h, w, 3) uint8. ``top`` and ``left`` place the square over it: negative or zero where the picture was
+    padded.
     """
 
     image: np.ndarray
@@ -146,10 +149,12 @@ class Canvas:
 
     @classmethod
     def fit(cls, picture: np.ndarray, size: int, how: str = "pad") -> tuple[Canvas, list[str]]:
-        """Bring a picture to working scale: ``pad`` keeps all of it in the square, ``crop`` puts the square on its middle.
+        """Bring a picture to working scale: ``pad`` keeps all of it in the square, ``crop`` puts the square on its
+        middle.
 
-        A picture of ``size`` x ``size`` is taken as it is. Gives notes of what was done. Raises ``ValueError`` for another
-        ``how``, for a picture so long that padding leaves it thinner than eight pixels, or that scaling makes it too large.
+        A picture of ``size`` x ``size`` is taken as it is. Gives notes of what was done. Raises ``ValueError`` for
+        another ``how``, for a picture so long that padding leaves it thinner than eight pixels, or that scaling makes
+        it too large.
         """
         if how not in FITS:
             raise ValueError(f"fit {how!r} is not one of {', '.join(FITS)}")
@@ -158,18 +163,23 @@ class Canvas:
         height, width = max(1, round(h * scale)), max(1, round(w * scale))
         if min(height, width) < 8:
             raise BadPicture(
-                f"a picture of {w}x{h} px would be {width}x{height} in a square of {size}: cut it to a squarer shape, or "
+                f"a picture of {w}x{h} px would be {width}x{height} in a square of {size}: cut it to a squarer "
+                "shape, or "
                 "crop instead of pad"
             )
         if height * width > (Image.MAX_IMAGE_PIXELS or math.inf):
-            raise BadPicture(f"a picture of {w}x{h} px would be {width}x{height} with a short side of {size}: cut it shorter")
+            raise BadPicture(
+                f"a picture of {w}x{h} px would be {width}x{height} with a short side of {size}: cut it shorter"
+            )
         notes = []
         if (height, width) != (h, w):
             verb = "reduced" if height * width < h * w else "enlarged"
             notes.append(f"{verb} from {w}x{h} to {width}x{height} px, which the model works at")
             picture = np.array(Image.fromarray(picture).resize((width, height), Image.Resampling.LANCZOS))
         if height != width:
-            how_said = "padded to a square; the padding is taken off again" if how == "pad" else "only its middle is worked on"
+            how_said = (
+                "padded to a square; the padding is taken off again" if how == "pad" else "only its middle is worked on"
+            )
             notes.append(f"not square: {how_said}")
         return cls(picture, size, (height - size) // 2, (width - size) // 2), notes
 

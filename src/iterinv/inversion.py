@@ -32,7 +32,8 @@ from iterinv.store import BadInversion
 class Inversion:
     """One or more pictures turned back, stage by stage.
 
-    ``prompts``, ``seeds`` and ``canvases`` have an entry for each picture of the batch. ``fingerprint`` names the weights.
+    ``prompts``, ``seeds`` and ``canvases`` have an entry for each picture of the batch. ``fingerprint`` names the
+    weights.
     """
 
     prompts: tuple[str, ...]
@@ -82,14 +83,16 @@ class Inversion:
     def row(self, k: int) -> Inversion:
         """The inversion of the ``k``-th picture alone."""
         stages = tuple(found.row(k) for found in self.stages)
-        return Inversion(self.prompts[k : k + 1], self.seeds[k : k + 1], self.fingerprint, stages, self.canvases[k : k + 1])
+        return Inversion(
+            self.prompts[k : k + 1], self.seeds[k : k + 1], self.fingerprint, stages, self.canvases[k : k + 1]
+        )
 
     def save(self, path: str | Path) -> None:
         """Write the inversion to a file; :func:`iterinv.open` reopens it.
 
-        The file holds the states that a rerun starts from, the low-resolution pictures with their noise, the grid, the plan,
-        the prompts and the pictures. Raises ``ValueError`` for a plan that could not be read back, such as one with an
-        unlisted rule of your own.
+        The file holds the states that a rerun starts from, the low-resolution pictures with their noise, the grid, the
+        plan, the prompts and the pictures. Raises ``ValueError`` for a plan that could not be read back, such as one
+        with an unlisted rule of your own.
         """
         tensors: dict[str, Tensor] = {}
         for j, canvas in enumerate(self.canvases):
@@ -120,8 +123,8 @@ class Inversion:
 def open_inversion(path: Path, stages: Sequence[Stage], fingerprint: str) -> Inversion:
     """Reopen an inversion for the stages of a cascade; its trajectories are computed when they are asked for.
 
-    Raises :class:`iterinv.store.BadInversion` for a file that is missing, truncated, of another kind, format or model, or not
-    finite.
+    Raises :class:`iterinv.store.BadInversion` for a file that is missing, truncated, of another kind, format or model,
+    or not finite.
     """
     try:
         header, tensors = store.read(path)
@@ -135,7 +138,9 @@ def open_inversion(path: Path, stages: Sequence[Stage], fingerprint: str) -> Inv
         raise BadInversion(f"{path}: {error}") from None
     except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RuntimeError, RecursionError) as error:
         # Past the checksum only a file that another program wrote gets here.
-        raise BadInversion(f"{path} lacks or garbles a part of an inversion ({error!r}): invert the picture again") from None
+        raise BadInversion(
+            f"{path} lacks or garbles a part of an inversion ({error!r}): invert the picture again"
+        ) from None
 
 
 def _rebuild(header: dict[str, Any], tensors: dict[str, Tensor], stages: Sequence[Stage]) -> Inversion:
@@ -154,7 +159,9 @@ def _rebuild(header: dict[str, Any], tensors: dict[str, Tensor], stages: Sequenc
         image = store.tensor(tensors, f"image.{j}", (*tensors[f"image.{j}"].shape[:2], 3), torch.uint8).numpy()
         canvas = Canvas(image, **kept)
         if canvas.size != stages[-1].size or not canvas.fits():
-            raise BadInversion(f"its picture of {image.shape[:2]} px does not lie under a square of {canvas.size} as it says")
+            raise BadInversion(
+                f"its picture of {image.shape[:2]} px does not lie under a square of {canvas.size} as it says"
+            )
         canvases.append(canvas)
     return Inversion(prompts, seeds, str(header["fingerprint"]), tuple(found), tuple(canvases))
 
@@ -168,7 +175,9 @@ def _stage(
     if grid != tuple(stage.schedule.grid(plan.steps, plan.spacing)):
         raise BadInversion(f"the grid of stage {stage.name} is not the one that this cascade's schedule gives")
     if kept["start"] != plan.first:
-        raise BadInversion(f"stage {stage.name} starts at level {kept['start']}, which {plan.method} does not start from")
+        raise BadInversion(
+            f"stage {stage.name} starts at level {kept['start']}, which {plan.method} does not start from"
+        )
     shape, dtype = (n, *stage.shape), getattr(torch, plan.dtype)
     count = sum(name.startswith(f"{k}.state.") for name in tensors)
     state = tuple(store.tensor(tensors, f"{k}.state.{j}", shape, dtype).to(stage.device) for j in range(count))
@@ -186,7 +195,9 @@ def _stage(
         path = store.tensor(tensors, f"{k}.path", (len(grid), *shape)).to(stage.device).unbind()
     negative, report = stage.with_prompt(condition, ""), StageReport(**kept["report"])
     unknown = Trajectory.of((), state[0])  # until the inversion is whole
-    found = StageInversion(plan, grid, condition, negative, CFG(plan.guidance), plan.first, state, unknown, report, lost=lost)
+    found = StageInversion(
+        plan, grid, condition, negative, CFG(plan.guidance), plan.first, state, unknown, report, lost=lost
+    )
     if plan.refine is not None:
         prefix = f"{k}.refine."
         fitted = {name.removeprefix(prefix): x for name, x in tensors.items() if name.startswith(prefix)}
@@ -210,7 +221,8 @@ def plan_to_json(plan: Plan) -> dict[str, Any]:
         readable = False
     if not readable:
         raise ValueError(
-            f"an inversion by {plan.method} cannot be saved, since its file could not be read back: make its parts frozen "
+            f"an inversion by {plan.method} cannot be saved, since its file could not be read back: make its "
+            "parts frozen "
             "dataclasses of plain values, and list them as a method in iterinv.methods.METHODS or a rule in "
             "iterinv.steps.RULES"
         )
@@ -234,7 +246,8 @@ def _from_json(kept: Any, known: dict[str, type]) -> Any:
         return kept
     if kept["name"] not in known:
         raise BadInversion(
-            f"it uses {kept['name']}, which is not known here: use the version of iterinv that wrote it, or list your own "
+            f"it uses {kept['name']}, which is not known here: use the version of iterinv that wrote it, or "
+            "list your own "
             "class in iterinv.methods.METHODS before the file is opened"
         )
     return known[kept["name"]](**{name: _from_json(value, known) for name, value in kept.items() if name != "name"})

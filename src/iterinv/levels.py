@@ -23,8 +23,8 @@ class Level(NamedTuple):
 class Prediction(NamedTuple):
     """The clean data and the noise that a network predicts, both (batch, ...): ``x = alpha * x0 + sigma * eps``.
 
-    No step divides by alpha, so a level without signal (alpha 0, where flow models and schedules rescaled to zero terminal
-    signal begin) is an ordinary level.
+    No step divides by alpha, so a level without signal (alpha 0, where flow models and schedules rescaled to zero
+    terminal signal begin) is an ordinary level.
     """
 
     x0: Tensor
@@ -47,7 +47,8 @@ class Prediction(NamedTuple):
         """The pair of a sample at level ``a`` and its noise. Raises ``ValueError`` for a level without signal."""
         if a.alpha == 0:
             raise ValueError(
-                f"the level with timestep {a.t:g} holds no signal, so noise alone says nothing of the picture there: take "
+                f"the level with timestep {a.t:g} holds no signal, so noise alone says nothing of the picture "
+                "there: take "
                 "leading spacing, or a network that predicts the velocity, the flow or the sample"
             )
         return cls((x - a.sigma * eps) / a.alpha, eps)

@@ -18,7 +18,8 @@ from iterinv.models.presets import Defaults, presets
 def load_stages(
     what: Any, dtype: torch.dtype | None, device: str, memory: str | None, **how: Any
 ) -> tuple[tuple[Stage, ...], Defaults]:
-    """The stages of :meth:`iterinv.Cascade.from_pretrained`, and the defaults of a preset. The last of a name is kept."""
+    """The stages of :meth:`iterinv.Cascade.from_pretrained`, and the defaults of a preset. The last of a name is
+    kept."""
     dtype = dtype or torch.float32
     if memory is not None:
         from iterinv.inspect import costs

@@ -35,10 +35,16 @@ METHODS: dict[str, Method] = {
     "iterinv-anderson": Method("DDIM solved by Anderson acceleration, to a tolerance", DDIM(), Solve(Anderson())),
     "renoise": Method("DDIM by the mean of the last two of ten iterates (ReNoise)", DDIM(), Solve(Average())),
     "dpmpp-2m": Method("DPM-Solver++ 2M solved, in sweeps over its whole path", DPMPP2M(), Relax()),
-    "null-text": Method("DDIM inversion, the null embedding fitted to guidance", DDIM(), Solve(FixedPoint(1)), NullText()),
-    "negative-prompt": Method("DDIM inversion, the prompt for null embedding", DDIM(), Solve(FixedPoint(1)), NegativePrompt()),
+    "null-text": Method(
+        "DDIM inversion, the null embedding fitted to guidance", DDIM(), Solve(FixedPoint(1)), NullText()
+    ),
+    "negative-prompt": Method(
+        "DDIM inversion, the prompt for null embedding", DDIM(), Solve(FixedPoint(1)), NegativePrompt()
+    ),
     "proximal": Method("negative-prompt, edits by large differences only", DDIM(), Solve(FixedPoint(1)), Proximal()),
-    "direct": Method("DDIM inversion, what each step misses kept (direct inversion)", DDIM(), Solve(FixedPoint(1)), Offsets()),
+    "direct": Method(
+        "DDIM inversion, what each step misses kept (direct inversion)", DDIM(), Solve(FixedPoint(1)), Offsets()
+    ),
     "edit-friendly": Method("independent noises, DDPM's noise maps kept", DDPM(), IndependentNoise(), Offsets()),
 }
 
@@ -54,8 +60,8 @@ def plan(method: str = "bdia", steps: int = 20, guidance: float = 1.0, dtype: st
 def sampler(name: str = "ddim", gamma: float | None = None) -> Step:
     """The rule that a sampler's name stands for, one of :data:`iterinv.steps.RULES`, with ``gamma`` where it is given.
 
-    ``gamma`` in [0, 1] is how much of the bi-directional correction a sampler of BDIA's kind makes; at 0 it is its base.
-    Raises ``ValueError`` for another name, a gamma outside, and for one where the rule has none.
+    ``gamma`` in [0, 1] is how much of the bi-directional correction a sampler of BDIA's kind makes; at 0 it is its
+    base. Raises ``ValueError`` for another name, a gamma outside, and for one where the rule has none.
     """
     if name not in RULES:
         raise ValueError(f"there is no sampler {name!r}: the samplers are {', '.join(RULES)}")

@@ -12,15 +12,17 @@ from iterinv.levels import State
 class Observer:
     """Hears of every step, every network call and every note. An exception that a method raises stops the work.
 
-    The base class ignores steps and calls, and turns notes into Python warnings. One observer belongs to one piece of work,
-    so that several threads may use one cascade.
+    The base class ignores steps and calls, and turns notes into Python warnings. One observer belongs to one piece of
+    work, so that several threads may use one cascade.
     """
 
-    def on_step(self, stage: str, phase: str, done: int, total: int | None, timestep: float | None, state: State) -> None:
+    def on_step(
+        self, stage: str, phase: str, done: int, total: int | None, timestep: float | None, state: State
+    ) -> None:
         """Called after step ``done`` of at most ``total`` of a phase: inverting, reconstructing, editing or sampling.
 
-        ``total`` is ``None`` while it is not known; at the end of a phase it is ``done``. ``timestep`` is that of the level
-        which ``state`` has reached, ``None`` where a phase goes over the levels several times.
+        ``total`` is ``None`` while it is not known; at the end of a phase it is ``done``. ``timestep`` is that of the
+        level which ``state`` has reached, ``None`` where a phase goes over the levels several times.
         """
 
     def on_call(self, stage: str) -> None:
@@ -32,7 +34,8 @@ class Observer:
 
 
 StepCallback = Callable[[Any, int, "float | None", dict[str, Any]], Any]
-"""``callback(cascade, step, timestep, {"latents": ..., "stage": ..., "phase": ...})``, after every step, as in diffusers."""
+"""``callback(cascade, step, timestep, {"latents": ..., "stage": ..., "phase": ...})``, after every step, as in
+diffusers."""
 
 
 class CallbackObserver(Observer):
@@ -41,5 +44,7 @@ class CallbackObserver(Observer):
     def __init__(self, cascade: Any, callback: StepCallback) -> None:
         self.cascade, self.callback = cascade, callback
 
-    def on_step(self, stage: str, phase: str, done: int, total: int | None, timestep: float | None, state: State) -> None:
+    def on_step(
+        self, stage: str, phase: str, done: int, total: int | None, timestep: float | None, state: State
+    ) -> None:
         self.callback(self.cascade, done - 1, timestep, {"latents": state[0], "stage": stage, "phase": phase})

@@ -13,8 +13,8 @@ from pathlib import Path
 def outputs(folder: Path) -> Iterator[Path]:
     """A staging folder whose files move to ``folder`` when the block ends well, and vanish when it does not.
 
-    Files of the same names are replaced; they come back if not all can be. Raises ``OSError`` at once if ``folder`` cannot be
-    written.
+    Files of the same names are replaced; they come back if not all can be. Raises ``OSError`` at once if ``folder``
+    cannot be written.
     """
     made: list[Path] = []
     staging = folder / f".iterinv-{secrets.token_hex(8)}"  # named before it is made: a stop may come right after

@@ -47,11 +47,12 @@ class Refinement(ABC):
 class Plan:
     """How a stage is run and inverted.
 
-    ``inverter`` finds the path of ``rule`` backwards. ``guidance`` is the classifier-free guidance scale of inversion and
-    reconstruction alike, 1 for none; with a refinement that of reconstruction, inversion having none. ``spacing`` is one of
-    :data:`iterinv.schedule.SPACINGS` for a schedule of discrete timesteps, ``None`` for the schedule's own. ``dtype`` is the
-    state's, whatever the network's. ``method`` is the name it goes by, no part of what it computes: plans compare without it.
-    Raises ``ValueError`` for parts that do not fit each other, and for settings that leave nothing to do.
+    ``inverter`` finds the path of ``rule`` backwards. ``guidance`` is the classifier-free guidance scale of inversion
+    and reconstruction alike, 1 for none; with a refinement that of reconstruction, inversion having none. ``spacing``
+    is one of :data:`iterinv.schedule.SPACINGS` for a schedule of discrete timesteps, ``None`` for the schedule's own.
+    ``dtype`` is the state's, whatever the network's. ``method`` is the name it goes by, no part of what it computes:
+    plans compare without it. Raises ``ValueError`` for parts that do not fit each other, and for settings that leave
+    nothing to do.
     """
 
     rule: Step = field(default_factory=BDIA)
@@ -66,7 +67,9 @@ class Plan:
     def __post_init__(self) -> None:
         self.inverter.check(self.rule)
         if self.refine is not None and (self.inverter.exact or not isinstance(self.rule, OneStep)):
-            raise ValueError(f"{type(self.refine).__name__} needs a one-step rule that does not undo itself, such as DDIM")
+            raise ValueError(
+                f"{type(self.refine).__name__} needs a one-step rule that does not undo itself, such as DDIM"
+            )
         if self.dtype not in LARGEST_GROWTH:
             raise ValueError(f"a state in {self.dtype} costs the picture: use float32 or float64")
         if self.steps <= self.first:
@@ -86,16 +89,20 @@ class Plan:
         return self.inverter.first(self.rule)
 
     def check(self, stage: Stage) -> Grid:
-        """The grid of a stage. Raises ``ValueError`` where undoing it would multiply rounding beyond what the dtype carries."""
+        """The grid of a stage. Raises ``ValueError`` where undoing it would multiply rounding beyond what the dtype
+        carries."""
         grid, limit = stage.schedule.grid(self.steps, self.spacing), LARGEST_GROWTH[self.dtype]
         if (growth := self.inverter.growth(self.rule, grid)) > limit:
             grids = (stage.schedule.grid(n, self.spacing) for n in range(max(self.first + 1, 2), self.steps))
             fits = [len(each) - 1 for each in grids if self.inverter.growth(self.rule, each) <= limit]
             ways = [f"{max(fits)} steps"] if fits else []
             if isinstance(self.rule, BDIA):
-                ways.append(f"a gamma of {math.ceil(1e3 * limit ** (-1 / (self.steps - self.first))) / 1e3:.3f} or more")
+                ways.append(
+                    f"a gamma of {math.ceil(1e3 * limit ** (-1 / (self.steps - self.first))) / 1e3:.3f} or more"
+                )
             raise ValueError(
-                f"undoing {self.steps} steps of {self.rule} multiplies rounding by {growth:.0e}, more than {self.dtype} "
+                f"undoing {self.steps} steps of {self.rule} multiplies rounding by {growth:.0e}, more than "
+                f"{self.dtype} "
                 f"carries; take {' or '.join([*ways, 'another method'])}"
             )
         return grid
@@ -105,12 +112,14 @@ class Plan:
         advice = []
         if not self.inverter.exact and self.refine is None and self.guidance != 1:
             advice.append(
-                f"{self.method} inverts under guidance {self.guidance:g}, where a solver converges slowly or not at all and "
+                f"{self.method} inverts under guidance {self.guidance:g}, where a solver converges slowly or "
+                "not at all and "
                 "the noise leaves its distribution: take guidance 1, a refinement (null-text, negative-prompt) or bdia"
             )
         if (growth := self.inverter.growth(self.rule, grid)) > LARGE_GROWTH:
             advice.append(
-                f"undoing {self.steps} steps of {self.method} multiplies what is small by {growth:.0e}: the picture comes "
+                f"undoing {self.steps} steps of {self.method} multiplies what is small by {growth:.0e}: the "
+                "picture comes "
                 "back but its noise may be far from a sampler's (look at noise std); bdia at gamma 1 multiplies nothing"
             )
         return advice

@@ -1,4 +1,5 @@
-"""Reports: an inversion and an edit as plain values, from what was measured when they were made. No network is called."""
+"""Reports: an inversion and an edit as plain values, from what was measured when they were made. No network is
+called."""
 
 from __future__ import annotations
 
@@ -12,7 +13,9 @@ from iterinv.inversion import Inversion
 from iterinv.manifest import peak_memory_mb, versions
 
 
-def inversion_report(cascade: Cascade, inversion: Inversion, seconds: float, notes: list[str], k: int = 0) -> dict[str, Any]:
+def inversion_report(
+    cascade: Cascade, inversion: Inversion, seconds: float, notes: list[str], k: int = 0
+) -> dict[str, Any]:
     """The report of the ``k``-th picture of an inversion, as ``report.json`` holds it (``docs/report.md``)."""
     inversion = inversion.row(k) if len(inversion) > 1 else inversion
     (canvas,), plan = inversion.canvases, inversion.stages[-1].plan

@@ -1,8 +1,8 @@
 """Solvers of ``residual(u) = 0``. They know nothing of diffusion.
 
-A residual takes and gives (batch, ...) and treats every sample of the batch by itself; so do the solvers, so that a batch
-of n equals n batches of one. A residual should be close to ``u - root``, so that subtracting it is a good first step.
-A solver says how large the residual is at what it returns, if it spent a call to know.
+A residual takes and gives (batch, ...) and treats every sample of the batch by itself; so do the solvers, so that a
+batch of n equals n batches of one. A residual should be close to ``u - root``, so that subtracting it is a good first
+step. A solver says how large the residual is at what it returns, if it spent a call to know.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ Residual = Callable[[Tensor], Tensor]
 
 
 class Root(NamedTuple):
-    """``error`` (batch,) is the root mean square of the residual at ``value``; NaN where no call was spent to know it."""
+    """``error`` (batch,) is the root mean square of the residual at ``value``; NaN where no call was spent to know
+    it."""
 
     value: Tensor
     error: Tensor
@@ -71,8 +72,9 @@ class FixedPoint:
 class Average:
     """The mean of the ``last`` of as many fixed-point iterates: where they circle the root, their mean is nearer to it.
 
-    ReNoise (Garibi, Patashnik, Voynov, Averbuch-Elor, Cohen-Or, 2024, https://arxiv.org/abs/2403.14602) averages predicted
-    noise so, which is the same, since a state is linear in it. Its regularisation of the noise is not part of this.
+    ReNoise (Garibi, Patashnik, Voynov, Averbuch-Elor, Cohen-Or, 2024, https://arxiv.org/abs/2403.14602) averages
+    predicted noise so, which is the same, since a state is linear in it. Its regularisation of the noise is not part of
+    this.
     """
 
     iterations: int = 10
@@ -91,8 +93,8 @@ class Average:
 class GradientDescent:
     """Descent on the summed square of the unscaled residual, as IterInv publishes it (Tang, Wang, van de Weijer, 2023).
 
-    A fixed number of iterations from the known state, at the rate ``rate * sqrt(1 - share / 2)``, with neither test nor stop:
-    the last iterate is returned unmeasured. Every iteration costs one call and one backward pass.
+    A fixed number of iterations from the known state, at the rate ``rate * sqrt(1 - share / 2)``, with neither test nor
+    stop: the last iterate is returned unmeasured. Every iteration costs one call and one backward pass.
     """
 
     iterations: int = 21
@@ -112,8 +114,8 @@ class GradientDescent:
 class Damped:
     """``u <- u - damping * residual(u)`` with a residual test: no backward pass, and a sample stops at ``tolerance``.
 
-    The first step is whole, and so DDIM inversion. Where a step made a sample worse, it goes on from its best iterate with
-    half the damping. Returns the best iterate.
+    The first step is whole, and so DDIM inversion. Where a step made a sample worse, it goes on from its best iterate
+    with half the damping. Returns the best iterate.
     """
 
     iterations: int = 30
@@ -140,12 +142,13 @@ class Damped:
 
 @dataclass(frozen=True)
 class Anderson:
-    """Anderson acceleration (Walker & Ni, 2011) with a residual test: stops a sample when its error is at most ``tolerance``.
+    """Anderson acceleration (Walker & Ni, 2011) with a residual test: stops a sample when its error is at most
+    ``tolerance``.
 
     The step is the combination of the last ``memory`` steps that would have the smallest residual if the residual were
-    linear; its small least-squares problem is solved in float64, one a sample, with a relative ridge. Where an accelerated
-    iterate has more than twice the error of the best one, that sample falls back to a damped step from its best. Returns
-    the best iterate.
+    linear; its small least-squares problem is solved in float64, one a sample, with a relative ridge. Where an
+    accelerated iterate has more than twice the error of the best one, that sample falls back to a damped step from its
+    best. Returns the best iterate.
     """
 
     iterations: int = 12

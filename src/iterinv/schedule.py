@@ -23,8 +23,8 @@ SPACINGS = ("leading", "trailing", "linspace")
 class Schedule:
     """A discrete variance-preserving schedule: ``alpha^2`` of every label, and of the clean end.
 
-    ``offset`` is diffusers' ``steps_offset`` (leading spacing only). ``clean`` is ``alpha^2`` of the level after the last
-    label: 1 where ``set_alpha_to_one`` holds, that of label 0 where it does not.
+    ``offset`` is diffusers' ``steps_offset`` (leading spacing only). ``clean`` is ``alpha^2`` of the level after the
+    last label: 1 where ``set_alpha_to_one`` holds, that of label 0 where it does not.
     """
 
     alphas_cumprod: tuple[float, ...]
@@ -38,10 +38,11 @@ class Schedule:
         return _level(t, self.alphas_cumprod[t])
 
     def grid(self, steps: int, spacing: str | None = None) -> Grid:
-        """``steps + 1`` levels, noisy to clean, with the labels of diffusers' DDIM. ``spacing`` is leading unless given.
+        """``steps + 1`` levels, noisy to clean, with the labels of diffusers' DDIM. ``spacing`` is leading unless
+        given.
 
-        The last is the clean end; it carries the label of the level before it, but a rule never calls the network there.
-        Raises ``ValueError`` for an unknown spacing, a number of steps outside 1..labels.
+        The last is the clean end; it carries the label of the level before it, but a rule never calls the network
+        there. Raises ``ValueError`` for an unknown spacing, a number of steps outside 1..labels.
         """
         n, spacing = len(self.alphas_cumprod), spacing or "leading"
         if not 1 <= steps <= n:
@@ -55,7 +56,9 @@ class Schedule:
         else:
             raise ValueError(f"spacing {spacing!r} is not one of {', '.join(SPACINGS)}")
         if labels[0] >= n:
-            raise ValueError(f"{steps} steps with offset {self.offset} reach label {labels[0]}; the last label is {n - 1}")
+            raise ValueError(
+                f"{steps} steps with offset {self.offset} reach label {labels[0]}; the last label is {n - 1}"
+            )
         levels = [self.level(t) for t in labels]
         return (*levels, _level(labels[-1], self.clean))
 
@@ -64,8 +67,8 @@ class Schedule:
 class Karras:
     """EDM's noise levels (Karras et al. 2022, eq. 5): noise is added and nothing mixed, so alpha is 1 throughout.
 
-    The label of a level is its sigma. ``steps`` levels from ``sigma_max`` to ``sigma_min``, dense at the end as ``rho`` says,
-    and the clean end.
+    The label of a level is its sigma. ``steps`` levels from ``sigma_max`` to ``sigma_min``, dense at the end as ``rho``
+    says, and the clean end.
     """
 
     sigma_min: float = 0.002
@@ -73,7 +76,8 @@ class Karras:
     rho: float = 7.0
 
     def grid(self, steps: int, spacing: str | None = None) -> Grid:
-        """``steps + 1`` levels, noisy to clean. Raises ``ValueError`` for any ``spacing``: these levels are spaced by rho."""
+        """``steps + 1`` levels, noisy to clean. Raises ``ValueError`` for any ``spacing``: these levels are spaced by
+        rho."""
         if steps < 2:
             raise ValueError(f"{steps} steps do not fit: this schedule takes 2 or more")
         if spacing is not None:
@@ -87,15 +91,16 @@ class Karras:
 class Flow:
     """The straight path of flow matching (Lipman et al., 2023): ``alpha = 1 - sigma``, from pure noise to clean data.
 
-    ``shift`` moves the levels towards the noisy end, ``sigma -> shift sigma / (1 + (shift - 1) sigma)`` (Esser et al., 2024,
-    eq. 23). The timestep of a level is ``sigma`` times ``timesteps``, as diffusers' flow models take it.
+    ``shift`` moves the levels towards the noisy end, ``sigma -> shift sigma / (1 + (shift - 1) sigma)`` (Esser et al.,
+    2024, eq. 23). The timestep of a level is ``sigma`` times ``timesteps``, as diffusers' flow models take it.
     """
 
     shift: float = 1.0
     timesteps: int = 1000
 
     def grid(self, steps: int, spacing: str | None = None) -> Grid:
-        """``steps + 1`` levels, noisy to clean, evenly spaced but for the shift. Raises ``ValueError`` for any ``spacing``."""
+        """``steps + 1`` levels, noisy to clean, evenly spaced but for the shift. Raises ``ValueError`` for any
+        ``spacing``."""
         if steps < 1:
             raise ValueError(f"{steps} steps do not fit: this schedule takes 1 or more")
         if spacing is not None:
@@ -122,7 +127,8 @@ def _betas(kind: str, n: int, start: float, end: float) -> Tensor:
 
 
 def _zero_terminal(alphas_cumprod: Tensor, rescale: bool) -> Tensor:
-    """``alpha^2`` shifted and scaled so that the last is 0 and the first stays (Lin, Liu, Li, Yang, 2023, algorithm 1)."""
+    """``alpha^2`` shifted and scaled so that the last is 0 and the first stays (Lin, Liu, Li, Yang, 2023, algorithm
+    1)."""
     if not rescale:
         return alphas_cumprod
     alphas = alphas_cumprod.sqrt()
@@ -134,8 +140,8 @@ def from_config(config: Mapping[str, Any]) -> Schedule:
     """The schedule of a diffusers scheduler's configuration.
 
     The products are taken in float32 as diffusers takes them, since they are the table that the network was trained on.
-    One with ``rescale_betas_zero_snr`` begins at a level without signal, alpha 0. Raises ``ValueError`` for a beta schedule
-    that this package does not know.
+    One with ``rescale_betas_zero_snr`` begins at a level without signal, alpha 0. Raises ``ValueError`` for a beta
+    schedule that this package does not know.
     """
     n = int(config.get("num_train_timesteps", 1000))
     if config.get("trained_betas") is not None:

@@ -22,25 +22,38 @@ from iterinv.levels import Grid, Level, Prediction, constant, prediction_from
 from iterinv.steps import BDIA
 from iterinv.steps.bdia import bdia_init_inverse
 
-__all__ = ["BDIAInverseScheduler", "BDIAScheduler", "SchedulerMixin"]  # diffusers looks for the last where it finds the first
+__all__ = [
+    "BDIAInverseScheduler",
+    "BDIAScheduler",
+    "SchedulerMixin",
+]  # diffusers looks for the last where it finds the first
 
 Pair = tuple[Tensor, Tensor]
 """The two noisiest states of an inversion, noisiest first."""
 
 SHARED = (
-    "num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas", "set_alpha_to_one", "steps_offset",
-    "prediction_type", "timestep_spacing", "rescale_betas_zero_snr", "gamma",
-)  # fmt: skip
+    "num_train_timesteps",
+    "beta_start",
+    "beta_end",
+    "beta_schedule",
+    "trained_betas",
+    "set_alpha_to_one",
+    "steps_offset",
+    "prediction_type",
+    "timestep_spacing",
+    "rescale_betas_zero_snr",
+    "gamma",
+)
 """What two schedulers must have in common to undo each other."""
 
 
 class BDIAScheduler(DDIMScheduler):
     """DDIM, and from its second step on ``gamma`` times what a step back would miss of the state before.
 
-    ``gamma`` 0 is DDIM bit for bit. About 0.5 is best at ten steps, towards 1 at forty and more. Above 0 the rule is undone
-    exactly by :class:`BDIAInverseScheduler`, best at 1. Its steps end at the next timestep of the grid; DDIM's own do not under
-    ``linspace``. Everything else (``timestep_spacing``, ``prediction_type``, clipping ...) is as in ``DDIMScheduler``.
-    Deterministic: raises ``ValueError`` for an ``eta`` other than 0.
+    ``gamma`` 0 is DDIM bit for bit. About 0.5 is best at ten steps, towards 1 at forty and more. Above 0 the rule is
+    undone exactly by :class:`BDIAInverseScheduler`, best at 1. Its steps end at the next timestep of the grid; DDIM's
+    own do not under ``linspace``. Everything else (``timestep_spacing``, ``prediction_type``, clipping ...) is as in
+    ``DDIMScheduler``. Deterministic: raises ``ValueError`` for an ``eta`` other than 0.
     """
 
     @register_to_config
@@ -81,7 +94,7 @@ class BDIAScheduler(DDIMScheduler):
             sample_max_value=sample_max_value,
             timestep_spacing=timestep_spacing,
             rescale_betas_zero_snr=rescale_betas_zero_snr,
-        )  # fmt: skip  (by name: diffusers takes what is passed by position for a default, and drops it in from_config)
+        )
         self.older: tuple[Tensor, Level] | None = None
         self.pair: Pair | None = None
         self.path: list[int] = []
@@ -92,9 +105,9 @@ class BDIAScheduler(DDIMScheduler):
         self.older = None
 
     def start_from(self, inverse: BDIAInverseScheduler) -> None:
-        """Take the pair that an inversion ended in: a run from its first state then goes to its second, whatever the network
-        predicts there. Any other run is not touched. Raises ``ValueError`` where the two schedulers would not undo each other,
-        and when a run from that state takes other timesteps.
+        """Take the pair that an inversion ended in: a run from its first state then goes to its second, whatever the
+        network predicts there. Any other run is not touched. Raises ``ValueError`` where the two schedulers would not
+        undo each other, and when a run from that state takes other timesteps.
         """
         unlike = [key for key in (*SHARED, "clip_sample", "thresholding") if self.config[key] != inverse.config[key]]
         if unlike:
@@ -102,20 +115,30 @@ class BDIAScheduler(DDIMScheduler):
             raise ValueError(f"these schedulers do not undo each other: {told}; make both from one configuration")
         if inverse.pair is None or inverse.done != len(inverse.labels):
             raise ValueError(
-                f"{inverse.done} of {len(inverse.labels)} steps were inverted: step the inverse scheduler through its timesteps"
+                f"{inverse.done} of {len(inverse.labels)} steps were inverted: step the inverse scheduler "
+                "through its timesteps"
             )
         self.pair, self.path = inverse.pair, inverse.labels
 
     def step(
-        self, model_output: Tensor, timestep: int, sample: Tensor, eta: float = 0.0, use_clipped_model_output: bool = False,
-        *args: Any, return_dict: bool = True, **settings: Any,
-    ) -> DDIMSchedulerOutput | tuple[Tensor, ...]:  # fmt: skip
+        self,
+        model_output: Tensor,
+        timestep: int,
+        sample: Tensor,
+        eta: float = 0.0,
+        use_clipped_model_output: bool = False,
+        *args: Any,
+        return_dict: bool = True,
+        **settings: Any,
+    ) -> DDIMSchedulerOutput | tuple[Tensor, ...]:
         """One step, as DDIM's. ``sample`` must be what the step before gave."""
         if eta != 0:
             raise ValueError(f"eta is {eta}; BDIA is deterministic and takes 0")
         if use_clipped_model_output and self.config.gamma > 0:
             raise ValueError("use_clipped_model_output is for GLIDE under DDIM (gamma 0); BDIA takes False")
-        out = super().step(model_output, timestep, sample, 0.0, use_clipped_model_output, *args, return_dict=True, **settings)
+        out = super().step(
+            model_output, timestep, sample, 0.0, use_clipped_model_output, *args, return_dict=True, **settings
+        )
         if self.config.gamma > 0:
             out.prev_sample = self._corrected(model_output, int(timestep), sample, out)
         return out if return_dict else (out.prev_sample, out.pred_original_sample)
@@ -127,7 +150,9 @@ class BDIAScheduler(DDIMScheduler):
         older, self.older = self.older, (sample, a)
         if i == 0 and self.pair is not None and torch.equal(sample, self.pair[0].to(sample)):
             if labels != self.path:
-                raise ValueError(f"this noise was inverted by {len(self.path)} steps and cannot be run by {len(labels)} others")
+                raise ValueError(
+                    f"this noise was inverted by {len(self.path)} steps and cannot be run by {len(labels)} others"
+                )
             return self.pair[1].to(sample)
         prediction = prediction_from(model_output, sample, a, self.config.prediction_type)
         if self.config.clip_sample or self.config.thresholding:
@@ -142,8 +167,8 @@ class BDIAInverseScheduler(DDIMScheduler):
     """Undoes :class:`BDIAScheduler` of the same configuration: from clean data to the pair that it starts from.
 
     A loop over ``timesteps`` calls the network as often as sampling does; after it, ``pair`` goes to
-    ``BDIAScheduler.start_from``. The network must predict the same noise both ways, so clipping and thresholding must be off:
-    ``ValueError`` where they are not.
+    ``BDIAScheduler.start_from``. The network must predict the same noise both ways, so clipping and thresholding must
+    be off: ``ValueError`` where they are not.
     """
 
     timesteps: Tensor
@@ -168,7 +193,9 @@ class BDIAInverseScheduler(DDIMScheduler):
         if not 0 < gamma <= 1:
             raise ValueError(f"gamma is {gamma}; to undo it, it must lie in (0, 1]")
         if clip_sample or thresholding:
-            raise ValueError("clipping and thresholding cannot be undone: pass clip_sample=False, thresholding=False to both")
+            raise ValueError(
+                "clipping and thresholding cannot be undone: pass clip_sample=False, thresholding=False to both"
+            )
         super().__init__(
             num_train_timesteps=num_train_timesteps,
             beta_start=beta_start,
@@ -182,7 +209,7 @@ class BDIAInverseScheduler(DDIMScheduler):
             thresholding=thresholding,
             timestep_spacing=timestep_spacing,
             rescale_betas_zero_snr=rescale_betas_zero_snr,
-        )  # fmt: skip  (by name: diffusers takes what is passed by position for a default, and drops it in from_config)
+        )
         self.labels: list[int] = []
         self.done = 0
         self.older: Tensor | None = None

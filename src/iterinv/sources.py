@@ -23,16 +23,24 @@ UNUSED = ("safety_checker", "feature_extractor", "watermarker")
 
 
 def stages(
-    what: What | Sequence[What], dtype: torch.dtype = torch.float32, device: str = "cpu", noise_level: int | None = None,
-    clean: bool | None = None, allow_pickle: bool = False, mode: str | None = None, tiled: bool = False, **how: Any,
-) -> tuple[Stage, ...]:  # fmt: skip
+    what: What | Sequence[What],
+    dtype: torch.dtype = torch.float32,
+    device: str = "cpu",
+    noise_level: int | None = None,
+    clean: bool | None = None,
+    allow_pickle: bool = False,
+    mode: str | None = None,
+    tiled: bool = False,
+    **how: Any,
+) -> tuple[Stage, ...]:
     """The stages of a cascade, smallest first; a sequence is a stage each.
 
-    ``mode`` is one of :data:`iterinv.inspect.costs.MODES`, for networks that do not fit on the device together; with any, a
-    T5 encoder is loaded only to read new words. ``tiled`` lets autoencoders work tile by tile, in less memory. ``how`` goes
-    to diffusers' ``from_pretrained``: ``variant``, ``revision``, ``local_files_only``. The words are read by the first
-    stage's encoder wherever that of another stage is of the same kind. Raises ``FileNotFoundError`` for what is not there,
-    saying how to get it, and ``ValueError`` for what is no stage and for one revision of several repositories.
+    ``mode`` is one of :data:`iterinv.inspect.costs.MODES`, for networks that do not fit on the device together; with
+    any, a T5 encoder is loaded only to read new words. ``tiled`` lets autoencoders work tile by tile, in less memory.
+    ``how`` goes to diffusers' ``from_pretrained``: ``variant``, ``revision``, ``local_files_only``. The words are read
+    by the first stage's encoder wherever that of another stage is of the same kind. Raises ``FileNotFoundError`` for
+    what is not there, saying how to get it, and ``ValueError`` for what is no stage and for one revision of several
+    repositories.
     """
     preset = presets().get(what) if isinstance(what, str) else None
     parts: list[What] = list(preset.sources) if preset else [what]
@@ -42,7 +50,9 @@ def stages(
         parts, level = folder
         noise_level = level if noise_level is None else noise_level
     if len(parts) > 1 and how.get("revision"):
-        raise ValueError("a revision is of one repository, and this cascade is of several: name each as owner/name@revision")
+        raise ValueError(
+            "a revision is of one repository, and this cascade is of several: name each as owner/name@revision"
+        )
     clean = preset is not None and preset.clean if clean is None else clean
     place = Place(device, mode)
     pipes: dict[Any, tuple[Any, Words | None]] = {}
@@ -65,7 +75,8 @@ def stages(
 
 
 def cascade_folder(what: What) -> tuple[list[What], int] | None:
-    """The parts and the noise level of a folder with a ``cascade.json``, ``None`` for anything but a folder of stages."""
+    """The parts and the noise level of a folder with a ``cascade.json``, ``None`` for anything but a folder of
+    stages."""
     if isinstance(what, (str, Path)) and Path(what).is_dir() and not (Path(what) / "model_index.json").exists():
         parts, noise_level = folders.parts(Path(what))
         return list(parts), noise_level
@@ -88,7 +99,8 @@ def _pipe(
         source, how = Source(name), {**how, "revision": revision} if revision else how
     if "/" not in source.name:
         raise FileNotFoundError(
-            f"there is no folder {source.name}, and no cascade of that name: take a folder, a name on the hub (owner/name) or "
+            f"there is no folder {source.name}, and no cascade of that name: take a folder, a name on the hub "
+            "(owner/name) or "
             f"one of {', '.join(presets())}"
         )
     reasons = []
@@ -104,12 +116,18 @@ def _pipe(
 
 
 def open_folder(
-    folder: Path, number: int = 0, dtype: torch.dtype = torch.float32, allow_pickle: bool = False, text: bool = True, **how: Any
-) -> Any:  # fmt: skip
+    folder: Path,
+    number: int = 0,
+    dtype: torch.dtype = torch.float32,
+    allow_pickle: bool = False,
+    text: bool = True,
+    **how: Any,
+) -> Any:
     """The pipeline in a diffusers folder, as :func:`from_pretrained` loads it.
 
-    ``how`` goes to ``from_pretrained`` (``variant``). Raises ``FileNotFoundError`` for a folder without ``model_index.json``,
-    ``ValueError`` for another kind of pipeline and for weights that are there only as pickles, unless ``allow_pickle``.
+    ``how`` goes to ``from_pretrained`` (``variant``). Raises ``FileNotFoundError`` for a folder without
+    ``model_index.json``, ``ValueError`` for another kind of pipeline and for weights that are there only as pickles,
+    unless ``allow_pickle``.
     """
     file = folder / "model_index.json"
     if not file.is_file():
@@ -118,7 +136,9 @@ def open_folder(
     families.family_of(index.get("_class_name"), folder)
     for part in (*PARTS, *SCHEDULERS):
         if index.get(part, [None])[0] is not None and not any((folder / part).glob("*")):
-            raise FileNotFoundError(f"{folder} holds no {part}, though its model_index.json names one: get the folder again")
+            raise FileNotFoundError(
+                f"{folder} holds no {part}, though its model_index.json names one: get the folder again"
+            )
     for part in PARTS:
         held = [each.suffix for each in (folder / part).glob("*") if each.suffix in (".safetensors", ".bin")]
         if held and ".safetensors" not in held and not allow_pickle:
@@ -130,11 +150,16 @@ def open_folder(
 
 
 def from_pretrained(
-    what: str | Path, number: int, dtype: torch.dtype, use_safetensors: bool | None = True, text: bool = True, **how: Any
-) -> Any:  # fmt: skip
-    """``DiffusionPipeline.from_pretrained`` for the ``number``-th stage of a cascade: the autoencoder in float32, without what
-    inversion has no use for and what its family can do without. ``text`` is whether an encoder is to be there from the start.
-    Raises ``ValueError`` for another kind of pipeline."""
+    what: str | Path,
+    number: int,
+    dtype: torch.dtype,
+    use_safetensors: bool | None = True,
+    text: bool = True,
+    **how: Any,
+) -> Any:
+    """``DiffusionPipeline.from_pretrained`` for the ``number``-th stage of a cascade: the autoencoder in float32,
+    without what inversion has no use for and what its family can do without. ``text`` is whether an encoder is to be
+    there from the start. Raises ``ValueError`` for another kind of pipeline."""
     from diffusers import DiffusionPipeline
 
     where = {key: how[key] for key in ("revision", "local_files_only") if key in how}

@@ -30,9 +30,9 @@ class StageReport:
     """The cost of inverting and reconstructing at one stage, and how well the two met. ``seconds`` are of the last run.
 
     ``residual_max`` is the largest rms, over the levels, between the states found by inverting and those of the rerun.
-    ``root_error_max`` is the largest error that the root finder measured, ``None`` where none is measured. ``unguided_rms`` is
-    the rms in [-1, 1] that a rerun without guidance loses of the picture, measured where only the rerun is guided; its calls
-    are not counted.
+    ``root_error_max`` is the largest error that the root finder measured, ``None`` where none is measured.
+    ``unguided_rms`` is the rms in [-1, 1] that a rerun without guidance loses of the picture, measured where only the
+    rerun is guided; its calls are not counted.
     """
 
     forward: int = 0
@@ -57,8 +57,9 @@ class Corrected(Wrapped):
 class Trajectory:
     """The inverted states of one stage and the picture that they end in, computed when they are first asked for.
 
-    ``states`` holds a sample (batch, channels, h, w) for each level of the grid, noisy to clean: those of the rerun for an
-    exact inverter, those that were found for a solver. ``picture`` (batch, 3, size, size) is the reconstruction, unclamped.
+    ``states`` holds a sample (batch, channels, h, w) for each level of the grid, noisy to clean: those of the rerun for
+    an exact inverter, those that were found for a solver. ``picture`` (batch, 3, size, size) is the reconstruction,
+    unclamped.
     """
 
     def __init__(self, compute: Callable[[], tuple[tuple[Tensor, ...], Tensor]]) -> None:
@@ -93,9 +94,9 @@ class Trajectory:
 class StageInversion:
     """The inversion of one stage: ``state`` at ``grid[start]``, the conditions and the guidance that rerun the picture.
 
-    ``offsets``, one a step, are what a refinement adds after it. ``lost`` is what a latent stage's codec loses of the picture:
-    it is added to what the states decode to, and is the only part that was not inverted. ``trajectory`` holds the states that
-    an editor may start from and blend with, and the reconstruction.
+    ``offsets``, one a step, are what a refinement adds after it. ``lost`` is what a latent stage's codec loses of the
+    picture: it is added to what the states decode to, and is the only part that was not inverted. ``trajectory`` holds
+    the states that an editor may start from and blend with, and the reconstruction.
     """
 
     plan: Plan
@@ -161,7 +162,8 @@ def invert_stage(
     seeds: Sequence[int] = (0,),
     observer: Observer | None = None,
 ) -> StageInversion:
-    """Invert pictures (batch, 3, size, size) at one stage and rerun them. ``seeds``, one a picture, draw what a path needs.
+    """Invert pictures (batch, 3, size, size) at one stage and rerun them. ``seeds``, one a picture, draw what a path
+    needs.
 
     Raises :class:`iterinv.steps.run.NotFinite`.
     """
@@ -201,7 +203,8 @@ def _invert(
             path[i] = y  # in its place: a path is the largest thing that an inversion holds
     measured = None if error is None else float(error.max())
     report = StageReport(calls.forward, calls.backward, time.perf_counter() - began, residual, measured, unguided)
-    # A solved path is kept in float32, as a file holds it. That of an exact inverter is the rerun's, computed again at will.
+    # A solved path is kept in float32, as a file holds it. That of an exact inverter is the rerun's, computed again at
+    # will.
     states = path if inverter.exact else [x.float() for x in path]
     return replace(found, trajectory=Trajectory.of(states, reconstructed(stage, found, y)), report=report)
 
@@ -232,9 +235,13 @@ def rerun_stage(stage: Stage, found: StageInversion, observer: Observer) -> Stag
 
 
 def reported(
-    work: Iterator[State], stage: Stage, phase: str, observer: Observer, total: int | None = None,
+    work: Iterator[State],
+    stage: Stage,
+    phase: str,
+    observer: Observer,
+    total: int | None = None,
     timesteps: Sequence[float] | None = None,
-) -> Generator[State, None, Any]:  # fmt: skip
+) -> Generator[State, None, Any]:
     """Yield the states of some work, report each, and return what a generator returns.
 
     ``total`` is the largest number of states, ``None`` where it is not known before the end.
@@ -265,7 +272,8 @@ def finish(work: Generator[object, None, _T]) -> _T:
 
 @contextmanager
 def annotate_errors(stage: Stage, plan: Plan, editor: str = "") -> Iterator[None]:
-    """Add the stage, the method and the editor to the message of a state that is not finite and of memory that ran out."""
+    """Add the stage, the method and the editor to the message of a state that is not finite and of memory that ran
+    out."""
     where = f"stage {stage.name} by {plan.method}" + (f", edited by {editor}" if editor else "")
     try:
         yield
@@ -277,5 +285,6 @@ def annotate_errors(stage: Stage, plan: Plan, editor: str = "") -> Iterator[None
             raise
         raise MemoryError(
             f"{where} ran out of memory on {stage.device}: say how much there is, "
-            "load(..., memory='auto') or --memory auto, and networks take turns; `iterinv cost` says what each way needs"
+            "load(..., memory='auto') or --memory auto, and networks take turns; `iterinv cost` says what each "
+            "way needs"
         ) from None

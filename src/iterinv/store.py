@@ -38,7 +38,8 @@ def write(path: Path, header: dict[str, Any], tensors: dict[str, Tensor]) -> Non
 def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """The header and the tensors of a file.
 
-    Raises :class:`BadInversion` for a file that is missing, truncated, of another kind or format, damaged, or not finite.
+    Raises :class:`BadInversion` for a file that is missing, truncated, of another kind or format, damaged, or not
+    finite.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -55,11 +56,14 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     header = json.loads(metadata["iterinv"])
     if header["format"] != FORMAT:
         raise BadInversion(
-            f"it has format {header['format']}; this version reads format {FORMAT}: use the version of iterinv that wrote "
+            f"it has format {header['format']}; this version reads format {FORMAT}: use the version of iterinv "
+            "that wrote "
             "it, or invert the picture again"
         )
     if header.pop("sha256") != checksum(header, tensors):
-        raise BadInversion("its checksum does not fit its content: it was damaged; copy it again, or invert the picture again")
+        raise BadInversion(
+            "its checksum does not fit its content: it was damaged; copy it again, or invert the picture again"
+        )
     for name, x in tensors.items():
         if x.is_floating_point() and not bool(torch.isfinite(x).all()):
             raise BadInversion(f"the tensor {name} holds NaN or infinity: invert the picture again")

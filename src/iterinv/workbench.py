@@ -1,7 +1,8 @@
-"""The workbench: what the command line, a page and other faces call. Requests come in, events go out, results come back.
+"""The workbench: what the command line, a page and other faces call. Requests come in, events go out, results come
+back.
 
-A :class:`Workbench` belongs to one piece of work in one thread. Several of them may use one cascade at the same time. An
-exception that ``emit`` raises stops the work between any two network calls.
+A :class:`Workbench` belongs to one piece of work in one thread. Several of them may use one cascade at the same time.
+An exception that ``emit`` raises stops the work between any two network calls.
 """
 
 from __future__ import annotations
@@ -32,9 +33,16 @@ from iterinv.observer import Observer
 from iterinv.reports import edit_report, inversion_report
 
 FILES = (
-    "original.png", "reconstruction.png", "edited.png", "mask.png", "comparison.png", "report.json",
-    "inversion.safetensors", "compare.json", "compare.png",
-)  # fmt: skip
+    "original.png",
+    "reconstruction.png",
+    "edited.png",
+    "mask.png",
+    "comparison.png",
+    "report.json",
+    "inversion.safetensors",
+    "compare.json",
+    "compare.png",
+)
 """All files that a result may write."""
 
 
@@ -187,7 +195,9 @@ class Workbench(Observer):
     notes: list[str] = field(default_factory=list)
     calls: int = 0
 
-    def on_step(self, stage: str, phase: str, done: int, total: int | None, timestep: float | None, state: State) -> None:
+    def on_step(
+        self, stage: str, phase: str, done: int, total: int | None, timestep: float | None, state: State
+    ) -> None:
         self.emit(Progress(stage, phase, done, total, self.calls))
 
     def on_call(self, stage: str) -> None:
@@ -234,7 +244,8 @@ class Workbench(Observer):
         edit = cascade.edit(found.inversion, prompt, editor, observer=self)
         if edit.masks is not None and not edit.masks[0].any():
             self.on_note(
-                "the mask is empty: the model sees no difference between the two prompts in this picture, so nothing changed"
+                "the mask is empty: the model sees no difference between the two prompts in this picture, so "
+                "nothing changed"
             )
         seconds = time.perf_counter() - began
         return Result(cascade, found.inversion, self.notes, seconds, edit, editor, prompt)
@@ -249,9 +260,16 @@ class Workbench(Observer):
         cascade = source.model.load()
         self._advise(cascade, prompt, "prompt")
         yield from compare(
-            cascade, source.picture, prompt, request.methods or tuple(METHODS), source.num_inference_steps,
-            source.guidance_scale, source.seed, source.fit, self,
-        )  # fmt: skip
+            cascade,
+            source.picture,
+            prompt,
+            request.methods or tuple(METHODS),
+            source.num_inference_steps,
+            source.guidance_scale,
+            source.seed,
+            source.fit,
+            self,
+        )
 
     def sample(self, request: SampleRequest) -> list[Image.Image]:
         """Draw pictures of the largest stage's size."""
@@ -260,9 +278,14 @@ class Workbench(Observer):
         cascade = request.model.load()
         self._advise(cascade, prompt, "prompt")
         *_, pictures = cascade.sample(
-            prompt, request.num_inference_steps, request.guidance_scale, request.num_images_per_prompt, rule=rule,
-            seed=request.seed, observer=self,
-        )  # fmt: skip
+            prompt,
+            request.num_inference_steps,
+            request.guidance_scale,
+            request.num_images_per_prompt,
+            rule=rule,
+            seed=request.seed,
+            observer=self,
+        )
         return [Image.fromarray(images.to_uint8(x[None])) for x in pictures]
 
     def _advise(self, cascade: Cascade, prompt: str, name: str) -> None:

@@ -92,7 +92,8 @@ def test_a_batch_is_its_pictures_one_by_one(tiny, name):
 
 
 def test_the_blend_uses_the_level_that_the_step_arrives_at():
-    """Public ports blend with the state of the level that the step left, so their background never reaches the picture."""
+    """Public ports blend with the state of the level that the step left, so their background never reaches the
+    picture."""
     path = [torch.full((1, 1, 2, 2), float(k)) for k in range(4)]
     grid = tuple(Level(0.0, 1.0 - 0.2 * k, 0.5) for k in range(4))
     blend = Blend(DDIM(), torch.zeros(1, 1, 2, 2), path)

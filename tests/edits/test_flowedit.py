@@ -22,7 +22,8 @@ def edited(x, steps, averages=1):
 
 
 def truth(x):
-    """Of Gaussians of one width, ``d(u - D)/ds = (u - D) s / (std^2 + s^2)``, ``u`` the edit's shift and ``D`` the means'."""
+    """Of Gaussians of one width, ``d(u - D)/ds = (u - D) s / (std^2 + s^2)``, ``u`` the edit's shift and ``D`` the
+    means'."""
     noisy, clean = arc(2)[0], arc(2)[-1]
     high, low = ((STD**2 + (a.sigma / a.alpha) ** 2) for a in (noisy, clean))
     return x + clean.alpha * (NEW - OLD) * (1 - math.sqrt(low / high))

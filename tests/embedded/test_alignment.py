@@ -82,7 +82,10 @@ def test_samples_are_gone_on_with_and_those_of_another_way_refused(tiny, tmp_pat
 def test_prompts_are_drawn_together_as_apart(tiny):
     """Each prompt of a batch is its own: the first of the batch has the noise that it has alone."""
     prompts = ["a red cube on a tiled floor", "a blue cone on a plain floor"]
-    both, first = tiny.sample(prompts, 3, num_images_per_prompt=2)[-1], tiny.sample(prompts[0], 3, num_images_per_prompt=2)[-1]
+    both, first = (
+        tiny.sample(prompts, 3, num_images_per_prompt=2)[-1],
+        tiny.sample(prompts[0], 3, num_images_per_prompt=2)[-1],
+    )
     assert both.shape == (4, 3, 64, 64)
     single = tiny.sample(prompts[:1], 3)[-1]
     assert torch.allclose(both[:1], single, atol=1e-4)
@@ -100,7 +103,18 @@ def test_the_command_draws_and_tells(tiny_folder, tmp_path):
     result = CliRunner().invoke(command_line(), [str(word) for word in (*words, "--model", tiny_folder)])
     assert result.exit_code == 0, result.output
     told = json.loads((tmp_path / "alignment.json").read_text())
-    assert told.keys() >= {"color", "shape", "material", "size", "floor", "wall", "count", "all", "frechet", "frechet_floor"}
+    assert told.keys() >= {
+        "color",
+        "shape",
+        "material",
+        "size",
+        "floor",
+        "wall",
+        "count",
+        "all",
+        "frechet",
+        "frechet_floor",
+    }
     assert told["true"].keys() == told["shuffled"].keys() == {*samples.ASKED, "all"}
     assert told["steps"] == 3
     assert "BDIA(gamma=0.5" in told["rule"]

@@ -68,7 +68,9 @@ def test_diffusers_opens_it_and_samples_what_we_sample(cascade, k):
     stage, generator = cascade.stages[k], torch.Generator().manual_seed(7)
     low = draw((1, 3, cascade.stages[k - 1].size, cascade.stages[k - 1].size), 1).clamp(-1, 1) if k else None
     words = dict(prompt_embeds=stage.embed([PROMPT])["text"], negative_prompt_embeds=stage.embed([""])["text"])
-    settings = dict(num_inference_steps=4, guidance_scale=2.0, output_type="pt", generator=torch.Generator().manual_seed(7))
+    settings = dict(
+        num_inference_steps=4, guidance_scale=2.0, output_type="pt", generator=torch.Generator().manual_seed(7)
+    )
     theirs = pipe(**words, **settings, **({"image": low, "noise_level": int(stage.low_level.t)} if k else {})).images
     noise = torch.randn(1, 3, stage.size, stage.size, generator=generator)
     on_low = torch.randn(1, 3, stage.size, stage.size, generator=generator) if k else None
@@ -114,7 +116,8 @@ def test_ddim_loses_what_iterinv_keeps(cascade):
 
 
 def test_exactness_is_not_editability(cascade):
-    """Rerun under other words from the same exact inversion, the exact pair spoils the background; a damped rule does not."""
+    """Rerun under other words from the same exact inversion, the exact pair spoils the background; a damped rule does
+    not."""
     stage, background = Cascade(cascade.stages[:1]), {1.0: 0.0, 0.5: 0.0, 0.0: 0.0}
     for source, target in recolourings(4):
         x = from_uint8(to_uint8(render(source, 32)[None]))
@@ -139,7 +142,8 @@ def test_a_colour_edit_changes_the_colour_and_keeps_the_rest(cascade):
         assert 0.5 < kept.float().mean() < 0.99
         outside = kept.expand_as(x)
         assert (
-            to_uint8(edit.pictures[0])[outside[0].permute(1, 2, 0).numpy()] == to_uint8(x)[outside[0].permute(1, 2, 0).numpy()]
+            to_uint8(edit.pictures[0])[outside[0].permute(1, 2, 0).numpy()]
+            == to_uint8(x)[outside[0].permute(1, 2, 0).numpy()]
         ).all()
     assert right >= 5
 

@@ -41,7 +41,9 @@ def test_the_true_answer_succeeds_and_keeps_and_the_source_does_not(kind):
 def test_another_thing_is_not_the_one_that_was_to_stay():
     """To remove the wrong one of two is no success; and what was to stay is not kept then."""
     task = next(
-        task for task in (scene_edit(seed, "remove") for seed in range(99)) if len({t.color for t in task.source.things}) > 1
+        task
+        for task in (scene_edit(seed, "remove") for seed in range(99))
+        if len({t.color for t in task.source.things}) > 1
     )
     now, wanted = Seen.of(task.source), Seen.of(task.target)
     (gone,) = set(now.things) - set(wanted.things)
@@ -88,7 +90,8 @@ def test_a_folder_is_gone_on_with_and_refuses_another_way(tiny, tmp_path):
 
 def test_shares_of_the_scenes_make_up_the_whole(tiny, tmp_path):
     work = lambda share: [  # noqa: E731
-        row["seed"] - scenes.HELD_OUT for row in scenes.evaluate(tiny, DiffEdit(), tmp_path, "bdia", 3, ("wall",), 3, share)
+        row["seed"] - scenes.HELD_OUT
+        for row in scenes.evaluate(tiny, DiffEdit(), tmp_path, "bdia", 3, ("wall",), 3, share)
     ]
     assert (work((2, 2)), work((1, 2)), work((1, 1))) == ([1], [0, 2], [])
     for share in ((0, 2), (3, 2)):
@@ -127,8 +130,14 @@ def test_the_command_tells_writes_and_shows(tiny_folder, tmp_path):
     result = CliRunner().invoke(command_line(), [str(word) for word in words])
     assert result.exit_code == 0, result.output
     assert {file.name for file in tmp_path.iterdir()} == {
-        "settings.json", "rows.jsonl", "summary.json", "edited", "best.png", "median.png", "worst.png",
-    }  # fmt: skip
+        "settings.json",
+        "rows.jsonl",
+        "summary.json",
+        "edited",
+        "best.png",
+        "median.png",
+        "worst.png",
+    }
     kinds = [row["kind"] for row in json.loads((tmp_path / "summary.json").read_text())["summary"]]
     assert kinds == ["recolour", "add", "all"]
     assert "recolour" in result.output
@@ -137,11 +146,23 @@ def test_the_command_tells_writes_and_shows(tiny_folder, tmp_path):
 
 def test_a_mean_leaves_out_what_is_not_there():
     row = {
-        "kind": "wall", "success": True, "kept": False, "inside": None, "outside": 30.0, "ssim": 1.0, "features": 0.0,
+        "kind": "wall",
+        "success": True,
+        "kept": False,
+        "inside": None,
+        "outside": 30.0,
+        "ssim": 1.0,
+        "features": 0.0,
         "iou": None,
-    }  # fmt: skip
+    }
     (told, whole) = scenes.summary([row, {**row, "success": False, "outside": 50.0, "inside": 20.0}])
-    assert (told["success"], told["kept"], told["inside"], told["outside"], told["outside_least"]) == (0.5, 0, 20.0, 40.0, 30.0)
+    assert (told["success"], told["kept"], told["inside"], told["outside"], told["outside_least"]) == (
+        0.5,
+        0,
+        20.0,
+        40.0,
+        30.0,
+    )
     assert told["outside_exact"] == 0
     assert scenes.summary([row, {**row, "outside": None}])[0]["outside_exact"] == 0.5
     assert told["iou"] is None

@@ -46,7 +46,8 @@ def test_a_small_picture_is_the_average_of_the_large_one(seed):
 @settings(max_examples=12, deadline=None)
 @given(seeds, st.sampled_from(list(COLORS)))
 def test_recolouring_changes_the_thing_and_nothing_else(seed, color):
-    """Light does not bounce between things here, so outside the mask the truth of a recolouring is the picture itself."""
+    """Light does not bounce between things here, so outside the mask the truth of a recolouring is the picture
+    itself."""
     scene = Scene.random(seed)
     changed = scene.with_(color=color)
     outside = object_mask(scene, 48)[0] == 0
@@ -63,7 +64,9 @@ def test_masks_cover_what_is_seen(seed):
     assert float((first + second).max()) <= 1 + 1e-6
     assert min(float(first.sum()), float(second.sum())) > 5
     columns = torch.arange(48.0)
-    assert float((first.sum((0, 1)) * columns).sum() / first.sum()) < float((second.sum((0, 1)) * columns).sum() / second.sum())
+    assert float((first.sum((0, 1)) * columns).sum() / first.sum()) < float(
+        (second.sum((0, 1)) * columns).sum() / second.sum()
+    )
     with pytest.raises(IndexError, match="2 thing"):
         object_mask(scene, 48, 2)
 

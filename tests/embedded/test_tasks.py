@@ -99,7 +99,9 @@ def test_the_shipped_reader_reads_renders_it_never_saw():
         for name in ("floor", "wall", "light"):
             right[name].append(getattr(seen, name) == getattr(truth, name))
         for name in OF_THING:
-            right[name] += [getattr(a, name) == getattr(b, name) for a, b in zip(seen.things, truth.things, strict=False)]
+            right[name] += [
+                getattr(a, name) == getattr(b, name) for a, b in zip(seen.things, truth.things, strict=False)
+            ]
     shares = {name: np.mean(these) for name, these in right.items()}
     assert shares.pop("material") >= 0.85
     assert min(shares.values()) >= 0.97, shares

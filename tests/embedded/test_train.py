@@ -165,7 +165,9 @@ def test_the_variance_term_is_least_at_the_true_posterior():
     for label in (10, 500):
         t = torch.tensor([label])
         x = table[t].sqrt() * x0 + (1 - table[t]).sqrt() * noise
-        low, middle, high = (float(variance_loss(noise, torch.full_like(x, v), x0, x, t, table)) for v in (-1.0, 0.0, 1.0))
+        low, middle, high = (
+            float(variance_loss(noise, torch.full_like(x, v), x0, x, t, table)) for v in (-1.0, 0.0, 1.0)
+        )
         assert low == pytest.approx(0, abs=1e-4)
         assert low < middle < high
     assert float(variance_loss(noise, noise, x0, noise, torch.tensor([0]), table)) == 0
@@ -188,7 +190,9 @@ def test_a_perfect_network_has_no_loss_but_its_variance():
 
     settings = {"snr_cap": math.inf, "weight_max": 1.0}
     example = (x0, None, [""] * 64)
-    assert float(noise_loss(perfect, lambda words: {"text": None}, example, settings, table)) == pytest.approx(0, abs=1e-4)
+    assert float(noise_loss(perfect, lambda words: {"text": None}, example, settings, table)) == pytest.approx(
+        0, abs=1e-4
+    )
     assert float(noise_loss(blind, lambda words: {"text": None}, example, settings, table)) == pytest.approx(1, abs=0.1)
     # Below SNR = cap / max the noise's error weighs max; above it, that of the picture weighs cap at every level.
     settings = {"snr_cap": 2.0, "weight_max": 3.0}

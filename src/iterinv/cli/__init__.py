@@ -30,8 +30,11 @@ from iterinv.cli.tables import decibels_by_stage, print_comparison, print_costs,
 
 app = typer.Typer(
     help="Turn a picture back into the noise and the path that reproduce it, and edit it with words.",
-    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
-)  # fmt: skip
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
 
 
 @app.command()
@@ -41,7 +44,9 @@ def edit(
     to: Annotated[str, typer.Option("--to", "-t", help="A description of the edited picture.")],
     picture: Annotated[Path | None, typer.Argument(help="A picture file.", show_default=False)] = None,
     prompt: Annotated[str | None, typer.Option("--prompt", "-p", help="A description of the picture.")] = None,
-    inversion: Annotated[Path | None, typer.Option("--inversion", "-i", help="Edit this inversion, not a picture.")] = None,
+    inversion: Annotated[
+        Path | None, typer.Option("--inversion", "-i", help="Edit this inversion, not a picture.")
+    ] = None,
     out: Out = Path("out"),
     editor: EditorName = None,
     strength: Strength = None,
@@ -63,7 +68,9 @@ def edit(
             names = ("prompt", "method", "num_inference_steps", "seed", "fit")
             given = [name.replace("_", "-") for name in names if _given(context, name)]
             if given:
-                raise ValueError(f"--{' --'.join(given)}: an inversion has its own; leave out, or give the picture instead")
+                raise ValueError(
+                    f"--{' --'.join(given)}: an inversion has its own; leave out, or give the picture instead"
+                )
             source = ReopenRequest(inversion, model)
         elif prompt is None or picture is None:
             raise ValueError("--prompt is missing: say what the picture shows")
@@ -236,7 +243,9 @@ def sample(
     with session(out) as (staging, bench):
         from iterinv.workbench import SampleRequest
 
-        request = SampleRequest(prompt, num_images_per_prompt, num_inference_steps, guidance_scale, sampler, gamma, seed, model)
+        request = SampleRequest(
+            prompt, num_images_per_prompt, num_inference_steps, guidance_scale, sampler, gamma, seed, model
+        )
         pictures = bench.sample(request)
         for k, picture in enumerate(pictures):
             picture.save(staging / f"sample-{k}.png")

@@ -27,7 +27,9 @@ Sampler = Annotated[str, typer.Option("--sampler", help="A solver step; `iterinv
 Gamma = Annotated[float | None, typer.Option(help="Of a bdia sampler: 0 is its base, 1 the whole correction.")]
 Size = Annotated[int | None, typer.Option(help="Size in px of the last stage to run; stages above are left out.")]
 Fit = Annotated[str, typer.Option("--fit", help="A picture that is not square: 'pad' it, or 'crop' to its middle.")]
-EditorName = Annotated[str | None, typer.Option("--editor", help="The model's own if not given; `iterinv editors` lists all.")]
+EditorName = Annotated[
+    str | None, typer.Option("--editor", help="The model's own if not given; `iterinv editors` lists all.")
+]
 Strength = Annotated[float | None, typer.Option(help="Share of the levels run again; the editor's own if not given.")]
 EditGuidance = Annotated[float | None, typer.Option(help="Guidance of the edit; the editor's own if not given.")]
 

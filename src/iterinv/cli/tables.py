@@ -33,7 +33,16 @@ def print_comparison(rows: list[dict[str, Any]], title: str, out: Path) -> None:
     for column in ("method", "dB, stage by stage", "pixels", "calls", "back", "s", "MB", "noise"):
         table.add_column(column, justify="left" if column == "method" else "right", no_wrap=True)
     for row in rows:
-        cells = [row["method"], decibels_by_stage(row), "", "", "", f"{row['seconds']:.1f}", f"{row['peak_memory_mb']:.0f}", ""]
+        cells = [
+            row["method"],
+            decibels_by_stage(row),
+            "",
+            "",
+            "",
+            f"{row['seconds']:.1f}",
+            f"{row['peak_memory_mb']:.0f}",
+            "",
+        ]
         if row["stages"]:
             calls = row["network_calls"]
             cells[2:5] = f"{row['exact_pixels']:.2%}", str(calls["forward"]), str(calls["backward"])
@@ -46,8 +55,10 @@ def print_comparison(rows: list[dict[str, Any]], title: str, out: Path) -> None:
             console.print(f"{row['method']}: {row['why']}", markup=False, highlight=False)
     console.print(
         "exact: every pixel equal; noise: the spread at stage I, 1 in a sampler's; "
-        f"compare.json and compare.png in {out}", markup=False, highlight=False,
-    )  # fmt: skip
+        f"compare.json and compare.png in {out}",
+        markup=False,
+        highlight=False,
+    )
 
 
 @errors()
@@ -60,11 +71,17 @@ def print_costs(found: list[Cost], rate: float, peaks: dict[str, int]) -> None:
     rows = []
     for cost in found:
         name = f"{cost.name:3} {Path(cost.source).name}"
-        rows.append([
-            name, str(cost.size), f"{cost.parameters / 1e6:,.0f} M", _gigabytes(cost.weights),
-            _gigabytes(cost.activations), str(cost.forward) + (f" + {cost.backward}" if cost.backward else ""),
-            _duration(cost.seconds(rate)),
-        ])  # fmt: skip
+        rows.append(
+            [
+                name,
+                str(cost.size),
+                f"{cost.parameters / 1e6:,.0f} M",
+                _gigabytes(cost.weights),
+                _gigabytes(cost.activations),
+                str(cost.forward) + (f" + {cost.backward}" if cost.backward else ""),
+                _duration(cost.seconds(rate)),
+            ]
+        )
         if cost.text_parameters:
             rows.append(["    its words", "", f"{cost.text_parameters / 1e6:,.0f} M", _gigabytes(cost.text_weights)])
         if cost.codec_parameters:
@@ -82,7 +99,8 @@ def print_costs(found: list[Cost], rate: float, peaks: dict[str, int]) -> None:
     whole = _duration(sum(cost.seconds(rate) for cost in found))
     lines = [
         f"Peak memory of the device: {peak}.",
-        f"Inverting and reconstructing a picture: {whole} at the {rate / 1e9:,.0f} GFLOP/s that convolutions reach here. "
+        f"Inverting and reconstructing a picture: {whole} at the {rate / 1e9:,.0f} GFLOP/s that convolutions "
+        "reach here. "
         "Held: by a call and the path. Calls: forward + backward, a solver's as on a toy.",
     ]
     for line in lines:
@@ -94,7 +112,13 @@ def _gigabytes(size: float) -> str:
 
 
 def _duration(seconds: float) -> str:
-    return f"{seconds:.1f} s" if seconds < 100 else f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+    return (
+        f"{seconds:.1f} s"
+        if seconds < 100
+        else f"{seconds / 60:.0f} min"
+        if seconds < 6000
+        else f"{seconds / 3600:.1f} h"
+    )
 
 
 def print_summary(summary: list[dict[str, Any]], out: Path) -> None:
@@ -104,9 +128,15 @@ def print_summary(summary: list[dict[str, Any]], out: Path) -> None:
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     columns = {
-        "success": "{:.0%}", "kept": "{:.0%}", "inside": "{:.1f}", "outside": "{:.1f}", "outside_exact": "{:.0%}",
-        "ssim": "{:.3f}", "features": "{:.2f}", "iou": "{:.2f}",
-    }  # fmt: skip
+        "success": "{:.0%}",
+        "kept": "{:.0%}",
+        "inside": "{:.1f}",
+        "outside": "{:.1f}",
+        "outside_exact": "{:.0%}",
+        "ssim": "{:.3f}",
+        "features": "{:.2f}",
+        "iou": "{:.2f}",
+    }
     for column in ("kind", "tasks", *columns):
         table.add_column(column.removeprefix("outside_"), justify="left" if column == "kind" else "right", no_wrap=True)
     for row in summary:
@@ -129,9 +159,14 @@ def print_report(told: dict[str, Any], out: Path) -> None:
     for s in told["stages"]:
         calls, fidelity = s["network_calls"], s["reconstruction"]
         table.add_row(
-            s["stage"], str(s["size"]), f"{calls['forward']} + {calls['backward']} back", f"{s['seconds']:.1f}",
-            decibels(fidelity["psnr"]), f"{fidelity['exact_pixels']:.2%}", f"{s['terminal_noise']['std']:.2f}",
-        )  # fmt: skip
+            s["stage"],
+            str(s["size"]),
+            f"{calls['forward']} + {calls['backward']} back",
+            f"{s['seconds']:.1f}",
+            decibels(fidelity["psnr"]),
+            f"{fidelity['exact_pixels']:.2%}",
+            f"{s['terminal_noise']['std']:.2f}",
+        )
     console = Console(file=sys.stdout)
     console.print(table)
     whole = told["reconstruction"]
@@ -142,7 +177,8 @@ def print_report(told: dict[str, Any], out: Path) -> None:
         lines.append(f"edit: {edited['editor']} to {edited['to']!r}")
         if edited.get("background_exact_pixels") is not None:
             lines.append(
-                f"mask: {edited['mask']:.1%} of the picture; outside it {edited['background_exact_pixels']:.2%} of pixels equal"
+                f"mask: {edited['mask']:.1%} of the picture; outside it "
+                f"{edited['background_exact_pixels']:.2%} of pixels equal"
             )
     lines.append(f"{told['seconds']:.1f} s, {told['peak_memory_mb']:.0f} MB at most; files in {out}")
     for line in lines:

@@ -17,12 +17,13 @@ from iterinv.steps import DDIM, Step
 
 @dataclass(frozen=True)
 class Detail:
-    """Run the last ``share`` of the levels from the inverted states, under the target prompt and the edited picture below.
+    """Run the last ``share`` of the levels from the inverted states, under the target prompt and the edited picture
+    below.
 
-    The inverted states hold the old colours, times alpha. They are exchanged for the new ones and the noise is kept. With a
-    mask below, the stage changes only where that mask reaches and where the picture below changed a channel by ``visible`` or
-    more, in [-1, 1]. ``rule`` is damped for the reason that :class:`iterinv.edits.PromptSwap` gives. Raises ``ValueError`` for
-    a share outside (0, 1].
+    The inverted states hold the old colours, times alpha. They are exchanged for the new ones and the noise is kept.
+    With a mask below, the stage changes only where that mask reaches and where the picture below changed a channel by
+    ``visible`` or more, in [-1, 1]. ``rule`` is damped for the reason that :class:`iterinv.edits.PromptSwap` gives.
+    Raises ``ValueError`` for a share outside (0, 1].
     """
 
     share: float = 0.3
@@ -36,7 +37,9 @@ class Detail:
         stage, inversion = site.stage, site.inversion
         before, after = inversion.condition.get("low_image"), site.target.get("low_image")
         if site.below is None or before is None or after is None:
-            raise ValueError(f"stage {stage.name} is no super-resolution stage of a cascade, so it has no detail to redraw")
+            raise ValueError(
+                f"stage {stage.name} is no super-resolution stage of a cascade, so it has no detail to redraw"
+            )
         mask, size = None, (stage.shape[1], stage.shape[2])
         if site.below.mask is not None:
             moved = (enlarged(after, size) - enlarged(before, size)).abs().amax(1, keepdim=True)
@@ -52,7 +55,8 @@ class Detail:
 
 
 def enlarge(mask: Tensor, size: int) -> Tensor:
-    """A mask (batch, 1, h, w) at a larger size: nearest, then grown by half a small pixel, so that no edited pixel is cut."""
+    """A mask (batch, 1, h, w) at a larger size: nearest, then grown by half a small pixel, so that no edited pixel is
+    cut."""
     grow = size // mask.shape[-1] // 2
     large = F.interpolate(mask, (size, size), mode="nearest")
     return F.max_pool2d(large, 2 * grow + 1, stride=1, padding=grow)

@@ -1,7 +1,7 @@
 """FlowEdit (Kulikov, Kleiner, Huberman-Spiegelglas, Michaeli, 2024), https://arxiv.org/abs/2412.08629
 
-A path from picture to picture that does not pass through noise: at every level the picture and its edit so far are noised
-alike, and the edit moves by what the noise predicted for the two differs. What they share cancels.
+A path from picture to picture that does not pass through noise: at every level the picture and its edit so far are
+noised alike, and the edit moves by what the noise predicted for the two differs. What they share cancels.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ STRENGTHS = (0.55, 0.7, 0.85, 1.0)
 """The strengths that a local edit tries in turn, until the network sees the target prompt in the result."""
 
 CLASSIFIER_SHARE, CLASSIFIER_NOISES = 0.85, 8
-"""The share of the grid at which the diffusion classifier compares two prompts, and the number of noises it averages."""
+"""The share of the grid at which the diffusion classifier compares two prompts, and the number of noises it
+averages."""
 
 
 @dataclass(frozen=True)
@@ -37,10 +38,11 @@ class Flow:
     """One step from level a to b: ``z + alpha_0 (1 - r) E[x0(z_a) - x0(x_a)] - (1 - r) (z - x)``, with
     ``r = (sigma_b / alpha_b) / (sigma_a / alpha_a)``.
 
-    ``z`` is the edit so far and ``x`` the picture, both at the clean level 0; ``z_a`` and ``x_a`` are they at level a, with the
-    same noise, of which ``averages`` are drawn. This is the difference of the two flows, in ``x / alpha``, where a flow is
-    ``d(x / alpha) = eps d(sigma / alpha)`` (Kulikov et al., 2024, algorithm 1, in the variance-preserving form), written by
-    the clean data that are predicted, so that it holds at a level without signal too.
+    ``z`` is the edit so far and ``x`` the picture, both at the clean level 0; ``z_a`` and ``x_a`` are they at level a,
+    with the same noise, of which ``averages`` are drawn. This is the difference of the two flows, in ``x / alpha``,
+    where a flow is ``d(x / alpha) = eps d(sigma / alpha)`` (Kulikov et al., 2024, algorithm 1, in the
+    variance-preserving form), written by the clean data that are predicted, so that it holds at a level without signal
+    too.
     """
 
     source: Field
@@ -70,16 +72,16 @@ class Flow:
 class FlowEdit:
     """FlowEdit at the first stage, within ``region``; ``detail`` edits the stages above.
 
-    ``guidance`` acts from the source prompt to the target prompt, 1 for none; ``passes`` is the number of times the levels are
-    run, each pass from the result of the one before; ``averages`` is the number of noises a level, drawn from ``seed``. A
-    region that covers more than ``local`` of the picture is grown by a pixel.
+    ``guidance`` acts from the source prompt to the target prompt, 1 for none; ``passes`` is the number of times the
+    levels are run, each pass from the result of the one before; ``averages`` is the number of noises a level, drawn
+    from ``seed``. A region that covers more than ``local`` of the picture is grown by a pixel.
 
-    Without a ``strength`` each picture of a batch gets its own. A changed floor or wall, or a thing that goes, is decided at
-    the noisiest levels: the strength is 1, in one pass, where there is no mask, where it covers more than ``local``, or where
-    the target prompt only removes words: begun lower, the thing becomes what the remaining words say of another. A thing
-    drifts from its place at the noisiest levels, so a smaller change begins at 0.55. While the network does not see the target
-    prompt in the result, ``sure`` times as clearly as it saw the source prompt in the picture, the picture is edited anew from
-    0.7, 0.85 and 1. Raises ``ValueError`` for settings outside their ranges.
+    Without a ``strength`` each picture of a batch gets its own. A changed floor or wall, or a thing that goes, is
+    decided at the noisiest levels: the strength is 1, in one pass, where there is no mask, where it covers more than
+    ``local``, or where the target prompt only removes words: begun lower, the thing becomes what the remaining words
+    say of another. A thing drifts from its place at the noisiest levels, so a smaller change begins at 0.55. While the
+    network does not see the target prompt in the result, ``sure`` times as clearly as it saw the source prompt in the
+    picture, the picture is edited anew from 0.7, 0.85 and 1. Raises ``ValueError`` for settings outside their ranges.
     """
 
     strength: float | None = None
@@ -96,9 +98,13 @@ class FlowEdit:
         check_guidance(self.guidance)
         check_shares(strength=1.0 if self.strength is None else self.strength, local=self.local)
         if not 0 <= self.sure <= 1:
-            raise ValueError(f"sure is {self.sure}; it lies in [0, 1]: at 0 the new words need only be seen above the old")
+            raise ValueError(
+                f"sure is {self.sure}; it lies in [0, 1]: at 0 the new words need only be seen above the old"
+            )
         if self.averages < 1 or self.passes < 1:
-            raise ValueError(f"averages is {self.averages}, passes {self.passes}; at least one noise is drawn, in one pass")
+            raise ValueError(
+                f"averages is {self.averages}, passes {self.passes}; at least one noise is drawn, in one pass"
+            )
 
     def __call__(self, site: Site) -> Running:
         if site.below is not None:
@@ -111,7 +117,9 @@ class FlowEdit:
     def _edit(self, site: Site, mask: Tensor | None) -> Running:
         """The edit of one picture at the first stage."""
         wide = mask is None or float(mask.mean((1, 2, 3)).max()) > self.local
-        if mask is not None and wide:  # a floor's edge to the things on it is no limit; a thing would drift into more room
+        if (
+            mask is not None and wide
+        ):  # a floor's edge to the things on it is no limit; a thing would drift into more room
             mask = F.max_pool2d(mask, 3, stride=1, padding=1)
         clean = site.path[-1]
         strengths: tuple[float, ...]
@@ -139,10 +147,11 @@ class FlowEdit:
         return last_state(run(rule, site.towards(self.guidance), (clean,), grid, start))
 
     def margin(self, site: Site, mask: Tensor, z: Tensor) -> float:
-        """How much better the target prompt than the source prompt predicts the noise in a noised picture, within a mask.
+        """How much better the target prompt than the source prompt predicts the noise in a noised picture, within a
+        mask.
 
-        Above 0 the network sees the target prompt in the clean state ``z`` (a diffusion classifier: Li, Prabhudesai, Duggal,
-        Brown, Pathak, 2023, https://arxiv.org/abs/2303.16203).
+        Above 0 the network sees the target prompt in the clean state ``z`` (a diffusion classifier: Li, Prabhudesai,
+        Duggal, Brown, Pathak, 2023, https://arxiv.org/abs/2303.16203).
         """
         source, target = site.source(), site.unguided()
         level, margin = site.grid[start_index(site.grid, CLASSIFIER_SHARE)], 0.0
@@ -154,6 +163,7 @@ class FlowEdit:
 
 
 def only_removes_words(source: str, target: str) -> bool:
-    """Tell whether a prompt is another one with some of its words removed: a thing is taken away and nothing put there."""
+    """Tell whether a prompt is another one with some of its words removed: a thing is taken away and nothing put
+    there."""
     old, new = (Counter(re.findall(r"[^\W_]+", prompt.lower())) for prompt in (source, target))
     return new < old

@@ -17,8 +17,9 @@ class PromptSwap:
 
     ``guidance`` acts from the source prompt to the target prompt, 1 for none. ``detail`` edits the stages above.
 
-    ``rule`` is damped on purpose. BDIA at gamma = 1 reproduces a picture exactly, but once the prompt changes its undamped
-    parasitic mode ruins the edit (``benchmarks/editability.py``). Raises ``ValueError`` for a strength outside (0, 1].
+    ``rule`` is damped on purpose. BDIA at gamma = 1 reproduces a picture exactly, but once the prompt changes its
+    undamped parasitic mode ruins the edit (``benchmarks/editability.py``). Raises ``ValueError`` for a strength outside
+    (0, 1].
     """
 
     strength: float = 0.7
@@ -37,6 +38,9 @@ class PromptSwap:
         mask = self.region(site)
         state = yield from site.follow_path(self.rule, self.strength, site.towards(self.guidance), mask)
         return site.result(
-            state, mask, rule=rule_name(site.rule_for(self.rule)), guidance=site.guidance_scale(self.guidance),
+            state,
+            mask,
+            rule=rule_name(site.rule_for(self.rule)),
+            guidance=site.guidance_scale(self.guidance),
             strength=share_of(site.grid, start_index(site.grid, self.strength)),
-        )  # fmt: skip
+        )

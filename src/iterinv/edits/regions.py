@@ -1,4 +1,5 @@
-"""Regions where an edit may act, one value each: from the prompts, given by the user, everywhere, or several combined."""
+"""Regions where an edit may act, one value each: from the prompts, given by the user, everywhere, or several
+combined."""
 
 from __future__ import annotations
 
@@ -18,10 +19,11 @@ class FromPrompts:
     """The region where the two prompts predict different noise (DiffEdit: Couairon, Verbeek, Schwenk, Cord, 2022,
     https://arxiv.org/abs/2210.11427, step 1).
 
-    ``maps`` noised copies of the picture are made at the level ``strength`` up the grid; the mean absolute difference of the
-    noise predicted for the two prompts, without guidance, is cut in two and grown by ``grow`` pixels. The threshold minimises
-    the cross entropy (Li and Lee, 1993), which finds a small thing as well as all of the floor. ``clip`` selects the paper's
-    threshold: the difference is clipped at ``clip`` times its mean (3, in the paper) and cut at half of that.
+    ``maps`` noised copies of the picture are made at the level ``strength`` up the grid; the mean absolute difference
+    of the noise predicted for the two prompts, without guidance, is cut in two and grown by ``grow`` pixels. The
+    threshold minimises the cross entropy (Li and Lee, 1993), which finds a small thing as well as all of the floor.
+    ``clip`` selects the paper's threshold: the difference is clipped at ``clip`` times its mean (3, in the paper) and
+    cut at half of that.
     """
 
     strength: float = 0.7

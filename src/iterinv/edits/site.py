@@ -25,7 +25,8 @@ class StageEdit:
     """The result of an editor at one stage.
 
     ``picture`` (batch, 3, size, size) is clamped to [-1, 1]. ``mask`` (batch, 1, size, size) is 1 where the picture may
-    differ from the original, ``None`` for everywhere. ``reports`` holds the settings that were used, one mapping a picture.
+    differ from the original, ``None`` for everywhere. ``reports`` holds the settings that were used, one mapping a
+    picture.
     """
 
     picture: Tensor
@@ -57,7 +58,9 @@ class Edit:
     output_type: str = "pil"
 
     def __repr__(self) -> str:
-        return f"Edit({len(self.canvases)} of {self.pictures[-1].shape[-1]} px: {self.reports[0] if self.reports else {}})"
+        return (
+            f"Edit({len(self.canvases)} of {self.pictures[-1].shape[-1]} px: {self.reports[0] if self.reports else {}})"
+        )
 
     @property
     def images(self) -> Pictures:
@@ -90,8 +93,8 @@ Running = Generator[State, None, StageEdit]
 class Site:
     """One stage of an inversion while it is edited: everything that an editor is given.
 
-    ``target`` is the condition of the new prompt; at a super-resolution stage it holds the edited picture of the stage below.
-    ``below`` is the edit of that stage, ``None`` at the first.
+    ``target`` is the condition of the new prompt; at a super-resolution stage it holds the edited picture of the stage
+    below. ``below`` is the edit of that stage, ``None`` at the first.
     """
 
     stage: Stage
@@ -127,15 +130,16 @@ class Site:
         return self.inversion.grid
 
     def guidance_scale(self, scale: float) -> float:
-        """The scale that an edit runs at: the one given, or the inversion's own where its negative condition was fitted."""
+        """The scale that an edit runs at: the one given, or the inversion's own where its negative condition was
+        fitted."""
         return self.inversion.guidance.with_scale(scale).scale
 
     def towards(self, scale: float) -> Field:
         """The field that is guided from the source prompt to the target prompt.
 
-        Guidance acts on the difference between the two prompts, since the source prompt takes the place of the empty one
-        (negative-prompt inversion: Miyake, Iohara, Saito, Tanaka, 2023, https://arxiv.org/abs/2305.16807). Null embeddings
-        that were fitted to the inversion are used instead, at the scale they were fitted for.
+        Guidance acts on the difference between the two prompts, since the source prompt takes the place of the empty
+        one (negative-prompt inversion: Miyake, Iohara, Saito, Tanaka, 2023, https://arxiv.org/abs/2305.16807). Null
+        embeddings that were fitted to the inversion are used instead, at the scale they were fitted for.
         """
         guidance = self.inversion.guidance.with_scale(scale)
         negative = self.inversion.negative if guidance.fitted else self.inversion.condition
@@ -156,9 +160,9 @@ class Site:
     ) -> Generator[State, None, State]:
         """Run a rule over the last ``share`` of the levels, from the inverted state there; returns the clean state.
 
-        Outside ``mask`` (batch, 1, h, w) every state is the inverted one. ``shift`` (batch, channels, h, w) is a change of
-        the clean data that is added to the starting states, times alpha. A path of independent noise lies on no rule's
-        trajectory, so the rule whose noise maps were kept runs in place of ``rule``.
+        Outside ``mask`` (batch, 1, h, w) every state is the inverted one. ``shift`` (batch, channels, h, w) is a change
+        of the clean data that is added to the starting states, times alpha. A path of independent noise lies on no
+        rule's trajectory, so the rule whose noise maps were kept runs in place of ``rule``.
         """
         own = self.rule_for(rule)
         start = start_index(self.grid, share)
@@ -220,7 +224,10 @@ class Blend(Wrapped):
 
     def step(self, field: Field, state: State, grid: Grid, i: int) -> State:
         new, *rest = self.rule.step(field, state, grid, i)
-        return (torch.where(self.mask > 0, self.mask * new + (1 - self.mask) * self.path[i + 1], self.path[i + 1]), *rest)
+        return (
+            torch.where(self.mask > 0, self.mask * new + (1 - self.mask) * self.path[i + 1], self.path[i + 1]),
+            *rest,
+        )
 
 
 def start_index(grid: Grid, share: float) -> int:

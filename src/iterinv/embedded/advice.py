@@ -24,7 +24,8 @@ def prompt_advice(prompt: str, name: str) -> list[str]:
         )
     if twice := next((thing for thing in things if things.count(thing) > 1), None):
         advice.append(
-            f"{name} names a {twice!r} twice; only their places tell the two apart ('… to the left of …'), and an edit of one "
+            f"{name} names a {twice!r} twice; only their places tell the two apart ('… to the left of …'), and "
+            "an edit of one "
             "may change the other: describe them by different words if you can"
         )
     return advice

@@ -55,7 +55,9 @@ def samples(
         cascade = model.load()
         cascade = cascade if size is None else cascade.up_to(size)
         if cascade.size < READ_SIZE:
-            raise ValueError(f"samples are of {cascade.size} px; the reader sees {READ_SIZE} or more: choose a larger --size")
+            raise ValueError(
+                f"samples are of {cascade.size} px; the reader sees {READ_SIZE} or more: choose a larger --size"
+            )
         with Progress(console=Console(stderr=True)) as bar:
             task = bar.add_task("samples", total=count)
             for done in bench.draw(cascade, out, count, rule, num_inference_steps, guidance_scale, seed):
@@ -70,7 +72,9 @@ def samples(
 @evaluation.command()
 @with_model
 def scenes(
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of rows and pictures; what is there is not done again.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder of rows and pictures; what is there is not done again.")
+    ],
     editor: EditorName = None,
     strength: Strength = None,
     edit_guidance: EditGuidance = None,
@@ -101,7 +105,9 @@ def scenes(
             pass
         found = bench.rows(out, names, count)
         if not found:
-            raise ValueError(f"none of the first {count} scenes is in share {share}: ask for more scenes or fewer shares")
+            raise ValueError(
+                f"none of the first {count} scenes is in share {share}: ask for more scenes or fewer shares"
+            )
         told = {"summary": bench.summary(found), "versions": versions()}
         (out / "summary.json").write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
         bench.sheets(out, found)

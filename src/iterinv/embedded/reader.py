@@ -1,7 +1,7 @@
 """A small network that reads a scene's attributes off its picture. In the embedded world it stands for CLIP and DINO.
 
-It was trained by ``iterinv train reader`` on rendered pictures; how often it is right on others is in the docs. What it says
-of an edit or a sample is an opinion of a network, not the renderer's truth.
+It was trained by ``iterinv train reader`` on rendered pictures; how often it is right on others is in the docs. What it
+says of an edit or a sample is an opinion of a network, not the renderer's truth.
 """
 
 from __future__ import annotations
@@ -84,7 +84,9 @@ class Reader(nn.Module):
         layers: list[nn.Module] = []
         for before, width in zip((3, *WIDTHS), WIDTHS, strict=False):
             layers += [nn.Conv2d(before, width, 4, 2, 1), _Block(width), _Block(width)]
-        self.body = nn.Sequential(*layers, nn.GroupNorm(8, WIDTHS[-1]), nn.SiLU(), nn.Conv2d(WIDTHS[-1], 24, 1), nn.Flatten())
+        self.body = nn.Sequential(
+            *layers, nn.GroupNorm(8, WIDTHS[-1]), nn.SiLU(), nn.Conv2d(WIDTHS[-1], 24, 1), nn.Flatten()
+        )
         self.features = nn.Linear(24 * (SIZE >> len(WIDTHS)) ** 2, FEATURES)
         self.heads = nn.ModuleList(nn.Linear(FEATURES, len(values)) for values in QUESTIONS.values())
 
@@ -111,14 +113,22 @@ def load(path: Path = WEIGHTS) -> Reader:
 
 def _small(pictures: Tensor) -> Tensor:
     """Raises ``ValueError`` for pictures that are not square or smaller than what is read."""
-    if pictures.ndim != 4 or pictures.shape[1] != 3 or pictures.shape[2] != pictures.shape[3] or pictures.shape[2] < SIZE:
-        raise ValueError(f"pictures are {tuple(pictures.shape)}; the reader takes (batch, 3, n, n) with n of {SIZE} or more")
+    if (
+        pictures.ndim != 4
+        or pictures.shape[1] != 3
+        or pictures.shape[2] != pictures.shape[3]
+        or pictures.shape[2] < SIZE
+    ):
+        raise ValueError(
+            f"pictures are {tuple(pictures.shape)}; the reader takes (batch, 3, n, n) with n of {SIZE} or more"
+        )
     return F.interpolate(pictures.float(), (SIZE, SIZE), mode="area")
 
 
 @torch.no_grad()
 def features(pictures: Tensor) -> Tensor:
-    """Features (batch, 256) of pictures (batch, 3, n, n) in [-1, 1], n of 64 or more: what Fréchet distances are taken of."""
+    """Features (batch, 256) of pictures (batch, 3, n, n) in [-1, 1], n of 64 or more: what Fréchet distances are taken
+    of."""
     return load().look(_small(pictures))
 
 

@@ -19,14 +19,21 @@ KEYS = ("psnr", "exact_pixels")
 
 
 def compare(
-    cascade: Cascade, picture: Picture, prompt: str, methods: Sequence[str], num_inference_steps: int = 20,
-    guidance_scale: float = 1.0, seed: int = 0, fit: str = "pad", observer: Observer | None = None,
-) -> Iterator[dict[str, Any]]:  # fmt: skip
-    """A row a method, as it is done: ``method, psnr, exact_pixels, network_calls, seconds, peak_memory_mb, terminal_noise,
-    stages, why``.
+    cascade: Cascade,
+    picture: Picture,
+    prompt: str,
+    methods: Sequence[str],
+    num_inference_steps: int = 20,
+    guidance_scale: float = 1.0,
+    seed: int = 0,
+    fit: str = "pad",
+    observer: Observer | None = None,
+) -> Iterator[dict[str, Any]]:
+    """A row a method, as it is done: ``method, psnr, exact_pixels, network_calls, seconds, peak_memory_mb,
+    terminal_noise, stages, why``.
 
-    PSNR is of the picture that was worked on, ``None`` where all pixels are equal. ``terminal_noise`` is the first stage's. A
-    method that leaves the finite numbers has ``why`` and the cost, no ``stages``, and ``None`` for the rest.
+    PSNR is of the picture that was worked on, ``None`` where all pixels are equal. ``terminal_noise`` is the first
+    stage's. A method that leaves the finite numbers has ``why`` and the cost, no ``stages``, and ``None`` for the rest.
     Raises ``ValueError`` for a method that there is not, before any work.
     """
     plans = [plan(method, num_inference_steps, guidance_scale) for method in methods]
@@ -42,7 +49,11 @@ def compare(
             except ArithmeticError as error:
                 why = str(error)
             seconds = time.perf_counter() - began
-        row: dict[str, Any] = {"method": each.method, **dict.fromkeys((*KEYS, "network_calls", "terminal_noise")), "stages": []}
+        row: dict[str, Any] = {
+            "method": each.method,
+            **dict.fromkeys((*KEYS, "network_calls", "terminal_noise")),
+            "stages": [],
+        }
         row |= {"seconds": round(seconds, 3), "peak_memory_mb": peak(), "why": why}
         if inversion is not None:
             told = inversion_report(cascade, inversion, seconds, [])
@@ -92,9 +103,13 @@ def plot(rows: Sequence[dict[str, Any]], path: Path, title: str) -> None:
         for (x, y), names in named.items():
             below = axes is left and abs(y - top) < 0.1
             axes.annotate(
-                "\n".join(names), (10**x, y), xytext=(4, -4 if below else 3), textcoords="offset points", fontsize=7,
+                "\n".join(names),
+                (10**x, y),
+                xytext=(4, -4 if below else 3),
+                textcoords="offset points",
+                fontsize=7,
                 verticalalignment="top" if below else "bottom",
-            )  # fmt: skip
+            )
     if not rows:
         left.set_title("no method came to an end")
     left.axhline(top, color="grey", linewidth=0.5, linestyle=":")

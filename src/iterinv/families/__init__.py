@@ -1,4 +1,5 @@
-"""Families of diffusion models have a file each, which says which of diffusers' pipelines are theirs and how they differ.
+"""Families of diffusion models have a file each, which says which of diffusers' pipelines are theirs and how they
+differ.
 
 A family is a :class:`iterinv.families.family.Family`; only :data:`FAMILIES` knows them all.
 """
@@ -26,7 +27,8 @@ PUBLISHED = {name: each for family in FAMILIES for name, each in family.publishe
 
 
 def family_of(kind: str | None, what: object = "this") -> Family:
-    """Find the family of a pipeline's class by its name. Raises ``ValueError`` for another class, in a sentence on ``what``."""
+    """Find the family of a pipeline's class by its name. Raises ``ValueError`` for another class, in a sentence on
+    ``what``."""
     for family in FAMILIES:
         if kind in family.pipelines:
             return family
@@ -40,18 +42,24 @@ def opened(what: Any, name: str, device: str) -> Stage | None:
 
 
 def stage(
-    pipe: Any, number: int = 0, below: Stage | None = None, noise_level: int | None = None, clean: bool = False,
-    device: str | None = None, words: Words | None = None, tiled: bool = False,
-) -> Stage:  # fmt: skip
+    pipe: Any,
+    number: int = 0,
+    below: Stage | None = None,
+    noise_level: int | None = None,
+    clean: bool = False,
+    device: str | None = None,
+    words: Words | None = None,
+    tiled: bool = False,
+) -> Stage:
     """Make a live pipeline the ``number``-th stage of a cascade, from 0; its networks are shared, not copied.
 
-    Networks are set to evaluation, without gradients of their weights and in channels-last layout, an autoencoder to float32.
-    ``below`` is the stage whose pictures it enlarges; it reads the words where the pipeline has no text encoder, as IF-II may.
-    ``noise_level`` is the label of the noise on the picture from below, in a stage that takes one; ``clean`` is IF's
-    ``clean_caption``. ``device`` is where states are, if not where the network is now; ``words`` reads them in place of the
-    pipeline's encoder; ``tiled`` lets an autoencoder work tile by tile. Raises ``ValueError`` for another kind of pipeline,
-    prediction or class label, for a network of several precisions, and for a noise level that the schedule lacks;
-    ``FileNotFoundError`` where nothing reads the words.
+    Networks are set to evaluation, without gradients of their weights and in channels-last layout, an autoencoder to
+    float32. ``below`` is the stage whose pictures it enlarges; it reads the words where the pipeline has no text
+    encoder, as IF-II may. ``noise_level`` is the label of the noise on the picture from below, in a stage that takes
+    one; ``clean`` is IF's ``clean_caption``. ``device`` is where states are, if not where the network is now; ``words``
+    reads them in place of the pipeline's encoder; ``tiled`` lets an autoencoder work tile by tile. Raises
+    ``ValueError`` for another kind of pipeline, prediction or class label, for a network of several precisions, and for
+    a noise level that the schedule lacks; ``FileNotFoundError`` where nothing reads the words.
     """
     family = family_of(type(pipe).__name__)
     unet = pipelines.unet(pipe)
@@ -62,12 +70,21 @@ def stage(
     embed = words or family.embed(pipe, size, device, clean) or (below.embed if below else None)
     if embed is None:
         raise FileNotFoundError(
-            f"{pipelines.whose(pipe)} holds no text encoder or no tokenizer; the first stage of a cascade must have both"
+            f"{pipelines.whose(pipe)} holds no text encoder or no tokenizer; the first stage of a cascade must "
+            "have both"
         )
     label = 0 if low_level is None else int(low_level.t)
     return Stage(
-        "I" * (number + 1), size, UNetDenoiser(unet, pipe.scheduler.config.prediction_type, low_level, family.added),
-        schedule.from_config(pipe.scheduler.config), embed,
-        pipelines.fingerprint(pipe, label, words, tiled and codec is not None), low_level, device, codec,
-        None if words else lambda where, lower: stage(pipe.to(where), number, lower, noise_level, clean, where, None, tiled),
-    )  # fmt: skip
+        "I" * (number + 1),
+        size,
+        UNetDenoiser(unet, pipe.scheduler.config.prediction_type, low_level, family.added),
+        schedule.from_config(pipe.scheduler.config),
+        embed,
+        pipelines.fingerprint(pipe, label, words, tiled and codec is not None),
+        low_level,
+        device,
+        codec,
+        None
+        if words
+        else lambda where, lower: stage(pipe.to(where), number, lower, noise_level, clean, where, None, tiled),
+    )

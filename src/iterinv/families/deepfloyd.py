@@ -28,14 +28,16 @@ def embed(pipe: Any, size: int, device: str, clean: bool) -> Embed | None:
 
 
 def spare(kind: str, number: int, text: bool) -> tuple[str, ...]:
-    """Leave out the encoder of a later stage that enlarges, which is the first one's again, and any that is loaded apart."""
+    """Leave out the encoder of a later stage that enlarges, which is the first one's again, and any that is loaded
+    apart."""
     if number and kind in LARGER:
         return "text_encoder", "tokenizer"
     return () if text else ("text_encoder",)
 
 
 def words(pipe: Any, where: Path | str, dtype: torch.dtype, place: Place, clean: bool, **how: Any) -> Words | None:
-    """Read words for a pipeline that has a tokenizer and no encoder, by the encoder in a folder or under a name on the hub."""
+    """Read words for a pipeline that has a tokenizer and no encoder, by the encoder in a folder or under a name on the
+    hub."""
     if pipe.text_encoder is not None or pipe.tokenizer is None:
         return None
     if isinstance(where, str):
@@ -58,15 +60,19 @@ def words(pipe: Any, where: Path | str, dtype: torch.dtype, place: Place, clean:
         return t5(pipe.tokenizer, encoder, cleaner, place.device)
 
     late = Words(
-        load, read, lambda encoder: digest_of(encoder, settings_of(encoder.config)), signature(folder, dtype, clean),
+        load,
+        read,
+        lambda encoder: digest_of(encoder, settings_of(encoder.config)),
+        signature(folder, dtype, clean),
         place.device,
-    )  # fmt: skip
+    )
     place.turns.before.append(late.free)
     return late
 
 
 def _cleaner(pipe: Any) -> Callable[[str], str]:
-    """Clean captions as IF's ``clean_caption`` does. Raises ``ModuleNotFoundError`` where what it needs is not installed."""
+    """Clean captions as IF's ``clean_caption`` does. Raises ``ModuleNotFoundError`` where what it needs is not
+    installed."""
     from diffusers.utils import is_bs4_available, is_ftfy_available
 
     if not (is_bs4_available() and is_ftfy_available()):
@@ -87,14 +93,24 @@ def t5_xxl() -> Any:
 def unet(down: Sequence[str], widths: Sequence[int], **config: Any) -> Any:
     """Make a network of IF's kind."""
     return network(
-        down, block_out_channels=widths, cross_attention_dim=widths[-1], out_channels=6, encoder_hid_dim=4096,
-        mid_block_type="UNetMidBlock2DSimpleCrossAttn", encoder_hid_dim_type="text_proj", addition_embed_type="text",
-        addition_embed_type_num_heads=64, resnet_time_scale_shift="scale_shift", act_fn="gelu",
-        cross_attention_norm="group_norm", **{"attention_head_dim": 64, **config},
-    )  # fmt: skip
+        down,
+        block_out_channels=widths,
+        cross_attention_dim=widths[-1],
+        out_channels=6,
+        encoder_hid_dim=4096,
+        mid_block_type="UNetMidBlock2DSimpleCrossAttn",
+        encoder_hid_dim_type="text_proj",
+        addition_embed_type="text",
+        addition_embed_type_num_heads=64,
+        resnet_time_scale_shift="scale_shift",
+        act_fn="gelu",
+        cross_attention_norm="group_norm",
+        **{"attention_head_dim": 64, **config},
+    )
 
 
-# IF-I's follow diffusers' converter and have the parameters that DeepFloyd states for M, L and XL; IF-II's widths and layers
+# IF-I's follow diffusers' converter and have the parameters that DeepFloyd states for M, L and XL; IF-II's widths and
+# layers
 # are those that fit the stated ones (450 M, 1.2 B), since its folders are not open to all.
 def first(width: int, **config: Any) -> Any:
     """Make IF-I's network in a width."""
@@ -105,14 +121,28 @@ def first(width: int, **config: Any) -> Any:
 def second(width: int) -> Any:
     """Make IF-II's network in a width."""
     return unet(
-        [RESNET, RESNET, RESNET, SIMPLE], [width * k for k in (1, 2, 4, 8)], sample_size=256, in_channels=6,
-        layers_per_block=[2, 4, 8, 8], class_embed_type="timestep", resnet_skip_time_act=True,
-        resnet_out_scale_factor=2**0.5, mid_block_scale_factor=2**0.5, only_cross_attention=True,
-        time_embedding_dim=8 * width, time_embedding_act_fn="gelu",
-    )  # fmt: skip
+        [RESNET, RESNET, RESNET, SIMPLE],
+        [width * k for k in (1, 2, 4, 8)],
+        sample_size=256,
+        in_channels=6,
+        layers_per_block=[2, 4, 8, 8],
+        class_embed_type="timestep",
+        resnet_skip_time_act=True,
+        resnet_out_scale_factor=2**0.5,
+        mid_block_scale_factor=2**0.5,
+        only_cross_attention=True,
+        time_embedding_dim=8 * width,
+        time_embedding_act_fn="gelu",
+    )
 
 
-_NETWORKS = {"I-M": (first, 192), "I-L": (first, 320), "I-XL": (first, 704), "II-M": (second, 96), "II-L": (second, 160)}
+_NETWORKS = {
+    "I-M": (first, 192),
+    "I-L": (first, 320),
+    "I-XL": (first, 704),
+    "II-M": (second, 96),
+    "II-L": (second, 160),
+}
 DEEPFLOYD = Family(
     pipelines=("IFPipeline", "IFImg2ImgPipeline", "IFInpaintingPipeline", *LARGER),
     embed=embed,

@@ -37,7 +37,8 @@ def precondition(network: Denoised, sigma_data: float = 0.5) -> Denoised:
 
 @dataclass(frozen=True)
 class EDMDenoiser:
-    """A function from (sample, noise level) to clean data as a :class:`iterinv.guidance.Denoiser`: ``eps = (x - D) / sigma``.
+    """A function from (sample, noise level) to clean data as a :class:`iterinv.guidance.Denoiser`: ``eps = (x - D) /
+    sigma``.
 
     It is called in ``dtype``, whatever the state's.
     """
@@ -51,9 +52,13 @@ class EDMDenoiser:
 
 
 def stage(
-    denoised: Denoised, size: int, name: str = "EDM", fingerprint: str = "", device: str = "cpu",
+    denoised: Denoised,
+    size: int,
+    name: str = "EDM",
+    fingerprint: str = "",
+    device: str = "cpu",
     dtype: torch.dtype = torch.float32,
-) -> Stage:  # fmt: skip
+) -> Stage:
     """A stage without words. ``fingerprint`` should name the weights, so that inversions are not reopened under others;
     ``dtype`` is what the network computes in."""
 
@@ -64,13 +69,16 @@ def stage(
 
 
 def from_module(network: torch.nn.Module, name: str = "EDM", device: str = "cpu") -> Stage:
-    """A stage from a network as NVIDIA's EDM code gives them: ``network(x, sigma)`` is clean data, its ``img_resolution`` the
-    size; in TorchScript too. Raises ``ValueError`` where it has no such size, or wants class labels."""
+    """A stage from a network as NVIDIA's EDM code gives them: ``network(x, sigma)`` is clean data, its
+    ``img_resolution`` the size; in TorchScript too. Raises ``ValueError`` where it has no such size, or wants class
+    labels."""
     size = getattr(network, "img_resolution", None)
     if not isinstance(size, int):
         raise ValueError(f"a {type(network).__name__} says no img_resolution: set it to the size of its pictures in px")
     if getattr(network, "label_dim", 0):
-        raise ValueError(f"this network wants one of {network.label_dim} class labels; only one without labels can be inverted")
+        raise ValueError(
+            f"this network wants one of {network.label_dim} class labels; only one without labels can be inverted"
+        )
     network = network.to(device).eval()
     for x in network.parameters():
         x.requires_grad_(False)
@@ -82,8 +90,8 @@ def from_module(network: torch.nn.Module, name: str = "EDM", device: str = "cpu"
 def opened(what: Any, name: str, device: str) -> Stage | None:
     """Open a module or a TorchScript file by :func:`from_module`; ``None`` for anything else.
 
-    Raises ``ValueError`` for another file, since a pickle runs code when it is read, and ``FileNotFoundError`` for the family's
-    own name, which is no name of weights.
+    Raises ``ValueError`` for another file, since a pickle runs code when it is read, and ``FileNotFoundError`` for the
+    family's own name, which is no name of weights.
     """
     if isinstance(what, torch.nn.Module):
         return from_module(what, name, device)
@@ -94,13 +102,16 @@ def opened(what: Any, name: str, device: str) -> Stage | None:
             network = torch.jit.load(what, map_location=device)
         except RuntimeError as error:
             raise ValueError(
-                f"{what} is no TorchScript ({str(error).splitlines()[0]}). A pickle, as NVIDIA gives its networks out, runs "
-                "code when it is read: read it yourself if you trust it, and load the module, or save it with torch.jit.trace"
+                f"{what} is no TorchScript ({str(error).splitlines()[0]}). A pickle, as NVIDIA gives its "
+                "networks out, runs "
+                "code when it is read: read it yourself if you trust it, and load the module, or save it with "
+                "torch.jit.trace"
             ) from None
         return from_module(network, name, device)
     if str(what).partition("@")[0] == "edm" and not Path(what).exists():
         raise FileNotFoundError(
-            "edm is no cascade of published weights but a kind of network: give the network itself, loaded by the code that "
+            "edm is no cascade of published weights but a kind of network: give the network itself, loaded by "
+            "the code that "
             "made it, or a TorchScript file of it (torch.jit.save); never a pickle, which runs code when it is read"
         )
     return None

@@ -29,16 +29,17 @@ def plain_inputs(config: Any, rows: int, dtype: torch.dtype) -> dict[str, Any]:
 class Family:
     """A family of models that are loaded, called and prompted alike.
 
-    ``pipelines`` names the classes of diffusers' pipelines whose networks it runs, and ``embed(pipe, size, device, clean)``
-    reads the prompts of one, if that holds what it needs. ``noise_level`` is the label of the noise on the picture from below
-    that those pipelines take where none is given. ``any_size``: the states are as large as the picture below, whatever its
-    size. ``added`` names the entries of a condition that go into ``added_cond_kwargs``, and ``inputs(config, rows, dtype)``
-    makes the arguments of a call with which costs are counted. ``published`` holds blueprints by name on the hub.
+    ``pipelines`` names the classes of diffusers' pipelines whose networks it runs, and ``embed(pipe, size, device,
+    clean)`` reads the prompts of one, if that holds what it needs. ``noise_level`` is the label of the noise on the
+    picture from below that those pipelines take where none is given. ``any_size``: the states are as large as the
+    picture below, whatever its size. ``added`` names the entries of a condition that go into ``added_cond_kwargs``, and
+    ``inputs(config, rows, dtype)`` makes the arguments of a call with which costs are counted. ``published`` holds
+    blueprints by name on the hub.
 
-    ``spare(kind, number, text)`` names the parts of a pipeline that need not be loaded, by its class and its place in the
-    cascade; without ``text`` prompts are read apart, where the family can do so:
-    ``words(pipe, where, dtype, place, clean, **how)`` is what then reads them, by an encoder that is in a folder or under a
-    name on the hub. ``opened(what, name, device)`` is the stage of what is no pipeline: a module, or a file.
+    ``spare(kind, number, text)`` names the parts of a pipeline that need not be loaded, by its class and its place in
+    the cascade; without ``text`` prompts are read apart, where the family can do so: ``words(pipe, where, dtype, place,
+    clean, **how)`` is what then reads them, by an encoder that is in a folder or under a name on the hub.
+    ``opened(what, name, device)`` is the stage of what is no pipeline: a module, or a file.
     """
 
     pipelines: tuple[str, ...] = ()

@@ -1,4 +1,5 @@
-"""Stable Diffusion XL works on latents; two encoders read the words, and it is told their sum and the picture's size too."""
+"""Stable Diffusion XL works on latents; two encoders read the words, and it is told their sum and the picture's size
+too."""
 
 from __future__ import annotations
 
@@ -18,8 +19,9 @@ from iterinv.models.text import tokens_of
 def embed(pipe: Any, size: int, device: str, clean: bool) -> Embed:
     """Read prompts as the last hidden states but one of two encoders side by side, and the second's pooled text.
 
-    ``time_ids`` tell the network that the picture is whole: ``size`` px, cut nowhere. The empty prompt is all zeros where the
-    pipeline says so (``force_zeros_for_empty_prompt``). Raises ``ValueError`` where one of the encoders is not there.
+    ``time_ids`` tell the network that the picture is whole: ``size`` px, cut nowhere. The empty prompt is all zeros
+    where the pipeline says so (``force_zeros_for_empty_prompt``). Raises ``ValueError`` where one of the encoders is
+    not there.
     """
     tokenizers, encoders = (pipe.tokenizer, pipe.tokenizer_2), (pipe.text_encoder, pipe.text_encoder_2)
     if None in tokenizers or None in encoders:
@@ -55,10 +57,19 @@ def inputs(config: Any, rows: int, dtype: torch.dtype) -> dict[str, Any]:
 
 
 UNET = partial(
-    network, [PLAIN, CROSS, CROSS], **LATENT, sample_size=128, block_out_channels=[320, 640, 1280], cross_attention_dim=2048,
-    attention_head_dim=[5, 10, 20], use_linear_projection=True, transformer_layers_per_block=[1, 2, 10],
-    addition_embed_type="text_time", addition_time_embed_dim=256, projection_class_embeddings_input_dim=2816,
-)  # fmt: skip
+    network,
+    [PLAIN, CROSS, CROSS],
+    **LATENT,
+    sample_size=128,
+    block_out_channels=[320, 640, 1280],
+    cross_attention_dim=2048,
+    attention_head_dim=[5, 10, 20],
+    use_linear_projection=True,
+    transformer_layers_per_block=[1, 2, 10],
+    addition_embed_type="text_time",
+    addition_time_embed_dim=256,
+    projection_class_embeddings_input_dim=2816,
+)
 CLIP_G = partial(clip_text, 1280, 32, 20, projection_dim=1280)
 SDXL = Family(
     pipelines=("StableDiffusionXLPipeline", "StableDiffusionXLImg2ImgPipeline"),

@@ -7,7 +7,9 @@ from iterinv.models.blueprint import BETAS, CLIP_H, CLIP_L, CROSS, LATENT, PLAIN
 
 _UNET = partial(network, [CROSS, CROSS, CROSS, PLAIN], **LATENT, block_out_channels=[320, 640, 1280, 1280])
 SD15 = partial(_UNET, sample_size=64, cross_attention_dim=768, attention_head_dim=8)
-SD21 = partial(_UNET, sample_size=96, cross_attention_dim=1024, attention_head_dim=[5, 10, 20, 20], use_linear_projection=True)
+SD21 = partial(
+    _UNET, sample_size=96, cross_attention_dim=1024, attention_head_dim=[5, 10, 20, 20], use_linear_projection=True
+)
 STABLE_DIFFUSION = Family(
     pipelines=("StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline"),
     published={

@@ -42,9 +42,9 @@ MODES = ("resident", "staged", "layered")
 class Cost:
     """Of one stage.
 
-    ``parameters`` of its network, its text encoders and its autoencoder; in bytes their ``weights``, those of the largest
-    ``layer``, and ``activations``, which a call and the inverted path hold besides; ``flops`` of a call; ``forward`` and
-    ``backward`` calls of inverting and reconstructing one picture.
+    ``parameters`` of its network, its text encoders and its autoencoder; in bytes their ``weights``, those of the
+    largest ``layer``, and ``activations``, which a call and the inverted path hold besides; ``flops`` of a call;
+    ``forward`` and ``backward`` calls of inverting and reconstructing one picture.
     """
 
     name: str
@@ -69,7 +69,8 @@ class Cost:
 
 
 def blueprints(what: str | Path) -> list[tuple[str, Family, Blueprint]]:
-    """The stages, and where each is from, of what :func:`iterinv.load` takes by name, if it is published or on this disk.
+    """The stages, and where each is from, of what :func:`iterinv.load` takes by name, if it is published or on this
+    disk.
 
     Raises ``FileNotFoundError`` for anything else.
     """
@@ -197,10 +198,22 @@ def _cost(
     channels = config.in_channels - 3 if labelled(config) else config.in_channels
     states = (plan.steps + 1) * 8 * channels * side**2
     return Cost(
-        name, source, side * factor, _count(unet), sum(map(_count, texts)), _count(vae) if vae else 0, _bytes(unet),
-        sum(map(_bytes, texts)), _bytes(vae) if vae else 0, max(_bytes(each) for each in unet.modules() if _leaf(each)),
-        held.peak + states, codec.peak, flops.get_total_flops() + attention.flops, calls.forward, calls.backward,
-    )  # fmt: skip
+        name,
+        source,
+        side * factor,
+        _count(unet),
+        sum(map(_count, texts)),
+        _count(vae) if vae else 0,
+        _bytes(unet),
+        sum(map(_bytes, texts)),
+        _bytes(vae) if vae else 0,
+        max(_bytes(each) for each in unet.modules() if _leaf(each)),
+        held.peak + states,
+        codec.peak,
+        flops.get_total_flops() + attention.flops,
+        calls.forward,
+        calls.backward,
+    )
 
 
 def _leaf(module: Any) -> bool:
@@ -216,8 +229,8 @@ def _bytes(module: Any) -> int:
 
 
 def _calls(blueprint: Blueprint, plan: Plan) -> CountingDenoiser:
-    """What a plan calls, counted on a few Gaussian values under the stage's schedule. A solver that stops when it is near
-    enough may stop elsewhere on a picture."""
+    """What a plan calls, counted on a few Gaussian values under the stage's schedule. A solver that stops when it is
+    near enough may stop elsewhere on a picture."""
     field = gaussian()
 
     def denoiser(x: Tensor, level: Level, condition: Condition) -> Prediction:

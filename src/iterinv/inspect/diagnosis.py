@@ -20,11 +20,11 @@ EIGHT_BITS = 1 / 255
 def losses(found: StageInversion, x: Tensor) -> dict[str, float | None]:
     """The losses of a stage's picture ``x`` (batch, 3, size, size), each an rms in [-1, 1].
 
-    ``round_trip`` is all of it. ``solver`` is the part by which inverting and rerunning miss each other under the same prompt
-    and guidance (``None`` for a rule that undoes itself, which loses by rounding alone); ``guidance`` is the part that
-    guidance adds where the inversion was made without (``None`` elsewhere); ``dtype`` is the rounding that the state's
-    precision and the rule's growth allow; ``codec`` is the loss of an autoencoder alone (``None`` for pixels), which is kept
-    beside the states and added to what they decode to.
+    ``round_trip`` is all of it. ``solver`` is the part by which inverting and rerunning miss each other under the same
+    prompt and guidance (``None`` for a rule that undoes itself, which loses by rounding alone); ``guidance`` is the
+    part that guidance adds where the inversion was made without (``None`` elsewhere); ``dtype`` is the rounding that
+    the state's precision and the rule's growth allow; ``codec`` is the loss of an autoencoder alone (``None`` for
+    pixels), which is kept beside the states and added to what they decode to.
     """
     plan = found.plan
     whole, unguided = _rms(found.picture - x), found.report.unguided_rms
@@ -37,7 +37,9 @@ def losses(found: StageInversion, x: Tensor) -> dict[str, float | None]:
     return {"round_trip": whole, "solver": solver, "guidance": guidance, "dtype": rounding, "codec": codec}
 
 
-def diagnose(stages: Sequence[Stage], inversion: Inversion, picture: Tensor) -> tuple[list[dict[str, float | None]], str]:
+def diagnose(
+    stages: Sequence[Stage], inversion: Inversion, picture: Tensor
+) -> tuple[list[dict[str, float | None]], str]:
     """The losses of every stage, and one line that names the largest and what to do about it."""
     pairs = list(zip(stages, inversion.stages, strict=True))
     told = [losses(found, resize(picture, stage.size).to(found.noise)) for stage, found in pairs]
@@ -58,11 +60,12 @@ def diagnose(stages: Sequence[Stage], inversion: Inversion, picture: Tensor) -> 
         "solver": f"the solver: {plan.method} finds states that its rerun leaves"
         + (f", the more so under guidance {plan.guidance:g}" if plan.guidance != 1 and plan.refine is None else "")
         + f"; take bdia, which is exact, or {better}",
-        "guidance": f"guidance {plan.guidance:g}, under which the rerun leaves the path inverted without it; take less, more "
-        "iterations, or bdia",
-        "dtype": f"rounding: the rule multiplies that of {plan.dtype}; take a gamma nearer to 1, fewer steps or float64",
-        "unknown": "nothing that is measured: the network may not predict the same noise twice, by dropout, half precision "
-        "or what else changes between two calls",
+        "guidance": f"guidance {plan.guidance:g}, under which the rerun leaves the path inverted without it; take "
+        "less, more iterations, or bdia",
+        "dtype": f"rounding: the rule multiplies that of {plan.dtype}; take a gamma nearer to 1, fewer steps or "
+        "float64",
+        "unknown": "nothing that is measured: the network may not predict the same noise twice, by dropout, half "
+        "precision or what else changes between two calls",
     }[worst]
     return told, f"Stage {name} loses most (rms {told[k]['round_trip']:.1e}), and to {words}."
 

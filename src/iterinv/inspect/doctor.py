@@ -1,4 +1,5 @@
-"""Whether it will work here: versions, devices, precisions, weights, and whether a network says the same thing twice."""
+"""Whether it will work here: versions, devices, precisions, weights, and whether a network says the same thing
+twice."""
 
 from __future__ import annotations
 
@@ -42,7 +43,9 @@ def findings(model: Any = "embedded", device: str = "cpu") -> Iterator[Finding]:
     for extra, modules in EXTRAS.items():
         missing = [name for name in modules if find_spec(name) is None]
         yield Finding(
-            f"[{extra}]", None, f"lacks {', '.join(missing)}: pip install 'iterinv[{extra}]'" if missing else "installed"
+            f"[{extra}]",
+            None,
+            f"lacks {', '.join(missing)}: pip install 'iterinv[{extra}]'" if missing else "installed",
         )
     yield from _presets()
     yield from _weights(model)
@@ -79,8 +82,8 @@ def _presets() -> Iterator[Finding]:
 
 
 def _weights(model: Any) -> Iterator[Finding]:
-    """Whether a model's files are what they were: by the hashes in a cascade folder, and by those that name large files in the
-    hub's cache."""
+    """Whether a model's files are what they were: by the hashes in a cascade folder, and by those that name large files
+    in the hub's cache."""
     preset = presets().get(model) if isinstance(model, str) else None
     parts = preset.sources if preset else (model,)
     folder = Path(parts[0]) if isinstance(parts[0], (str, Path)) else None
@@ -132,7 +135,9 @@ def _network(stage: Stage, dtype: str) -> Iterator[Finding]:
     apart = float((two[:1] - one).abs().max())
     same = bool(torch.equal(two, again))
     yield Finding(
-        about, same, f"{'the same' if same else 'NOT the same'} noise twice; one alone and in a batch differ by {apart:.0e}"
+        about,
+        same,
+        f"{'the same' if same else 'NOT the same'} noise twice; one alone and in a batch differ by {apart:.0e}",
     )
     picture = from_uint8(to_uint8(draw_noise((3, stage.size, stage.size), [1], "doctor") / 3))
     found = Cascade((stage,)).invert(picture, "a picture", plan("bdia", 10))

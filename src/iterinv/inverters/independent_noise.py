@@ -15,10 +15,11 @@ from iterinv.streams import draw_noise
 
 @dataclass(frozen=True)
 class IndependentNoise(Inverter):
-    """At every level the picture under a noise of its own, ``alpha x0 + sigma n_i``, from its own stream; no network call.
+    """At every level the picture under a noise of its own, ``alpha x0 + sigma n_i``, from its own stream; no network
+    call.
 
-    With :class:`iterinv.refine.Offsets` this is edit-friendly DDPM inversion (Huberman-Spiegelglas, Kulikov, Michaeli, 2024),
-    https://arxiv.org/abs/2304.06140
+    With :class:`iterinv.refine.Offsets` this is edit-friendly DDPM inversion (Huberman-Spiegelglas, Kulikov, Michaeli,
+    2024), https://arxiv.org/abs/2304.06140
     """
 
     follows_rule = False
@@ -26,7 +27,8 @@ class IndependentNoise(Inverter):
     def check(self, rule: Step) -> None:
         if not isinstance(rule, OneStep):
             raise ValueError(
-                f"{type(rule).__name__} remembers more than one state, which independent noises do not give: take DDPM or DDIM"
+                f"{type(rule).__name__} remembers more than one state, which independent noises do not give: "
+                "take DDPM or DDIM"
             )
 
     def __call__(self, rule: Step, field: Field, x: Tensor, grid: Grid, seeds: Sequence[int] = (0,)) -> Walk:

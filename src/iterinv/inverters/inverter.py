@@ -15,9 +15,9 @@ from iterinv.steps import Step
 class Inverted(NamedTuple):
     """The result of inverting a rule.
 
-    ``state`` is where a rerun starts, at ``grid[inverter.first(rule)]``. ``path`` holds one sample (batch, ...) for each level
-    of the grid, noisy to clean. ``error`` (batch,) is the largest error over the levels that a solver measured, an rms;
-    ``None`` where nothing is measured.
+    ``state`` is where a rerun starts, at ``grid[inverter.first(rule)]``. ``path`` holds one sample (batch, ...) for
+    each level of the grid, noisy to clean. ``error`` (batch,) is the largest error over the levels that a solver
+    measured, an rms; ``None`` where nothing is measured.
     """
 
     state: State
@@ -32,16 +32,17 @@ Walk = Generator[State, None, Inverted]
 class Inverter(ABC):
     """A way to find the path of a rule backwards, from clean data.
 
-    It is called with the rule, the field, clean data ``x`` (batch, ...) at ``grid[-1]``, the grid and a seed for each picture,
-    for what it draws. It yields a state after every step or network call and returns an :class:`Inverted`. A subclass is a
-    frozen dataclass. Raises :class:`iterinv.steps.run.NotFinite`.
+    It is called with the rule, the field, clean data ``x`` (batch, ...) at ``grid[-1]``, the grid and a seed for each
+    picture, for what it draws. It yields a state after every step or network call and returns an :class:`Inverted`. A
+    subclass is a frozen dataclass. Raises :class:`iterinv.steps.run.NotFinite`.
     """
 
     exact: ClassVar[bool] = False
     """The rerun goes through the inverted path, up to rounding, so the path need not be saved."""
 
     follows_rule: ClassVar[bool] = True
-    """The path is a trajectory of the rule. Otherwise an edit along it must run the rule that was refined to follow it."""
+    """The path is a trajectory of the rule. Otherwise an edit along it must run the rule that was refined to follow
+    it."""
 
     @property
     def name(self) -> str:

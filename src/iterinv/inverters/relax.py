@@ -1,4 +1,5 @@
-"""Inversion of a multistep rule, whose step from a level needs the noisier level before it: the whole path is the unknown."""
+"""Inversion of a multistep rule, whose step from a level needs the noisier level before it: the whole path is the
+unknown."""
 
 from __future__ import annotations
 
@@ -20,11 +21,11 @@ from iterinv.steps.run import check_finite
 class Relax(Inverter):
     """At most ``sweeps`` walks over the grid, until none moves a state by more than ``tolerance``, an rms.
 
-    The path starts as DDIM inversion's. In every sweep the noise is predicted at all its states, one call each, and each
-    state of a walk back from the clean data is one fixed-point iteration of :class:`iterinv.inverters.Solve` from where it
-    was. A picture rests once the largest movement over the levels is at most the tolerance; of all sweeps the path that moved
-    least is returned, with that movement as its error. Where a field is nearly folded (between two modes of the data) sweeps
-    may circle for ever, and the error tells.
+    The path starts as DDIM inversion's. In every sweep the noise is predicted at all its states, one call each, and
+    each state of a walk back from the clean data is one fixed-point iteration of :class:`iterinv.inverters.Solve` from
+    where it was. A picture rests once the largest movement over the levels is at most the tolerance; of all sweeps the
+    path that moved least is returned, with that movement as its error. Where a field is nearly folded (between two
+    modes of the data) sweeps may circle for ever, and the error tells.
     """
 
     sweeps: int = 30
@@ -37,7 +38,8 @@ class Relax(Inverter):
     def check(self, rule: Step) -> None:
         if not isinstance(rule, Multistep):
             raise ValueError(
-                f"Relax is for multistep rules such as DPM-Solver++ 2M; {type(rule).__name__} is none: give the plan Solve(...)"
+                f"Relax is for multistep rules such as DPM-Solver++ 2M; {type(rule).__name__} is none: give "
+                "the plan Solve(...)"
             )
 
     def updates(self, rule: Step, grid: Grid) -> int:

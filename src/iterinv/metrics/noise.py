@@ -8,8 +8,8 @@ from torch import Tensor
 def terminal_noise(x: Tensor) -> dict[str, float | None]:
     """Statistics of a noise (batch, channels, h, w): 0, 1, 3 and 0 for unit Gaussian noise.
 
-    ``kurtosis`` is the fourth standardised moment; ``autocorrelation`` the mean correlation of neighbours, right and below.
-    Both are ``None`` for values that are all equal.
+    ``kurtosis`` is the fourth standardised moment; ``autocorrelation`` the mean correlation of neighbours, right and
+    below. Both are ``None`` for values that are all equal.
     """
     x = x.double()
     mean, std = x.mean(), x.std()

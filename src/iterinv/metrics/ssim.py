@@ -14,6 +14,12 @@ def ssim(reference: np.ndarray, picture: np.ndarray) -> float | None:
         return None
     return float(
         structural_similarity(
-            reference, picture, channel_axis=-1, data_range=255, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
+            reference,
+            picture,
+            channel_axis=-1,
+            data_range=255,
+            gaussian_weights=True,
+            sigma=1.5,
+            use_sample_covariance=False,
         )
     )

@@ -26,7 +26,8 @@ Embed = Callable[[list[str]], Condition]
 class Codec(Protocol):
     """What a latent stage's states are made by, of pictures (batch, 3, h, w) in [-1, 1], and made pictures by again.
 
-    A state is (batch, ``channels``, h / ``factor``, w / ``factor``). The same picture has the same code whenever it is asked.
+    A state is (batch, ``channels``, h / ``factor``, w / ``factor``). The same picture has the same code whenever it is
+    asked.
     """
 
     @property
@@ -45,8 +46,9 @@ class Stage:
     """One diffusion model of a cascade. How it is run is a :class:`iterinv.inversion.Plan`.
 
     ``embed`` encodes prompts. ``fingerprint`` names the weights, so that an inversion is not reopened under others.
-    ``low_level``, in a super-resolution stage, is the level of the noise on the picture from the stage below. A stage with a
-    ``codec`` works on latents, one without on pixels of ``size`` x ``size``. ``move`` makes the stage on another device.
+    ``low_level``, in a super-resolution stage, is the level of the noise on the picture from the stage below. A stage
+    with a ``codec`` works on latents, one without on pixels of ``size`` x ``size``. ``move`` makes the stage on another
+    device.
     """
 
     name: str
@@ -61,7 +63,8 @@ class Stage:
     move: Callable[[str, Stage | None], Stage] | None = None
 
     def to(self, device: str, below: Stage | None = None) -> Stage:
-        """Move the networks to a device; ``below`` is the stage below, moved. Raises ``ValueError`` where they take turns."""
+        """Move the networks to a device; ``below`` is the stage below, moved. Raises ``ValueError`` where they take
+        turns."""
         if self.move is None:
             raise ValueError(
                 f"stage {self.name} cannot be moved, since its networks take turns: load it with device={device!r}"
@@ -93,7 +96,8 @@ class Stage:
         return large if self.codec is None else self.codec.encode(large)
 
     def first_nonfinite_layer(self, x: Tensor | None, level: Level | None) -> str:
-        """A sentence on the network's first layer that makes NaN or infinity of a finite sample; empty where none does."""
+        """A sentence on the network's first layer that makes NaN or infinity of a finite sample; empty where none
+        does."""
         network = getattr(self.denoiser, "unet", None)
         if network is None or x is None or level is None:
             return ""
@@ -113,7 +117,9 @@ class Stage:
         if not first:
             return ""
         better = "; try bfloat16" if network.dtype == torch.float16 else ""
-        return f" The network's {first[0]} gives NaN or infinity in {str(network.dtype).removeprefix('torch.')}{better}."
+        return (
+            f" The network's {first[0]} gives NaN or infinity in {str(network.dtype).removeprefix('torch.')}{better}."
+        )
 
     def condition(
         self,
@@ -124,10 +130,9 @@ class Stage:
     ) -> Condition:
         """The condition of a prompt and, in a super-resolution stage, of the picture below (batch, 3, h, w) in [-1, 1].
 
-        ``prompt`` is one for the whole batch, or one for each picture. The noise on that picture, as high and wide as a state,
-        is ``noise`` if given, else drawn from the stream of this stage and of each of ``seeds``, one a picture or one for
-        all. Raises ``ValueError`` where the
-        picture below is missing.
+        ``prompt`` is one for the whole batch, or one for each picture. The noise on that picture, as high and wide as a
+        state, is ``noise`` if given, else drawn from the stream of this stage and of each of ``seeds``, one a picture
+        or one for all. Raises ``ValueError`` where the picture below is missing.
         """
         text = self.embed([prompt] if isinstance(prompt, str) else list(prompt))
         if self.low_level is None:

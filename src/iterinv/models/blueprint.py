@@ -38,10 +38,17 @@ def autoencoder(*widths: int) -> Any:
     """Make an autoencoder of those widths."""
     from diffusers import AutoencoderKL
 
-    return AutoencoderKL(
-        down_block_types=["DownEncoderBlock2D"] * len(widths), up_block_types=["UpDecoderBlock2D"] * len(widths),
-        block_out_channels=widths, layers_per_block=2, latent_channels=4,
-    ).eval().requires_grad_(False)  # fmt: skip
+    return (
+        AutoencoderKL(
+            down_block_types=["DownEncoderBlock2D"] * len(widths),
+            up_block_types=["UpDecoderBlock2D"] * len(widths),
+            block_out_channels=widths,
+            layers_per_block=2,
+            latent_channels=4,
+        )
+        .eval()
+        .requires_grad_(False)
+    )
 
 
 def clip_text(width: int, layers: int, heads: int, activation: str = "gelu", **config: Any) -> Any:

@@ -11,8 +11,8 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Autoencoder:
-    """diffusers' ``AutoencoderKL`` as a :class:`iterinv.models.Codec`, in float32: it overflows in float16, and half precision
-    would cost the picture. A picture is encoded by the mode of the posterior, so that it has one code."""
+    """diffusers' ``AutoencoderKL`` as a :class:`iterinv.models.Codec`, in float32: it overflows in float16, and half
+    precision would cost the picture. A picture is encoded by the mode of the posterior, so that it has one code."""
 
     vae: Any
     device: str = "cpu"

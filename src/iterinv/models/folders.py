@@ -14,7 +14,8 @@ SUMS = "SHA256SUMS"
 def parts(folder: Path) -> tuple[list[Path], int]:
     """The stages' folders of a cascade folder, small to large, and the timestep of the noise between them.
 
-    Raises ``FileNotFoundError`` for a folder without a ``cascade.json``, ``ValueError`` for a file without these entries.
+    Raises ``FileNotFoundError`` for a folder without a ``cascade.json``, ``ValueError`` for a file without these
+    entries.
     """
     file = folder / "cascade.json"
     if not file.is_file():
@@ -22,7 +23,9 @@ def parts(folder: Path) -> tuple[list[Path], int]:
     cascade = read_json(file)
     names, noise_level = cascade.get("stages"), cascade.get("noise_level")
     if not isinstance(names, list) or not names or not isinstance(noise_level, int):
-        raise ValueError(f'{file} must hold "stages", a list of folders from small to large, and "noise_level", a number')
+        raise ValueError(
+            f'{file} must hold "stages", a list of folders from small to large, and "noise_level", a number'
+        )
     return [folder / str(name) for name in names], noise_level
 
 

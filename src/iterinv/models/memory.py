@@ -1,4 +1,5 @@
-"""Cascades that do not fit: networks that take turns on the device, and text encoders that are there only to read new words."""
+"""Cascades that do not fit: networks that take turns on the device, and text encoders that are there only to read new
+words."""
 
 from __future__ import annotations
 
@@ -98,12 +99,17 @@ class Place:
 class Words:
     """Words read by an encoder that is loaded when new ones come, and kept on disk.
 
-    ``load`` gives the encoder, ``read`` an :data:`iterinv.models.text.Embed` of it and ``digest`` its hash; ``signature``
-    names the encoder's files, so that neither is asked for twice.
+    ``load`` gives the encoder, ``read`` an :data:`iterinv.models.text.Embed` of it and ``digest`` its hash;
+    ``signature`` names the encoder's files, so that neither is asked for twice.
     """
 
     def __init__(
-        self, load: Callable[[], Any], read: Callable[[Any], Embed], digest: Callable[[Any], str], signature: str, device: str
+        self,
+        load: Callable[[], Any],
+        read: Callable[[Any], Embed],
+        digest: Callable[[Any], str],
+        signature: str,
+        device: str,
     ) -> None:
         self.load, self.read, self.signature, self.device = load, read, signature, device
         self._digest = digest

@@ -59,7 +59,8 @@ def unet(pipe: Any) -> Any:
 
 
 def autoencoder(pipe: Any, device: str, tiled: bool) -> Autoencoder | None:
-    """Give a pipeline's autoencoder in float32; ``None`` for pixels. Raises ``ValueError`` for one that shifts latents."""
+    """Give a pipeline's autoencoder in float32; ``None`` for pixels. Raises ``ValueError`` for one that shifts
+    latents."""
     if (vae := getattr(pipe, "vae", None)) is None:
         return None
     vae = still(vae.float())
@@ -90,7 +91,8 @@ def _noising(pipe: Any) -> Any:
 
 
 def fingerprint(pipe: Any, noise_level: int, words: Words | None = None, tiled: bool = False) -> str:
-    """A short hash of all that a prediction depends on: networks, their precision, words, schedules, noise on the condition."""
+    """A short hash of all that a prediction depends on: networks, their precision, words, schedules, noise on the
+    condition."""
     digest = hashlib.sha256(f"{noise_level}{' tiled' if tiled else ''}".encode())
     for name in SCHEDULERS:
         if (part := getattr(pipe, name, None)) is not None:

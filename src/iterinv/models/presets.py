@@ -14,7 +14,8 @@ WINGS = ("iterinv.embedded",)
 
 @dataclass(frozen=True)
 class Source:
-    """Published weights: their name on the hub, other names of the same weights, and whether a licence must be accepted."""
+    """Published weights: their name on the hub, other names of the same weights, and whether a licence must be
+    accepted."""
 
     name: str
     mirrors: tuple[str, ...] = ()
@@ -41,8 +42,8 @@ def no_advice(prompt: str, name: str) -> list[str]:
 class Defaults:
     """Settings that suit one cascade, and its advice.
 
-    ``editor`` is a name of :data:`iterinv.edits.EDITORS`. ``prompt_advice`` is called with a prompt and what a message calls
-    it, and returns sentences.
+    ``editor`` is a name of :data:`iterinv.edits.EDITORS`. ``prompt_advice`` is called with a prompt and what a message
+    calls it, and returns sentences.
     """
 
     sampling_steps: int = 20
@@ -73,7 +74,9 @@ PRESETS: dict[str, Preset] = {
     "deepfloyd": Preset("DeepFloyd-IF XL and L, then the x4 upscaler", (_if("I", "XL"), _if("II", "L"), X4), True),
     "deepfloyd-l": Preset("DeepFloyd-IF L and L, then the x4 upscaler", (_if("I", "L"), _if("II", "L"), X4), True),
     "deepfloyd-m": Preset("DeepFloyd-IF M and M, then the x4 upscaler", (_if("I", "M"), _if("II", "M"), X4), True),
-    "deepfloyd-x4": Preset("IterInv's own: DeepFloyd-IF XL, then the x4 upscaler twice", (_if("I", "XL"), X4, X4), True),
+    "deepfloyd-x4": Preset(
+        "IterInv's own: DeepFloyd-IF XL, then the x4 upscaler twice", (_if("I", "XL"), X4, X4), True
+    ),
     "sd15": Preset(
         "Stable Diffusion 1.5, 512 px",
         (Source("stable-diffusion-v1-5/stable-diffusion-v1-5", ("runwayml/stable-diffusion-v1-5",)),),

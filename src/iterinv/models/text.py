@@ -24,7 +24,8 @@ def t5(tokenizer: Any, encoder: Any, clean: Callable[[str], str] | None = None, 
 
 
 def clip(pipe: Any, size: int, device: str, clean: bool) -> Embed | None:
-    """Stable Diffusion's: the last hidden state, padded to the tokenizer's length; ``None`` where a pipeline lacks a part."""
+    """Stable Diffusion's: the last hidden state, padded to the tokenizer's length; ``None`` where a pipeline lacks a
+    part."""
     if pipe.text_encoder is None or pipe.tokenizer is None:
         return None
     tokenizer, encoder = pipe.tokenizer, pipe.text_encoder.eval().requires_grad_(False)

@@ -11,7 +11,8 @@ from iterinv.levels import Field, Grid, Level, Prediction
 
 
 def arc(steps: int, noisy: float = 1.45, clean: float = 0.02) -> Grid:
-    """A grid of ``alpha = cos(a)``, ``sigma = sin(a)``, evenly spaced in the angle, with the same ends for any ``steps``."""
+    """A grid of ``alpha = cos(a)``, ``sigma = sin(a)``, evenly spaced in the angle, with the same ends for any
+    ``steps``."""
     angles = [noisy + (clean - noisy) * k / steps for k in range(steps + 1)]
     return tuple(Level(a, math.cos(a), math.sin(a)) for a in angles)
 
@@ -27,7 +28,8 @@ def gaussian(mean: float = 0.3, std: float = 0.5) -> Field:
 
 
 def gaussian_flow(x: Tensor, a: Level, b: Level, mean: float = 0.3, std: float = 0.5) -> Tensor:
-    """The end at level ``b`` of the probability-flow ODE of :func:`gaussian` from ``x`` at ``a``: it keeps quantiles."""
+    """The end at level ``b`` of the probability-flow ODE of :func:`gaussian` from ``x`` at ``a``: it keeps
+    quantiles."""
 
     def spread(level: Level) -> float:
         return math.sqrt(level.alpha**2 * std**2 + level.sigma**2)

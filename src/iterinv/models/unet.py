@@ -1,8 +1,8 @@
 """diffusers' ``UNet2DConditionModel`` as a denoiser, in all the forms that published pipelines use it.
 
-It may predict any of :data:`iterinv.levels.PREDICTION_TYPES`, and it may add channels of a variance that deterministic rules do
-not use (Nichol and Dhariwal, 2021). One of super-resolution sees the noised picture from the stage below as three more input
-channels, and its noise level as class label.
+It may predict any of :data:`iterinv.levels.PREDICTION_TYPES`, and it may add channels of a variance that deterministic
+rules do not use (Nichol and Dhariwal, 2021). One of super-resolution sees the noised picture from the stage below as
+three more input channels, and its noise level as class label.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from iterinv.levels import Level, Prediction, prediction_from
 class UNetDenoiser:
     """A ``UNet2DConditionModel`` as a :class:`iterinv.guidance.Denoiser`, whatever the network's dtype.
 
-    ``low_level`` is the level of the noise on the picture from the stage below, for a network that takes one; ``added`` names
-    the entries of a condition that it takes by other names besides, as diffusers' ``added_cond_kwargs``.
+    ``low_level`` is the level of the noise on the picture from the stage below, for a network that takes one; ``added``
+    names the entries of a condition that it takes by other names besides, as diffusers' ``added_cond_kwargs``.
     """
 
     unet: Any
@@ -42,7 +42,9 @@ class UNetDenoiser:
         t = torch.full((len(x),), level.t, device=x.device)
         text = condition["text"].to(dtype)
         added = {theirs: condition[ours].to(dtype) for theirs, ours in self.added.items()}
-        out = self.unet(sample, t, encoder_hidden_states=text, class_labels=labels, added_cond_kwargs=added or None).sample
+        out = self.unet(
+            sample, t, encoder_hidden_states=text, class_labels=labels, added_cond_kwargs=added or None
+        ).sample
         # In the state's layout: arithmetic between two layouts is slow.
         out = out[:, : x.shape[1]].to(x.dtype, memory_format=torch.contiguous_format)
         return prediction_from(out, x, level, self.prediction_type)

@@ -1,4 +1,5 @@
-"""Refinements: what is fitted to an inversion made without guidance so that a guided rerun keeps to it; one file each."""
+"""Refinements: what is fitted to an inversion made without guidance so that a guided rerun keeps to it; one file
+each."""
 
 from iterinv.refine.negative_prompt import NegativePrompt
 from iterinv.refine.null_text import NullText

@@ -1,7 +1,7 @@
 """Null-text inversion (Mokady, Hertz, Aberman, Pritch, Cohen-Or, 2023), https://arxiv.org/abs/2211.09794
 
-The path is inverted without guidance; then, level by level, the embedding of the empty prompt is fitted until the guided
-step keeps to it. It is a root of another unknown.
+The path is inverted without guidance; then, level by level, the embedding of the empty prompt is fitted until the
+guided step keeps to it. It is a root of another unknown.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ from iterinv.stage_inversion import StageInversion
 
 @dataclass(frozen=True)
 class NullText(Refinement):
-    """At step j of N, from the embedding of the step before: Adam at ``rate (1 - j / (2 N))``, at most ``iterations`` times,
-    until the mean square of what the step misses is at most ``tolerance + slope j``.
+    """At step j of N, from the embedding of the step before: Adam at ``rate (1 - j / (2 N))``, at most ``iterations``
+    times, until the mean square of what the step misses is at most ``tolerance + slope j``.
 
-    The defaults are those published for Stable Diffusion, with N = 50 in ``1 - j / 100`` and in ``slope``; the error is a mean
-    over the state's values, so that they mean the same at any size. :meth:`as_iterinv` gives those of IterInv for IF.
+    The defaults are those published for Stable Diffusion, with N = 50 in ``1 - j / 100`` and in ``slope``; the error is
+    a mean over the state's values, so that they mean the same at any size. :meth:`as_iterinv` gives those of IterInv
+    for IF.
     """
 
     iterations: int = 10
@@ -67,13 +68,18 @@ class NullText(Refinement):
         nulls, text = fitted["nulls"], found.condition["text"]
         shape = (found.plan.steps, len(found.noise), *text.shape[1:])
         if tuple(nulls.shape) != shape or nulls.dtype != torch.float32:
-            raise ValueError(f"the null embeddings are {tuple(nulls.shape)} of {nulls.dtype}, not {shape} of torch.float32")
+            raise ValueError(
+                f"the null embeddings are {tuple(nulls.shape)} of {nulls.dtype}, not {shape} of torch.float32"
+            )
         rows = nulls.to(stage.device).unbind()
         labels = (level.t for level in found.grid[:-1])
         return replace(found, guidance=PerLevelNull(found.plan.guidance, dict(zip(labels, rows, strict=True))))
 
-    def _fit(self, guided: Callable[[Tensor], Tensor], known: Tensor, null: Tensor, rate: float, limit: float) -> Tensor:
-        """The embedding under which the step gives the known state. A picture of a batch stops when it is near enough."""
+    def _fit(
+        self, guided: Callable[[Tensor], Tensor], known: Tensor, null: Tensor, rate: float, limit: float
+    ) -> Tensor:
+        """The embedding under which the step gives the known state. A picture of a batch stops when it is near
+        enough."""
         best = null
         with torch.enable_grad():
             tuned = null.clone().requires_grad_(True)

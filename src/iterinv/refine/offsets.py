@@ -20,9 +20,9 @@ from iterinv.stage_inversion import StageInversion
 class Offsets(Refinement):
     """``offset_i = path[i + 1] - step(path[i])`` under the plan's guidance, in float32.
 
-    The reconstruction is then exact by construction, which says nothing of how well it can be edited. Along DDIM inversion's
-    path this is direct inversion; along a scattered one, with DDPM's mean for a step, the offsets are the noise maps of
-    edit-friendly DDPM inversion.
+    The reconstruction is then exact by construction, which says nothing of how well it can be edited. Along DDIM
+    inversion's path this is direct inversion; along a scattered one, with DDPM's mean for a step, the offsets are the
+    noise maps of edit-friendly DDPM inversion.
     """
 
     def __call__(self, stage: Stage, found: StageInversion) -> StageInversion:

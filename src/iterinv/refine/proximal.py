@@ -15,7 +15,8 @@ from iterinv.stage_inversion import StageInversion
 
 @dataclass(frozen=True)
 class Proximal(Refinement):
-    """Guide by :class:`iterinv.guidance.Proximal` of the same ``quantile`` and ``hard``, the prompt its own negative prompt."""
+    """Guide by :class:`iterinv.guidance.Proximal` of the same ``quantile`` and ``hard``, the prompt its own negative
+    prompt."""
 
     quantile: float = 0.7
     hard: bool = True

@@ -31,7 +31,8 @@ class Step(Protocol):
         ...
 
     def init(self, x: Tensor, *older: Tensor) -> State:
-        """The state at a level from its sample (batch, ...) and, if known, those of the levels before it, latest first."""
+        """The state at a level from its sample (batch, ...) and, if known, those of the levels before it, latest
+        first."""
         ...
 
     def step(self, field: Field, state: State, grid: Grid, i: int) -> State:

@@ -1,9 +1,9 @@
 """BDIA: Exact Diffusion Inversion via Bi-directional Integration Approximation
 (Zhang, Lewis, Kleijn, 2023), https://arxiv.org/abs/2307.10829
 
-The next state is linear in the two before it and in what a one-step rule makes of the middle one, so the same line solved
-for the *oldest* state runs backwards: exact inversion, with DDIM as the one-step rule at DDIM's price, one network call a
-step.
+The next state is linear in the two before it and in what a one-step rule makes of the middle one, so the same line
+solved for the *oldest* state runs backwards: exact inversion, with DDIM as the one-step rule at DDIM's price, one
+network call a step.
 """
 
 from __future__ import annotations
@@ -52,14 +52,15 @@ def bdia_init_inverse(field: Field, x: Tensor, grid: Grid) -> State:
 
 @dataclass(frozen=True)
 class BDIA:
-    """With p, a, b three levels in a row and ``D`` the base rule (the paper's eq. for DDIM: ``D = move(x_a, eps, a, .)``)::
+    """With p, a, b three levels in a row and ``D`` the base rule (the paper's eq. for DDIM: ``D = move(x_a, eps, a,
+    .)``)::
 
         x_b = D(x_a, a, b) + gamma * (x_p - D(x_a, a, p))
 
     ``gamma`` in (0, 1]. At 1 it is the leapfrog rule: second order, undone without growth of error. Each undone step
     multiplies an error by ``1 / gamma``. The first step of a run is the base's. The state at ``grid[i]`` is
-    ``(x_i, x_{i-1})``; the pair at ``grid[1]`` is what reproduces a picture. ``base`` may be any one-step rule that carries
-    both ways: DDIM costs one call a step, Heun and DPM-Solver++ 2S three.
+    ``(x_i, x_{i-1})``; the pair at ``grid[1]`` is what reproduces a picture. ``base`` may be any one-step rule that
+    carries both ways: DDIM costs one call a step, Heun and DPM-Solver++ 2S three.
     """
 
     gamma: float = 1.0
@@ -68,7 +69,9 @@ class BDIA:
 
     def __post_init__(self) -> None:
         if not 0 < self.gamma <= 1:
-            raise ValueError(f"gamma = {self.gamma} is outside (0, 1]; at 0 the rule is DDIM, which does not undo itself")
+            raise ValueError(
+                f"gamma = {self.gamma} is outside (0, 1]; at 0 the rule is DDIM, which does not undo itself"
+            )
 
     @property
     def order(self) -> int:
@@ -94,11 +97,11 @@ class BDIA:
 class FixedPointBDIA:
     """BDIA at gamma = 1 in fixed-point arithmetic: undone bit for bit by construction, whatever the steps and guidance.
 
-    ``x_b = x_p + g(x_a)`` with ``g = D(x_a, a, b) - D(x_a, a, p)`` rounded to a multiple of ``2 ** -bits``. All states are
-    such multiples, so adding and subtracting ``g`` is exact integer arithmetic: int64, carried as the float64 of the same
-    value between steps, which is exact below ``2 ** (53 - bits)``. Raises ``OverflowError`` above. A float32 carries multiples
-    of ``2 ** -18`` at the finest, below 64: so a half-precision network sees the same input both ways, and says the same, where
-    rounding a float32 state to half precision may else fall either way.
+    ``x_b = x_p + g(x_a)`` with ``g = D(x_a, a, b) - D(x_a, a, p)`` rounded to a multiple of ``2 ** -bits``. All states
+    are such multiples, so adding and subtracting ``g`` is exact integer arithmetic: int64, carried as the float64 of
+    the same value between steps, which is exact below ``2 ** (53 - bits)``. Raises ``OverflowError`` above. A float32
+    carries multiples of ``2 ** -18`` at the finest, below 64: so a half-precision network sees the same input both
+    ways, and says the same, where rounding a float32 state to half precision may else fall either way.
     """
 
     bits: int = 40
@@ -134,7 +137,8 @@ class FixedPointBDIA:
         bits, limit = self._of(x)
         if not bool((x.abs() < limit).all()):  # NaN is not below either
             raise OverflowError(
-                f"it is not a number below {limit:g}, where fixed-point arithmetic ends; use less guidance, fewer bits or a "
+                f"it is not a number below {limit:g}, where fixed-point arithmetic ends; use less guidance, "
+                "fewer bits or a "
                 "float32 network"
             )
         return (x * 2.0**bits).round().to(torch.int64)
@@ -156,8 +160,8 @@ class FixedPointBDIA:
 class BDIAHeun:
     """BDIA on Heun for sampling, with the slope of the level before kept: as many network calls as Heun.
 
-    ``D(x_a, a, p)`` is the trapezoid of the slopes at ``a`` and ``p``, both known. It cannot be undone explicitly, since the
-    kept slope depends on the oldest state: for that, ``BDIA(base=Heun())``. The state is ``(x_a, x_p, e_p)``.
+    ``D(x_a, a, p)`` is the trapezoid of the slopes at ``a`` and ``p``, both known. It cannot be undone explicitly,
+    since the kept slope depends on the oldest state: for that, ``BDIA(base=Heun())``. The state is ``(x_a, x_p, e_p)``.
     """
 
     gamma: float = 1.0
@@ -181,8 +185,8 @@ class BDIAHeun:
 class BDIADPMPP:
     """BDIA on DPM-Solver++ 2M for sampling: one network call a step.
 
-    ``D(x_a, a, p)`` holds the mean of the clean data predicted at ``a`` and ``p``. Not explicitly undone; at gamma near 1 it
-    is not stable. The state is ``(x_a, x0_p, x_p)``.
+    ``D(x_a, a, p)`` holds the mean of the clean data predicted at ``a`` and ``p``. Not explicitly undone; at gamma near
+    1 it is not stable. The state is ``(x_a, x0_p, x_p)``.
     """
 
     gamma: float = 0.5

@@ -1,9 +1,9 @@
 """O-BELM: Bidirectional Explicit Linear Multi-step samplers (Wang, Yin, Dong, Zhang, Liu, Zhu, Li, 2024),
 https://arxiv.org/abs/2410.07273
 
-Of all rules that are linear in the two states before and in one noise estimate, and so undone explicitly, the one with the
-smallest local error. With ``h`` the differences of ``sigma / alpha`` it is BDIA with a gamma for every step,
-``(h_b / h_p)^2 alpha_b / alpha_p``: the tests show that this is the paper's equation.
+Of all rules that are linear in the two states before and in one noise estimate, and so undone explicitly, the one with
+the smallest local error. With ``h`` the differences of ``sigma / alpha`` it is BDIA with a gamma for every step, ``(h_b
+/ h_p)^2 alpha_b / alpha_p``: the tests show that this is the paper's equation.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""DDPM's ancestral step (Ho, Jain, Abbeel, 2020; Song, Meng, Ermon, 2021, eq. 12 with eta = 1), without the noise it adds.
+"""DDPM's ancestral step (Ho, Jain, Abbeel, 2020; Song, Meng, Ermon, 2021, eq. 12 with eta = 1), without the noise it
+adds.
 
 Alone it samples nothing. With the noise maps of edit-friendly inversion added after each step it follows their path.
 """

@@ -27,8 +27,8 @@ def _lambda(a: Level) -> float:
 class DPMPP2S(OneStep):
     """The single-step rule (algorithm 1 of the paper) with ``r_1 = 1``: its inner point is the level it arrives at.
 
-    With ``x0`` predicted at ``a`` and ``x0'`` at the DDIM step's end: clean data ``(x0 + x0') / 2`` from ``a`` to ``b``. Two
-    network calls a step; one, and DDIM, into the clean end.
+    With ``x0`` predicted at ``a`` and ``x0'`` at the DDIM step's end: clean data ``(x0 + x0') / 2`` from ``a`` to
+    ``b``. Two network calls a step; one, and DDIM, into the clean end.
     """
 
     order = 2

@@ -1,8 +1,8 @@
 """EDICT: Exact Diffusion Inversion via Coupled Transformations (Wallace, Gokul, Naik, 2023),
 https://arxiv.org/abs/2211.12446
 
-Two states step along each other's noise, as in an affine coupling layer, and are then drawn together; every part of that
-can be undone. Two network calls a step.
+Two states step along each other's noise, as in an affine coupling layer, and are then drawn together; every part of
+that can be undone. Two network calls a step.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ class EDICT:
         x' = move(x, eps(y, a), a, b)         x = p x' + (1 - p) y'
         y' = move(y, eps(x', a), a, b)        y = p y' + (1 - p) x
 
-    At every other step x and y change places in the left column, so that neither leads. Undoing divides by ``p`` twice a
-    step. The state is ``(x, y)``, equal to begin with.
+    At every other step x and y change places in the left column, so that neither leads. Undoing divides by ``p`` twice
+    a step. The state is ``(x, y)``, equal to begin with.
     """
 
     p: float = 0.93

@@ -1,7 +1,7 @@
 """Heun's rule, as EDM samples with it (Karras, Aittala, Aila, Laine, 2022, algorithm 1), https://arxiv.org/abs/2206.00364
 
-In the variables ``x / alpha`` and ``sigma / alpha`` the slope of the probability-flow ODE is the predicted noise, so the
-trapezoid rule is :func:`iterinv.levels.move` along the mean of two predictions.
+In the variables ``x / alpha`` and ``sigma / alpha`` the slope of the probability-flow ODE is the predicted noise, so
+the trapezoid rule is :func:`iterinv.levels.move` along the mean of two predictions.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from iterinv.steps.one_step import OneStep
 class Heun(OneStep):
     """With ``e = eps(x_a, a)`` and ``e' = eps(move(x_a, e, a, b), b)``: ``x_b = move(x_a, (e + e') / 2, a, b)``.
 
-    Second order, two network calls a step. The step into the clean end, where no noise can be predicted, and the step from a
-    level without signal, where ``sigma / alpha`` is infinite, are DDIM's and cost one.
+    Second order, two network calls a step. The step into the clean end, where no noise can be predicted, and the step
+    from a level without signal, where ``sigma / alpha`` is infinite, are DDIM's and cost one.
     """
 
     order = 2

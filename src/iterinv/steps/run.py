@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 
 class NotFinite(ArithmeticError):
-    """A state holds NaN or infinity. ``sample`` at ``level`` is the last finite sample before it, where that is known."""
+    """A state holds NaN or infinity. ``sample`` at ``level`` is the last finite sample before it, where that is
+    known."""
 
     sample: Tensor | None = None
     level: Level | None = None
@@ -37,7 +38,9 @@ def check_finite(state: State, grid: Grid, i: int, doing: str, before: State = (
 
     Raises :class:`NotFinite`.
     """
-    if not all(bool(torch.isfinite(x.sum())) for x in state):  # one pass and no copy: a sum with NaN or infinity is neither
+    if not all(
+        bool(torch.isfinite(x.sum())) for x in state
+    ):  # one pass and no copy: a sum with NaN or infinity is neither
         error = NotFinite(
             f"{doing}: the state {_where(grid, i)} is not finite. Use a float32 network, fewer steps or less guidance."
         )

@@ -1,4 +1,5 @@
-"""Samples drawn from words alone: whether they show what the words say, and how they differ, as a whole, from true pictures.
+"""Samples drawn from words alone: whether they show what the words say, and how they differ, as a whole, from true
+pictures.
 
 Both are told by :mod:`iterinv.embedded.reader`. The words are captions of held-out scenes, one sample each.
 """
@@ -23,7 +24,8 @@ from iterinv.metrics import frechet
 from iterinv.steps import Step
 
 HELD_OUT = 3_000_000
-"""The first seed of the scenes whose captions are sampled; of as many others from :data:`REAL` on the pictures are compared."""
+"""The first seed of the scenes whose captions are sampled; of as many others from :data:`REAL` on the pictures are
+compared."""
 
 REAL = 4_000_000
 BLOCK = 20
@@ -62,8 +64,8 @@ def drawn(folder: Path, count: int) -> np.ndarray:
 
 
 def alignment(pictures: np.ndarray, scenes: Sequence[Scene]) -> dict[str, float]:
-    """Shares of what the captions say that is seen: of things each attribute, a thing not seen counting against all of its
-    own; floor, wall and count; and ``all`` of it together."""
+    """Shares of what the captions say that is seen: of things each attribute, a thing not seen counting against all of
+    its own; floor, wall and count; and ``all`` of it together."""
     right: dict[str, list[bool]] = {name: [] for name in (*ASKED, "all")}
     for seen, truth in zip(_each(read, pictures), map(Seen.of, scenes), strict=True):
         hits = {name: [getattr(seen, name) == getattr(truth, name)] for name in ("floor", "wall")}
@@ -80,9 +82,11 @@ def alignment(pictures: np.ndarray, scenes: Sequence[Scene]) -> dict[str, float]
 
 
 def distances(pictures: np.ndarray, cache: Path) -> dict[str, float]:
-    """Fréchet distance of the reader's features to as many true pictures, ``frechet``; and between two such sets of true
-    pictures, ``frechet_floor``: what it is of pictures that nothing is wrong with; and by how much that varies (standard
-    deviation) with which of the true pictures are in which set, ``frechet_spread``. True pictures are drawn into ``cache``."""
+    """Fréchet distance of the reader's features to as many true pictures, ``frechet``; and between two such sets of
+    true pictures, ``frechet_floor``: what it is of pictures that nothing is wrong with; and by how much that varies
+    (standard deviation) with which of the true pictures are in which set, ``frechet_spread``. True pictures are drawn
+    into
+    ``cache``."""
     n, size = len(pictures), pictures.shape[1]
     sets = pictures, data.scenes(cache, size, n, HELD_OUT), data.scenes(cache, size, n, REAL)
     samples, asked, real = (torch.cat(list(_each(lambda x: [features(x)], these))) for these in sets)
@@ -95,8 +99,8 @@ def distances(pictures: np.ndarray, cache: Path) -> dict[str, float]:
 def told(folder: Path, count: int, cache: Path) -> dict[str, Any]:
     """The figures of a folder's samples, rounded to four places, with how they were drawn.
 
-    ``true`` is the alignment of the renders of the same captions: as much as the reader can see. ``shuffled`` is that of the
-    samples to each other's captions: what a reader that guesses would give.
+    ``true`` is the alignment of the renders of the same captions: as much as the reader can see. ``shuffled`` is that
+    of the samples to each other's captions: what a reader that guesses would give.
     """
     pictures = drawn(folder, count)
     asked = [Scene.random(HELD_OUT + k) for k in range(count)]

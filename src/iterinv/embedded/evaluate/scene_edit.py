@@ -1,7 +1,8 @@
 """SceneEdit: editing by words where the right answer exists, since every picture is rendered.
 
-Each task is a held-out scene, its caption, and the caption of the same scene with one thing changed. The editor is told the
-two captions and nothing else; what it makes is read by :mod:`iterinv.embedded.reader` and compared with the true render.
+Each task is a held-out scene, its caption, and the caption of the same scene with one thing changed. The editor is told
+the two captions and nothing else; what it makes is read by :mod:`iterinv.embedded.reader` and compared with the true
+render.
 """
 
 from __future__ import annotations
@@ -39,21 +40,30 @@ SHOWN = 10
 
 
 def evaluate(
-    cascade: Cascade, editor: Editor, folder: Path, method: str = "bdia", steps: int = 20, kinds: Sequence[str] = KINDS,
-    count: int = 200, share: tuple[int, int] = (1, 1), observer: Observer | None = None,
-) -> Iterator[dict[str, Any]]:  # fmt: skip
-    """A row a task, ``count`` scenes by ``kinds``, as it is done; each is a line of ``folder/rows.jsonl``, not done again.
-    :func:`rows` gives all of them.
+    cascade: Cascade,
+    editor: Editor,
+    folder: Path,
+    method: str = "bdia",
+    steps: int = 20,
+    kinds: Sequence[str] = KINDS,
+    count: int = 200,
+    share: tuple[int, int] = (1, 1),
+    observer: Observer | None = None,
+) -> Iterator[dict[str, Any]]:
+    """A row a task, ``count`` scenes by ``kinds``, as it is done; each is a line of ``folder/rows.jsonl``, not done
+    again. :func:`rows` gives all of them.
 
-    ``share`` (k, n) does the k-th of n shares of the scenes: as many processes may work on one folder. Raises ``ValueError``
-    for a kind or a share that there is not, and where the folder holds rows of other settings.
+    ``share`` (k, n) does the k-th of n shares of the scenes: as many processes may work on one folder. Raises
+    ``ValueError`` for a kind or a share that there is not, and where the folder holds rows of other settings.
     """
     if not 1 <= share[0] <= share[1]:
         raise ValueError(f"share is {share[0]}/{share[1]}; the shares of n are 1/n to n/n")
     for kind in kinds:
         scene_edit(0, kind)
     judge = hashlib.sha256(WEIGHTS.read_bytes()).hexdigest()[:16]
-    settle(folder, {"model": cascade.fingerprint, "editor": str(editor), "method": method, "steps": steps, "reader": judge})
+    settle(
+        folder, {"model": cascade.fingerprint, "editor": str(editor), "method": method, "steps": steps, "reader": judge}
+    )
     (folder / "edited").mkdir(exist_ok=True)
     file = folder / "rows.jsonl"
     if file.exists() and not file.read_bytes().endswith(b"\n"):
@@ -80,8 +90,8 @@ def evaluate(
 
 
 def rows(folder: Path, kinds: Sequence[str] = KINDS, count: int | None = None) -> list[dict[str, Any]]:
-    """The rows of a folder, one a task of the first ``count`` scenes by ``kinds``, in the order they were done; a line that
-    was cut off is left out."""
+    """The rows of a folder, one a task of the first ``count`` scenes by ``kinds``, in the order they were done; a line
+    that was cut off is left out."""
     found: dict[tuple[str, int], dict[str, Any]] = {}
     file = folder / "rows.jsonl"
     for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else []:
@@ -97,10 +107,10 @@ def rows(folder: Path, kinds: Sequence[str] = KINDS, count: int | None = None) -
 def judged(task: SceneEdit, x: Tensor, edited: Tensor, mask: Tensor | None) -> dict[str, Any]:
     """What an edited picture (1, 3, size, size) is worth, ``x`` being the source's.
 
-    ``success``: the reader sees what was asked for; ``kept``: everything that was not asked for as it was. ``inside``: PSNR to
-    the truth where the truth differs from the source; ``outside``: to the source elsewhere, ``None`` where all pixels are
-    equal, and ``ssim`` there; ``features``: distance to the truth in the reader's features; ``iou``: of ``mask``, where the
-    edit might change the picture, and the region.
+    ``success``: the reader sees what was asked for; ``kept``: everything that was not asked for as it was. ``inside``:
+    PSNR to the truth where the truth differs from the source; ``outside``: to the source elsewhere, ``None`` where all
+    pixels are equal, and ``ssim`` there; ``features``: distance to the truth in the reader's features; ``iou``: of
+    ``mask``, where the edit might change the picture, and the region.
     """
     size = x.shape[-1]
     truth, region = _drawn(task.target, size), task.region(size)[None]
@@ -117,8 +127,8 @@ def judged(task: SceneEdit, x: Tensor, edited: Tensor, mask: Tensor | None) -> d
 
 
 def asked(kind: str, seen: Seen, now: Seen, wanted: Seen) -> bool:
-    """Whether what was asked for is seen: of a thing to be removed, one thing, and that the other in shape and colour; of a
-    thing to be added, all that is said of it."""
+    """Whether what was asked for is seen: of a thing to be removed, one thing, and that the other in shape and colour;
+    of a thing to be added, all that is said of it."""
     if kind in ("floor", "wall"):
         return bool(getattr(seen, kind) == getattr(wanted, kind))
     if len(seen.things) != len(wanted.things):
@@ -154,8 +164,8 @@ def rest(kind: str, seen: Seen, now: Seen, wanted: Seen) -> bool:
 
 
 def summary(found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A row a kind, and one for all: shares and means, and of ``outside`` the least; where all pixels outside are equal there
-    is no PSNR to count: ``outside_exact`` is the share of those."""
+    """A row a kind, and one for all: shares and means, and of ``outside`` the least; where all pixels outside are equal
+    there is no PSNR to count: ``outside_exact`` is the share of those."""
     told = []
     for kind in [*(k for k in KINDS if any(row["kind"] == k for row in found)), "all"]:
         these = [row for row in found if kind in ("all", row["kind"])]
@@ -177,7 +187,9 @@ def sheets(folder: Path, found: Sequence[dict[str, Any]], size: int = 128) -> No
             task = scene_edit(row["seed"], row["kind"])
             with Image.open(folder / "edited" / f"{row['kind']}-{row['seed']}.png") as file:
                 edited = file.convert("RGB")
-            drawn = [Image.fromarray(images.to_uint8(_drawn(each, edited.width))) for each in (task.source, task.target)]
+            drawn = [
+                Image.fromarray(images.to_uint8(_drawn(each, edited.width))) for each in (task.source, task.target)
+            ]
             for j, picture in enumerate((drawn[0], edited, drawn[1])):
                 sheet.paste(picture.resize((size, size)), ((k % 2 * 3 + j) * size, k // 2 * size))
         sheet.save(folder / f"{name}.png")
@@ -203,8 +215,14 @@ def _ssim(a: Tensor, b: Tensor, where: Tensor) -> float:
     from skimage.metrics import structural_similarity
 
     _, each = structural_similarity(
-        images.to_uint8(a), images.to_uint8(b), channel_axis=-1, data_range=255, gaussian_weights=True, sigma=1.5,
-        use_sample_covariance=False, full=True,
-    )  # fmt: skip
+        images.to_uint8(a),
+        images.to_uint8(b),
+        channel_axis=-1,
+        data_range=255,
+        gaussian_weights=True,
+        sigma=1.5,
+        use_sample_covariance=False,
+        full=True,
+    )
     clear = (1 - F.max_pool2d(1 - where, 11, stride=1, padding=5))[0, 0].numpy() > 0
     return float(each.mean(-1)[clear if clear.any() else where[0, 0].numpy() > 0].mean())

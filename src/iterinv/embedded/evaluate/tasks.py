@@ -35,8 +35,8 @@ class SceneEdit(NamedTuple):
         return caption(self.target)
 
     def region(self, size: int) -> Tensor:
-        """Where the true answer differs from the source (1, size, size), 1 inside: the thing, its shadow, its reflections;
-        and one pixel more, for what lies between two."""
+        """Where the true answer differs from the source (1, size, size), 1 inside: the thing, its shadow, its
+        reflections; and one pixel more, for what lies between two."""
         difference = (render(self.source, size) - render(self.target, size)).abs().amax(0, keepdim=True) / 2
         return F.max_pool2d((difference > VISIBLE).float(), 3, stride=1, padding=1)
 
@@ -44,8 +44,8 @@ class SceneEdit(NamedTuple):
 def scene_edit(seed: int, kind: str) -> SceneEdit:
     """The edit of a kind on the scene of a seed; the same on every machine.
 
-    ``remove`` takes a scene of two things and leaves one; ``add`` is the other way round, its target being the scene of two;
-    all others take the scene as it is. Raises ``ValueError`` for another kind.
+    ``remove`` takes a scene of two things and leaves one; ``add`` is the other way round, its target being the scene of
+    two; all others take the scene as it is. Raises ``ValueError`` for another kind.
     """
     if kind not in KINDS:
         raise ValueError(f"there is no kind of edit {kind!r}: the kinds are {', '.join(KINDS)}")

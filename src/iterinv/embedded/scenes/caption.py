@@ -40,7 +40,8 @@ TEMPLATES = 6
 
 
 def caption(scene: Scene, template: int = 0) -> str:
-    """The scene in words; ``template`` 0 names everything but the light, the others say it in another way or say less."""
+    """The scene in words; ``template`` 0 names everything but the light, the others say it in another way or say
+    less."""
     return _templates(scene)[template]
 
 

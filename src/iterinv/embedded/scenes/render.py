@@ -36,7 +36,8 @@ def _first(ok: Tensor, t: Tensor) -> Tensor:
 
 
 class _Solid:
-    """A thing's surface: ``hit(o, d)`` gives the distance along each ray, ``normal(p)`` the outward direction at a point."""
+    """A thing's surface: ``hit(o, d)`` gives the distance along each ray, ``normal(p)`` the outward direction at a
+    point."""
 
     def __init__(self, thing: Thing) -> None:
         self.thing, self.r = thing, RADII[thing.size]

@@ -29,15 +29,20 @@ def read_recipe(path: Path = RECIPE) -> dict[str, Any]:
 
 
 def train(
-    part: str, out: Path, minutes: float | None = None, recipe: Path = RECIPE, precision: str = "no",
+    part: str,
+    out: Path,
+    minutes: float | None = None,
+    recipe: Path = RECIPE,
+    precision: str = "no",
     weights: Path | None = None,
-) -> Path:  # fmt: skip
+) -> Path:
     """Train one part of :data:`PARTS` into the folder ``out`` and give the folder it wrote.
 
     ``minutes`` overrides the recipe's budget. The stages need the text encoder, ``pack`` needs all; each says what is
-    missing. A part that was stopped goes on from its last checkpoint. With ``weights``, a packed cascade of the same recipe,
-    a stage that has no checkpoint takes its network from there and trains the last of its phases only, and the text encoder
-    is that cascade's. Raises ``ValueError`` for an unknown part, precision or budget, ``FileNotFoundError`` for a missing part.
+    missing. A part that was stopped goes on from its last checkpoint. With ``weights``, a packed cascade of the same
+    recipe, a stage that has no checkpoint takes its network from there and trains the last of its phases only, and the
+    text encoder is that cascade's. Raises ``ValueError`` for an unknown part, precision or budget,
+    ``FileNotFoundError`` for a missing part.
     """
     if part not in PARTS:
         raise ValueError(f"there is no part {part!r}: the parts are {', '.join(PARTS)}")
@@ -105,7 +110,12 @@ def _load_text(out: Path) -> tuple[Any, Any]:
 
 
 def _stage(
-    recipe: dict[str, Any], stage: dict[str, Any], out: Path, minutes: float | None, precision: str, weights: Path | None
+    recipe: dict[str, Any],
+    stage: dict[str, Any],
+    out: Path,
+    minutes: float | None,
+    precision: str,
+    weights: Path | None,
 ) -> Path:
     import torch
     from diffusers import UNet2DConditionModel

@@ -1,7 +1,7 @@
 """What the embedded cascade learns from: rendered scenes, and crops of photographs that installed libraries carry.
 
-Pictures are rendered once, by all cores, into ``scenes-{size}-{count}.npy`` (count, size, size, 3) uint8: row ``k`` is the
-scene of seed ``k``. Seeds from :data:`HELD_OUT` on are never trained on.
+Pictures are rendered once, by all cores, into ``scenes-{size}-{count}.npy`` (count, size, size, 3) uint8: row ``k`` is
+the scene of seed ``k``. Seeds from :data:`HELD_OUT` on are never trained on.
 """
 
 from __future__ import annotations
@@ -25,10 +25,14 @@ HELD_OUT = 1_000_000
 PHOTOGRAPHS = {
     "sklearn": ("datasets/images/china.jpg", "datasets/images/flower.jpg"),
     "skimage": (
-        "data/rocket.jpg", "data/motorcycle_left.png", "data/motorcycle_right.png", "data/ihc.png",
-        "data/retina.jpg", "data/hubble_deep_field.jpg",
+        "data/rocket.jpg",
+        "data/motorcycle_left.png",
+        "data/motorcycle_right.png",
+        "data/ihc.png",
+        "data/retina.jpg",
+        "data/hubble_deep_field.jpg",
     ),
-}  # fmt: skip
+}
 
 
 def _draw(task: tuple[int, int]) -> np.ndarray:
@@ -42,8 +46,8 @@ def to_uint8(x: Tensor) -> np.ndarray:
 
 
 def scenes(folder: Path, size: int, count: int, first: int = 0) -> np.ndarray:
-    """The rendered scenes of ``count`` seeds from ``first`` on (count, size, size, 3) uint8, drawn now if not on disk yet, or
-    if what is there is of other scenes, by its first and last."""
+    """The rendered scenes of ``count`` seeds from ``first`` on (count, size, size, 3) uint8, drawn now if not on disk
+    yet, or if what is there is of other scenes, by its first and last."""
     from rich.progress import track
 
     path = folder / (f"scenes-{size}-{count}.npy" if first == 0 else f"scenes-{size}-{first}-{count}.npy")
@@ -66,12 +70,15 @@ def _is_of(pictures: np.ndarray, size: int, first: int) -> bool:
 
 
 def photographs(size: int, shortest: tuple[int, ...] = (256, 320, 420)) -> list[Tensor]:
-    """Photographs (3, h, w) in [-1, 1], each at several scales: the shorter side is one of ``shortest``, at least ``size``."""
+    """Photographs (3, h, w) in [-1, 1], each at several scales: the shorter side is one of ``shortest``, at least
+    ``size``."""
     found = []
     for package, names in PHOTOGRAPHS.items():
         spec = find_spec(package)
         if spec is None or spec.origin is None:
-            raise ModuleNotFoundError(f"training reads photographs that ship inside {package}: pip install 'iterinv[train]'")
+            raise ModuleNotFoundError(
+                f"training reads photographs that ship inside {package}: pip install 'iterinv[train]'"
+            )
         for name in names:
             with Image.open(Path(spec.origin).parent / name) as file:
                 x = torch.from_numpy(np.array(file.convert("RGB"))).permute(2, 0, 1).float() / 127.5 - 1

@@ -85,7 +85,8 @@ def scheduler(sample_max: float) -> Any:
 
 
 def save_stage(folder: Path, network: Any, sample_max: float, low: bool, text: tuple[Any, Any] | None) -> None:
-    """Write a stage as a diffusers folder, in half precision. ``text`` (tokenizer, encoder) goes with the first stage only."""
+    """Write a stage as a diffusers folder, in half precision. ``text`` (tokenizer, encoder) goes with the first stage
+    only."""
     import torch
     from diffusers import DDPMScheduler, IFPipeline, IFSuperResolutionPipeline
 

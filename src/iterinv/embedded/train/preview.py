@@ -24,7 +24,8 @@ from iterinv.streams import draw_noise
 
 
 class Preview:
-    """``preview(network)`` is a contact sheet. Stage I: samples of 16 captions. Above it: low, sample and truth of 4 scenes."""
+    """``preview(network)`` is a contact sheet. Stage I: samples of 16 captions. Above it: low, sample and truth of 4
+    scenes."""
 
     def __init__(self, recipe: Mapping[str, Any], stage: Mapping[str, Any], schedule: Schedule, embed: Embed) -> None:
         self.size, self.low, self.schedule = stage["size"], stage.get("low"), schedule

@@ -11,7 +11,8 @@ from rich.console import Console
 
 
 class Clock:
-    """Counts steps until the minutes of all phases are spent, over all the runs that a checkpoint carried the count through.
+    """Counts steps until the minutes of all phases are spent, over all the runs that a checkpoint carried the count
+    through.
 
     A phase is a mapping with its ``minutes``, its peak learning ``rate``, and whatever else the loop reads from it.
     """
@@ -57,4 +58,6 @@ class Clock:
         if time.monotonic() - self._said >= self.every:
             self._said = time.monotonic()
             shown = "  ".join(f"{k} {v:.4f}" for k, v in values.items())
-            self._console.print(f"{self.name}  step {step}  {self.seconds / 60:.1f}/{self.budget / 60:.0f} min  {shown}")
+            self._console.print(
+                f"{self.name}  step {step}  {self.seconds / 60:.1f}/{self.budget / 60:.0f} min  {shown}"
+            )

@@ -1,7 +1,7 @@
 """Training the reader: cross entropy on rendered scenes, with what a generated picture may have besides.
 
-Pictures are mirrored (left and right change places in the answers), and some are blurred, noised or a little brighter or
-darker, so that a sample that is not quite the renderer's is still read by what it shows.
+Pictures are mirrored (left and right change places in the answers), and some are blurred, noised or a little brighter
+or darker, so that a sample that is not quite the renderer's is still read by what it shows.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from iterinv.embedded.train.progress import Clock
 
 
 def mirrored(right: Tensor) -> Tensor:
-    """The answers (batch, questions) about the mirrored pictures: two things change places, and left and right light."""
+    """The answers (batch, questions) about the mirrored pictures: two things change places, and left and right
+    light."""
     n, lights = len(OF_THING), OF_SCENE["light"]
     swapped = torch.cat([right[:, :1], right[:, 1 + n : 1 + 2 * n], right[:, 1 : 1 + n], right[:, 1 + 2 * n :]], 1)
     found = torch.where(right[:, :1] == 1, swapped, right)
@@ -33,7 +34,8 @@ def mirrored(right: Tensor) -> Tensor:
 
 
 def spoiled(x: Tensor, rng: torch.Generator) -> Tensor:
-    """Pictures (batch, 3, n, n) as a network might draw them: some blurred, some noised, all a little brighter or darker."""
+    """Pictures (batch, 3, n, n) as a network might draw them: some blurred, some noised, all a little brighter or
+    darker."""
     blurred = F.interpolate(F.avg_pool2d(x, 2), x.shape[-1], mode="bilinear", align_corners=False)
     share = torch.rand((len(x), 1, 1, 1), generator=rng) * (torch.rand((len(x), 1, 1, 1), generator=rng) < 0.4)
     noise = 0.08 * torch.rand((len(x), 1, 1, 1), generator=rng) * torch.randn(x.shape, generator=rng)
@@ -63,14 +65,18 @@ def train_reader(recipe: Mapping[str, Any], cache: Path, clock: Clock) -> Reader
         x = torch.where(flip[:, None, None, None], x.flip(-1), x)
         true = torch.where(flip[:, None], mirrored(true), true)
         scores = network(spoiled(x, rng))
-        losses = [F.cross_entropy(each, true[:, k], ignore_index=-1, label_smoothing=0.02) for k, each in enumerate(scores)]
+        losses = [
+            F.cross_entropy(each, true[:, k], ignore_index=-1, label_smoothing=0.02) for k, each in enumerate(scores)
+        ]
         loss = torch.stack(losses).sum()
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), recipe["clip_grad"])
         optimizer.step()
         average.step(network.parameters())
-        hit = torch.stack([(each.argmax(1) == true[:, k])[true[:, k] >= 0].float().mean() for k, each in enumerate(scores)])
+        hit = torch.stack(
+            [(each.argmax(1) == true[:, k])[true[:, k] >= 0].float().mean() for k, each in enumerate(scores)]
+        )
         clock.say(step, loss=loss.item(), right=hit.nanmean().item(), worst=hit.nan_to_num(1.0).min().item())
     average.copy_to(network.parameters())
     return network.eval()

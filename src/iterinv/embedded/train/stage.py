@@ -53,12 +53,13 @@ class Batches:
         return torch.from_numpy(self.scenes[seed].copy()).permute(2, 0, 1).float() / 127.5 - 1, words
 
     def draw(self, batch: int, crop: int, tries: int = 1, blur: float = 0.0, cubes: int = 1, **_: float) -> Example:
-        """``batch`` examples, cut to ``crop`` pixels where that is less than the stage's size: of ``tries`` places, at the one
-        where most is to be learned, the target being furthest from the enlarged picture.
+        """``batch`` examples, cut to ``crop`` pixels where that is less than the stage's size: of ``tries`` places, at
+        the one where most is to be learned, the target being furthest from the enlarged picture.
 
-        Of the low-resolution pictures, half are blurred by a Gaussian of up to ``blur`` of their pixels, so that the stage
-        learns to sharpen what the one below leaves soft (Ho et al. 2022, cascaded diffusion models, section 4.2). Scenes with a
-        cube are drawn ``cubes`` times as often as others: which way one is turned no caption says, so it is the most to learn.
+        Of the low-resolution pictures, half are blurred by a Gaussian of up to ``blur`` of their pixels, so that the
+        stage learns to sharpen what the one below leaves soft (Ho et al. 2022, cascaded diffusion models, section 4.2).
+        Scenes with a cube are drawn ``cubes`` times as often as others: which way one is turned no caption says, so it
+        is the most to learn.
         """
         drawn = [self._picture(cubes) for _ in range(batch)]
         x, words = torch.stack([picture for picture, _ in drawn]), [w for _, w in drawn]
@@ -79,7 +80,8 @@ class Batches:
                 drawn = [tuple(places[k] for k in self.rng.integers(len(places), size=2)) for _ in range(tries)]
                 cuts.append(max(drawn, key=lambda cut: float(missing[cut].mean())))
             x, large = (
-                torch.stack([y[(slice(None), *cut)] for y, cut in zip(whole, cuts, strict=True)]) for whole in (x, large)
+                torch.stack([y[(slice(None), *cut)] for y, cut in zip(whole, cuts, strict=True)])
+                for whole in (x, large)
             )
         return x, large, words
 
@@ -130,13 +132,21 @@ def noise_loss(network: Any, encode: Any, example: Example, recipe: Mapping[str,
 
 
 def train_stage(
-    recipe: Mapping[str, Any], stage: Mapping[str, Any], network: Any, encode: Any, schedule: Schedule, folder: Path,
-    cache: Path, clock: Clock, preview: Any, precision: str = "no",
-) -> Any:  # fmt: skip
+    recipe: Mapping[str, Any],
+    stage: Mapping[str, Any],
+    network: Any,
+    encode: Any,
+    schedule: Schedule,
+    folder: Path,
+    cache: Path,
+    clock: Clock,
+    preview: Any,
+    precision: str = "no",
+) -> Any:
     """Train ``network`` until ``clock`` stops (earlier runs counted) and give it back with its averaged weights.
 
-    Every ten minutes a checkpoint and a grid of samples, ``preview(network) -> PIL image``, are written to ``folder``; a
-    run begins from the checkpoint it finds there. ``precision`` is accelerate's mixed precision.
+    Every ten minutes a checkpoint and a grid of samples, ``preview(network) -> PIL image``, are written to ``folder``;
+    a run begins from the checkpoint it finds there. ``precision`` is accelerate's mixed precision.
     """
     from accelerate import Accelerator
     from diffusers.training_utils import EMAModel

@@ -31,7 +31,9 @@ def _answers(scene: Scene, words: str) -> list[int]:
             found.append(1 + values.index(value) if value in said else 0)
     for name, values in OF_SCENE.items():
         value = getattr(scene, name)
-        word = FLOOR_WORDS[value] + " floor" if name == "floor" else f"{value} wall" if name == "wall" else f"the {value}"
+        word = (
+            FLOOR_WORDS[value] + " floor" if name == "floor" else f"{value} wall" if name == "wall" else f"the {value}"
+        )
         found.append(1 + values.index(value) if word in words and (name != "light" or "light" in said) else 0)
     return found
 
