@@ -68,7 +68,7 @@ State = tuple[Tensor, ...]
 """Everything that a rule keeps from step to step; ``state[0]`` is the sample."""
 
 PREDICTION_TYPES = ("epsilon", "v_prediction", "sample", "flow_prediction")
-"""What a network may predict, in diffusers' words."""
+"""The prediction types of networks, in diffusers' words."""
 
 
 def prediction_from(output: Tensor, x: Tensor, a: Level, prediction_type: str) -> Prediction:

@@ -15,7 +15,7 @@ import iterinv
 
 
 def versions() -> dict[str, str]:
-    """What numbers depend on: this package, Python and the libraries that compute."""
+    """The versions that numbers depend on: this package, Python and the libraries that compute."""
     from importlib.metadata import version
 
     found = {name: version(name) for name in ("torch", "diffusers", "transformers", "numpy")}

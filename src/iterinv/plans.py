@@ -45,7 +45,7 @@ class Refinement(ABC):
 
 @dataclass(frozen=True)
 class Plan:
-    """How a stage is run and inverted.
+    """The settings by which a stage is run and inverted.
 
     ``inverter`` finds the path of ``rule`` backwards. ``guidance`` is the classifier-free guidance scale of inversion
     and reconstruction alike, 1 for none; with a refinement that of reconstruction, inversion having none. ``spacing``

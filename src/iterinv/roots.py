@@ -28,7 +28,7 @@ class Root(NamedTuple):
 
 
 class Where(NamedTuple):
-    """Which of a sequence of problems this is.
+    """The place of a problem in a sequence of problems.
 
     ``share`` runs from 0 at the first to 1 at the last. ``scale`` is what the residual was multiplied by, so that it is
     close to ``u - root``.

@@ -44,7 +44,7 @@ SHARED = (
     "rescale_betas_zero_snr",
     "gamma",
 )
-"""What two schedulers must have in common to undo each other."""
+"""The settings that two schedulers must share to undo each other."""
 
 
 class BDIAScheduler(DDIMScheduler):
@@ -100,7 +100,7 @@ class BDIAScheduler(DDIMScheduler):
         self.path: list[int] = []
 
     def set_timesteps(self, num_inference_steps: int, device: str | torch.device | None = None) -> None:
-        """As DDIM's; also forgets the run before."""
+        """Set the timesteps as DDIM does, and forget the run before."""
         super().set_timesteps(num_inference_steps, device=device)
         self.older = None
 

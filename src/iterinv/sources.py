@@ -1,4 +1,4 @@
-"""Where cascades come from: by name, from folders, from the hub, from pipelines that are loaded already."""
+"""Sources of cascades: by name, from folders, from the hub, from pipelines that are loaded already."""
 
 from __future__ import annotations
 

@@ -79,10 +79,12 @@ class Trajectory:
 
     @property
     def states(self) -> tuple[Tensor, ...]:
+        """The samples (batch, channels, h, w), noisy to clean."""
         return self._all()[0]
 
     @property
     def picture(self) -> Tensor:
+        """The reconstruction (batch, 3, size, size), unclamped."""
         return self._all()[1]
 
     def row(self, k: int) -> Trajectory:

@@ -25,6 +25,7 @@ def decibels_by_stage(row: dict[str, Any]) -> str:
 
 @errors()
 def print_comparison(rows: list[dict[str, Any]], title: str, out: Path) -> None:
+    """Print a table of methods, and the reasons of those that failed."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
@@ -63,6 +64,7 @@ def print_comparison(rows: list[dict[str, Any]], title: str, out: Path) -> None:
 
 @errors()
 def print_costs(found: list[Cost], rate: float, peaks: dict[str, int]) -> None:
+    """Print what each stage costs, the peak of the device's memory and the time."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
@@ -122,6 +124,7 @@ def _duration(seconds: float) -> str:
 
 
 def print_summary(summary: list[dict[str, Any]], out: Path) -> None:
+    """Print the summary of an evaluation of editors."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table

@@ -147,7 +147,7 @@ class FlowEdit:
         return last_state(run(rule, site.towards(self.guidance), (clean,), grid, start))
 
     def margin(self, site: Site, mask: Tensor, z: Tensor) -> float:
-        """How much better the target prompt than the source prompt predicts the noise in a noised picture, within a
+        """Measure how much better the target prompt than the source prompt predicts the noise of a picture, within a
         mask.
 
         Above 0 the network sees the target prompt in the clean state ``z`` (a diffusion classifier: Li, Prabhudesai,

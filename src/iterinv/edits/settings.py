@@ -1,4 +1,4 @@
-"""What editors check alike."""
+"""Checks that editors share."""
 
 from __future__ import annotations
 

@@ -27,11 +27,11 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
     **{f"{k} {name}": values for k in (0, 1) for name, values in OF_THING.items()},
     **OF_SCENE,
 }
-"""What it answers, and the possible answers: thing 0 is the one to the left."""
+"""The questions and the possible answers: thing 0 is the one to the left."""
 
 
 class Look(NamedTuple):
-    """What is seen of a thing."""
+    """The attributes that are read of a thing."""
 
     shape: str
     color: str
@@ -40,7 +40,7 @@ class Look(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """What is seen of a scene: its things from left to right, floor, wall and where the light is."""
+    """The attributes that are read of a scene: its things from left to right, floor, wall and where the light is."""
 
     things: tuple[Look, ...]
     floor: str
@@ -134,7 +134,7 @@ def features(pictures: Tensor) -> Tensor:
 
 @torch.no_grad()
 def read(pictures: Tensor) -> list[Seen]:
-    """What is seen in each of the pictures (batch, 3, n, n) in [-1, 1], n of 64 or more."""
+    """Read each of the pictures (batch, 3, n, n) in [-1, 1], n of 64 or more."""
     return told(load()(_small(pictures)))
 
 

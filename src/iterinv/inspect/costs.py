@@ -1,4 +1,4 @@
-"""What inverting by a cascade will cost, before any weights are there: parameters, memory, network calls, time.
+"""The cost of inverting by a cascade, before any weights are there: parameters, memory, network calls, time.
 
 Networks are built on torch's meta device, where tensors have shapes and no values, and called once.
 """
@@ -40,7 +40,7 @@ MODES = ("resident", "staged", "layered")
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one stage.
+    """The cost of one stage.
 
     ``parameters`` of its network, its text encoders and its autoencoder; in bytes their ``weights``, those of the
     largest ``layer``, and ``activations``, which a call and the inverted path hold besides; ``flops`` of a call;
@@ -92,7 +92,8 @@ def blueprints(what: str | Path) -> list[tuple[str, Family, Blueprint]]:
 
 
 def costs(what: str | Path, plan: Plan, dtype: torch.dtype = torch.float32) -> list[Cost]:
-    """What each stage of a cascade costs by a plan, its networks in ``dtype`` and its autoencoder in float32."""
+    """Compute the cost of each stage of a cascade by a plan, its networks in ``dtype`` and its autoencoder in
+    float32."""
     found: list[Cost] = []
     for k, (source, family, blueprint) in enumerate(blueprints(what)):
         below = found[-1].size if found else None
@@ -229,8 +230,8 @@ def _bytes(module: Any) -> int:
 
 
 def _calls(blueprint: Blueprint, plan: Plan) -> CountingDenoiser:
-    """What a plan calls, counted on a few Gaussian values under the stage's schedule. A solver that stops when it is
-    near enough may stop elsewhere on a picture."""
+    """Count the network calls of a plan on a few Gaussian values under the stage's schedule. A solver that stops when
+    it is near enough may stop elsewhere on a picture."""
     field = gaussian()
 
     def denoiser(x: Tensor, level: Level, condition: Condition) -> Prediction:

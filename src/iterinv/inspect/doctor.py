@@ -1,5 +1,5 @@
-"""Whether it will work here: versions, devices, precisions, weights, and whether a network says the same thing
-twice."""
+"""Checks of this machine and of a model: versions, devices, precisions, weights, and whether a network says the same
+thing twice."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ EXTRAS = {
     "if": ("sentencepiece", "ftfy", "bs4"),
     "train": ("yaml", "sklearn"),
 }
-"""What `pip install 'iterinv[…]'` adds, by the names it is imported by."""
+"""The packages that `pip install 'iterinv[…]'` adds, by their import names."""
 
 
 class Finding(NamedTuple):
@@ -37,7 +37,7 @@ class Finding(NamedTuple):
 
 
 def findings(model: Any = "embedded", device: str = "cpu") -> Iterator[Finding]:
-    """What was found, as it is found. Checks of a network are of the model's first stage, on ``device``."""
+    """Yield the findings, one by one. Checks of a network are of the model's first stage, on ``device``."""
     yield Finding("versions", None, ", ".join(f"{name} {version}" for name, version in versions().items()))
     yield from _devices(device)
     for extra, modules in EXTRAS.items():
@@ -71,7 +71,7 @@ def _devices(device: str) -> Iterator[Finding]:
 
 
 def _presets() -> Iterator[Finding]:
-    """Which published weights are on this disk; how to get one is said where it is asked for."""
+    """List the published weights that are on this disk; how to get one is said where it is asked for."""
 
     def here(source: Source | Path) -> bool:
         return source.is_dir() if isinstance(source, Path) else any(_cached(name) for name in source.names)
@@ -82,7 +82,7 @@ def _presets() -> Iterator[Finding]:
 
 
 def _weights(model: Any) -> Iterator[Finding]:
-    """Whether a model's files are what they were: by the hashes in a cascade folder, and by those that name large files
+    """Check a model's files: by the hashes in a cascade folder, and by those that name large files
     in the hub's cache."""
     preset = presets().get(model) if isinstance(model, str) else None
     parts = preset.sources if preset else (model,)
@@ -108,7 +108,7 @@ def _sound(about: str, damaged: list[str]) -> Finding:
 
 
 def _cached(name: str) -> Path | None:
-    """Where the index of a pipeline, ``owner/name`` or ``owner/name@revision``, is in the hub's cache."""
+    """The path of the index of a pipeline, ``owner/name`` or ``owner/name@revision``, is in the hub's cache."""
     from huggingface_hub import try_to_load_from_cache
 
     name, _, revision = name.partition("@")
@@ -118,7 +118,7 @@ def _cached(name: str) -> Path | None:
 
 @torch.no_grad()
 def _network(stage: Stage, dtype: str) -> Iterator[Finding]:
-    """Whether a network's noise is the same twice, and of a batch as of one; and whether every pixel comes back."""
+    """Check that a network predicts the same twice, and in a batch as alone; and that every pixel comes back."""
     about = f"stage {stage.name}, {dtype}"
     try:
         condition = stage.condition("a picture")

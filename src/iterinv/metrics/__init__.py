@@ -14,7 +14,8 @@ __all__ = ["exact_pixels", "fidelity", "frechet", "max_abs_8bit", "mse", "psnr",
 
 
 def fidelity(reference: np.ndarray, picture: np.ndarray) -> dict[str, float | int | None]:
-    """How near a picture is to its reference. ``psnr`` of equal pictures is ``None``: no number stands for it."""
+    """Measure the distance of a picture from its reference. ``psnr`` of equal pictures is ``None``: no number stands
+    for it."""
     return {
         "mse": mse(reference, picture),
         "psnr": psnr(reference, picture),

@@ -24,7 +24,7 @@ Embed = Callable[[list[str]], Condition]
 
 
 class Codec(Protocol):
-    """What a latent stage's states are made by, of pictures (batch, 3, h, w) in [-1, 1], and made pictures by again.
+    """An autoencoder: pictures (batch, 3, h, w) in [-1, 1] to a latent stage's states and back.
 
     A state is (batch, ``channels``, h / ``factor``, w / ``factor``). The same picture has the same code whenever it is
     asked.
@@ -77,7 +77,7 @@ class Stage:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """That of one state: (channels, h, w)."""
+        """The shape of one state: (channels, h, w)."""
         if self.codec is None:
             return 3, self.size, self.size
         return self.codec.channels, self.size // self.codec.factor, self.size // self.codec.factor

@@ -19,18 +19,22 @@ class Autoencoder:
 
     @property
     def channels(self) -> int:
+        """The number of channels of a state."""
         return int(self.vae.config.latent_channels)
 
     @property
     def factor(self) -> int:
+        """The factor by which a state is smaller than a picture."""
         return int(2 ** (len(self.vae.config.block_out_channels) - 1))
 
     @torch.no_grad()
     def encode(self, picture: Tensor) -> Tensor:
+        """States (batch, channels, h / factor, w / factor) of pictures (batch, 3, h, w) in [-1, 1]."""
         mode = self.vae.encode(picture.to(self.device, torch.float32)).latent_dist.mode()
         return mode * self.vae.config.scaling_factor
 
     @torch.no_grad()
     def decode(self, state: Tensor) -> Tensor:
+        """Pictures (batch, 3, h, w) of states."""
         z = state.to(self.device, torch.float32) / self.vae.config.scaling_factor
         return self.vae.decode(z).sample.contiguous()

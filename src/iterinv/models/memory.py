@@ -22,7 +22,7 @@ from iterinv.models import Embed
 
 
 def cache() -> Path:
-    """Where encoded words are kept: ``$ITERINV_CACHE``, else ``~/.cache/iterinv``."""
+    """The folder of encoded prompts: ``$ITERINV_CACHE``, else ``~/.cache/iterinv``."""
     return Path(os.environ.get("ITERINV_CACHE") or Path.home() / ".cache" / "iterinv")
 
 
@@ -56,6 +56,7 @@ class Turns:
         add_hook_to_module(network, _Turn(self))
 
     def take(self, network: Any) -> None:
+        """Bring a network to the device, and send the one that was there away."""
         if self.now is network:
             return
         for call in self.before:
@@ -88,6 +89,7 @@ class Place:
                 self.put(network)
 
     def put(self, network: Any) -> None:
+        """Give a network its place."""
         if self.mode == "staged":
             self.turns.join(network)
         elif self.mode == "layered":

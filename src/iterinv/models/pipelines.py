@@ -17,7 +17,7 @@ from iterinv.models.memory import Words
 from iterinv.models.unet import labelled
 
 PREDICTIONS = ("epsilon", "v_prediction", "sample")
-"""What a network may predict under a variance-preserving schedule."""
+"""The prediction types that fit a variance-preserving schedule."""
 
 PARTS = ("tokenizer", "tokenizer_2", "text_encoder", "text_encoder_2", "unet", "vae")
 SCHEDULERS = ("scheduler", "image_noising_scheduler", "low_res_scheduler")

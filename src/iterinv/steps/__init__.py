@@ -77,7 +77,7 @@ class Reversible(Step, Protocol):
         ...
 
     def growth(self, grid: Grid) -> float:
-        """By how much rounding is multiplied when a whole grid is undone."""
+        """The factor by which rounding is multiplied when a whole grid is undone."""
         ...
 
 
@@ -86,7 +86,7 @@ class Multistep(Step, Protocol):
     """A rule whose state holds, besides the sample, what it predicted at the level before."""
 
     def memory(self, field: Field, x: Tensor, a: Level) -> Tensor:
-        """What the rule remembers of a sample at a level."""
+        """The value that the rule remembers of a sample at a level."""
         ...
 
 

@@ -57,6 +57,7 @@ class DPMPP2M:
         return (x,)
 
     def memory(self, field: Field, x: Tensor, a: Level) -> Tensor:
+        """The clean data that the rule predicts for a sample at a level."""
         return field(x, a).x0
 
     def step(self, field: Field, state: State, grid: Grid, i: int) -> State:

@@ -32,10 +32,10 @@ BLOCK = 20
 """Samples drawn at once."""
 
 DEALT = 6
-"""How often true pictures are dealt into two sets, to see how far a Fréchet distance is chance."""
+"""Number of times that true pictures are dealt into two sets, to measure how far a Fréchet distance is chance."""
 
 ASKED = (*OF_THING, "floor", "wall", "count")
-"""What a caption says."""
+"""The attributes that a caption names."""
 
 
 def draw(

@@ -105,7 +105,7 @@ def rows(folder: Path, kinds: Sequence[str] = KINDS, count: int | None = None) -
 
 
 def judged(task: SceneEdit, x: Tensor, edited: Tensor, mask: Tensor | None) -> dict[str, Any]:
-    """What an edited picture (1, 3, size, size) is worth, ``x`` being the source's.
+    """Judge an edited picture (1, 3, size, size); ``x`` is the source's.
 
     ``success``: the reader sees what was asked for; ``kept``: everything that was not asked for as it was. ``inside``:
     PSNR to the truth where the truth differs from the source; ``outside``: to the source elsewhere, ``None`` where all
@@ -127,8 +127,8 @@ def judged(task: SceneEdit, x: Tensor, edited: Tensor, mask: Tensor | None) -> d
 
 
 def asked(kind: str, seen: Seen, now: Seen, wanted: Seen) -> bool:
-    """Whether what was asked for is seen: of a thing to be removed, one thing, and that the other in shape and colour;
-    of a thing to be added, all that is said of it."""
+    """Tell whether the change that was asked for is seen: of a thing to be removed, one thing, and that the other in
+    shape and colour; of a thing to be added, all that is said of it."""
     if kind in ("floor", "wall"):
         return bool(getattr(seen, kind) == getattr(wanted, kind))
     if len(seen.things) != len(wanted.things):
@@ -144,12 +144,12 @@ def asked(kind: str, seen: Seen, now: Seen, wanted: Seen) -> bool:
 
 
 def _new(now: Seen, wanted: Seen) -> int:
-    """Which of the wanted things is not there now; the two may look alike."""
+    """Find the wanted thing that is not there now; the two may look alike."""
     return next(k for k in range(len(wanted.things)) if wanted.things[:k] + wanted.things[k + 1 :] == now.things)
 
 
 def rest(kind: str, seen: Seen, now: Seen, wanted: Seen) -> bool:
-    """Whether everything that was not asked for is seen as it was: of things, those that stay; floor and wall."""
+    """Tell whether the rest is seen as it was: the things that stay, the floor and the wall."""
     if any(getattr(seen, name) != getattr(wanted, name) for name in ("floor", "wall") if name != kind):
         return False
     if kind in ("remove", "add"):

@@ -28,15 +28,17 @@ class SceneEdit(NamedTuple):
 
     @property
     def prompt(self) -> str:
+        """The caption of the source."""
         return caption(self.source)
 
     @property
     def to(self) -> str:
+        """The caption of the target."""
         return caption(self.target)
 
     def region(self, size: int) -> Tensor:
-        """Where the true answer differs from the source (1, size, size), 1 inside: the thing, its shadow, its
-        reflections; and one pixel more, for what lies between two."""
+        """The region where the true answer differs from the source (1, size, size), 1 inside: the thing, its shadow,
+        its reflections; and one pixel more, for what lies between two."""
         difference = (render(self.source, size) - render(self.target, size)).abs().amax(0, keepdim=True) / 2
         return F.max_pool2d((difference > VISIBLE).float(), 3, stride=1, padding=1)
 

@@ -53,7 +53,7 @@ def vocabulary() -> list[str]:
 
 
 def things_in(prompt: str) -> list[str]:
-    """What a prompt in these words calls its things, in order: "large red sphere", no article."""
+    """The things that a prompt in these words names, in order: "large red sphere", no article."""
     found: list[str] = []
     words: list[str] = []
     for word in re.findall(r"[^\W_]+", prompt.lower()):

@@ -166,7 +166,7 @@ def _lamp(scene: Scene) -> Tensor:
 
 
 def _lit(scene: Scene, solids: list[_Solid], p: Tensor, n: Tensor, turn: Tensor) -> Tensor:
-    """How much of the lamp each point sees, in [0, 1]; ``turn`` rotates the sample pattern, one angle a ray."""
+    """The share of the lamp that each point sees, in [0, 1]; ``turn`` rotates the sample pattern, one angle a ray."""
     lamp, seen = _lamp(scene), torch.zeros(len(p))
     for k in range(_SHADOW_RAYS):  # a sunflower on the lamp's disc
         radius, angle = _LAMP_RADIUS * math.sqrt((k + 0.5) / _SHADOW_RAYS), turn + 2.39996 * k
@@ -239,7 +239,7 @@ def render(scene: Scene, size: int = 256) -> Tensor:
 
 @torch.no_grad()
 def object_mask(scene: Scene, size: int = 256, thing: int = 0) -> Tensor:
-    """Where a thing is seen: (1, size, size) float32, the share of each pixel it covers, in [0, 1]."""
+    """The mask of a thing (1, size, size) float32: the share of each pixel it covers, in [0, 1]."""
     if not 0 <= thing < len(scene.things):
         raise IndexError(f"this scene has {len(scene.things)} thing(s); there is no thing {thing}")
     n = _supersample(size)

@@ -1,4 +1,4 @@
-"""What a tabletop scene is: one or two things on a floor before a wall, under one lamp.
+"""A tabletop scene: one or two things on a floor before a wall, under one lamp.
 
 A :class:`Scene` holds every number its picture depends on, the jitter of camera and lamp included,
 so that :meth:`Scene.with_` gives *the same picture with one thing changed*: the true answer of an edit.

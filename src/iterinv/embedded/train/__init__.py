@@ -14,7 +14,7 @@ PARTS = ("text", "I", "II", "III", "pack", "reader")
 PRECISIONS = ("no", "fp16", "bf16")
 RECIPE = Path(__file__).with_name("recipe.yaml")
 PHASE = ("minutes", "rate", "batch", "crop", "tries", "blur", "cubes", "noise_level_max", "snr_cap", "weight_max")
-"""What a phase of a stage may set."""
+"""The settings that a phase of a stage may have."""
 
 
 def read_recipe(path: Path = RECIPE) -> dict[str, Any]:

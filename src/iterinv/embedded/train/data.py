@@ -1,4 +1,4 @@
-"""What the embedded cascade learns from: rendered scenes, and crops of photographs that installed libraries carry.
+"""Training data of the embedded cascade: rendered scenes, and crops of photographs that installed libraries carry.
 
 Pictures are rendered once, by all cores, into ``scenes-{size}-{count}.npy`` (count, size, size, 3) uint8: row ``k`` is
 the scene of seed ``k``. Seeds from :data:`HELD_OUT` on are never trained on.
@@ -64,7 +64,7 @@ def scenes(folder: Path, size: int, count: int, first: int = 0) -> np.ndarray:
 
 
 def _is_of(pictures: np.ndarray, size: int, first: int) -> bool:
-    """Whether pictures are of these seeds as they are drawn now, but for what another machine rounds otherwise."""
+    """Tell whether pictures are the renders of these seeds, up to the rounding of another machine."""
     ends = {0, len(pictures) - 1}
     return all(np.abs(pictures[k].astype(int) - _draw((first + k, size))).mean() < 1 for k in ends)
 

@@ -22,6 +22,7 @@ def tokenizer(tokens: int) -> Any:
 
 
 def text_encoder(recipe: Mapping[str, Any], words: int) -> Any:
+    """The text encoder, from the recipe."""
     from transformers import T5Config, T5EncoderModel
 
     text = recipe["text"]
@@ -43,6 +44,7 @@ def text_encoder(recipe: Mapping[str, Any], words: int) -> Any:
 
 
 def unet(recipe: Mapping[str, Any], stage: Mapping[str, Any]) -> Any:
+    """The network of a stage, from the recipe."""
     from diffusers import UNet2DConditionModel
 
     sr = stage.get("low") is not None

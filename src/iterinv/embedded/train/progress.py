@@ -25,9 +25,11 @@ class Clock:
         self._console = Console(stderr=True)
 
     def state_dict(self) -> dict[str, float]:
+        """The time spent, for a checkpoint."""
         return {"step": self.step, "spent": self.seconds}
 
     def load_state_dict(self, state: dict[str, float]) -> None:
+        """Go on from a checkpoint's time."""
         self.step, self.spent = int(state["step"]), state["spent"]
 
     @property
