@@ -404,7 +404,8 @@ def script():
 def test_help_and_import_load_nothing_heavy():
     """Timed nowhere, but what makes it quick is checked: no heavy library is imported on the way."""
     code = (
-        "import sys, iterinv, iterinv.cli\n"
+        "import sys, iterinv, iterinv.__main__\n"
+        "iterinv.__main__.command_line()\n"
         "heavy = {'torch', 'diffusers', 'transformers', 'numpy', 'PIL', 'skimage', 'gradio'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )

@@ -100,10 +100,7 @@ def test_the_x4_upscaler(name, prediction, guidance):
     stage = families.stage(pipe)
     assert (stage.size, stage.shape) == (64, (4, 16, 16))
     rule, grid = solver(pipe, name, stage, 6)
-    noise, low = (
-        draw((1, *stage.shape), 0),
-        draw((1, 3, 16, 16), 1).clamp(-1, 1),
-    )
+    noise, low = (draw((1, *stage.shape), 0), draw((1, 3, 16, 16), 1).clamp(-1, 1))
     theirs = pipe(
         PROMPT,
         image=low,
@@ -148,11 +145,7 @@ def test_ifsuperresolutionpipeline(tiny_folder, tiny, tmp_path, name, prediction
     pipe.set_progress_bar_config(disable=True)
     stage = families.stage(pipe, 1, tiny.stages[0], noise_level=100)
     rule, grid = solver(pipe, name, stage, 10)
-    low, text, null = (
-        draw((1, 3, 16, 16), 9).clamp(-1, 1),
-        stage.embed([PROMPT])["text"],
-        stage.embed([""])["text"],
-    )
+    low, text, null = (draw((1, 3, 16, 16), 9).clamp(-1, 1), stage.embed([PROMPT])["text"], stage.embed([""])["text"])
     theirs = pipe(
         image=low,
         prompt_embeds=text,

@@ -23,9 +23,9 @@ from iterinv.inversion import Inversion, open_inversion
 from iterinv.loading import load_stages
 from iterinv.methods import plan, sampler
 from iterinv.models import Stage, WatchedDenoiser
-from iterinv.models.presets import Defaults
 from iterinv.observer import CallbackObserver, Observer, StepCallback
 from iterinv.plans import Plan
+from iterinv.presets import Defaults
 from iterinv.stage_inversion import StageInversion, annotate_errors, finish, invert_stage, reported, rerun_stage
 from iterinv.steps import Step
 from iterinv.steps.run import run
@@ -61,7 +61,7 @@ class Cascade:
         memory: str | None = None,
         **how: Any,
     ) -> Cascade:
-        """Load a cascade: one of :data:`iterinv.models.presets.PRESETS`; that of a folder with a ``cascade.json``; or
+        """Load a cascade: one of :data:`iterinv.presets.PRESETS`; that of a folder with a ``cascade.json``; or
         stages by themselves, one or a list from small to large, each a diffusers folder, a name on the hub, a
         TorchScript file, a live pipeline or a module of EDM's kind.
 

@@ -12,7 +12,7 @@ import torch
 
 from iterinv import sources
 from iterinv.models import Stage
-from iterinv.models.presets import Defaults, presets
+from iterinv.presets import Defaults, presets
 
 
 def load_stages(

@@ -12,7 +12,7 @@ from iterinv import families
 from iterinv.models import Stage, folders
 from iterinv.models.memory import Place, Words
 from iterinv.models.pipelines import PARTS, SCHEDULERS, read_json
-from iterinv.models.presets import Source, presets
+from iterinv.presets import Source, presets
 
 What = str | Path | Any
 """A preset's name, a cascade folder, a diffusers folder, a TorchScript file, a name on the hub (``owner/name``, or

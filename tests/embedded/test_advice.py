@@ -1,6 +1,6 @@
 from iterinv import load
 from iterinv.embedded.advice import prompt_advice, unknown_words
-from iterinv.models.presets import Defaults
+from iterinv.presets import Defaults
 from iterinv.workbench import checked_prompt
 
 PROMPT = "a red sphere on a wooden floor"

@@ -105,9 +105,7 @@ def invert(
 @app.command()
 @with_model
 def reconstruct(
-    inversion: Annotated[Path, typer.Argument(help="An inversion file.")],
-    out: Out = Path("out"),
-    model: Any = None,
+    inversion: Annotated[Path, typer.Argument(help="An inversion file.")], out: Out = Path("out"), model: Any = None
 ) -> None:
     """Make the picture again from an inversion file."""
     with session(out) as (staging, bench):
@@ -202,10 +200,7 @@ def cost(
 
 
 @app.command()
-def doctor(
-    model: Model = "embedded",
-    device: Device = "cpu",
-) -> None:
+def doctor(model: Model = "embedded", device: Device = "cpu") -> None:
     """Say whether it will work here, and what is missing."""
     well = True
     with errors():

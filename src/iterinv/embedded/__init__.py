@@ -8,10 +8,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from iterinv.embedded.advice import prompt_advice
-from iterinv.models.presets import PRESETS, Defaults, Preset
+from iterinv.presets import PRESETS, Defaults, Preset
 
 FOLDER = Path(__file__).parent / "weights" / "cascade"
+
+
+def prompt_advice(prompt: str, name: str) -> list[str]:
+    """Sentences on what the embedded cascade cannot draw of a prompt
+    (:func:`iterinv.embedded.advice.prompt_advice`)."""
+    from iterinv.embedded import advice
+
+    return advice.prompt_advice(prompt, name)
+
 
 DEFAULTS = Defaults(sampling_steps=10, prompt_advice=prompt_advice)
 """Ten sampling steps draw as well as more (``docs/benchmarks/sampling.md``)."""

@@ -28,10 +28,10 @@ from iterinv.levels import Level, Prediction
 from iterinv.models import CountingDenoiser, Stage, folders
 from iterinv.models.blueprint import Blueprint
 from iterinv.models.pipelines import read_json
-from iterinv.models.presets import Source, presets
 from iterinv.models.toy import gaussian
 from iterinv.models.unet import labelled
 from iterinv.plans import Plan
+from iterinv.presets import Source, presets
 from iterinv.stage_inversion import invert_stage
 
 MODES = ("resident", "staged", "layered")

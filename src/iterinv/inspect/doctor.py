@@ -18,13 +18,10 @@ from iterinv.loading import precision
 from iterinv.manifest import versions
 from iterinv.methods import plan
 from iterinv.models import Stage, folders
-from iterinv.models.presets import Source, presets
+from iterinv.presets import Source, presets
 from iterinv.streams import draw_noise
 
-EXTRAS = {
-    "if": ("sentencepiece", "ftfy", "bs4"),
-    "train": ("yaml", "sklearn"),
-}
+EXTRAS = {"if": ("sentencepiece", "ftfy", "bs4"), "train": ("yaml", "sklearn")}
 """The packages that `pip install 'iterinv[…]'` adds, by their import names."""
 
 
