@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from common import publish, table
-from iterinv import schedule
+from iterinv import schedules
 from iterinv.conditions import Condition
 from iterinv.families import PUBLISHED
 from iterinv.manifest import peak_memory
@@ -53,7 +53,7 @@ def stage(name: str, dtype: torch.dtype, device: str, compiled: bool = False) ->
     network = made.unet().to(device, dtype, memory_format=torch.channels_last)
     config = network.config
     width = config.encoder_hid_dim or config.cross_attention_dim
-    noise = schedule.from_config(made.schedule)
+    noise = schedules.from_config(made.schedule)
 
     def embed(prompts: list[str]) -> Condition:
         return Condition({"text": draw_noise((77, width), [len(prompt) for prompt in prompts], "text").to(device)})

@@ -11,7 +11,7 @@ from torch import Tensor
 from common import publish, table
 from iterinv.levels import Field, Grid, Level, Prediction
 from iterinv.models.toy import arc, gaussian, gaussian_flow, mixture
-from iterinv.schedule import Karras
+from iterinv.schedules import Karras
 from iterinv.steps import BDIA, BDIADPMPP, DDIM, DPMPP2M, DPMPP2S, RULES, BDIAHeun, Heun, Step
 from iterinv.steps.run import run
 

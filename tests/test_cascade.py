@@ -14,7 +14,7 @@ from iterinv.methods import METHODS, plan
 from iterinv.models.toy import mixture
 from iterinv.plans import Plan
 from iterinv.roots import Anderson, FixedPoint
-from iterinv.schedule import from_config
+from iterinv.schedules import from_config
 from iterinv.steps import BDIA, BELM, DDIM, DPMPP2M, EDICT, BDIAHeun, FixedPointBDIA
 from iterinv.steps.run import NotFinite, run
 

@@ -45,7 +45,7 @@ def test_published_networks_have_the_size_that_is_stated(name):
 
 def test_what_is_held_is_what_lives_at_once():
     """Three tensors of 4 kB, of which two are the most that live at a time; a view is no tensor more."""
-    with costs.Held() as held:
+    with costs.PeakMemory() as held:
         x = torch.ones(1000)
         y = x + 1
         z = y.reshape(10, 100)
@@ -59,7 +59,7 @@ def test_what_is_held_is_what_lives_at_once():
 
 def test_attention_is_counted_and_its_matrix_not_held():
     q, k = (torch.empty(1, 2, n, 8, device="meta") for n in (64, 77))
-    with costs.Held() as held, costs.Attention() as attention:
+    with costs.PeakMemory() as held, costs.Attention() as attention:
         out = torch.nn.functional.scaled_dot_product_attention(q, k, k)
     assert out.shape == q.shape
     assert attention.flops == 2 * 2 * 2 * 64 * 77 * 8

@@ -9,7 +9,7 @@ from iterinv.families import edm
 from iterinv.guidance import unguided
 from iterinv.images import from_uint8, to_uint8
 from iterinv.methods import METHODS, plan
-from iterinv.schedule import Karras
+from iterinv.schedules import Karras
 from iterinv.steps import BDIAHeun, Heun
 from iterinv.steps.run import run
 

@@ -97,4 +97,6 @@ def test_the_way_that_fits_is_taken_and_none_is_said(tiny_folder):
     for wrong in ("much", "0gb", "-3", "nan"):
         with pytest.raises(ValueError, match="say auto, or how much there is"):
             memory.budget(wrong, "cpu")
-    assert iterinv.load(str(tiny_folder / "stage1"), memory="auto").stages[0].embed.__class__ is memory.Words
+    assert (
+        iterinv.load(str(tiny_folder / "stage1"), memory="auto").stages[0].embed.__class__ is memory.CachedTextEncoder
+    )

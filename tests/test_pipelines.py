@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 import iterinv
 import published
-from iterinv import families, schedule, sources
+from iterinv import families, schedules, sources
 from iterinv.__main__ import command_line
 from iterinv.cascade import resize
 from iterinv.conditions import Condition
@@ -300,7 +300,7 @@ def test_whatever_is_predicted_becomes_the_pair(prediction):
             return type("Out", (), {"sample": torch.cat([self.out, torch.zeros_like(self.out)], 1)})
 
     for t in (0, 500, 999):
-        level = schedule.from_config({"beta_schedule": "squaredcos_cap_v2"}).level(t)
+        level = schedules.from_config({"beta_schedule": "squaredcos_cap_v2"}).level(t)
         out = {"v_prediction": level.alpha * eps - level.sigma * x0, "sample": x0, "epsilon": eps}[prediction]
         denoiser = UNetDenoiser(Network(out), prediction)
         x = level.alpha * x0 + level.sigma * eps

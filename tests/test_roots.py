@@ -7,8 +7,8 @@ import torch
 from iterinv.inverters import Solve
 from iterinv.levels import move
 from iterinv.models.toy import mixture
-from iterinv.roots import Anderson, Average, Damped, FixedPoint, GradientDescent, Where, rms
-from iterinv.schedule import from_config
+from iterinv.roots import Anderson, Average, Damped, FixedPoint, GradientDescent, LevelInfo, rms
+from iterinv.schedules import from_config
 from iterinv.steps import DDIM
 
 from conftest import result
@@ -60,7 +60,7 @@ def test_an_average_ends_a_circle():
 
 def test_gradient_descent_is_the_published_loop():
     """u <- u - s_j grad |F(u) - known|^2, summed, s_j = rate sqrt(1 - j / (2 (N - 1))), the residual not scaled."""
-    known, where = x(1), Where(share=0.5, scale=0.7)
+    known, where = x(1), LevelInfo(share=0.5, scale=0.7)
 
     def field(u):
         return u + 0.3 * torch.sin(u)

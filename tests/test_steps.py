@@ -14,7 +14,7 @@ from iterinv.inverters import Relax, Solve, Undo
 from iterinv.levels import Level, Prediction, move, prediction_from
 from iterinv.models.toy import arc, gaussian, gaussian_flow, mixture
 from iterinv.roots import Anderson
-from iterinv.schedule import SPACINGS, Flow, from_config
+from iterinv.schedules import SPACINGS, Flow, from_config
 from iterinv.steps import (
     BDIA,
     BDIADPMPP,

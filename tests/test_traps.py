@@ -15,7 +15,7 @@ from iterinv.levels import move
 from iterinv.methods import METHODS, plan
 from iterinv.models.toy import mixture
 from iterinv.roots import FixedPoint
-from iterinv.schedule import from_config
+from iterinv.schedules import from_config
 from iterinv.steps import BDIA, DDIM
 from iterinv.steps.run import run
 

@@ -14,7 +14,7 @@ from iterinv.families import FAMILIES
 from iterinv.families.family import Family
 from iterinv.levels import Level, Prediction, prediction_from
 from iterinv.models import Stage, digest_of
-from iterinv.schedule import Flow
+from iterinv.schedules import Flow
 
 
 class FlowNetwork(nn.Module):

@@ -14,7 +14,7 @@ from torch import Tensor
 import iterinv
 from iterinv.inverters import Solve
 from iterinv.methods import METHODS, Method
-from iterinv.roots import Residual, Root, Where, rms
+from iterinv.roots import LevelInfo, Residual, Root, rms
 from iterinv.steps import DDIM
 
 
@@ -29,7 +29,7 @@ class Aitken:
     cycles: int = 4
     reach: float = 4.0
 
-    def __call__(self, residual: Residual, guess: Tensor, where: Where = Where()) -> Root:
+    def __call__(self, residual: Residual, guess: Tensor, where: LevelInfo = LevelInfo()) -> Root:
         u = guess
         for _ in range(self.cycles):
             first = -residual(u)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from iterinv.cascade import Cascade, load
+    from iterinv.diffusers_schedulers import BDIAInverseScheduler, BDIAScheduler
     from iterinv.edits import Detail, DiffEdit, Edit, FlowEdit, FromPrompts, Given, PromptSwap, Site, StageEdit
     from iterinv.guidance import CFG
     from iterinv.inversion import Inversion
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from iterinv.methods import METHODS, plan
     from iterinv.observer import Observer
     from iterinv.plans import Plan
-    from iterinv.schedulers import BDIAInverseScheduler, BDIAScheduler
     from iterinv.steps import BDIA, DDIM
 
 _HOMES = {
@@ -31,7 +31,7 @@ _HOMES = {
     "methods": ["METHODS", "plan"],
     "observer": ["Observer"],
     "plans": ["Plan"],
-    "schedulers": ["BDIAInverseScheduler", "BDIAScheduler"],
+    "diffusers_schedulers": ["BDIAInverseScheduler", "BDIAScheduler"],
     "steps": ["BDIA", "DDIM"],
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}

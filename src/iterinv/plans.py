@@ -49,7 +49,7 @@ class Plan:
 
     ``inverter`` finds the path of ``rule`` backwards. ``guidance`` is the classifier-free guidance scale of inversion
     and reconstruction alike, 1 for none; with a refinement that of reconstruction, inversion having none. ``spacing``
-    is one of :data:`iterinv.schedule.SPACINGS` for a schedule of discrete timesteps, ``None`` for the schedule's own.
+    is one of :data:`iterinv.schedules.SPACINGS` for a schedule of discrete timesteps, ``None`` for the schedule's own.
     ``dtype`` is the state's, whatever the network's. ``method`` is the name it goes by, no part of what it computes:
     plans compare without it. Raises ``ValueError`` for parts that do not fit each other, and for settings that leave
     nothing to do.

@@ -27,7 +27,7 @@ class Root(NamedTuple):
     calls: int
 
 
-class Where(NamedTuple):
+class LevelInfo(NamedTuple):
     """The place of a problem in a sequence of problems.
 
     ``share`` runs from 0 at the first to 1 at the last. ``scale`` is what the residual was multiplied by, so that it is
@@ -38,7 +38,7 @@ class Where(NamedTuple):
     scale: float = 1.0
 
 
-RootFinder = Callable[[Residual, Tensor, Where], Root]
+RootFinder = Callable[[Residual, Tensor, LevelInfo], Root]
 
 
 def rms(x: Tensor) -> Tensor:
@@ -61,7 +61,7 @@ class FixedPoint:
 
     iterations: int = 1
 
-    def __call__(self, residual: Residual, guess: Tensor, where: Where = Where()) -> Root:
+    def __call__(self, residual: Residual, guess: Tensor, where: LevelInfo = LevelInfo()) -> Root:
         u = guess
         for _ in range(self.iterations):
             u = u - residual(u)
@@ -80,7 +80,7 @@ class Average:
     iterations: int = 10
     last: int = 2
 
-    def __call__(self, residual: Residual, guess: Tensor, where: Where = Where()) -> Root:
+    def __call__(self, residual: Residual, guess: Tensor, where: LevelInfo = LevelInfo()) -> Root:
         u, mean = guess, torch.zeros_like(guess)
         for k in range(self.iterations):
             u = u - residual(u)
@@ -100,7 +100,7 @@ class GradientDescent:
     iterations: int = 21
     rate: float = 0.3
 
-    def __call__(self, residual: Residual, guess: Tensor, where: Where = Where()) -> Root:
+    def __call__(self, residual: Residual, guess: Tensor, where: LevelInfo = LevelInfo()) -> Root:
         u, rate = guess, self.rate * math.sqrt(1 - where.share / 2)
         for _ in range(self.iterations):
             with torch.enable_grad():
@@ -122,7 +122,7 @@ class Damped:
     tolerance: float = 1e-5
     damping: float = 0.5
 
-    def __call__(self, residual: Residual, guess: Tensor, where: Where = Where()) -> Root:
+    def __call__(self, residual: Residual, guess: Tensor, where: LevelInfo = LevelInfo()) -> Root:
         u, best, least = guess, guess, torch.zeros_like(guess)
         error = torch.full((len(guess),), torch.inf, dtype=torch.float64, device=guess.device)
         damping = torch.full_like(error, self.damping)
@@ -156,7 +156,7 @@ class Anderson:
     memory: int = 4
     ridge: float = 1e-10
 
-    def __call__(self, residual: Residual, guess: Tensor, where: Where = Where()) -> Root:
+    def __call__(self, residual: Residual, guess: Tensor, where: LevelInfo = LevelInfo()) -> Root:
         u, best = guess, guess
         error = torch.full((len(guess),), torch.inf, dtype=torch.float64, device=guess.device)
         least = torch.zeros_like(guess)  # the residual at the best iterate

@@ -10,11 +10,11 @@ import torch
 
 from iterinv import families
 from iterinv.models import Stage, folders
-from iterinv.models.memory import Place, Words
+from iterinv.models.memory import CachedTextEncoder, Placement
 from iterinv.models.pipelines import PARTS, SCHEDULERS, read_json
 from iterinv.presets import Source, presets
 
-What = str | Path | Any
+ModelSource = str | Path | Any
 """A preset's name, a cascade folder, a diffusers folder, a TorchScript file, a name on the hub (``owner/name``, or
 ``owner/name@revision``), a live pipeline or module."""
 
@@ -23,7 +23,7 @@ UNUSED = ("safety_checker", "feature_extractor", "watermarker")
 
 
 def stages(
-    what: What | Sequence[What],
+    what: ModelSource | Sequence[ModelSource],
     dtype: torch.dtype = torch.float32,
     device: str = "cpu",
     noise_level: int | None = None,
@@ -43,7 +43,7 @@ def stages(
     repositories.
     """
     preset = presets().get(what) if isinstance(what, str) else None
-    parts: list[What] = list(preset.sources) if preset else [what]
+    parts: list[ModelSource] = list(preset.sources) if preset else [what]
     if preset is None and isinstance(what, Sequence) and not isinstance(what, str):
         parts = list(what)
     if len(parts) == 1 and (folder := cascade_folder(parts[0])):
@@ -54,8 +54,8 @@ def stages(
             "a revision is of one repository, and this cascade is of several: name each as owner/name@revision"
         )
     clean = preset is not None and preset.clean if clean is None else clean
-    place = Place(device, mode)
-    pipes: dict[Any, tuple[Any, Words | None]] = {}
+    place = Placement(device, mode)
+    pipes: dict[Any, tuple[Any, CachedTextEncoder | None]] = {}
     found: list[Stage] = []
     for part in parts:
         if own := families.opened(part, "I" * (len(found) + 1), device):
@@ -74,7 +74,7 @@ def stages(
     return tuple(found)
 
 
-def cascade_folder(what: What) -> tuple[list[What], int] | None:
+def cascade_folder(what: ModelSource) -> tuple[list[ModelSource], int] | None:
     """The parts and the noise level of a folder with a ``cascade.json``, ``None`` for anything but a folder of
     stages."""
     if isinstance(what, (str, Path)) and Path(what).is_dir() and not (Path(what) / "model_index.json").exists():
@@ -84,8 +84,14 @@ def cascade_folder(what: What) -> tuple[list[What], int] | None:
 
 
 def _pipe(
-    part: What, number: int, dtype: torch.dtype, place: Place, clean: bool, allow_pickle: bool, how: dict[str, Any]
-) -> tuple[Any, Words | None]:
+    part: ModelSource,
+    number: int,
+    dtype: torch.dtype,
+    place: Placement,
+    clean: bool,
+    allow_pickle: bool,
+    how: dict[str, Any],
+) -> tuple[Any, CachedTextEncoder | None]:
     """A pipeline, its networks in main memory; and what reads its words, if its own encoder is not loaded."""
     if not isinstance(part, (str, Path, Source)):
         return part, None

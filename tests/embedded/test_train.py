@@ -14,7 +14,7 @@ from iterinv.embedded.train.data import PHOTOGRAPHS, photographs, scenes
 from iterinv.embedded.train.progress import Clock
 from iterinv.embedded.train.stage import Batches, noise_loss, variance_loss
 from iterinv.models import folders
-from iterinv.schedule import from_config
+from iterinv.schedules import from_config
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from iterinv import schedule
+from iterinv import schedules
 from iterinv.families.deepfloyd import DEEPFLOYD
 from iterinv.families.edm import EDM
 from iterinv.families.family import Family
@@ -16,7 +16,7 @@ from iterinv.families.sdxl import SDXL
 from iterinv.families.stable_diffusion import STABLE_DIFFUSION
 from iterinv.families.upscaler import UPSCALER
 from iterinv.models import Stage, pipelines
-from iterinv.models.memory import Words
+from iterinv.models.memory import CachedTextEncoder
 from iterinv.models.unet import UNetDenoiser
 
 FAMILIES = [DEEPFLOYD, UPSCALER, STABLE_DIFFUSION, SDXL, EDM]
@@ -48,7 +48,7 @@ def stage(
     noise_level: int | None = None,
     clean: bool = False,
     device: str | None = None,
-    words: Words | None = None,
+    words: CachedTextEncoder | None = None,
     tiled: bool = False,
 ) -> Stage:
     """Make a live pipeline the ``number``-th stage of a cascade, from 0; its networks are shared, not copied.
@@ -78,7 +78,7 @@ def stage(
         "I" * (number + 1),
         size,
         UNetDenoiser(unet, pipe.scheduler.config.prediction_type, low_level, family.added),
-        schedule.from_config(pipe.scheduler.config),
+        schedules.from_config(pipe.scheduler.config),
         embed,
         pipelines.fingerprint(pipe, label, words, tiled and codec is not None),
         low_level,

@@ -12,7 +12,7 @@ import torch
 from iterinv.families.family import Family
 from iterinv.models import Embed, digest_of
 from iterinv.models.blueprint import Blueprint, network
-from iterinv.models.memory import Place, Words, signature
+from iterinv.models.memory import CachedTextEncoder, Placement, signature
 from iterinv.models.pipelines import settings_of, still
 from iterinv.models.text import t5
 
@@ -35,7 +35,9 @@ def spare(kind: str, number: int, text: bool) -> tuple[str, ...]:
     return () if text else ("text_encoder",)
 
 
-def words(pipe: Any, where: Path | str, dtype: torch.dtype, place: Place, clean: bool, **how: Any) -> Words | None:
+def words(
+    pipe: Any, where: Path | str, dtype: torch.dtype, place: Placement, clean: bool, **how: Any
+) -> CachedTextEncoder | None:
     """Read words for a pipeline that has a tokenizer and no encoder, by the encoder in a folder or under a name on the
     hub."""
     if pipe.text_encoder is not None or pipe.tokenizer is None:
@@ -59,7 +61,7 @@ def words(pipe: Any, where: Path | str, dtype: torch.dtype, place: Place, clean:
         place.put(encoder)
         return t5(pipe.tokenizer, encoder, cleaner, place.device)
 
-    late = Words(
+    late = CachedTextEncoder(
         load,
         read,
         lambda encoder: digest_of(encoder, settings_of(encoder.config)),

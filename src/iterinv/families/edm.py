@@ -18,7 +18,7 @@ from iterinv.conditions import Condition
 from iterinv.families.family import Family
 from iterinv.levels import Level, Prediction
 from iterinv.models import Stage, digest_of
-from iterinv.schedule import Karras
+from iterinv.schedules import Karras
 
 Denoised = Callable[[Tensor, Tensor], Tensor]
 """Clean data (batch, channels, h, w) from a noisy sample and its noise level (batch,)."""

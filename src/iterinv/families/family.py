@@ -10,7 +10,7 @@ import torch
 
 from iterinv.models import Embed, Stage
 from iterinv.models.blueprint import Blueprint
-from iterinv.models.memory import Words
+from iterinv.models.memory import CachedTextEncoder
 from iterinv.models.text import clip
 from iterinv.models.unet import labelled
 
@@ -50,7 +50,7 @@ class Family:
     inputs: Callable[[Any, int, torch.dtype], dict[str, Any]] = plain_inputs
     published: Mapping[str, Blueprint] = field(default_factory=dict)
     spare: Callable[[str, int, bool], tuple[str, ...]] = lambda *_: ()
-    words: Callable[..., Words | None] = lambda *_, **__: None
+    words: Callable[..., CachedTextEncoder | None] = lambda *_, **__: None
     opened: Callable[[Any, str, str], Stage | None] = lambda *_: None
 
     def side(self, own: int, below: int | None) -> int:

@@ -20,7 +20,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from iterinv import schedule
+from iterinv import schedules
 from iterinv.conditions import Condition
 from iterinv.families import FAMILIES, family_of
 from iterinv.families.family import Family
@@ -189,9 +189,9 @@ def _cost(
     rows = 1 if plan.guidance == 1 else 2
     told = family.inputs(config, rows, dtype)
     sample = torch.empty(rows, config.in_channels, side, side, dtype=dtype)
-    with FlopCounterMode(display=False) as flops, Held() as held, Attention() as attention:
+    with FlopCounterMode(display=False) as flops, PeakMemory() as held, Attention() as attention:
         unet(sample, torch.zeros(rows, dtype=torch.long), **told)
-    codec = Held()
+    codec = PeakMemory()
     if vae is not None:
         with codec, Attention():
             vae.decode(torch.empty(1, vae.config.latent_channels, side, side))
@@ -242,7 +242,7 @@ def _calls(blueprint: Blueprint, plan: Plan) -> CountingDenoiser:
         return Condition({"text": torch.full((len(prompts), 1, 4), float(bool(prompts[0])))})
 
     with torch.device("cpu"):
-        stage = Stage("", 4, denoiser, schedule.from_config(blueprint.schedule), embed, "")
+        stage = Stage("", 4, denoiser, schedules.from_config(blueprint.schedule), embed, "")
         counted = CountingDenoiser(denoiser)
         picture = torch.linspace(-1, 1, 48).reshape(1, 3, 4, 4)
         stage = replace(stage, denoiser=counted)
@@ -266,7 +266,7 @@ class Attention(TorchFunctionMode):
         return q.new_empty(*q.shape[:-1], v.shape[-1])
 
 
-class Held(TorchDispatchMode):
+class PeakMemory(TorchDispatchMode):
     """The most bytes that tensors made within the block held at once."""
 
     def __init__(self) -> None:

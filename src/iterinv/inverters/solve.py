@@ -11,7 +11,7 @@ from torch import Tensor
 
 from iterinv.inverters.inverter import Inverted, Inverter, Walk
 from iterinv.levels import Field, Grid, Level
-from iterinv.roots import FixedPoint, RootFinder, Where
+from iterinv.roots import FixedPoint, LevelInfo, RootFinder
 from iterinv.steps import Multistep, OneStep, Step
 from iterinv.steps.run import check_finite
 
@@ -51,7 +51,7 @@ class Solve(Inverter):
             def residual(u: Tensor, i: int = i, scale: float = scale, known: Tensor = known) -> Tensor:
                 return scale * (rule.step(field, rule.init(u), grid, i)[0] - known)
 
-            root = self.root_finder(residual, known, Where((len(grid) - 2 - i) / max(len(grid) - 2, 1), scale))
+            root = self.root_finder(residual, known, LevelInfo((len(grid) - 2 - i) / max(len(grid) - 2, 1), scale))
             yield check_finite(rule.init(root.value), grid, i, "solving")
             walk.append(root.value)
             errors.append(root.error)

@@ -16,7 +16,7 @@ from torch import Tensor
 from iterinv.conditions import FROM_PROMPT, Condition, enlarged
 from iterinv.guidance import Denoiser, unguided
 from iterinv.levels import Level, Prediction
-from iterinv.schedule import Flow, Karras, Schedule
+from iterinv.schedules import Flow, Karras, Schedule
 from iterinv.streams import draw_noise
 
 Embed = Callable[[list[str]], Condition]

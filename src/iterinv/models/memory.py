@@ -42,7 +42,7 @@ def budget(said: str, device: str) -> int:
     return int(size * 1e9)
 
 
-class Turns:
+class DeviceRotation:
     """Lets one of its networks be on the device at a time; the others wait in main memory."""
 
     def __init__(self, device: str) -> None:
@@ -68,7 +68,7 @@ class Turns:
 
 
 class _Turn(ModelHook):
-    def __init__(self, turns: Turns) -> None:
+    def __init__(self, turns: DeviceRotation) -> None:
         self.turns = turns
 
     def pre_forward(self, module: Any, *args: Any, **kwargs: Any) -> Any:
@@ -76,11 +76,11 @@ class _Turn(ModelHook):
         return args, kwargs
 
 
-class Place:
+class Placement:
     """A device, and how networks share it."""
 
     def __init__(self, device: str, mode: str | None) -> None:
-        self.device, self.mode, self.turns = device, mode, Turns(device)
+        self.device, self.mode, self.turns = device, mode, DeviceRotation(device)
 
     def settle(self, pipe: Any) -> None:
         """Give a pipeline's networks their places."""
@@ -98,7 +98,7 @@ class Place:
             network.to(self.device)
 
 
-class Words:
+class CachedTextEncoder:
     """Words read by an encoder that is loaded when new ones come, and kept on disk.
 
     ``load`` gives the encoder, ``read`` an :data:`iterinv.models.text.Embed` of it and ``digest`` its hash;

@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 
-from iterinv import schedule
+from iterinv import schedules
 from iterinv.levels import Level
 from iterinv.models import digest_of
 from iterinv.models.codec import Autoencoder
-from iterinv.models.memory import Words
+from iterinv.models.memory import CachedTextEncoder
 from iterinv.models.unet import labelled
 
 PREDICTIONS = ("epsilon", "v_prediction", "sample")
@@ -79,7 +79,7 @@ def low_level(pipe: Any, label: int) -> Level | None:
     """
     if (noising := _noising(pipe)) is None:
         return None
-    level = schedule.from_config(noising.config).level(label)
+    level = schedules.from_config(noising.config).level(label)
     most = getattr(pipe.config, "max_noise_level", None)
     if most is not None and label > most:
         raise ValueError(f"noise level {label} is more than {whose(pipe)} was trained for: take {most} or less")
@@ -90,7 +90,7 @@ def _noising(pipe: Any) -> Any:
     return next((part for name in SCHEDULERS[1:] if (part := getattr(pipe, name, None))), None)
 
 
-def fingerprint(pipe: Any, noise_level: int, words: Words | None = None, tiled: bool = False) -> str:
+def fingerprint(pipe: Any, noise_level: int, words: CachedTextEncoder | None = None, tiled: bool = False) -> str:
     """A short hash of all that a prediction depends on: networks, their precision, words, schedules, noise on the
     condition."""
     digest = hashlib.sha256(f"{noise_level}{' tiled' if tiled else ''}".encode())

@@ -120,7 +120,7 @@ def _stage(
     import torch
     from diffusers import UNet2DConditionModel
 
-    from iterinv import schedule
+    from iterinv import schedules
     from iterinv.embedded.train import networks
     from iterinv.embedded.train.preview import Preview
     from iterinv.embedded.train.progress import Clock
@@ -140,7 +140,7 @@ def _stage(
         place = weights / f"stage{recipe['stages'].index(stage) + 1}" / "unet"
         network = UNet2DConditionModel.from_pretrained(place, torch_dtype=torch.float32)
         clock.spent = 60 * sum(phase["minutes"] for phase in phases[:-1])
-    noise = schedule.from_config(networks.scheduler(stage["sample_max"]).config)
+    noise = schedules.from_config(networks.scheduler(stage["sample_max"]).config)
     preview = Preview(recipe, stage, noise, embed)
     network = train_stage(recipe, stage, network, embed, noise, folder, out / "data", clock, preview, precision)
     network.save_pretrained(folder / "unet")

@@ -17,7 +17,7 @@ from iterinv.guidance import CFG
 from iterinv.images import contact_sheet
 from iterinv.models import Embed
 from iterinv.models.unet import UNetDenoiser
-from iterinv.schedule import Schedule
+from iterinv.schedules import Schedule
 from iterinv.steps import DDIM
 from iterinv.steps.run import run
 from iterinv.streams import draw_noise

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from iterinv.embedded.scenes import TEMPLATES, Scene, caption
 from iterinv.embedded.train import data
 from iterinv.embedded.train.progress import Clock
-from iterinv.schedule import Schedule
+from iterinv.schedules import Schedule
 
 Example = tuple[Tensor, "Tensor | None", list[str]]  # clean target, enlarged low-resolution picture, captions
 

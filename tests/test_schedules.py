@@ -6,7 +6,7 @@ from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iterinv.schedule import SPACINGS, Flow, from_config
+from iterinv.schedules import SPACINGS, Flow, from_config
 
 STABLE = {"steps_offset": 1, "set_alpha_to_one": False}
 CONFIGS = {

@@ -6,10 +6,10 @@ from diffusers import DDIMScheduler, DiffusionPipeline
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from iterinv.diffusers_schedulers import BDIAInverseScheduler, BDIAScheduler, level
 from iterinv.inverters import Undo
 from iterinv.models.toy import mixture
-from iterinv.schedule import from_config
-from iterinv.schedulers import BDIAInverseScheduler, BDIAScheduler, level
+from iterinv.schedules import from_config
 from iterinv.steps import BDIA
 from iterinv.steps.run import run
 
