@@ -53,7 +53,7 @@ def test_one_network_is_on_the_device_at_a_time(monkeypatch):
             assert where == {name: "gpu" if name == self.name else "cpu" for name in where}
             return x
 
-    turns = memory.Turns("gpu")
+    turns = memory.DeviceRotation("gpu")
     networks = [Network(name) for name in ("I", "II", "vae")]
     for network in networks:
         turns.join(network)
