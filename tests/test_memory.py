@@ -8,7 +8,7 @@ from iterinv import sources
 from iterinv.cascade import Cascade
 from iterinv.guidance import unguided
 from iterinv.images import to_uint8
-from iterinv.inspect import costs
+from iterinv import costs
 from iterinv.methods import plan
 from iterinv.models import memory
 

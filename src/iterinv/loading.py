@@ -22,7 +22,7 @@ def load_stages(
     kept."""
     dtype = dtype or torch.float32
     if memory is not None:
-        from iterinv.inspect import costs
+        from iterinv import costs
         from iterinv.models.memory import budget
 
         how["mode"] = costs.fitting(what, dtype, budget(memory, device))

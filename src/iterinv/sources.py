@@ -35,7 +35,7 @@ def stages(
 ) -> tuple[Stage, ...]:
     """The stages of a cascade, smallest first; a sequence is a stage each.
 
-    ``mode`` is one of :data:`iterinv.inspect.costs.MODES`, for networks that do not fit on the device together; with
+    ``mode`` is one of :data:`iterinv.costs.MODES`, for networks that do not fit on the device together; with
     any, a T5 encoder is loaded only to read new words. ``tiled`` lets autoencoders work tile by tile, in less memory.
     ``how`` goes to diffusers' ``from_pretrained``: ``variant``, ``revision``, ``local_files_only``. The words are read
     by the first stage's encoder wherever that of another stage is of the same kind. Raises ``FileNotFoundError`` for

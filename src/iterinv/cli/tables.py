@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from iterinv.cli.session import errors
 
 if TYPE_CHECKING:
-    from iterinv.inspect.costs import Cost
+    from iterinv.costs import Cost
 
 
 def decibels(psnr: float | None) -> str:
