@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import subprocess
 import time
 from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
-from multiprocessing import get_context
-from multiprocessing.pool import Pool
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +15,7 @@ import torch
 from iterinv import images
 from iterinv.cascade import Cascade
 from iterinv.embedded.scenes import COLORS, Scene
-from iterinv.embedded.train.data import HELD_OUT
+from iterinv.embedded.seeds import HELD_OUT
 from iterinv.images import Canvas
 from iterinv.manifest import versions
 
@@ -47,12 +44,6 @@ def photographs() -> dict[str, tuple[np.ndarray, str]]:
 
 RESUMED = "What was done before was not done again; commit, time and machine below are those of the last run alone."
 """For pages of benchmarks that go on from what is there."""
-
-
-def processes() -> Pool:
-    """A pool of a process a core, each of one thread."""
-    cores = os.cpu_count() or 1
-    return get_context("spawn").Pool(cores, torch.set_num_threads, (1,))
 
 
 def short(cascade: Cascade) -> str:

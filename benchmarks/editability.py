@@ -13,6 +13,7 @@ from iterinv.edits import PromptSwap
 from iterinv.embedded.scenes import COLORS, caption, object_mask, render
 from iterinv.images import from_uint8, to_uint8
 from iterinv.inverters import Solve
+from iterinv.metrics import psnr
 from iterinv.plans import Plan
 from iterinv.roots import FixedPoint
 from iterinv.steps import BDIA, DDIM, Step
@@ -29,10 +30,10 @@ CASES: list[tuple[str, Plan, Step]] = [
 ]
 
 
-def psnr(a: Tensor, b: Tensor, where: Tensor) -> float:
-    """Decibels over the pixels that ``where`` (1, 1, h, w) weighs, values in [-1, 1]."""
-    error = float((((a - b) / 2) ** 2 * where).sum() / (3 * where.sum()))
-    return math.inf if error == 0 else -10 * math.log10(error)
+def decibels(a: Tensor, b: Tensor, where: Tensor) -> float:
+    """PSNR of two pictures (1, 3, h, w) over the pixels where ``where`` (1, 1, h, w) is not 0."""
+    found = psnr(to_uint8(a), to_uint8(b), where[0, 0].numpy() > 0)
+    return math.inf if found is None else found
 
 
 def measure(cascade: Cascade, plan: Plan, rule: Step, count: int = COUNT) -> tuple[int, float, float]:
@@ -45,9 +46,9 @@ def measure(cascade: Cascade, plan: Plan, rule: Step, count: int = COUNT) -> tup
         inversion = stage.invert(x, caption(source), plan)
         edited = stage.edit(inversion, caption(target), PromptSwap(rule=rule)).pictures[0]
         thing = object_mask(source, stage.size)[None]
-        answers = {c: psnr(edited, render(source.with_(color=c), stage.size)[None], thing) for c in COLORS}
+        answers = {c: decibels(edited, render(source.with_(color=c), stage.size)[None], thing) for c in COLORS}
         changed += max(answers, key=lambda c: answers[c]) == target.things[0].color
-        background += psnr(edited, x, (thing == 0).float()) / count
+        background += decibels(edited, x, (thing == 0).float()) / count
         true += answers[target.things[0].color] / count
     return changed, background, true
 

@@ -8,23 +8,20 @@ minutes it starts nothing new after as many and reports what there is: `python b
 from __future__ import annotations
 
 import json
-import multiprocessing
-import os
 import sys
 import time
 import warnings
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
-import torch
 
 from common import COMMIT, OUT, RESUMED, photographs, publish, short, table
 from iterinv.cascade import Cascade, load
 from iterinv.embedded.scenes import Scene, caption, render
-from iterinv.embedded.train.data import HELD_OUT
+from iterinv.embedded.seeds import HELD_OUT
 from iterinv.evaluate.compare import compare, front, plot, work
+from iterinv.evaluate.folder import processes
 from iterinv.images import to_uint8
 from iterinv.methods import METHODS
 
@@ -86,7 +83,6 @@ def one(job: Job, end: float) -> dict[str, Any] | None:
     """The row of a job, in a process of the pool; nothing past the end."""
     if time.time() > end:
         return None
-    torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     steps, guidance, name, method = job
     picture, words = pictures()[name]
@@ -100,9 +96,9 @@ def one(job: Job, end: float) -> dict[str, Any] | None:
 
 def measure(minutes: float) -> None:
     end, done = time.time() + 60 * minutes, [job for job, row in known().items() if current(row)]
-    with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn")) as pool:
-        for future in as_completed([pool.submit(one, job, end) for job in jobs() if job not in done]):
-            if (row := future.result()) is not None:
+    with processes() as pool:
+        for row in pool.imap_unordered(partial(one, end=end), [job for job in jobs() if job not in done]):
+            if row is not None:
                 with FILE.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(row) + "\n")
                 print(*(row[k] for k in ("steps", "guidance", "picture", "method", "psnr", "seconds")), flush=True)
@@ -208,7 +204,6 @@ def mean(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 def main() -> None:
     began = time.time()
-    torch.set_num_threads(1)
     measure(float(sys.argv[1]) if len(sys.argv) > 1 else 1e9)
     rows, body = known(), ""
     for steps in STEPS:

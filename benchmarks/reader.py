@@ -10,19 +10,18 @@ import torch
 from common import ROOT, publish, table
 from iterinv.embedded.reader import QUESTIONS, WEIGHTS, answers, features, load
 from iterinv.embedded.scenes import OF_SCENE, OF_THING, Scene
+from iterinv.embedded.seeds import READER
 from iterinv.embedded.train import data
 from iterinv.images import from_uint8
 from iterinv.metrics import frechet
 
 COUNTS = {64: 2000, 256: 300}
-FIRST = 5_000_000
-"""The first seed of the pictures: no training draws from here on."""
 
 
 def right(size: int, count: int) -> dict[str, float]:
     """The share of right answers to each question that has one, things taken together."""
-    pictures = data.scenes(ROOT / "runs" / "reader", size, count, FIRST)
-    truth = np.array([answers(Scene.random(FIRST + k)) for k in range(count)])
+    pictures = data.scenes(ROOT / "runs" / "reader", size, count, READER)
+    truth = np.array([answers(Scene.random(READER + k)) for k in range(count)])
     said = []
     for first in range(0, count, 50):
         x = torch.cat([from_uint8(each.copy()) for each in pictures[first : first + 50]])
@@ -40,7 +39,7 @@ def main() -> None:
     began = time.time()
     torch.set_grad_enabled(False)
     found = {size: right(size, count) for size, count in COUNTS.items()}
-    pictures = data.scenes(ROOT / "runs" / "reader", 64, COUNTS[64], FIRST)
+    pictures = data.scenes(ROOT / "runs" / "reader", 64, COUNTS[64], READER)
     each = torch.cat([features(from_uint8(x.copy())) for x in pictures])
     floor = {n: frechet(each[:n], each[n : 2 * n]) for n in (200, 500, 1000)}
     rows = [[name, *(f"{100 * found[size][name]:.2f} %" for size in COUNTS)] for name in found[64]]

@@ -11,6 +11,7 @@ from torch import Tensor
 from common import publish, table
 from iterinv.levels import Field, Grid, Level, Prediction
 from iterinv.models.toy import arc, gaussian, gaussian_flow, mixture
+from iterinv.roots import rms
 from iterinv.schedules import Karras
 from iterinv.steps import BDIA, BDIADPMPP, DDIM, DPMPP2M, DPMPP2S, RULES, BDIAHeun, Heun, Step
 from iterinv.steps.run import run
@@ -46,10 +47,6 @@ def end(rule: Step, field: Field, x: Tensor, grid: Grid) -> tuple[Tensor, int]:
     return state[0], calls
 
 
-def rms(x: Tensor) -> float:
-    return float(x.square().mean().sqrt())
-
-
 def main() -> None:
     began, counts = time.time(), (64, 128, 256)
     x = torch.randn(4000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -63,7 +60,7 @@ def main() -> None:
     steps, calls = [], []
     for name, rule in SAMPLING.items():
         found = {n: end(rule, DATA, 80 * x, Karras().grid(n)) for n in range(2, COUNTS[-1] + 1)}
-        error = {n: f"{rms(each - fine):.1e}" for n, (each, _) in found.items()}
+        error = {n: f"{float(rms((each - fine)[None])):.1e}" for n, (each, _) in found.items()}
         steps.append([name, *(f"{error[n]} ({found[n][1]})" for n in COUNTS)])
         fits = [max(n for n, (_, spent) in found.items() if spent <= count) for count in COUNTS]
         calls.append([name, *(f"{error[n]} ({n})" for n in fits)])

@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from common import OUT, RESUMED, ROOT, processes, publish, short, table
+from common import OUT, RESUMED, ROOT, publish, short, table
 from iterinv.cascade import load
 from iterinv.embedded.evaluate import alignment as samples
+from iterinv.evaluate.folder import processes
 from iterinv.methods import sampler
 
 WORK = ROOT / "runs" / "sampling"

@@ -16,10 +16,11 @@ from pathlib import Path
 import numpy as np
 from rich.progress import Progress
 
-from common import OUT, RESUMED, ROOT, processes, publish, short, table
+from common import OUT, RESUMED, ROOT, publish, short, table
 from iterinv.cascade import load
 from iterinv.edits import EDITORS
 from iterinv.embedded.evaluate import scene_edit as scenes
+from iterinv.evaluate.folder import processes
 
 RUNS = ("flowedit:bdia:200", "diffedit:bdia:50")
 SHARES = ("success", "kept")

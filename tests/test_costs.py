@@ -8,9 +8,9 @@ import torch
 from typer.testing import CliRunner
 
 import iterinv
+from iterinv import costs
 from iterinv.__main__ import command_line
 from iterinv.families import PUBLISHED
-from iterinv import costs
 from iterinv.methods import plan
 
 STATED = {  # parameters as their makers state them; of SD and SDXL those of the public weights

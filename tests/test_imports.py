@@ -39,7 +39,9 @@ def imports(file, module):
         elif isinstance(node, ast.ImportFrom):
             base = node.module or ""
             if node.level:
-                base = ".".join((*package.split(".")[: len(package.split(".")) - node.level + 1], *filter(None, [base])))
+                base = ".".join(
+                    (*package.split(".")[: len(package.split(".")) - node.level + 1], *filter(None, [base]))
+                )
             yield from (f"{base}.{alias.name}" for alias in node.names)
         for child in ast.iter_child_nodes(node):
             yield from walk(child)

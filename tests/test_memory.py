@@ -4,11 +4,10 @@ import pytest
 import torch
 
 import iterinv
-from iterinv import sources
+from iterinv import costs, sources
 from iterinv.cascade import Cascade
 from iterinv.guidance import unguided
 from iterinv.images import to_uint8
-from iterinv import costs
 from iterinv.methods import plan
 from iterinv.models import memory
 

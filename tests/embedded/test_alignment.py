@@ -11,6 +11,7 @@ from iterinv.__main__ import command_line
 from iterinv.embedded.evaluate import alignment as samples
 from iterinv.embedded.reader import Reader, Seen
 from iterinv.embedded.scenes import Scene, render
+from iterinv.embedded.seeds import CAPTIONS, TRUE_PICTURES
 from iterinv.embedded.train import data
 from iterinv.images import to_uint8
 from iterinv.steps import BDIA, DDIM
@@ -44,17 +45,17 @@ def test_shares_are_of_what_is_asked(monkeypatch):
 
 
 def test_true_pictures_are_at_the_floor_and_others_above(tmp_path):
-    real = np.stack([to_uint8(render(Scene.random(samples.HELD_OUT + k), 64)[None]) for k in range(12)])
+    real = np.stack([to_uint8(render(Scene.random(CAPTIONS + k), 64)[None]) for k in range(12)])
     true = samples.distances(real, tmp_path)
     assert true["frechet"] == pytest.approx(true["frechet_floor"])
     assert samples.distances(255 - real, tmp_path)["frechet"] > true["frechet"]
 
 
 def test_true_pictures_of_other_scenes_are_drawn_anew(tmp_path):
-    drawn = np.array(data.scenes(tmp_path, 16, 3, samples.REAL))
+    drawn = np.array(data.scenes(tmp_path, 16, 3, TRUE_PICTURES))
     (file,) = tmp_path.iterdir()
     np.save(file, 255 - drawn)
-    assert np.array_equal(data.scenes(tmp_path, 16, 3, samples.REAL), drawn)
+    assert np.array_equal(data.scenes(tmp_path, 16, 3, TRUE_PICTURES), drawn)
 
 
 def test_the_command_says_that_the_reader_sees_no_less_than_its_size(tiny_folder, tmp_path):

@@ -1,4 +1,4 @@
-"""SceneEdit: what is asked and kept, and that a folder is gone on with."""
+"""SceneEdit: scores, and folders that are resumed."""
 
 import json
 
@@ -11,6 +11,7 @@ from iterinv.edits import DiffEdit
 from iterinv.embedded.evaluate import scene_edit as scenes
 from iterinv.embedded.evaluate.tasks import KINDS, scene_edit
 from iterinv.embedded.reader import Reader, Seen
+from iterinv.embedded.seeds import SCENE_EDIT
 
 
 @pytest.fixture(autouse=True)
@@ -25,17 +26,17 @@ def test_the_true_answer_succeeds_and_keeps_and_the_source_does_not(kind):
     for seed in range(8):
         task = scene_edit(seed, kind)
         now, wanted = Seen.of(task.source), Seen.of(task.target)
-        assert scenes.asked(kind, wanted, now, wanted)
-        assert scenes.rest(kind, wanted, now, wanted)
-        assert not scenes.asked(kind, now, now, wanted)
-        assert scenes.rest(kind, now, now, wanted)
+        assert scenes.succeeded(kind, wanted, now, wanted)
+        assert scenes.preserved(kind, wanted, now, wanted)
+        assert not scenes.succeeded(kind, now, now, wanted)
+        assert scenes.preserved(kind, now, now, wanted)
         other = wanted._replace(wall=next(wall for wall in ("grey", "teal") if wall != wanted.wall))
-        assert scenes.rest(kind, other, now, wanted) == (kind == "wall")
+        assert scenes.preserved(kind, other, now, wanted) == (kind == "wall")
         first = wanted.things[0]._replace(size="small" if wanted.things[0].size == "large" else "large")
         changed = wanted._replace(things=(first, *wanted.things[1:]))
         free = kind == "add" and wanted.things[1:] == now.things
-        assert scenes.rest(kind, changed, now, wanted) == free
-        assert scenes.asked(kind, changed, now, wanted) == (not free)
+        assert scenes.preserved(kind, changed, now, wanted) == free
+        assert scenes.succeeded(kind, changed, now, wanted) == (not free)
 
 
 def test_another_thing_is_not_the_one_that_was_to_stay():
@@ -48,18 +49,18 @@ def test_another_thing_is_not_the_one_that_was_to_stay():
     now, wanted = Seen.of(task.source), Seen.of(task.target)
     (gone,) = set(now.things) - set(wanted.things)
     wrong = wanted._replace(things=(gone,))
-    assert not scenes.asked("remove", wrong, now, wanted)
-    assert not scenes.rest("remove", wrong, now, wanted)
-    assert scenes.rest("remove", now, now, wanted)  # untouched, all else is as it was
+    assert not scenes.succeeded("remove", wrong, now, wanted)
+    assert not scenes.preserved("remove", wrong, now, wanted)
+    assert scenes.preserved("remove", now, now, wanted)  # untouched, all else is as it was
     lost = now._replace(things=now.things[:1])
     recoloured = now._replace(things=(now.things[0], now.things[1]._replace(color="teal")))
-    assert not scenes.rest("recolour", lost, now, recoloured)
+    assert not scenes.preserved("recolour", lost, now, recoloured)
 
 
 def test_the_truth_is_judged_perfect_and_the_source_by_what_it_lacks():
     task = scene_edit(5, "recolour")
     x, truth = (scenes._drawn(each, 64) for each in (task.source, task.target))
-    perfect, untouched = scenes.judged(task, x, truth, task.region(64)[None]), scenes.judged(task, x, x, None)
+    perfect, untouched = scenes.score(task, x, truth, task.region(64)[None]), scenes.score(task, x, x, None)
     assert (perfect["inside"], perfect["features"], perfect["iou"]) == (None, 0.0, 1.0)
     assert perfect["outside"] is None or perfect["outside"] > 45
     assert perfect["ssim"] > 0.99  # over the whole picture it is 0.95
@@ -72,7 +73,7 @@ def test_a_folder_is_gone_on_with_and_refuses_another_way(tiny, tmp_path):
     work = lambda count, strength=0.7: list(  # noqa: E731
         scenes.evaluate(tiny, DiffEdit(strength=strength), tmp_path, "bdia", 3, ("recolour", "wall"), count)
     )
-    assert [(row["kind"], row["seed"]) for row in work(1)] == [("recolour", scenes.HELD_OUT), ("wall", scenes.HELD_OUT)]
+    assert [(row["kind"], row["seed"]) for row in work(1)] == [("recolour", SCENE_EDIT), ("wall", SCENE_EDIT)]
     with (tmp_path / "rows.jsonl").open("a") as file:
         file.write('{"kind": "wall", "se')
     assert work(1) == []
@@ -90,8 +91,7 @@ def test_a_folder_is_gone_on_with_and_refuses_another_way(tiny, tmp_path):
 
 def test_shares_of_the_scenes_make_up_the_whole(tiny, tmp_path):
     work = lambda share: [  # noqa: E731
-        row["seed"] - scenes.HELD_OUT
-        for row in scenes.evaluate(tiny, DiffEdit(), tmp_path, "bdia", 3, ("wall",), 3, share)
+        row["seed"] - SCENE_EDIT for row in scenes.evaluate(tiny, DiffEdit(), tmp_path, "bdia", 3, ("wall",), 3, share)
     ]
     assert (work((2, 2)), work((1, 2)), work((1, 1))) == ([1], [0, 2], [])
     for share in ((0, 2), (3, 2)):

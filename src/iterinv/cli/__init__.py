@@ -190,8 +190,7 @@ def cost(
 ) -> None:
     """Say what inverting a picture would cost, without loading any weights."""
     with errors():
-        from iterinv import methods
-        from iterinv import costs
+        from iterinv import costs, methods
         from iterinv.loading import precision
 
         numbers = precision(dtype or ("float32" if device == "cpu" else "float16"))

@@ -1,9 +1,11 @@
-"""Folders that an evaluation goes on with."""
+"""Folders that an evaluation goes on with, and processes that share its work."""
 
 from __future__ import annotations
 
 import json
 import os
+from multiprocessing import get_context
+from multiprocessing.pool import Pool
 from pathlib import Path
 from typing import Any
 
@@ -25,3 +27,10 @@ def settle(folder: Path, settings: dict[str, Any]) -> None:
         raise ValueError(f"{file} is not JSON: delete {folder}, or choose another --out") from None
     if unlike := sorted(key for key in {*settings, *before} if before.get(key) != settings.get(key)):
         raise ValueError(f"{folder} holds what was done with another {', '.join(unlike)}: choose another --out")
+
+
+def processes() -> Pool:
+    """Open a pool with one process for each core, each of one thread."""
+    import torch
+
+    return get_context("spawn").Pool(os.cpu_count(), torch.set_num_threads, (1,))

@@ -27,13 +27,13 @@ def losses(found: StageInversion, x: Tensor) -> dict[str, float | None]:
     pixels), which is kept beside the states and added to what they decode to.
     """
     plan = found.plan
-    whole, unguided = _rms(found.picture - x), found.report.unguided_rms
+    whole, unguided = float(rms(found.picture - x).max()), found.report.unguided_rms
     solver, guidance = (None if plan.inverter.exact else whole), None
     if unguided is not None:
         solver, guidance = unguided, max(whole - unguided, 0.0)
     growth = plan.inverter.growth(plan.rule, found.grid)
-    rounding = torch.finfo(getattr(torch, plan.dtype)).eps * growth * _rms(found.noise)
-    codec = None if found.lost is None else _rms(found.lost)
+    rounding = torch.finfo(getattr(torch, plan.dtype)).eps * growth * float(rms(found.noise).max())
+    codec = None if found.lost is None else float(rms(found.lost).max())
     return {"round_trip": whole, "solver": solver, "guidance": guidance, "dtype": rounding, "codec": codec}
 
 
@@ -68,7 +68,3 @@ def diagnose(
         "precision or what else changes between two calls",
     }[worst]
     return told, f"Stage {name} loses most (rms {told[k]['round_trip']:.1e}), and to {words}."
-
-
-def _rms(x: Tensor) -> float:
-    return float(rms(x).max())

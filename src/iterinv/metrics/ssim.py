@@ -5,21 +5,22 @@ from __future__ import annotations
 
 import numpy as np
 
+WINDOW = 11
 
-def ssim(reference: np.ndarray, picture: np.ndarray) -> float | None:
-    """SSIM of two 8-bit pictures (h, w, 3), mean over channels; ``None`` where a side is shorter than the window."""
+
+def ssim(reference: np.ndarray, picture: np.ndarray, mask: np.ndarray | None = None) -> float | None:
+    """SSIM of two 8-bit pictures (h, w, 3), mean over channels; ``None`` where a side is shorter than the window.
+
+    With a mask (h, w) of booleans: over the pixels whose window lies wholly in it, or over all of it if none does.
+    """
+    from scipy.ndimage import binary_erosion
     from skimage.metrics import structural_similarity
 
-    if min(reference.shape[:2]) < 11:
+    if min(reference.shape[:2]) < WINDOW:
         return None
-    return float(
-        structural_similarity(
-            reference,
-            picture,
-            channel_axis=-1,
-            data_range=255,
-            gaussian_weights=True,
-            sigma=1.5,
-            use_sample_covariance=False,
-        )
-    )
+    how = {"channel_axis": -1, "data_range": 255, "gaussian_weights": True, "sigma": 1.5, "full": mask is not None}
+    found = structural_similarity(reference, picture, use_sample_covariance=False, **how)
+    if mask is None:
+        return float(found)
+    clear = binary_erosion(mask, np.ones((WINDOW, WINDOW)), border_value=1)
+    return float(found[1].mean(-1)[clear if clear.any() else mask].mean())

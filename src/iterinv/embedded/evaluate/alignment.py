@@ -17,17 +17,13 @@ import torch
 from iterinv.cascade import Cascade
 from iterinv.embedded.reader import Seen, features, read
 from iterinv.embedded.scenes import OF_THING, Scene, caption
+from iterinv.embedded.seeds import CAPTIONS, TRUE_PICTURES
 from iterinv.embedded.train import data
 from iterinv.evaluate.folder import settle
 from iterinv.images import from_uint8, to_uint8
 from iterinv.metrics import frechet
 from iterinv.steps import Step
 
-HELD_OUT = 3_000_000
-"""The first seed of the scenes whose captions are sampled; of as many others from :data:`REAL` on the pictures are
-compared."""
-
-REAL = 4_000_000
 BLOCK = 20
 """Samples drawn at once."""
 
@@ -50,7 +46,7 @@ def draw(
     for first in range(0, count, BLOCK):
         file, n = folder / f"{first:05d}.npy", min(BLOCK, count - first)
         if not file.exists() or len(np.load(file, mmap_mode="r")) < n:
-            words = [caption(Scene.random(HELD_OUT + k)) for k in range(first, first + n)]
+            words = [caption(Scene.random(CAPTIONS + k)) for k in range(first, first + n)]
             *_, pictures = cascade.sample(words, steps, guidance, rule=rule, seed=1_000_000 * seed + first)
             half = file.with_suffix(".half.npy")
             np.save(half, np.stack([to_uint8(x[None]) for x in pictures]))
@@ -88,7 +84,7 @@ def distances(pictures: np.ndarray, cache: Path) -> dict[str, float]:
     into
     ``cache``."""
     n, size = len(pictures), pictures.shape[1]
-    sets = pictures, data.scenes(cache, size, n, HELD_OUT), data.scenes(cache, size, n, REAL)
+    sets = pictures, data.scenes(cache, size, n, CAPTIONS), data.scenes(cache, size, n, TRUE_PICTURES)
     samples, asked, real = (torch.cat(list(_each(lambda x: [features(x)], these))) for these in sets)
     both, generator = torch.cat([asked, real]), torch.Generator().manual_seed(0)
     halves = [both[torch.randperm(2 * n, generator=generator)].split(n) for _ in range(DEALT)]
@@ -103,9 +99,9 @@ def told(folder: Path, count: int, cache: Path) -> dict[str, Any]:
     of the samples to each other's captions: what a reader that guesses would give.
     """
     pictures = drawn(folder, count)
-    asked = [Scene.random(HELD_OUT + k) for k in range(count)]
+    asked = [Scene.random(CAPTIONS + k) for k in range(count)]
     figures = _rounded({**alignment(pictures, asked), **distances(pictures, cache)})
-    true = _rounded(alignment(data.scenes(cache, pictures.shape[1], count, HELD_OUT), asked))
+    true = _rounded(alignment(data.scenes(cache, pictures.shape[1], count, CAPTIONS), asked))
     shuffled = _rounded(alignment(pictures, [*asked[1:], asked[0]]))
     how = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
     return {**figures, "true": true, "shuffled": shuffled, "captions": count, **how}

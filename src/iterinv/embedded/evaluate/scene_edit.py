@@ -19,7 +19,6 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.nn import functional as F
 
 from iterinv import images
 from iterinv.cascade import Cascade
@@ -27,13 +26,12 @@ from iterinv.edits.site import Editor
 from iterinv.embedded.evaluate.tasks import KINDS, SceneEdit, scene_edit
 from iterinv.embedded.reader import WEIGHTS, Look, Seen, features, read
 from iterinv.embedded.scenes import Scene, render
+from iterinv.embedded.seeds import SCENE_EDIT
 from iterinv.evaluate.folder import settle
 from iterinv.inversion import Inversion
 from iterinv.methods import plan
+from iterinv.metrics import psnr, ssim
 from iterinv.observer import Observer
-
-HELD_OUT = 2_200_000
-"""The first seed of the tasks; no training draws from here on, and other benchmarks not before 3,000,000."""
 
 SHOWN = 10
 """Tasks on each contact sheet."""
@@ -70,7 +68,7 @@ def evaluate(
         with file.open("a", encoding="utf-8") as end:
             end.write("\n")  # or the next row would be lost with the line that was cut off
     done = {(row["kind"], row["seed"]) for row in rows(folder, kinds, count)}
-    for seed in range(HELD_OUT + share[0] - 1, HELD_OUT + count, share[1]):
+    for seed in range(SCENE_EDIT + share[0] - 1, SCENE_EDIT + count, share[1]):
         inverted: dict[Scene, Inversion] = {}
         for kind in dict.fromkeys(kinds):
             if (kind, seed) in done:
@@ -81,7 +79,7 @@ def evaluate(
                 inverted[task.source] = cascade.invert(x, task.prompt, plan(method, steps), observer=observer)
             edit = cascade.edit(inverted[task.source], task.to, editor, observer=observer)
             row = {"kind": kind, "seed": seed, "prompt": task.prompt, "to": task.to}
-            row |= judged(task, x, edit.pictures[-1].float(), edit.masks[-1] if edit.masks else None)
+            row |= score(task, x, edit.pictures[-1].float(), edit.masks[-1] if edit.masks else None)
             row["seconds"] = round(time.perf_counter() - began, 3)
             Image.fromarray(images.to_uint8(edit.pictures[-1])).save(folder / "edited" / f"{kind}-{seed}.png")
             with file.open("a", encoding="utf-8") as end:
@@ -99,12 +97,12 @@ def rows(folder: Path, kinds: Sequence[str] = KINDS, count: int | None = None) -
             row = json.loads(line)
         except ValueError:
             continue
-        if row["kind"] in kinds and (count is None or row["seed"] < HELD_OUT + count):
+        if row["kind"] in kinds and (count is None or row["seed"] < SCENE_EDIT + count):
             found.setdefault((row["kind"], row["seed"]), row)
     return list(found.values())
 
 
-def judged(task: SceneEdit, x: Tensor, edited: Tensor, mask: Tensor | None) -> dict[str, Any]:
+def score(task: SceneEdit, x: Tensor, edited: Tensor, mask: Tensor | None) -> dict[str, Any]:
     """Judge an edited picture (1, 3, size, size); ``x`` is the source's.
 
     ``success``: the reader sees what was asked for; ``kept``: everything that was not asked for as it was. ``inside``:
@@ -114,19 +112,21 @@ def judged(task: SceneEdit, x: Tensor, edited: Tensor, mask: Tensor | None) -> d
     """
     size = x.shape[-1]
     truth, region = _drawn(task.target, size), task.region(size)[None]
+    inside = region[0, 0].numpy() > 0
+    source8, now8 = images.to_uint8(x), images.to_uint8(edited)
     seen, now, wanted = read(edited)[0], Seen.of(task.source), Seen.of(task.target)
     return {
-        "success": asked(task.kind, seen, now, wanted),
-        "kept": rest(task.kind, seen, now, wanted),
-        "inside": _psnr(edited, truth, region),
-        "outside": _psnr(edited, x, 1 - region),
-        "ssim": _ssim(edited, x, 1 - region),
+        "success": succeeded(task.kind, seen, now, wanted),
+        "kept": preserved(task.kind, seen, now, wanted),
+        "inside": psnr(images.to_uint8(truth), now8, inside),
+        "outside": psnr(source8, now8, ~inside),
+        "ssim": ssim(source8, now8, ~inside),
         "features": float((features(edited) - features(truth)).norm()),
         "iou": None if mask is None else float((mask * region).sum() / torch.maximum(mask, region).sum()),
     }
 
 
-def asked(kind: str, seen: Seen, now: Seen, wanted: Seen) -> bool:
+def succeeded(kind: str, seen: Seen, now: Seen, wanted: Seen) -> bool:
     """Tell whether the change that was asked for is seen: of a thing to be removed, one thing, and that the other in
     shape and colour; of a thing to be added, all that is said of it."""
     if kind in ("floor", "wall"):
@@ -148,7 +148,7 @@ def _new(now: Seen, wanted: Seen) -> int:
     return next(k for k in range(len(wanted.things)) if wanted.things[:k] + wanted.things[k + 1 :] == now.things)
 
 
-def rest(kind: str, seen: Seen, now: Seen, wanted: Seen) -> bool:
+def preserved(kind: str, seen: Seen, now: Seen, wanted: Seen) -> bool:
     """Tell whether the rest is seen as it was: the things that stay, the floor and the wall."""
     if any(getattr(seen, name) != getattr(wanted, name) for name in ("floor", "wall") if name != kind):
         return False
@@ -203,26 +203,3 @@ def _mean(values: Iterable[float | None]) -> float | None:
 def _drawn(scene: Scene, size: int) -> Tensor:
     """The render (1, 3, size, size), rounded to 8 bits as a picture file is."""
     return images.from_uint8(images.to_uint8(render(scene, size)[None]))
-
-
-def _psnr(a: Tensor, b: Tensor, where: Tensor) -> float | None:
-    error = float((((a - b) / 2).double() ** 2 * where).sum() / (3 * where.sum()).clamp_min(1))
-    return None if error == 0 else -10 * math.log10(error)
-
-
-def _ssim(a: Tensor, b: Tensor, where: Tensor) -> float:
-    """SSIM over the pixels whose window (11 px) lies wholly in ``where``; over all of ``where`` if none does."""
-    from skimage.metrics import structural_similarity
-
-    _, each = structural_similarity(
-        images.to_uint8(a),
-        images.to_uint8(b),
-        channel_axis=-1,
-        data_range=255,
-        gaussian_weights=True,
-        sigma=1.5,
-        use_sample_covariance=False,
-        full=True,
-    )
-    clear = (1 - F.max_pool2d(1 - where, 11, stride=1, padding=5))[0, 0].numpy() > 0
-    return float(each.mean(-1)[clear if clear.any() else where[0, 0].numpy() > 0].mean())

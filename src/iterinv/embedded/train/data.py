@@ -1,14 +1,12 @@
 """Training data of the embedded cascade: rendered scenes, and crops of photographs that installed libraries carry.
 
 Pictures are rendered once, by all cores, into ``scenes-{size}-{count}.npy`` (count, size, size, 3) uint8: row ``k`` is
-the scene of seed ``k``. Seeds from :data:`HELD_OUT` on are never trained on.
+the scene of seed ``k``.
 """
 
 from __future__ import annotations
 
-import os
 from importlib.util import find_spec
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from iterinv.embedded.scenes import Scene, render
-
-HELD_OUT = 1_000_000
+from iterinv.evaluate.folder import processes
 
 # Astronaut, coffee and chelsea are left out: the benchmarks invert them as photographs never seen.
 PHOTOGRAPHS = {
@@ -54,7 +51,7 @@ def scenes(folder: Path, size: int, count: int, first: int = 0) -> np.ndarray:
     if not path.exists() or not _is_of(np.load(path, mmap_mode="r"), size, first):
         folder.mkdir(parents=True, exist_ok=True)
         pictures = np.empty((count, size, size, 3), np.uint8)
-        with get_context("spawn").Pool(os.cpu_count(), torch.set_num_threads, (1,)) as pool:
+        with processes() as pool:
             drawn = pool.imap(_draw, ((first + k, size) for k in range(count)), chunksize=20)
             for k, picture in enumerate(track(drawn, f"rendering {count} scenes at {size} px", total=count)):
                 pictures[k] = picture

@@ -12,7 +12,8 @@ from torch.nn import functional as F
 
 from iterinv.conditions import Condition
 from iterinv.embedded.scenes import Scene, caption, render
-from iterinv.embedded.train.data import HELD_OUT, to_uint8
+from iterinv.embedded.seeds import HELD_OUT
+from iterinv.embedded.train.data import to_uint8
 from iterinv.guidance import CFG
 from iterinv.images import contact_sheet
 from iterinv.models import Embed
