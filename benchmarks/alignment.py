@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -60,7 +61,7 @@ The figures are in [alignment.json](alignment.json). {RESUMED}
     publish("alignment", "Samples against their words", body, began)
 
 
-def _rows(px: str, row: dict, names: list[str]) -> list[list[str]]:
+def _rows(px: str, row: dict[str, Any], names: list[str]) -> list[list[str]]:
     shares = {"": row, ", true": row["true"], ", shuffled": row["shuffled"]}
     distances = {"": [f"{row['frechet']:.2f}", f"{row['frechet_floor']:.2f} ± {row['frechet_spread']:.2f}"]}
     return [
@@ -74,7 +75,7 @@ def _rows(px: str, row: dict, names: list[str]) -> list[list[str]]:
     ]
 
 
-def _alike(one: dict, other: dict) -> bool:
+def _alike(one: dict[str, Any], other: dict[str, Any]) -> bool:
     """Whether two sizes were drawn in one way, by a cascade and its first stages."""
     (few, many) = sorted((one["model"].split("-"), other["model"].split("-")), key=len)
     return few == many[: len(few)] and all(one[key] == other[key] for key in ("rule", "steps", "guidance", "seed"))

@@ -10,6 +10,7 @@ import itertools
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -54,7 +55,7 @@ COLUMNS = (
 
 def main(minutes: float) -> None:
     began, name = time.time(), short(load().up_to(SIZE))
-    told: dict[tuple[float, int, float], list[dict]] = {}
+    told: dict[tuple[float, int, float], list[dict[str, Any]]] = {}
     ways = [(seed, *how, gamma) for seed, how, gamma in itertools.product(SEEDS, STEPS, GAMMAS)]
     with processes() as pool:
         folders = pool.imap(drawn, [(name, *way, began + 60 * minutes) for way in ways])

@@ -12,6 +12,7 @@ import shutil
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.progress import Progress
@@ -20,6 +21,7 @@ from common import OUT, RESUMED, ROOT, publish, short, table
 from iterinv.cascade import load
 from iterinv.edits import EDITORS
 from iterinv.embedded.evaluate import scene_edit as scenes
+from iterinv.embedded.evaluate.tasks import KINDS
 from iterinv.evaluate.folder import processes
 
 RUNS = ("flowedit:bdia:200", "diffedit:bdia:50")
@@ -43,7 +45,7 @@ def run_all(size: int, editor: str, method: str, count: int, folder: Path) -> No
     with processes() as pool:
         done = pool.starmap_async(one_share, asked, chunksize=1)
         with Progress() as bar:
-            task = bar.add_task(folder.name, total=count * len(scenes.KINDS))
+            task = bar.add_task(folder.name, total=count * len(KINDS))
             while not done.ready():
                 done.wait(5)
                 bar.update(task, completed=len(scenes.rows(folder, count=count)))
@@ -51,7 +53,7 @@ def run_all(size: int, editor: str, method: str, count: int, folder: Path) -> No
 
 
 def one_share(size: int, editor: str, method: str, count: int, folder: Path, share: tuple[int, int]) -> None:
-    for _ in scenes.evaluate(load().up_to(size), EDITORS[editor](), folder, method, 20, scenes.KINDS, count, share):
+    for _ in scenes.evaluate(load().up_to(size), EDITORS[editor](), folder, method, 20, KINDS, count, share):
         pass
 
 
@@ -64,8 +66,8 @@ def main(size: int, runs: tuple[str, ...] = RUNS) -> None:
         folder = ROOT / "runs" / "scene-edit" / f"{short(cascade)}-{name}"
         run_all(size, editor, method, int(count), folder)
         found = scenes.rows(folder, count=int(count))
-        if len(found) != int(count) * len(scenes.KINDS):
-            raise RuntimeError(f"{folder} holds {len(found)} of {int(count) * len(scenes.KINDS)} tasks: run this again")
+        if len(found) != int(count) * len(KINDS):
+            raise RuntimeError(f"{folder} holds {len(found)} of {int(count) * len(KINDS)} tasks: run this again")
         (OUT / f"scenes-{name}.jsonl").write_text(
             "".join(_line(row) for row in sorted(found, key=_order)), encoding="utf-8"
         )
@@ -101,7 +103,7 @@ The first table's, by PSNR inside: source, edited, truth; two tasks a row. {RESU
     publish("scenes", "SceneEdit: edits whose right answer exists", body, began)
 
 
-def _missed(found: list[dict]) -> str:
+def _missed(found: list[dict[str, Any]]) -> str:
     """The overlap of masks and true regions, of floors and walls that were changed and that were not."""
     ious: dict[bool, list[float]] = {True: [], False: []}
     for row in found:
@@ -111,18 +113,18 @@ def _missed(found: list[dict]) -> str:
     return f"IoU {np.mean(fails):.2f} where it fails, {max(fails):.2f} at most; {np.mean(works):.2f} where it does not"
 
 
-def _order(row: dict) -> tuple[int, int]:
-    return row["seed"], scenes.KINDS.index(row["kind"])
+def _order(row: dict[str, Any]) -> tuple[int, int]:
+    return row["seed"], KINDS.index(row["kind"])
 
 
-def _line(row: dict) -> str:
+def _line(row: dict[str, Any]) -> str:
     """A row as a line, without its captions: :func:`iterinv.embedded.evaluate.tasks.scene_edit` makes them of kind and
     seed."""
     rounded = {key: round(value, 4) if isinstance(value, float) else value for key, value in row.items()}
     return json.dumps({key: value for key, value in rounded.items() if key not in ("prompt", "to")}) + "\n"
 
 
-def _table(summary: list[dict]) -> str:
+def _table(summary: list[dict[str, Any]]) -> str:
     rows = []
     for row in summary:
         shares = [f"{100 * row[key]:.0f} %" for key in SHARES]

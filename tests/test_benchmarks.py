@@ -75,6 +75,7 @@ def test_what_failed_is_not_exact(methods):
     assert (mean["pictures"], mean["exact"], mean["psnr"], mean["mean"]) == (3, 1, 40.0, 45.0)
 
 
+@pytest.mark.slow
 def test_full_sizes_are_timed_on_the_networks_that_are_named(monkeypatch):
     """On narrower ones: what is published is a line of each precision, and one of both ways of inverting."""
     import full_size

@@ -13,9 +13,11 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+import iterinv
 from iterinv import workbench
 from iterinv.__main__ import command_line
 from iterinv.edits import FlowEdit
+from iterinv.images import to_uint8
 from iterinv.inverters import Solve
 from iterinv.methods import METHODS, plan, sampler
 from iterinv.outputs import outputs
@@ -177,10 +179,13 @@ def test_sample_draws(tiny_folder, tmp_path):
 
 
 @pytest.mark.parametrize("name", RULES)
-def test_every_rule_samples(tiny_folder, tmp_path, name):
-    result = call("sample", PROMPT, "--steps", 4, "--sampler", name, "--out", tmp_path, "--model", tiny_folder)
+def test_every_rule_samples_what_the_library_samples(tiny_folder, tmp_path, name):
+    first = tiny_folder / "stage1"
+    result = call("sample", PROMPT, "--steps", 4, "--sampler", name, "--out", tmp_path, "--model", first)
     assert result.exit_code == 0, result.output
-    assert Image.open(tmp_path / "sample-0.png").getextrema() != ((0, 0),) * 3
+    (picture,) = iterinv.load(str(first)).sample(PROMPT, 4, rule=name)
+    assert picture.std() > 0.05
+    assert (np.array(Image.open(tmp_path / "sample-0.png")) == to_uint8(picture)).all()
 
 
 def test_a_sampler_has_its_gamma():
@@ -229,12 +234,11 @@ def test_bad_input_is_a_sentence_and_nothing_is_written(tiny_folder, photo, done
     assert not out.exists()
 
 
-def test_an_output_folder_that_cannot_be_written_is_refused_before_the_work(tiny_folder, photo, tmp_path):
+def test_an_output_folder_that_cannot_be_written_is_refused_before_the_work(tiny_folder, photo, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("in the way")
-    began = time.monotonic()
+    monkeypatch.setattr("iterinv.workbench.load", lambda *_, **__: pytest.fail("a model was loaded"))
     words = "edit", photo, "--prompt", PROMPT, "--to", TO, "--out", tmp_path / "file" / "out", "--model", tiny_folder
     refused("cannot be written", *words)
-    assert time.monotonic() - began < 5
     assert (tmp_path / "file").read_text() == "in the way"
 
 
@@ -357,9 +361,10 @@ def test_a_picture_that_is_cropped_is_judged_by_what_was_worked_on(tiny_folder, 
     assert told["reconstruction"] == told["stages"][-1]["reconstruction"]
 
 
-@pytest.mark.parametrize("wait", [0.15, 0.7, 1.5, 4.0])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "terminated"])
-def test_stopped_at_any_moment_it_says_so_and_leaves_nothing(tiny_folder, photo, tmp_path, wait, number):
+@pytest.mark.parametrize(
+    ("number", "wait"), [(signal.SIGINT, 0.15), (signal.SIGTERM, 0.7), (signal.SIGINT, 1.5), (signal.SIGTERM, 4.0)]
+)
+def test_stopped_at_any_moment_it_says_so_and_leaves_nothing(tiny_folder, photo, tmp_path, number, wait):
     """From when Python has begun to run the script: while it imports, loads and works."""
     out, begun = tmp_path / "out", tmp_path / "begun"
     words = "edit", photo, "--prompt", PROMPT, "--to", TO, "--out", out, "--model", tiny_folder, "--steps", 500
@@ -369,12 +374,11 @@ def test_stopped_at_any_moment_it_says_so_and_leaves_nothing(tiny_folder, photo,
         f"pathlib.Path({str(begun)!r}).touch(); m.main()"
     )
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 60
-    while not begun.exists() and time.monotonic() < deadline:
+    while not begun.exists() and process.poll() is None:
         time.sleep(0.01)
     time.sleep(wait)
     process.send_signal(number)
-    _, told = process.communicate(timeout=60)
+    _, told = process.communicate()
     assert process.returncode == 130, told
     assert "iterinv: stopped; no file was left half-written" in told
     assert "Traceback" not in told

@@ -37,21 +37,21 @@ def photo(tmp_path_factory):
 def test_the_command_prints_plots_and_writes_one_table(tiny_folder, tiny, photo, tmp_path):
     names = ["bdia", "ddim", "iterinv"]
     words = ["compare", photo, "--prompt", PROMPT, "--steps", 3, "--methods", "bdia, ddim,iterinv", "--out", tmp_path]
-    result = CliRunner().invoke(command_line(), [str(word) for word in (*words, "--model", tiny_folder)])
+    result = CliRunner().invoke(command_line(), [str(word) for word in (*words, "--model", tiny_folder / "stage1")])
     assert result.exit_code == 0, result.output
     assert {file.name for file in tmp_path.iterdir()} == {"compare.json", "compare.png"}
     told = json.loads((tmp_path / "compare.json").read_text())
     assert [row["method"] for row in told["methods"]] == names
     assert all(set(row) == KEYS for row in told["methods"])
     assert all(name in result.output for name in names)
-    for row, again in zip(told["methods"], compare(tiny, photo, PROMPT, names, 3), strict=True):
+    for row, again in zip(told["methods"], compare(Cascade(tiny.stages[:1]), photo, PROMPT, names, 3), strict=True):
         for key in ("psnr", "exact_pixels", "network_calls", "terminal_noise"):
             assert row[key] == again[key]
     exact, lossy, published = told["methods"]
     assert exact["psnr"] is None
     assert lossy["psnr"] < 60
-    assert exact["network_calls"] == {"forward": 15, "backward": 0}
-    assert published["network_calls"] == {"forward": 3 * (3 * 21 + 3), "backward": 3 * 3 * 21}
+    assert exact["network_calls"] == {"forward": 5, "backward": 0}
+    assert published["network_calls"] == {"forward": 3 * 21 + 3, "backward": 3 * 21}
     assert np.array(Image.open(tmp_path / "compare.png")).std() > 10
 
 

@@ -43,7 +43,9 @@ RootFinder = Callable[[Residual, Tensor, LevelInfo], Root]
 
 def rms(x: Tensor) -> Tensor:
     """Root mean square of each sample: (batch, ...) to (batch,)."""
-    return torch.linalg.vector_norm(x.flatten(1), dim=1) / x[0].numel() ** 0.5
+    norms: Tensor = torch.linalg.vector_norm(x.flatten(1), dim=1)
+    size: float = x[0].numel() ** 0.5
+    return norms / size
 
 
 def _unknown(u: Tensor) -> Tensor:
@@ -186,6 +188,6 @@ class Anderson:
         gram = dr.mT @ dr
         trace = gram.diagonal(dim1=-2, dim2=-1).sum(-1)[:, None, None] + 1e-200  # a sample at rest has a Gram of zeros
         eye = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
-        mix = torch.linalg.solve(gram + self.ridge * trace * eye, dr.mT @ r.flatten(1)[..., None].double())
+        mix: Tensor = torch.linalg.solve(gram + self.ridge * trace * eye, dr.mT @ r.flatten(1)[..., None].double())
         flat = u.flatten(1).double() - r.flatten(1).double() - ((du - dr) @ mix)[..., 0]
         return flat.to(u.dtype).reshape(u.shape)

@@ -92,10 +92,11 @@ def scenes(
         from rich.progress import track
 
         from iterinv.embedded.evaluate import scene_edit as bench
+        from iterinv.embedded.evaluate.tasks import KINDS
         from iterinv.manifest import versions
         from iterinv.workbench import editor_of
 
-        names = [name.strip() for name in kinds.split(",") if name.strip()] or list(bench.KINDS)
+        names = [name.strip() for name in kinds.split(",") if name.strip()] or list(KINDS)
         cascade = model.load()
         cascade = cascade if size is None else cascade.up_to(size)
         how = editor_of(editor or cascade.defaults.editor, strength, edit_guidance)
