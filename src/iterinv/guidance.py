@@ -31,17 +31,17 @@ class Guidance(Protocol):
 
     def with_scale(self, scale: float) -> Self:
         """The same guidance at another scale, or at its own where that is fixed."""
-        ...
+        return replace(self, scale=scale)  # type: ignore[type-var]
 
     def row(self, k: int) -> Self:
         """The guidance of the ``k``-th picture of a batch."""
-        ...
+        return self
 
     def __call__(self, denoiser: Denoiser, positive: Condition, negative: Condition) -> Field: ...
 
 
 @dataclass(frozen=True)
-class CFG:
+class CFG(Guidance):
     """Classifier-free guidance (Ho and Salimans, 2022): ``negative + scale (positive - negative)``.
 
     At scale 1, and where both conditions are one object, the negative half is not computed. Otherwise both halves go
@@ -50,12 +50,6 @@ class CFG:
 
     scale: float = 1.0
     fitted = False
-
-    def with_scale(self, scale: float) -> Self:
-        return replace(self, scale=scale)
-
-    def row(self, k: int) -> Self:
-        return self
 
     def __call__(self, denoiser: Denoiser, positive: Condition, negative: Condition) -> Field:
         if self.scale == 1 or positive is negative:
@@ -69,14 +63,14 @@ class CFG:
 
 
 @dataclass(frozen=True, eq=False)
-class PerLevelNull:
+class PerLevelNull(Guidance):
     """Classifier-free guidance at a fixed scale with a null embedding (batch, tokens, width) of its own at every level.
 
     ``nulls`` maps timesteps to the embeddings that null-text inversion fitted; they replace the text of the negative
     condition.
     """
 
-    scale: float
+    scale: float = field()  # no default: the protocol's property would be taken for one
     nulls: Mapping[float, Tensor] = field(repr=False)
     fitted = True
 
@@ -99,7 +93,7 @@ class PerLevelNull:
 
 
 @dataclass(frozen=True)
-class Proximal:
+class Proximal(Guidance):
     """Proximal guidance (Han, Wen, Chen, et al., 2024), https://arxiv.org/abs/2306.05414: only large differences guide.
 
     With ``d`` the difference of the two predictions and ``h`` the ``quantile`` of ``|d|`` of each picture by itself:
@@ -119,12 +113,6 @@ class Proximal:
         if not 0 <= self.quantile < 1:
             raise ValueError(f"quantile is {self.quantile}; it lies in [0, 1)")
 
-    def with_scale(self, scale: float) -> Self:
-        return replace(self, scale=scale)
-
-    def row(self, k: int) -> Self:
-        return self
-
     def __call__(self, denoiser: Denoiser, positive: Condition, negative: Condition) -> Field:
         if positive is negative:
             return unguided(denoiser, positive)
@@ -141,9 +129,7 @@ class Proximal:
     def threshold(self, difference: Tensor) -> Tensor:
         """The proximal map of a difference (batch, ...)."""
         size = difference.abs()
-        values = (
-            size.flatten(1).double().sort(1).values
-        )  # torch.quantile refuses tensors of more than 16 million values
+        values = size.flatten(1).double().sort(1).values  # torch.quantile refuses more than 16 million values
         h = values[:, int(self.quantile * (values.shape[1] - 1))].to(size).reshape(-1, *[1] * (size.ndim - 1))
         return torch.where(size > h, difference, 0.0) if self.hard else difference.sign() * (size - h).clamp(min=0)
 

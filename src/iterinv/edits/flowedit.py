@@ -34,7 +34,7 @@ averages."""
 
 
 @dataclass(frozen=True)
-class Flow:
+class Flow(Step):
     """One step from level a to b: ``z + alpha_0 (1 - r) E[x0(z_a) - x0(x_a)] - (1 - r) (z - x)``, with
     ``r = (sigma_b / alpha_b) / (sigma_a / alpha_a)``.
 
@@ -51,9 +51,6 @@ class Flow:
     seed: int
 
     order = 1
-
-    def init(self, x: Tensor, *older: Tensor) -> State:
-        return (x,)
 
     def step(self, field: Field, state: State, grid: Grid, i: int) -> State:
         (z,), a, b, clean = state, grid[i], grid[i + 1], grid[-1]

@@ -31,14 +31,22 @@ class Codec(Protocol):
     """
 
     @property
-    def channels(self) -> int: ...
+    def channels(self) -> int:
+        """The number of channels of a state."""
+        ...
 
     @property
-    def factor(self) -> int: ...
+    def factor(self) -> int:
+        """The number of pixels along one side of a value of the state."""
+        ...
 
-    def encode(self, picture: Tensor) -> Tensor: ...
+    def encode(self, picture: Tensor) -> Tensor:
+        """The state of a picture (batch, 3, h, w)."""
+        ...
 
-    def decode(self, state: Tensor) -> Tensor: ...
+    def decode(self, state: Tensor) -> Tensor:
+        """The picture (batch, 3, h, w) of a state, unclamped."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)

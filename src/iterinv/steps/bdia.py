@@ -19,6 +19,7 @@ from iterinv.steps.ddim import DDIM
 from iterinv.steps.dpmpp import exponential_step, extrapolated
 from iterinv.steps.heun import heun_step
 from iterinv.steps.one_step import OneStep
+from iterinv.steps.step import Reversible, Step
 
 
 def bdia_step(base: OneStep, field: Field, state: State, grid: Grid, i: int, gamma: float) -> State:
@@ -50,8 +51,22 @@ def bdia_init_inverse(field: Field, x: Tensor, grid: Grid) -> State:
     return x, move(x, field(x, b).eps, clean_end, b)
 
 
+class TwoState(Reversible):
+    """A rule whose state at ``grid[i]`` is ``(x_i, x_{i-1})``, undone explicitly from the pair at the clean end."""
+
+    first = 1
+
+    def init(self, x: Tensor, *older: Tensor) -> State:
+        """Keep the sample and the one before it."""
+        return x, *older[:1]
+
+    def init_inverse(self, field: Field, x: Tensor, grid: Grid) -> State:
+        """Make :func:`bdia_init_inverse`'s pair from clean data (batch, ...)."""
+        return bdia_init_inverse(field, x, grid)
+
+
 @dataclass(frozen=True)
-class BDIA:
+class BDIA(TwoState):
     """With p, a, b three levels in a row and ``D`` the base rule (the paper's eq. for DDIM: ``D = move(x_a, eps, a,
     .)``)::
 
@@ -65,7 +80,6 @@ class BDIA:
 
     gamma: float = 1.0
     base: OneStep = dataclasses.field(default_factory=DDIM)
-    first = 1
 
     def __post_init__(self) -> None:
         if not 0 < self.gamma <= 1:
@@ -77,14 +91,8 @@ class BDIA:
     def order(self) -> int:
         return 2 if self.gamma == 1 else self.base.order
 
-    def init(self, x: Tensor, *older: Tensor) -> State:
-        return x, *older[:1]
-
     def step(self, field: Field, state: State, grid: Grid, i: int) -> State:
         return bdia_step(self.base, field, state, grid, i, self.gamma)
-
-    def init_inverse(self, field: Field, x: Tensor, grid: Grid) -> State:
-        return bdia_init_inverse(field, x, grid)
 
     def undo(self, field: Field, state: State, grid: Grid, i: int) -> State:
         return bdia_undo(self.base, field, state, grid, i, self.gamma)
@@ -94,7 +102,7 @@ class BDIA:
 
 
 @dataclass(frozen=True)
-class FixedPointBDIA:
+class FixedPointBDIA(Reversible):
     """BDIA at gamma = 1 in fixed-point arithmetic: undone bit for bit by construction, whatever the steps and guidance.
 
     ``x_b = x_p + g(x_a)`` with ``g = D(x_a, a, b) - D(x_a, a, p)`` rounded to a multiple of ``2 ** -bits``. All states
@@ -157,7 +165,7 @@ class FixedPointBDIA:
 
 
 @dataclass(frozen=True)
-class BDIAHeun:
+class BDIAHeun(Step):
     """BDIA on Heun for sampling, with the slope of the level before kept: as many network calls as Heun.
 
     ``D(x_a, a, p)`` is the trapezoid of the slopes at ``a`` and ``p``, both known. It cannot be undone explicitly,
@@ -166,9 +174,6 @@ class BDIAHeun:
 
     gamma: float = 1.0
     order = 2
-
-    def init(self, x: Tensor, *older: Tensor) -> State:
-        return (x,)
 
     def step(self, field: Field, state: State, grid: Grid, i: int) -> State:
         x, *past = state
@@ -182,7 +187,7 @@ class BDIAHeun:
 
 
 @dataclass(frozen=True)
-class BDIADPMPP:
+class BDIADPMPP(Step):
     """BDIA on DPM-Solver++ 2M for sampling: one network call a step.
 
     ``D(x_a, a, p)`` holds the mean of the clean data predicted at ``a`` and ``p``. Not explicitly undone; at gamma near
@@ -191,9 +196,6 @@ class BDIADPMPP:
 
     gamma: float = 0.5
     order = 2
-
-    def init(self, x: Tensor, *older: Tensor) -> State:
-        return (x,)
 
     def step(self, field: Field, state: State, grid: Grid, i: int) -> State:
         x, *past = state

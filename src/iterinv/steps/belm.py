@@ -11,28 +11,19 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from torch import Tensor
-
 from iterinv.levels import Field, Grid, State
-from iterinv.steps.bdia import bdia_init_inverse, bdia_step, bdia_undo
+from iterinv.steps.bdia import TwoState, bdia_step, bdia_undo
 from iterinv.steps.ddim import DDIM
 
 
 @dataclass(frozen=True)
-class BELM:
+class BELM(TwoState):
     """Second order, one network call a step, no setting. The state at ``grid[i]`` is ``(x_i, x_{i-1})``."""
 
     order = 2
-    first = 1
-
-    def init(self, x: Tensor, *older: Tensor) -> State:
-        return x, *older[:1]
 
     def step(self, field: Field, state: State, grid: Grid, i: int) -> State:
         return bdia_step(DDIM(), field, state, grid, i, self.gamma(grid, i) if i else 0.0)
-
-    def init_inverse(self, field: Field, x: Tensor, grid: Grid) -> State:
-        return bdia_init_inverse(field, x, grid)
 
     def undo(self, field: Field, state: State, grid: Grid, i: int) -> State:
         return bdia_undo(DDIM(), field, state, grid, i, self.gamma(grid, i))

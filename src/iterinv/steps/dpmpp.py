@@ -12,6 +12,7 @@ from torch import Tensor
 
 from iterinv.levels import Field, Grid, Level, Prediction, State
 from iterinv.steps.one_step import OneStep
+from iterinv.steps.step import Multistep
 
 
 def exponential_step(x: Tensor, x0: Tensor, a: Level, b: Level) -> Tensor:
@@ -43,7 +44,7 @@ class DPMPP2S(OneStep):
 
 
 @dataclass(frozen=True)
-class DPMPP2M:
+class DPMPP2M(Multistep):
     """The multistep rule (algorithm 2): with ``r = (lambda_a - lambda_p) / (lambda_b - lambda_a)``, clean data
     ``x0_a + (x0_a - x0_p) / (2 r)`` from ``a`` to ``b``.
 
@@ -52,9 +53,6 @@ class DPMPP2M:
     """
 
     order = 2
-
-    def init(self, x: Tensor, *older: Tensor) -> State:
-        return (x,)
 
     def memory(self, field: Field, x: Tensor, a: Level) -> Tensor:
         """The clean data that the rule predicts for a sample at a level."""

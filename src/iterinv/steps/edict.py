@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from iterinv.levels import Field, Grid, State, move
+from iterinv.steps.step import Reversible
 
 
 @dataclass(frozen=True)
-class EDICT:
+class EDICT(Reversible):
     """With ``p`` the weight of mixing, eq. 14 and 15 of the paper::
 
         x' = move(x, eps(y, a), a, b)         x = p x' + (1 - p) y'

@@ -34,6 +34,7 @@ class Clock:
 
     @property
     def seconds(self) -> float:
+        """The seconds of training so far, in all runs."""
         return self.spent + (0.0 if self._began is None else time.monotonic() - self._began)
 
     def __iter__(self) -> Iterator[int]:
@@ -57,6 +58,7 @@ class Clock:
         return phase["rate"] * min(1.0, (self.step + 1) / warmup) * 0.5 * (1 + math.cos(math.pi * spent))
 
     def say(self, step: int, **values: float) -> None:
+        """Print the step, values by name and the time left, not more often than ``every`` seconds."""
         if time.monotonic() - self._said >= self.every:
             self._said = time.monotonic()
             shown = "  ".join(f"{k} {v:.4f}" for k, v in values.items())
