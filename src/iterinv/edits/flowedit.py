@@ -78,7 +78,8 @@ class FlowEdit:
     ``local``, or where the target prompt only removes words: begun lower, the thing becomes what the remaining words
     say of another. A thing drifts from its place at the noisiest levels, so a smaller change begins at 0.55. While the
     network does not see the target prompt in the result, ``sure`` times as clearly as it saw the source prompt in the
-    picture, the picture is edited anew from 0.7, 0.85 and 1. Raises ``ValueError`` for settings outside their ranges.
+    picture, the picture is edited anew from 0.7, 0.85 and 1. The defaults were chosen on recolourings and removals of
+    the embedded cascade that no benchmark draws; ``docs/benchmarks/scenes.md`` measures them. Raises ``ValueError`` for settings outside their ranges.
     """
 
     strength: float | None = None
@@ -114,9 +115,7 @@ class FlowEdit:
     def _edit(self, site: Site, mask: Tensor | None) -> Running:
         """The edit of one picture at the first stage."""
         wide = mask is None or float(mask.mean((1, 2, 3)).max()) > self.local
-        if (
-            mask is not None and wide
-        ):  # a floor's edge to the things on it is no limit; a thing would drift into more room
+        if mask is not None and wide:  # a floor's edge to the things on it is no limit; a thing would drift
             mask = F.max_pool2d(mask, 3, stride=1, padding=1)
         clean = site.path[-1]
         strengths: tuple[float, ...]
