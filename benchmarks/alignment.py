@@ -32,10 +32,10 @@ def main(size: int, count: int) -> None:
         samples.draw(cascade, folder, count, DDIM()), total=-(-count // samples.BLOCK), description="samples"
     ):
         pass
-    told = {**samples.told(folder, count, work / "true"), "commit": COMMIT, "versions": versions()}
+    report = {**samples.report(folder, count, work / "true"), "commit": COMMIT, "versions": versions()}
     file = OUT / "alignment.json"
     before = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    rows = {px: row for px, row in before.items() if _alike(row, told)} | {str(size): told}
+    rows = {px: row for px, row in before.items() if _alike(row, report)} | {str(size): report}
     rows = dict(sorted(rows.items(), key=lambda row: int(row[0])))
     file.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
     side, pictures = min(size, 128), samples.drawn(folder, count)[:SHOWN]
@@ -47,7 +47,7 @@ def main(size: int, count: int) -> None:
     cells = [line for px, row in rows.items() for line in _rows(px, row, names)]
     body = f"""
 Share of what the captions say that the [reader](reader.md) sees in the samples, one a caption, none chosen: DDIM,
-{told["steps"]} steps a stage, guidance {told["guidance"]:g} at the first. *all*: everything at once. Fréchet
+{report["steps"]} steps a stage, guidance {report["guidance"]:g} at the first. *all*: everything at once. Fréchet
 distances are of the reader's features, to as many true pictures; *floor* is that of true pictures to others, ± the
 standard deviation between deals of the same true pictures into two sets: of fewer pictures than features (256) it is
 nearly all there is.

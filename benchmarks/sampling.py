@@ -55,21 +55,21 @@ COLUMNS = (
 
 def main(minutes: float) -> None:
     began, name = time.time(), short(load().up_to(SIZE))
-    told: dict[tuple[float, int, float], list[dict[str, Any]]] = {}
+    report: dict[tuple[float, int, float], list[dict[str, Any]]] = {}
     ways = [(seed, *how, gamma) for seed, how, gamma in itertools.product(SEEDS, STEPS, GAMMAS)]
     with processes() as pool:
         folders = pool.imap(drawn, [(name, *way, began + 60 * minutes) for way in ways])
         for (seed, guidance, steps, gamma), folder in zip(ways, folders, strict=True):
             if folder is not None:
-                one = samples.told(folder, COUNT, WORK / "true")
-                told.setdefault((guidance, steps, gamma), []).append(one)
+                one = samples.report(folder, COUNT, WORK / "true")
+                report.setdefault((guidance, steps, gamma), []).append(one)
                 print(seed, guidance, steps, gamma, one["all"], one["frechet"], flush=True)
-    if not told:
+    if not report:
         sys.exit(f"nothing was drawn to the end in {minutes:g} minutes; the next run goes on from here")
     rows = []
-    for (guidance, steps, gamma), found in sorted(told.items(), key=lambda each: (-each[0][0], *each[0][1:])):
+    for (guidance, steps, gamma), found in sorted(report.items(), key=lambda each: (-each[0][0], *each[0][1:])):
         floor = np.mean([each["frechet_floor"] for each in found])
-        plain = {each["seed"]: each["frechet"] for each in told.get((guidance, steps, 0.0), [])}
+        plain = {each["seed"]: each["frechet"] for each in report.get((guidance, steps, 0.0), [])}
         apart = [each["frechet"] - plain[each["seed"]] for each in found if gamma and each["seed"] in plain]
         cells = [_spread([each["frechet"] for each in found]), _spread(apart) if apart else "", f"{floor:.2f}"]
         cells += [_spread([100 * each[name] for each in found]) for name in ("color", "shape", "count", "all")]
@@ -78,7 +78,7 @@ def main(minutes: float) -> None:
         f"guidance {guidance:g}, gamma {gamma:g}": samples.drawn(
             _folder(name, SEEDS[0], guidance, steps, gamma), COUNT
         )[:SHOWN]
-        for guidance, steps, gamma in told
+        for guidance, steps, gamma in report
         if steps == SHOWN_AT
     }
     sheet = ""

@@ -187,10 +187,10 @@ def _cost(
     factor = 2 ** (len(vae.config.block_out_channels) - 1) if vae else 1
     side = family.side(config.sample_size, below)
     rows = 1 if plan.guidance == 1 else 2
-    told = family.inputs(config, rows, dtype)
+    arguments = family.inputs(config, rows, dtype)
     sample = torch.empty(rows, config.in_channels, side, side, dtype=dtype)
     with FlopCounterMode(display=False) as flops, PeakMemory() as held, Attention() as attention:
-        unet(sample, torch.zeros(rows, dtype=torch.long), **told)
+        unet(sample, torch.zeros(rows, dtype=torch.long), **arguments)
     codec = PeakMemory()
     if vae is not None:
         with codec, Attention():

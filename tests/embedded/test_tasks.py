@@ -6,7 +6,7 @@ import torch
 from scipy.linalg import sqrtm
 
 from iterinv.embedded.evaluate.tasks import KINDS, scene_edit
-from iterinv.embedded.reader import QUESTIONS, WEIGHTS, Reader, Seen, answers, read, told
+from iterinv.embedded.reader import QUESTIONS, WEIGHTS, Reader, Seen, answers, most_likely, read
 from iterinv.embedded.scenes import OF_SCENE, OF_THING, TEMPLATES, Scene, caption, object_mask, render, things_in
 from iterinv.embedded.train.reader import mirrored, spoiled
 from iterinv.metrics import frechet
@@ -53,9 +53,9 @@ def test_another_kind_is_refused():
 
 
 def said(right):
-    """What is told of scores that are highest at the right answers (questions,)."""
+    """What is most_likely of scores that are highest at the right answers (questions,)."""
     pairs = zip(right.clamp_min(0), QUESTIONS.values(), strict=True)
-    return told([torch.nn.functional.one_hot(k[None], len(values)) for k, values in pairs])[0]
+    return most_likely([torch.nn.functional.one_hot(k[None], len(values)) for k, values in pairs])[0]
 
 
 def test_right_answers_are_what_is_told_of_scores_that_hold_them():

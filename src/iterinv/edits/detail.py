@@ -23,8 +23,8 @@ class Detail:
     The inverted states hold the old colours, times alpha. They are exchanged for the new ones and the noise is kept.
     With a mask below, the stage changes only where that mask reaches and where the picture below changed a channel by
     ``visible`` or more, in [-1, 1]: 0.04 is five 8-bit steps. ``share`` was chosen on the embedded cascade
-    (``docs/benchmarks/scenes.md`` measures it). ``rule`` is damped for the reason that :class:`iterinv.edits.PromptSwap` gives.
-    Raises ``ValueError`` for a share outside (0, 1].
+    (``docs/benchmarks/scenes.md`` measures it). ``rule`` is damped for the reason that
+    :class:`iterinv.edits.PromptSwap` gives. Raises ``ValueError`` for a share outside (0, 1].
     """
 
     share: float = 0.3

@@ -79,7 +79,8 @@ class FlowEdit:
     say of another. A thing drifts from its place at the noisiest levels, so a smaller change begins at 0.55. While the
     network does not see the target prompt in the result, ``sure`` times as clearly as it saw the source prompt in the
     picture, the picture is edited anew from 0.7, 0.85 and 1. The defaults were chosen on recolourings and removals of
-    the embedded cascade that no benchmark draws; ``docs/benchmarks/scenes.md`` measures them. Raises ``ValueError`` for settings outside their ranges.
+    the embedded cascade that no benchmark draws; ``docs/benchmarks/scenes.md`` measures them.
+    Raises ``ValueError`` for settings outside their ranges.
     """
 
     strength: float | None = None

@@ -62,10 +62,10 @@ def samples(
             task = bar.add_task("samples", total=count)
             for done in bench.draw(cascade, out, count, rule, num_inference_steps, guidance_scale, seed):
                 bar.update(task, completed=done)
-        told = bench.told(out, count, out / "true")
-        (out / "alignment.json").write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
-    others = {f"{of} {name}": value for of in ("true", "shuffled") for name, value in told.pop(of).items()}
-    for name, value in {**told, **others}.items():
+        report = bench.report(out, count, out / "true")
+        (out / "alignment.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    others = {f"{of} {name}": value for of in ("true", "shuffled") for name, value in report.pop(of).items()}
+    for name, value in {**report, **others}.items():
         typer.echo(f"{name:<18} {value}")
 
 
@@ -109,8 +109,8 @@ def scenes(
             raise ValueError(
                 f"none of the first {count} scenes is in share {share}: ask for more scenes or fewer shares"
             )
-        told = {"summary": bench.summary(found), "versions": versions()}
-        (out / "summary.json").write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+        report = {"summary": bench.summary(found), "versions": versions()}
+        (out / "summary.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
         bench.sheets(out, found)
         print_summary(bench.summary(found), out)
 

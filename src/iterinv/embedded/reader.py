@@ -135,10 +135,10 @@ def features(pictures: Tensor) -> Tensor:
 @torch.no_grad()
 def read(pictures: Tensor) -> list[Seen]:
     """Read each of the pictures (batch, 3, n, n) in [-1, 1], n of 64 or more."""
-    return told(load()(_small(pictures)))
+    return most_likely(load()(_small(pictures)))
 
 
-def told(scores: Sequence[Tensor]) -> list[Seen]:
+def most_likely(scores: Sequence[Tensor]) -> list[Seen]:
     """The most likely answers, as what is seen in each picture."""
     rows = torch.stack([each.argmax(1) for each in scores], 1).tolist()
     seen = []

@@ -56,11 +56,15 @@ def compare(
         }
         row |= {"seconds": round(seconds, 3), "peak_memory_mb": peak(), "why": why}
         if inversion is not None:
-            told = inversion_report(cascade, inversion, seconds, [])
-            calls = [stage["network_calls"] for stage in told["stages"]]
-            row |= {key: told["reconstruction"][key] for key in KEYS}
+            report = inversion_report(cascade, inversion, seconds, [])
+            calls = [stage["network_calls"] for stage in report["stages"]]
+            row |= {key: report["reconstruction"][key] for key in KEYS}
             row["network_calls"] = {way: sum(each[way] for each in calls) for way in ("forward", "backward")}
-            row |= {"terminal_noise": told["stages"][0]["terminal_noise"], "stages": told["stages"], "why": told["why"]}
+            row |= {
+                "terminal_noise": report["stages"][0]["terminal_noise"],
+                "stages": report["stages"],
+                "why": report["why"],
+            }
         yield row
 
 

@@ -42,19 +42,19 @@ def diagnose(
 ) -> tuple[list[dict[str, float | None]], str]:
     """The losses of every stage, and one line that names the largest and what to do about it."""
     pairs = list(zip(stages, inversion.stages, strict=True))
-    told = [losses(found, resize(picture, stage.size).to(found.noise)) for stage, found in pairs]
+    by_stage = [losses(found, resize(picture, stage.size).to(found.noise)) for stage, found in pairs]
     largest = [
         float((found.picture.clamp(-1, 1) - resize(picture, stage.size).to(found.picture)).abs().max())
         for stage, found in pairs
     ]
     if max(largest) < EIGHT_BITS:
-        return told, "Every pixel comes back, at every stage."
-    k = max(range(len(told)), key=lambda k: told[k]["round_trip"] or 0.0)
+        return by_stage, "Every pixel comes back, at every stage."
+    k = max(range(len(by_stage)), key=lambda k: by_stage[k]["round_trip"] or 0.0)
     plan, name = inversion.stages[k].plan, stages[k].name
-    parts = {part: told[k][part] or 0.0 for part in ("solver", "guidance", "dtype")}
+    parts = {part: by_stage[k][part] or 0.0 for part in ("solver", "guidance", "dtype")}
     better = "more steps" if plan.inverter.target_error else "iterinv-anderson, which is solved to a tolerance"
     worst = max(parts, key=lambda part: parts[part])
-    if parts[worst] < 0.1 * (told[k]["round_trip"] or 0.0):
+    if parts[worst] < 0.1 * (by_stage[k]["round_trip"] or 0.0):
         worst = "unknown"
     words = {
         "solver": f"the solver: {plan.method} finds states that its rerun leaves"
@@ -67,4 +67,4 @@ def diagnose(
         "unknown": "nothing that is measured: the network may not predict the same noise twice, by dropout, half "
         "precision or what else changes between two calls",
     }[worst]
-    return told, f"Stage {name} loses most (rms {told[k]['round_trip']:.1e}), and to {words}."
+    return by_stage, f"Stage {name} loses most (rms {by_stage[k]['round_trip']:.1e}), and to {words}."

@@ -1,7 +1,7 @@
 """Samples drawn from words alone: whether they show what the words say, and how they differ, as a whole, from true
 pictures.
 
-Both are told by :mod:`iterinv.embedded.reader`. The words are captions of held-out scenes, one sample each.
+Both are read by :mod:`iterinv.embedded.reader`. The words are captions of held-out scenes, one sample each.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def distances(pictures: np.ndarray, cache: Path) -> dict[str, float]:
     return {"frechet": frechet(samples, real), "frechet_floor": frechet(asked, real), "frechet_spread": spread}
 
 
-def told(folder: Path, count: int, cache: Path) -> dict[str, Any]:
+def report(folder: Path, count: int, cache: Path) -> dict[str, Any]:
     """The figures of a folder's samples, rounded to four places, with how they were drawn.
 
     ``true`` is the alignment of the renders of the same captions: as much as the reader can see. ``shuffled`` is that

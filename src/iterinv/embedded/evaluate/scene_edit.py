@@ -166,15 +166,15 @@ def preserved(kind: str, seen: Seen, now: Seen, wanted: Seen) -> bool:
 def summary(found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """A row a kind, and one for all: shares and means, and of ``outside`` the least; where all pixels outside are equal
     there is no PSNR to count: ``outside_exact`` is the share of those."""
-    told = []
+    summaries = []
     for kind in [*(k for k in KINDS if any(row["kind"] == k for row in found)), "all"]:
         these = [row for row in found if kind in ("all", row["kind"])]
         keys = ("success", "kept", "inside", "outside", "ssim", "features", "iou")
         least = min((row["outside"] for row in these if row["outside"] is not None), default=None)
         means = {key: _mean(row[key] for row in these) for key in keys}
         exact = float(np.mean([row["outside"] is None for row in these]))
-        told.append({"kind": kind, "tasks": len(these), **means, "outside_least": least, "outside_exact": exact})
-    return told
+        summaries.append({"kind": kind, "tasks": len(these), **means, "outside_least": least, "outside_exact": exact})
+    return summaries
 
 
 def sheets(folder: Path, found: Sequence[dict[str, Any]], size: int = 128) -> None:
