@@ -45,13 +45,13 @@ def test_every_job_is_one_and_what_has_a_figure_comes_before_the_rest(methods):
     assert len(jobs) == len(set(jobs))
     exact = {
         (n, w, name, m)
-        for n in (20, 50)
-        for w in (1.0, 3.0, 5.0, 7.0)
+        for n in methods.STEPS
+        for w in methods.GUIDANCE
         for name in methods.pictures()
         for m in ("bdia", "bdia-fixed")
     }
     assert exact <= set(jobs)
-    assert len(methods.pictures()) == 11
+    assert len(methods.pictures()) == methods.SCENES + methods.PHOTOGRAPHS
     assert all(words for _, words in methods.pictures().values())
 
 

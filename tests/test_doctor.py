@@ -2,7 +2,9 @@
 
 import hashlib
 import shutil
+import sys
 
+import pytest
 import torch
 from typer.testing import CliRunner
 
@@ -10,6 +12,7 @@ import published
 from iterinv.__main__ import command_line
 from iterinv.embedded import FOLDER
 from iterinv.inspect.doctor import findings
+from iterinv.manifest import peak_memory
 from iterinv.models import folders
 
 
@@ -78,3 +81,14 @@ def test_the_hubs_cache_is_checked_by_its_names(tmp_path, monkeypatch):
         said = next(each for each in findings(model) if each.about == "weights")
         assert "bad.safetensors damaged" in said.said
         assert "good" not in said.said
+
+
+def test_memory_of_a_block_is_its_own():
+    """Earlier work does not count: its pages are given back, and the kernel's mark is reset."""
+    if not sys.platform.startswith("linux"):
+        pytest.skip("only Linux lets a process reset its peak")
+    with peak_memory() as large:
+        torch.ones(100_000_000).sum()
+    with peak_memory() as small:
+        torch.ones(1_000_000).sum()
+    assert large() - small() > 300

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import platform
 import resource
 import sys
@@ -36,12 +38,16 @@ def peak_memory_mb() -> float:
 
 @contextmanager
 def peak_memory() -> Iterator[Callable[[], float]]:
-    """The most memory held within the block, in MB, told by what it gives after the block.
+    """Measure the most memory that the process holds within the block, in MB: call the value after the block.
 
-    On Linux the kernel's mark is set back at the beginning; elsewhere it is the process's own peak so far.
+    On Linux the heap's free pages are given back first and the kernel's mark is reset, so that earlier work does not
+    count; elsewhere it is the process's own peak so far.
     """
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
+    gc.collect()
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     held: list[float] = []
