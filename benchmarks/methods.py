@@ -250,8 +250,8 @@ def main() -> None:
     body = f"""
 {SCENES} held-out scenes and {PHOTOGRAPHS} photographs, all stages, no guidance; {", ".join(SLOW)} on the first scene
 and the first photograph; as far as they are measured yet: the tables say of how many. *Exact*: pictures of which every
-8-bit pixel of 256 px is equal; *else*: mean PSNR of the others. *Work*: network evaluations, inverting and reconstructing
-together, a backward one counted as two. *Seconds*: of one thread, beside another such process. The plots, and what is
+8-bit pixel of 256 px is equal; *else*: mean PSNR of the others. *Work*: network evaluations, inverting and
+reconstructing together, a backward one counted as two. *Seconds*: of one thread, beside another such process. The plots, and what is
 bold in the tables (no other method is both cheaper and better), are of the pictures that all methods were run on, by
 the worst of
 them. *MB*: the most that the process held while the method ran, weights and libraries included. Rows hold the commit

@@ -69,8 +69,8 @@ def test_ratios_are_of_the_pictures_that_both_ran_on(methods):
 
 
 def test_what_failed_is_not_exact(methods):
-    rows = {(20, 3.0, "a", "bdia-fixed"): row("failed", 0), (20, 3.0, "b", "bdia-fixed"): row(40.0, 39)}
-    assert "| bdia-fixed | 20 | 3 | 0 of 1 | 1 of 1 |" in methods.guided(rows)
+    rows = {(20, 5.0, "a", "bdia-fixed"): row("failed", 0), (20, 5.0, "b", "bdia-fixed"): row(40.0, 39)}
+    assert "| bdia-fixed | 20 | 5 | 0 of 1 | 1 of 1 |" in methods.guided(rows)
     mean = methods.mean([row(40.0, 10), row(None, 10), row(50.0, 10)])
     assert (mean["pictures"], mean["exact"], mean["psnr"], mean["mean"]) == (3, 1, 40.0, 45.0)
 

@@ -33,8 +33,8 @@ def compare(
     terminal_noise, stages, why``.
 
     ``peak_memory_mb`` is the process's while the method runs, weights included. PSNR is of the picture worked on,
-    ``None`` where all pixels are equal. ``terminal_noise`` is the first stage's. A method that leaves the finite numbers
-    has ``why`` and the cost, no ``stages``, and ``None`` for the rest.
+    ``None`` where all pixels are equal. ``terminal_noise`` is the first stage's. A method that leaves the finite
+    numbers has ``why`` and the cost, no ``stages``, and ``None`` for the rest.
     Raises ``ValueError`` for a method that there is not, before any work.
     """
     plans = [plan(method, num_inference_steps, guidance_scale) for method in methods]
