@@ -249,13 +249,12 @@ def main() -> None:
         body += f"\n## {steps} steps\n\n{table(columns, listed)}\n\n![{steps} steps](methods-{steps}.png)\n"
     body = f"""
 {SCENES} held-out scenes and {PHOTOGRAPHS} photographs, all stages, no guidance; {", ".join(SLOW)} on the first scene
-and the first photograph; as far as they are measured yet: the tables say of how many. *Exact*: pictures of which every
-8-bit pixel of 256 px is equal; *else*: mean PSNR of the others. *Work*: network evaluations, inverting and
-reconstructing together, a backward one counted as two. *Seconds*: of one thread, beside another such process. The plots, and what is
-bold in the tables (no other method is both cheaper and better), are of the pictures that all methods were run on, by
-the worst of
-them. *MB*: the most that the process held while the method ran, weights and libraries included. Rows hold the commit
-that they were made at; all are of the weights that ship. {RESUMED}
+and the first photograph. The tables say how many pictures are measured yet. *Exact*: pictures of which every 8-bit
+pixel of 256 px is equal; *else*: mean PSNR of the others. *Work*: network evaluations, inverting and reconstructing
+together, a backward one counted as two. *Seconds*: of one thread, beside another such process. *MB*: the most that the
+process held while the method ran, weights and libraries included. The plots, and what is bold in the tables (no other
+method is both cheaper and better), are of the pictures that all methods were run on, by the worst of them. Rows hold
+the commit that they were made at; all are of the weights that ship. {RESUMED}
 {body}
 ## Against IterInv as published
 
