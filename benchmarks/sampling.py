@@ -46,6 +46,8 @@ COLUMNS = (
     "Fréchet",
     "to DDIM",
     "floor",
+    "grain",
+    "true grain",
     "colour %",
     "shape %",
     "count %",
@@ -72,6 +74,7 @@ def main(minutes: float) -> None:
         plain = {each["seed"]: each["frechet"] for each in report.get((guidance, steps, 0.0), [])}
         apart = [each["frechet"] - plain[each["seed"]] for each in found if gamma and each["seed"] in plain]
         cells = [_spread([each["frechet"] for each in found]), _spread(apart) if apart else "", f"{floor:.2f}"]
+        cells += [_spread([each["grain"] for each in found]), f"{found[0]['true_grain']:.2f}"]
         cells += [_spread([100 * each[name] for each in found]) for name in ("color", "shape", "count", "all")]
         rows.append([f"{guidance:g}", steps, f"{gamma:g}", len(found), *cells])
     shown = {
@@ -95,7 +98,8 @@ is DDIM. Mean over the seeds, and ± the standard deviation between them. *Fréc
 {COUNT}
 true pictures; *to DDIM*: how much more that is than DDIM's of the same seed; *floor*: of true pictures to those. Of so
 few pictures most of it is the floor, alike in all rows: the rows may be compared with each other, not with [another
-table](alignment.md). Shares are of what the captions say that the [reader](reader.md) sees; *all*: all of it at once.
+table](alignment.md). *Grain*: noise of the flat wall, in 8-bit steps, beside that of the true renders.
+Shares are of what the captions say that the [reader](reader.md) sees; *all*: all of it at once.
 {RESUMED}
 {SEEN if name == OF else ""}
 {table(COLUMNS, rows)}

@@ -66,3 +66,13 @@ def test_terminal_noise_of_noise_and_of_what_is_not():
     assert metrics.terminal_noise(2 * smooth + 1)["autocorrelation"] > 0.7
     assert metrics.terminal_noise(unit * 0 + 1) == {"mean": 1.0, "std": 0.0, "kurtosis": None, "autocorrelation": None}
     assert metrics.terminal_noise(unit.sign())["kurtosis"] == pytest.approx(1, abs=0.01)
+
+
+def test_grain_is_the_noise_that_was_added():
+    rng, rows = np.random.default_rng(0), np.linspace(60, 180, 64)
+    flat = rows[:, None, None] + np.zeros((64, 64, 3))
+    for sigma in (2.0, 6.0):
+        noisy = (flat + sigma * rng.standard_normal(flat.shape)).round().astype(np.uint8)
+        assert metrics.grain(noisy) == pytest.approx(sigma, rel=0.1)
+    noisy[20:40, 20:40] = 255
+    assert metrics.grain(noisy) == pytest.approx(6.0, rel=0.15)

@@ -21,7 +21,7 @@ from iterinv.embedded.seeds import CAPTIONS, TRUE_PICTURES
 from iterinv.embedded.train import data
 from iterinv.evaluate.folder import settle
 from iterinv.images import from_uint8, to_uint8
-from iterinv.metrics import frechet
+from iterinv.metrics import frechet, grain
 from iterinv.steps import Step
 
 BLOCK = 20
@@ -92,6 +92,11 @@ def distances(pictures: np.ndarray, cache: Path) -> dict[str, float]:
     return {"frechet": frechet(samples, real), "frechet_floor": frechet(asked, real), "frechet_spread": spread}
 
 
+def wall_grain(pictures: np.ndarray) -> float:
+    """Mean noise of the wall, in 8-bit steps: of the flat upper quarter of each picture (n, size, size, 3)."""
+    return float(np.mean([grain(picture[: len(picture) // 4]) for picture in pictures]))
+
+
 def report(folder: Path, count: int, cache: Path) -> dict[str, Any]:
     """The figures of a folder's samples, rounded to four places, with how they were drawn.
 
@@ -101,7 +106,9 @@ def report(folder: Path, count: int, cache: Path) -> dict[str, Any]:
     pictures = drawn(folder, count)
     asked = [Scene.random(CAPTIONS + k) for k in range(count)]
     figures = _rounded({**alignment(pictures, asked), **distances(pictures, cache)})
-    true = _rounded(alignment(data.scenes(cache, pictures.shape[1], count, CAPTIONS), asked))
+    renders = data.scenes(cache, pictures.shape[1], count, CAPTIONS)
+    figures |= _rounded({"grain": wall_grain(pictures), "true_grain": wall_grain(renders)})
+    true = _rounded(alignment(renders, asked))
     shuffled = _rounded(alignment(pictures, [*asked[1:], asked[0]]))
     how = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
     return {**figures, "true": true, "shuffled": shuffled, "captions": count, **how}
