@@ -6,7 +6,7 @@ A grid is made once and used in both directions. Nothing else in the package com
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -68,12 +68,21 @@ class Karras:
     """EDM's noise levels (Karras et al. 2022, eq. 5): noise is added and nothing mixed, so alpha is 1 throughout.
 
     The label of a level is its sigma. ``steps`` levels from ``sigma_max`` to ``sigma_min``, dense at the end as ``rho``
-    says, and the clean end.
+    says, and the clean end. ``rounded`` maps noise levels (steps,) to those that a network knows, where it knows only
+    some. Raises ``ValueError`` for a range without levels.
     """
 
     sigma_min: float = 0.002
     sigma_max: float = 80.0
     rho: float = 7.0
+    rounded: Callable[[Tensor], Tensor] | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.sigma_min < self.sigma_max < math.inf:
+            raise ValueError(
+                f"noise levels from {self.sigma_max:g} down to {self.sigma_min:g} are no range: "
+                "sigma_min is above 0, and sigma_max is a number above sigma_min"
+            )
 
     def grid(self, steps: int, spacing: str | None = None) -> Grid:
         """``steps + 1`` levels, noisy to clean. Raises ``ValueError`` for any ``spacing``: these levels are spaced by
@@ -84,7 +93,9 @@ class Karras:
             raise ValueError(f"spacing {spacing!r} means nothing here: EDM's levels are spaced by rho")
         start, end = self.sigma_max ** (1 / self.rho), self.sigma_min ** (1 / self.rho)
         sigmas = [(start + k / (steps - 1) * (end - start)) ** self.rho for k in range(steps)]
-        return (*(Level(sigma, 1.0, sigma) for sigma in sigmas), Level(self.sigma_min, 1.0, 0.0))
+        if self.rounded is not None:
+            sigmas = self.rounded(torch.tensor(sigmas, dtype=torch.float64)).flatten().tolist()
+        return (*(Level(sigma, 1.0, sigma) for sigma in sigmas), Level(sigmas[-1], 1.0, 0.0))
 
 
 @dataclass(frozen=True)
