@@ -1,5 +1,7 @@
 """EDM's models and levels, on a network that is exact for Gaussian data."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -154,7 +156,7 @@ def sampled_by_edm(network, noise, steps):
     levels = (highest ** (1 / 7) + place * (lowest ** (1 / 7) - highest ** (1 / 7))) ** 7
     levels = torch.cat([network.round_sigma(levels), torch.zeros(1, dtype=torch.float64)])
     x = noise.double() * levels[0]
-    for t, s in zip(levels[:-1], levels[1:], strict=True):
+    for t, s in pairwise(levels):
         slope = (x - network(x, t)) / t
         end = x + (s - t) * slope
         if s > 0:

@@ -186,11 +186,11 @@ class Cascade:
     ) -> tuple[Tensor, ...]:
         """Draw pictures (batch, 3, size, size) in [-1, 1] from prompts alone, one tensor a stage.
 
-        Of several prompts, ``num_images_per_prompt`` pictures each, in their order. ``num_inference_steps`` and
-        ``guidance_scale``, which acts on the first stage, are the cascade's own unless given, and so is ``rule``, a name
-        of :data:`iterinv.steps.RULES` or a rule. Every picture has its own noise at every stage, drawn from ``seed`` and
-        its place in the batch, so that it does not depend on the size of the batch. A super-resolution stage runs the
-        last ``detail`` of its levels, from the enlarged picture noised to the first of them: at the levels before, a
+        Of several prompts, ``num_images_per_prompt`` pictures each, in their order. ``num_inference_steps``,
+        ``guidance_scale``, which acts on the first stage, and ``rule``, a name of :data:`iterinv.steps.RULES` or a
+        rule, are the cascade's own unless given. Every picture has its own noise at every stage, drawn from ``seed``
+        and its place in the batch, so that it does not depend on the size of the batch. A super-resolution stage runs
+        the last ``detail`` of its levels, from the enlarged picture noised to the first of them: at the levels before, a
         small error of the predicted noise is a large one of colour, which the stage below settled.
         """
         watch = self._observer(observer, callback_on_step_end)

@@ -239,12 +239,12 @@ def _calls(blueprint: Blueprint, plan: Plan) -> CountingDenoiser:
         return Prediction.from_eps(x, level, eps)
 
     def embed(prompts: list[str]) -> Condition:
-        return Condition({"text": torch.full((len(prompts), 1, 4), float(bool(prompts[0])))})
+        return Condition({"text": torch.full((len(prompts), 1, 4), float(bool(prompts[0])), dtype=torch.float64)})
 
     with torch.device("cpu"):
         stage = Stage("", 4, denoiser, schedules.from_config(blueprint.schedule), embed, "")
         counted = CountingDenoiser(denoiser)
-        picture = torch.linspace(-1, 1, 48).reshape(1, 3, 4, 4)
+        picture = torch.linspace(-1, 1, 48, dtype=torch.float64).reshape(1, 3, 4, 4)
         stage = replace(stage, denoiser=counted)
         report = invert_stage(stage, plan, stage.condition("words"), picture).report
         counted.forward, counted.backward = report.forward, report.backward

@@ -44,7 +44,7 @@ def precision(name: str) -> torch.dtype:
 
 
 def _load(what: Any, dtype: torch.dtype, device: str, **how: Any) -> tuple[tuple[Stage, ...], Defaults]:
-    with _quiet():
+    with _quiet(), torch.device("cpu"):  # libraries make buffers on torch's default device
         preset = presets().get(what) if isinstance(what, str) else None
         found = sources.stages(what, dtype, device, **how)
         own = edm.DEFAULTS if isinstance(found[0].denoiser, edm.EDMDenoiser) else Defaults()

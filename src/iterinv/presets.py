@@ -42,8 +42,8 @@ def no_advice(prompt: str, name: str) -> list[str]:
 class Defaults:
     """Settings that suit one cascade, and its advice.
 
-    ``sampler`` is a name of :data:`iterinv.steps.RULES`, ``editor`` one of :data:`iterinv.edits.EDITORS`. ``prompt_advice`` is called with a prompt and what a message
-    calls it, and returns sentences.
+    ``sampler`` is a name of :data:`iterinv.steps.RULES`, ``editor`` one of :data:`iterinv.edits.EDITORS`.
+    ``prompt_advice`` is called with a prompt and what a message calls it, and returns sentences.
     """
 
     sampling_steps: int = 20

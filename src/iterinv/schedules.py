@@ -17,6 +17,8 @@ from torch import Tensor
 from iterinv.levels import Grid, Level
 
 SPACINGS = ("leading", "trailing", "linspace")
+TABLE: dict[str, Any] = {"dtype": torch.float32, "device": "cpu"}
+"""The precision of diffusers' tables, whatever torch's default is."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ class Karras:
         start, end = self.sigma_max ** (1 / self.rho), self.sigma_min ** (1 / self.rho)
         sigmas = [(start + k / (steps - 1) * (end - start)) ** self.rho for k in range(steps)]
         if self.rounded is not None:
-            sigmas = self.rounded(torch.tensor(sigmas, dtype=torch.float64)).flatten().tolist()
+            sigmas = self.rounded(torch.tensor(sigmas, dtype=torch.float64, device="cpu")).flatten().tolist()
         return (*(Level(sigma, 1.0, sigma) for sigma in sigmas), Level(sigmas[-1], 1.0, 0.0))
 
 
@@ -128,12 +130,12 @@ def _level(t: float, alpha_squared: float) -> Level:
 
 def _betas(kind: str, n: int, start: float, end: float) -> Tensor:
     if kind == "linear":
-        return torch.linspace(start, end, n)
+        return torch.linspace(start, end, n, **TABLE)
     if kind == "scaled_linear":
-        return torch.linspace(start**0.5, end**0.5, n) ** 2
+        return torch.linspace(start**0.5, end**0.5, n, **TABLE) ** 2
     if kind == "squaredcos_cap_v2":  # Nichol & Dhariwal 2021, eq. 17
         signal = [math.cos((k / n + 0.008) / 1.008 * math.pi / 2) ** 2 for k in range(n + 1)]
-        return torch.tensor([min(1 - b / a, 0.999) for a, b in pairwise(signal)])
+        return torch.tensor([min(1 - b / a, 0.999) for a, b in pairwise(signal)], **TABLE)
     raise ValueError(f"beta schedule {kind!r} is not one of linear, scaled_linear, squaredcos_cap_v2")
 
 
@@ -156,7 +158,7 @@ def from_config(config: Mapping[str, Any]) -> Schedule:
     """
     n = int(config.get("num_train_timesteps", 1000))
     if config.get("trained_betas") is not None:
-        betas = torch.tensor(config["trained_betas"], dtype=torch.float32)
+        betas = torch.tensor(config["trained_betas"], **TABLE)
     else:
         kind = config.get("beta_schedule", "linear")
         betas = _betas(kind, n, config.get("beta_start", 1e-4), config.get("beta_end", 0.02))

@@ -173,7 +173,7 @@ class Result:
         if self.edit is not None:
             edited = canvas.place(self.edit.pictures[-1])
             masks = self.edit.masks
-            mask = canvas.place_mask(masks[-1] if masks else torch.ones(1, 1, canvas.size, canvas.size))
+            mask = canvas.place_mask(masks[-1] if masks else torch.ones(1, 1, canvas.size, canvas.size, device="cpu"))
             Image.fromarray(edited).save(folder / "edited.png")
             Image.fromarray(mask).save(folder / "mask.png")
             shown = [

@@ -71,7 +71,7 @@ def stage(
     knows."""
 
     def embed(prompts: list[str]) -> Condition:
-        return Condition({"text": torch.zeros(len(prompts), 1, 1, device=device)})
+        return Condition({"text": torch.zeros(len(prompts), 1, 1, dtype=torch.float32, device=device)})
 
     return Stage(name, size, EDMDenoiser(denoised, dtype), schedule, embed, fingerprint or f"edm-{size}", device=device)
 
