@@ -190,8 +190,8 @@ class Cascade:
         ``guidance_scale``, which acts on the first stage, and ``rule``, a name of :data:`iterinv.steps.RULES` or a
         rule, are the cascade's own unless given. Every picture has its own noise at every stage, drawn from ``seed``
         and its place in the batch, so that it does not depend on the size of the batch. A super-resolution stage runs
-        the last ``detail`` of its levels, from the enlarged picture noised to the first of them: at the levels before, a
-        small error of the predicted noise is a large one of colour, which the stage below settled.
+        the last ``detail`` of its levels, from the enlarged picture noised to the first of them: at the levels before,
+        a small error of the predicted noise is a large one of colour, which the stage below settled.
         """
         watch = self._observer(observer, callback_on_step_end)
         rule = self.defaults.sampler if rule is None else rule
