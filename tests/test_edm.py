@@ -1,17 +1,25 @@
 """EDM's models and levels, on a network that is exact for Gaussian data."""
 
+from itertools import pairwise
+
+import numpy as np
 import pytest
 import torch
+from PIL import Image
+from typer.testing import CliRunner
 
 import iterinv
 from iterinv.cascade import Cascade
+from iterinv.cli import app
 from iterinv.families import edm
 from iterinv.guidance import unguided
 from iterinv.images import from_uint8, to_uint8
 from iterinv.methods import METHODS, plan
+from iterinv.reports import inversion_report
 from iterinv.schedules import Karras
-from iterinv.steps import BDIAHeun, Heun
+from iterinv.steps import RULES, BDIAHeun, Heun
 from iterinv.steps.run import run
+from iterinv.streams import draw_noise
 
 MEAN, STD, DATA = 0.2, 0.4, 0.5
 
@@ -117,3 +125,114 @@ def test_a_module_and_its_torchscript_are_the_same_cascade_and_a_pickle_is_refus
     network.label_dim = 10
     with pytest.raises(ValueError, match="wants one of 10 class labels"):
         iterinv.load(network)
+
+
+class Ideal(torch.nn.Module):
+    """The clean data that is expected of a sample of N(0.3, 0.2^2); ``known`` are a network's own range and levels."""
+
+    def __init__(self, known: list[float] | None = None, **settings: float):
+        super().__init__()
+        self.img_resolution = 16
+        self.known = [float(each) for each in known or [0.0]]
+        for name, value in settings.items():
+            setattr(self, name, value)
+
+    def forward(self, x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+        s = sigma.reshape(-1, 1, 1, 1) ** 2
+        return (0.04 * x + 0.3 * s) / (0.04 + s)
+
+    @torch.jit.export
+    def round_sigma(self, sigma: torch.Tensor) -> torch.Tensor:
+        if len(self.known) == 1:
+            return sigma
+        known = torch.tensor(self.known, dtype=sigma.dtype)
+        return known[(sigma.reshape(-1, 1) - known).abs().argmin(1)].reshape(sigma.shape)
+
+
+def sampled_by_edm(network, noise, steps):
+    """Algorithm 1 of the paper without churn, in the arithmetic of its authors' own sampler."""
+    lowest, highest = max(0.002, network.sigma_min), min(80.0, network.sigma_max)
+    place = torch.arange(steps, dtype=torch.float64) / (steps - 1)
+    levels = (highest ** (1 / 7) + place * (lowest ** (1 / 7) - highest ** (1 / 7))) ** 7
+    levels = torch.cat([network.round_sigma(levels), torch.zeros(1, dtype=torch.float64)])
+    x = noise.double() * levels[0]
+    for t, s in pairwise(levels):
+        slope = (x - network(x, t)) / t
+        end = x + (s - t) * slope
+        if s > 0:
+            end = x + (s - t) * (0.5 * slope + 0.5 * (end - network(end, s)) / s)
+        x = end
+    return x
+
+
+@pytest.mark.parametrize(
+    ("network", "steps"),
+    [
+        (Ideal(sigma_min=0.0, sigma_max=float("inf")), 18),
+        (Ideal(sigma_min=0.02, sigma_max=100.0), 18),
+        (Ideal(sigma_min=0.01, sigma_max=3.0), 7),
+        (Ideal([96, 37, 22, 9.5, 4.25, 2, 1, 0.5, 0.125, 0.0625, 0.03125], sigma_min=0.03125, sigma_max=96.0), 7),
+        (Ideal([3, 2, 1, 0.25], sigma_min=0.25, sigma_max=3.0), 12),  # more steps than levels: some stand still
+    ],
+    ids=["edm", "ve", "narrow", "rounded", "repeated"],
+)
+def test_a_network_is_sampled_in_its_own_range_and_rounding_as_its_authors_sample_it(network, steps, tmp_path):
+    torch.jit.script(network).save(tmp_path / "net.ts")
+    for what in (network, tmp_path / "net.ts"):
+        cascade = iterinv.load(what)
+        stage = cascade.stages[0]
+        noise = draw_noise(stage.shape, [0], "sample", stage.name, 0)
+        truth = sampled_by_edm(network, noise, steps)
+        (pictures,) = cascade.sample("", steps)
+        torch.testing.assert_close(pictures, truth.clamp(-1, 1), rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("rule", ["ddim", "heun", "dpmpp-2m", "bdia"])
+def test_samples_are_the_datas(rule):
+    x = torch.cat(iterinv.load(Ideal()).sample("", 200, num_images_per_prompt=8, rule=rule))
+    assert float(x.mean()) == pytest.approx(0.3, rel=0.02)
+    assert float(x.std()) == pytest.approx(0.2, rel=0.04 if rule == "ddim" else 0.02)
+
+
+def test_the_command_line_samples_a_torchscript_file(tmp_path):
+    torch.jit.script(Ideal()).save(tmp_path / "net.ts")
+    model = "--model", str(tmp_path / "net.ts"), "--allow-pickle"
+    result = CliRunner().invoke(app, ["sample", "noise", "--count", "6", "--out", str(tmp_path), *model])
+    assert result.exit_code == 0, result.output
+    x = np.stack([np.asarray(Image.open(tmp_path / f"sample-{k}.png")) for k in range(6)]) / 127.5 - 1
+    assert x.mean() == pytest.approx(0.3, rel=0.02)
+    assert x.std() == pytest.approx(0.2, rel=0.02)
+
+
+@pytest.mark.parametrize("method", ["bdia", "bdia-fixed", "bdia-heun", "dpmpp-2m", "iterinv-anderson"])
+def test_the_noise_of_an_inversion_is_told_in_units_of_the_level(method):
+    cascade = iterinv.load(Ideal())
+    x = from_uint8(to_uint8(0.3 + 0.2 * torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))))
+    inversion = cascade.invert(x, "", method, 50)
+    assert float(inversion.noise.std()) > 60  # the state itself is at sigma 80
+    told = inversion_report(cascade, inversion, 0.0, [])["stages"][0]["terminal_noise"]
+    assert told["std"] == pytest.approx(1, abs=0.1)
+
+
+def test_a_range_without_levels_is_refused():
+    for lowest, highest in ((0.0, 80.0), (3.0, 2.0), (0.1, float("inf"))):
+        with pytest.raises(ValueError, match="are no range"):
+            Karras(lowest, highest)
+    with pytest.raises(ValueError, match="from 80 down to 90 are no range"):
+        iterinv.load(Ideal(sigma_min=90.0))
+
+
+def test_no_level_is_undone_twice_by_a_rule_that_divides_by_steps():
+    """Levels that a network's rounding makes one: O-BELM would divide by their distance."""
+    cascade = iterinv.load(Ideal([3, 2, 1, 0.25], sigma_min=0.25, sigma_max=3.0))
+    x = torch.zeros(1, 3, 16, 16)
+    assert float((cascade.invert(x, "", "bdia", 12).picture - x).abs().max()) < 1e-9
+    with pytest.raises(ValueError, match="multiplies rounding by inf"):
+        cascade.invert(x, "", "belm", 12)
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_every_rule_samples_over_levels_that_are_one(name):
+    once, twice = (iterinv.load(Ideal(levels, sigma_min=0.25, sigma_max=3.0)) for levels in ([], [3, 2, 1, 0.25]))
+    assert bool(torch.isfinite(twice.sample("", 12, rule=name)[0]).all())
+    assert len(set(twice.stages[0].schedule.grid(12))) == 5 < len(set(once.stages[0].schedule.grid(12)))

@@ -48,7 +48,7 @@ def test_null_text_keeps_a_guided_rerun_nearer_to_the_path(first, photo):
     assert missed(fitted, photo) < 0.6 * missed(bare, photo)
     assert fitted.stages[0].report.backward == 6 * 30
     nulls = fitted.stages[0].guidance.nulls
-    assert list(nulls) == [level.t for level in fitted.stages[0].grid[:-1]]
+    assert list(nulls) == list(fitted.stages[0].grid[:-1])
     assert len({float(null.sum()) for null in nulls.values()}) == 6
 
 

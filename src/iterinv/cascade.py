@@ -177,7 +177,7 @@ class Cascade:
         guidance_scale: float | None = None,
         num_images_per_prompt: int = 1,
         *,
-        rule: str | Step = "ddim",
+        rule: str | Step | None = None,
         detail: float = 0.8,
         seed: int = 0,
         generator: torch.Generator | None = None,
@@ -186,14 +186,15 @@ class Cascade:
     ) -> tuple[Tensor, ...]:
         """Draw pictures (batch, 3, size, size) in [-1, 1] from prompts alone, one tensor a stage.
 
-        Of several prompts, ``num_images_per_prompt`` pictures each, in their order. ``num_inference_steps`` and
-        ``guidance_scale``, which acts on the first stage, are the cascade's own unless given. ``rule`` is a name of
-        :data:`iterinv.steps.RULES` or a rule. Every picture has its own noise at every stage, drawn from ``seed`` and
-        its place in the batch, so that it does not depend on the size of the batch. A super-resolution stage runs the
-        last ``detail`` of its levels, from the enlarged picture noised to the first of them: at the levels before, a
-        small error of the predicted noise is a large one of colour, which the stage below settled.
+        Of several prompts, ``num_images_per_prompt`` pictures each, in their order. ``num_inference_steps``,
+        ``guidance_scale``, which acts on the first stage, and ``rule``, a name of :data:`iterinv.steps.RULES` or a
+        rule, are the cascade's own unless given. Every picture has its own noise at every stage, drawn from ``seed``
+        and its place in the batch, so that it does not depend on the size of the batch. A super-resolution stage runs
+        the last ``detail`` of its levels, from the enlarged picture noised to the first of them: at the levels before,
+        a small error of the predicted noise is a large one of colour, which the stage below settled.
         """
         watch = self._observer(observer, callback_on_step_end)
+        rule = self.defaults.sampler if rule is None else rule
         solver = sampler(rule) if isinstance(rule, str) else rule
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         rows = [each for each in prompts for _ in range(num_images_per_prompt)]
@@ -206,16 +207,17 @@ class Cascade:
                 torch.cat([draw_noise(shape, [start_seed], name, stage.name, k) for k in range(len(rows))])
                 for name, shape in (("sample", stage.shape), ("low noise", (3, *stage.shape[1:])))
             )
-            x = noise.to(stage.device).double()
             condition = stage.condition(rows, pictures[-1] if pictures else None, on_low)
             for note in () if pictures else condition.notes:
                 watch.on_note(note)
             guide = CFG(1.0 if pictures else scale)
             eps = guide(stage.denoiser, condition, stage.with_prompt(condition, ""))
             grid, start = stage.schedule.grid(steps), 0
+            noise = noise.to(stage.device, torch.float64)
+            x = grid[0].noise_scale * noise
             if stage.low_level is not None:
                 start = start_index(grid, detail)
-                x = grid[start].alpha * stage.enlarged(condition["low_image"]) + grid[start].sigma * x
+                x = grid[start].alpha * stage.enlarged(condition["low_image"]) + grid[start].sigma * noise
             timesteps = [level.t for level in grid[start:]]
             states = run(solver, eps, solver.init(x), grid, start)
             *_, last = reported(states, stage, "sampling", watch, len(timesteps), timesteps)

@@ -27,7 +27,7 @@ from iterinv.families.family import Family
 from iterinv.levels import Level, Prediction
 from iterinv.models import CountingDenoiser, Stage, folders
 from iterinv.models.blueprint import Blueprint
-from iterinv.models.pipelines import read_json
+from iterinv.models.pipelines import own_settings, read_json
 from iterinv.models.toy import gaussian
 from iterinv.models.unet import labelled
 from iterinv.plans import Plan
@@ -156,13 +156,13 @@ def _published(name: str) -> tuple[str, Family, Blueprint]:
 
 def _folder(folder: Path) -> tuple[str, Family, Blueprint]:
     """From the configurations in a folder of diffusers' form."""
+    import diffusers
+
     index = read_json(folder / "model_index.json")
     family = family_of(index.get("_class_name"), folder)
     there = {name: value[1] for name, value in index.items() if isinstance(value, list) and value[0] is not None}
 
     def network(part: str) -> Any:
-        import diffusers
-
         kind = getattr(diffusers, there[part])
         return kind.from_config(kind.load_config(folder / part)).eval()
 
@@ -173,6 +173,8 @@ def _folder(folder: Path) -> tuple[str, Family, Blueprint]:
         return kind(kind.config_class.from_pretrained(folder / part))
 
     config = read_json(folder / "scheduler" / "scheduler_config.json")
+    kind = getattr(diffusers, there["scheduler"], None)
+    config = {**(config if kind is None else own_settings(kind, config)), "_class_name": there["scheduler"]}
     texts = [partial(text, part) for part in ("text_encoder", "text_encoder_2") if part in there]
     vae = partial(network, "vae") if "vae" in there else None
     return str(folder), family, Blueprint(partial(network, "unet"), texts, config, vae)
@@ -239,12 +241,12 @@ def _calls(blueprint: Blueprint, plan: Plan) -> CountingDenoiser:
         return Prediction.from_eps(x, level, eps)
 
     def embed(prompts: list[str]) -> Condition:
-        return Condition({"text": torch.full((len(prompts), 1, 4), float(bool(prompts[0])))})
+        return Condition({"text": torch.full((len(prompts), 1, 4), float(bool(prompts[0])), dtype=torch.float64)})
 
     with torch.device("cpu"):
         stage = Stage("", 4, denoiser, schedules.from_config(blueprint.schedule), embed, "")
         counted = CountingDenoiser(denoiser)
-        picture = torch.linspace(-1, 1, 48).reshape(1, 3, 4, 4)
+        picture = torch.linspace(-1, 1, 48, dtype=torch.float64).reshape(1, 3, 4, 4)
         stage = replace(stage, denoiser=counted)
         report = invert_stage(stage, plan, stage.condition("words"), picture).report
         counted.forward, counted.backward = report.forward, report.backward

@@ -66,26 +66,26 @@ class CFG(Guidance):
 class PerLevelNull(Guidance):
     """Classifier-free guidance at a fixed scale with a null embedding (batch, tokens, width) of its own at every level.
 
-    ``nulls`` maps timesteps to the embeddings that null-text inversion fitted; they replace the text of the negative
+    ``nulls`` maps levels to the embeddings that null-text inversion fitted; they replace the text of the negative
     condition.
     """
 
     scale: float = field()  # no default: the protocol's property would be taken for one
-    nulls: Mapping[float, Tensor] = field(repr=False)
+    nulls: Mapping[Level, Tensor] = field(repr=False)
     fitted = True
 
     def with_scale(self, scale: float) -> Self:
         return self
 
     def row(self, k: int) -> Self:
-        return replace(self, nulls={t: x if len(x) == 1 else x[k : k + 1] for t, x in self.nulls.items()})
+        return replace(self, nulls={a: x if len(x) == 1 else x[k : k + 1] for a, x in self.nulls.items()})
 
     def __call__(self, denoiser: Denoiser, positive: Condition, negative: Condition) -> Field:
         if self.scale == 1:
             return unguided(denoiser, positive)
 
         def guided(x: Tensor, a: Level) -> Prediction:
-            null = negative.updated(text=self.nulls[a.t]) if a.t in self.nulls else negative
+            null = negative.updated(text=self.nulls[a]) if a in self.nulls else negative
             without, with_prompt = both(denoiser, x, a, null, positive)
             return without.mix(with_prompt, self.scale)
 

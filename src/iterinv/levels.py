@@ -19,6 +19,12 @@ class Level(NamedTuple):
     alpha: float
     sigma: float
 
+    @property
+    def noise_scale(self) -> float:
+        """The spread of the pure noise that sampling starts from at this level: ``sigma`` where noise is added to the
+        data, as in EDM, and 1 where the two are mixed, as diffusers starts."""
+        return self.sigma if self.alpha == 1 else 1.0
+
 
 class Prediction(NamedTuple):
     """The clean data and the noise that a network predicts, both (batch, ...): ``x = alpha * x0 + sigma * eps``.

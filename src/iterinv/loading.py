@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from iterinv import sources
+from iterinv.families import edm
 from iterinv.models import Stage
 from iterinv.presets import Defaults, presets
 
@@ -43,9 +44,11 @@ def precision(name: str) -> torch.dtype:
 
 
 def _load(what: Any, dtype: torch.dtype, device: str, **how: Any) -> tuple[tuple[Stage, ...], Defaults]:
-    with _quiet():
+    with _quiet(), torch.device("cpu"):  # libraries make buffers on torch's default device
         preset = presets().get(what) if isinstance(what, str) else None
-        return sources.stages(what, dtype, device, **how), preset.defaults if preset else Defaults()
+        found = sources.stages(what, dtype, device, **how)
+        own = edm.DEFAULTS if isinstance(found[0].denoiser, edm.EDMDenoiser) else Defaults()
+        return found, preset.defaults if preset else own
 
 
 _kept = lru_cache(maxsize=1)(_load)

@@ -42,12 +42,13 @@ def no_advice(prompt: str, name: str) -> list[str]:
 class Defaults:
     """Settings that suit one cascade, and its advice.
 
-    ``editor`` is a name of :data:`iterinv.edits.EDITORS`. ``prompt_advice`` is called with a prompt and what a message
-    calls it, and returns sentences.
+    ``sampler`` is a name of :data:`iterinv.steps.RULES`, ``editor`` one of :data:`iterinv.edits.EDITORS`.
+    ``prompt_advice`` is called with a prompt and what a message calls it, and returns sentences.
     """
 
     sampling_steps: int = 20
     sampling_guidance: float = 2.0
+    sampler: str = "ddim"
     editor: str = "flowedit"
     prompt_advice: Callable[[str, str], list[str]] = no_advice
 

@@ -32,7 +32,7 @@ def inversion_report(
                 "seconds": round(found.report.seconds, 3),
                 "residual_max": found.report.residual_max,
                 "root_error_max": found.report.root_error_max,
-                "terminal_noise": metrics.terminal_noise(found.noise),
+                "terminal_noise": metrics.terminal_noise(found.noise / found.grid[0].noise_scale),
                 "reconstruction": metrics.fidelity(expected, images.to_uint8(found.picture)),
                 "loss": loss,
             }

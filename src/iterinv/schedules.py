@@ -6,61 +6,134 @@ A grid is made once and used in both directions. Nothing else in the package com
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from iterinv.levels import Grid, Level
 
 SPACINGS = ("leading", "trailing", "linspace")
+WALKS = {
+    **dict.fromkeys(("DDIMScheduler", "DDIMParallelScheduler", "DDIMInverseScheduler"), "ddim"),
+    **dict.fromkeys(("DDPMScheduler", "DDPMParallelScheduler", "PNDMScheduler"), "ddim"),
+    **dict.fromkeys(("EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler", "LMSDiscreteScheduler"), "euler"),
+    **dict.fromkeys(("HeunDiscreteScheduler", "KDPM2DiscreteScheduler", "KDPM2AncestralDiscreteScheduler"), "euler"),
+    **dict.fromkeys(("DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler", "UniPCMultistepScheduler"), "dpm"),
+    **dict.fromkeys(("DEISMultistepScheduler", "SASolverScheduler"), "dpm"),
+    **dict.fromkeys(("LCMScheduler", "TCDScheduler"), "lcm"),
+    **dict.fromkeys(("BDIAScheduler", "BDIAInverseScheduler"), "ddim"),
+}
+"""How the classes of diffusers' schedulers that are known here space their labels: ``ddim`` in whole numbers; ``euler``
+between them too, under linspace; ``dpm`` one more than asked for, without the lowest; ``lcm`` among those that a
+network was distilled from."""
+
+ENDS_CLEAN = ("DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler", "UniPCMultistepScheduler")
+KARRAS = (*ENDS_CLEAN, "EulerDiscreteScheduler", "LMSDiscreteScheduler", "HeunDiscreteScheduler")
+UNKNOWN = {
+    "use_exponential_sigmas": False,
+    "use_beta_sigmas": False,
+    "use_lu_lambdas": False,
+    "use_flow_sigmas": False,
+    "timestep_type": "discrete",
+    "interpolation_type": "linear",
+    "lambda_min_clipped": -math.inf,
+    "sigma_min": None,
+    "sigma_max": None,
+}
+"""Settings of these classes, at the values under which their levels are known here."""
+
+TABLE: dict[str, Any] = {"dtype": torch.float32, "device": "cpu"}
+"""The precision of diffusers' tables, whatever torch's default is."""
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """A discrete variance-preserving schedule: ``alpha^2`` of every label, and of the clean end.
+    """A discrete variance-preserving schedule: ``alpha^2`` of every label, and of the clean end; and how it is walked.
 
     ``offset`` is diffusers' ``steps_offset`` (leading spacing only). ``clean`` is ``alpha^2`` of the level after the
-    last label: 1 where ``set_alpha_to_one`` holds, that of label 0 where it does not.
+    last label: 1 where ``set_alpha_to_one`` holds, that of label 0 where it does not. ``spacing`` is what a grid has
+    unless told otherwise, by the labels of a ``walk``, one of :data:`WALKS`. ``karras`` is whether such a grid has the
+    noise levels of Karras et al. (2022), and ``trained`` the number of steps that a network was distilled from, whose
+    labels alone it knows, or 0.
     """
 
     alphas_cumprod: tuple[float, ...]
     offset: int = 0
     clean: float = 1.0
+    spacing: str = "leading"
+    walk: str = "ddim"
+    karras: bool = False
+    trained: int = 0
 
-    def level(self, t: int) -> Level:
-        """The level of label ``t``. Raises ``ValueError`` for a label that the schedule lacks."""
-        if not 0 <= t < len(self.alphas_cumprod):
+    def level(self, t: float) -> Level:
+        """The level of label ``t``; between two labels the ratio of noise to signal is interpolated.
+
+        Raises ``ValueError`` for a label that the schedule lacks.
+        """
+        if not 0 <= t <= len(self.alphas_cumprod) - 1:
             raise ValueError(f"label {t} is not in this schedule: labels run from 0 to {len(self.alphas_cumprod) - 1}")
-        return _level(t, self.alphas_cumprod[t])
+        if t == int(t):
+            return _level(t, self.alphas_cumprod[int(t)])
+        return _noisy(t, float(np.interp(t, range(len(self.alphas_cumprod)), self._ratios())))
 
     def grid(self, steps: int, spacing: str | None = None) -> Grid:
-        """``steps + 1`` levels, noisy to clean, with the labels of diffusers' DDIM. ``spacing`` is leading unless
-        given.
+        """``steps + 1`` levels, noisy to clean, with the labels of diffusers' schedulers; ``spacing`` is the schedule's
+        own unless given.
 
-        The last is the clean end; it carries the label of the level before it, but a rule never calls the network
-        there. Raises ``ValueError`` for an unknown spacing, a number of steps outside 1..labels.
+        Leading labels that would leave a step or more of the schedule out, since ``steps`` does not divide it, are
+        spread over all of it. The last level is the clean end; it carries the label of the level before it, but a rule
+        never calls the network there. Raises ``ValueError`` for an unknown spacing and a number of steps that does not
+        fit.
         """
-        n, spacing = len(self.alphas_cumprod), spacing or "leading"
-        if not 1 <= steps <= n:
-            raise ValueError(f"{steps} steps do not fit: this schedule takes 1 to {n}")
-        if spacing == "leading":
-            labels = [k * (n // steps) + self.offset for k in reversed(range(steps))]
-        elif spacing == "trailing":
-            labels = [round(n - k * n / steps) - 1 for k in range(steps)]
-        elif spacing == "linspace":
-            labels = [round(k * (n - 1) / max(steps - 1, 1)) for k in reversed(range(steps))]
-        else:
-            raise ValueError(f"spacing {spacing!r} is not one of {', '.join(SPACINGS)}")
-        if labels[0] >= n:
-            raise ValueError(
-                f"{steps} steps with offset {self.offset} reach label {labels[0]}; the last label is {n - 1}"
-            )
+        labels = self._labels(steps, spacing)
         levels = [self.level(t) for t in labels]
-        return (*levels, _level(labels[-1], self.clean))
+        if self.karras and spacing is None:
+            levels = self._karras(levels)
+        return (*levels, _level(levels[-1].t, self.clean))
+
+    def _labels(self, steps: int, spacing: str | None) -> list[float]:
+        n, more = len(self.alphas_cumprod), self.walk == "dpm"  # one label more than steps, and the lowest left out
+        most = self.trained if self.trained and spacing is None else n - more
+        if not 1 <= steps <= most:
+            raise ValueError(f"{steps} steps do not fit: this schedule takes 1 to {most}")
+        if self.trained and spacing is None:
+            each = n // self.trained
+            return [each * (self.trained - k * self.trained // steps) - 1 for k in range(steps)]
+        spacing = spacing or self.spacing
+        if spacing == "leading":
+            parts = steps + more
+            whole = n % parts < n // parts
+            labels = [(k * (n // parts) if whole else k * n // parts) + self.offset for k in range(more, parts)][::-1]
+            if labels[0] >= n:
+                raise ValueError(
+                    f"{steps} steps with offset {self.offset} reach label {labels[0]}; the last label is {n - 1}: take "
+                    "fewer, or trailing spacing"
+                )
+            return list(map(float, labels))
+        if spacing == "trailing":
+            return [float(t) for t in np.arange(n, 0, -n / steps)[:steps].round() - 1]
+        if spacing == "linspace":
+            even = np.linspace(0, n - 1, steps + more)[::-1][:steps]
+            return [float(t) for t in (even.astype(np.float32) if self.walk == "euler" else even.round())]
+        raise ValueError(f"spacing {spacing!r} is not one of {', '.join(SPACINGS)}")
+
+    def _karras(self, levels: Sequence[Level]) -> list[Level]:
+        """As many levels between the same ends, or those of the table, spaced as EDM's are."""
+        ratios = self._ratios()
+        ends = (ratios[-1], ratios[0]) if self.walk == "dpm" else [levels[k].sigma / levels[k].alpha for k in (0, -1)]
+        labels = np.interp(np.log(found := _between(*ends, len(levels), 7.0)), np.log(ratios), range(len(ratios)))
+        return [
+            _noisy(float(t), r) for t, r in zip(labels.round() if self.walk == "dpm" else labels, found, strict=True)
+        ]
+
+    def _ratios(self) -> np.ndarray:
+        squared = np.array(self.alphas_cumprod)
+        return np.sqrt((1 - squared) / squared)
 
 
 @dataclass(frozen=True)
@@ -68,12 +141,21 @@ class Karras:
     """EDM's noise levels (Karras et al. 2022, eq. 5): noise is added and nothing mixed, so alpha is 1 throughout.
 
     The label of a level is its sigma. ``steps`` levels from ``sigma_max`` to ``sigma_min``, dense at the end as ``rho``
-    says, and the clean end.
+    says, and the clean end. ``rounded`` maps noise levels (steps,) to those that a network knows, where it knows only
+    some. Raises ``ValueError`` for a range without levels.
     """
 
     sigma_min: float = 0.002
     sigma_max: float = 80.0
     rho: float = 7.0
+    rounded: Callable[[Tensor], Tensor] | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.sigma_min < self.sigma_max < math.inf:
+            raise ValueError(
+                f"noise levels from {self.sigma_max:g} down to {self.sigma_min:g} are no range: "
+                "sigma_min is above 0, and sigma_max is a number above sigma_min"
+            )
 
     def grid(self, steps: int, spacing: str | None = None) -> Grid:
         """``steps + 1`` levels, noisy to clean. Raises ``ValueError`` for any ``spacing``: these levels are spaced by
@@ -82,9 +164,10 @@ class Karras:
             raise ValueError(f"{steps} steps do not fit: this schedule takes 2 or more")
         if spacing is not None:
             raise ValueError(f"spacing {spacing!r} means nothing here: EDM's levels are spaced by rho")
-        start, end = self.sigma_max ** (1 / self.rho), self.sigma_min ** (1 / self.rho)
-        sigmas = [(start + k / (steps - 1) * (end - start)) ** self.rho for k in range(steps)]
-        return (*(Level(sigma, 1.0, sigma) for sigma in sigmas), Level(self.sigma_min, 1.0, 0.0))
+        sigmas = _between(self.sigma_max, self.sigma_min, steps, self.rho)
+        if self.rounded is not None:
+            sigmas = self.rounded(torch.tensor(sigmas, dtype=torch.float64, device="cpu")).flatten().tolist()
+        return (*(Level(sigma, 1.0, sigma) for sigma in sigmas), Level(sigmas[-1], 1.0, 0.0))
 
 
 @dataclass(frozen=True)
@@ -115,14 +198,25 @@ def _level(t: float, alpha_squared: float) -> Level:
     return Level(float(t), math.sqrt(alpha_squared), math.sqrt(1 - alpha_squared))
 
 
+def _noisy(t: float, ratio: float) -> Level:
+    """The level of a ratio of noise to signal."""
+    return Level(t, 1 / math.hypot(1, ratio), ratio / math.hypot(1, ratio))
+
+
+def _between(highest: float, lowest: float, steps: int, rho: float) -> list[float]:
+    """Noise levels, evenly spaced in their ``rho``-th roots (Karras et al., 2022, eq. 5)."""
+    start, end = highest ** (1 / rho), lowest ** (1 / rho)
+    return [float((start + k / max(steps - 1, 1) * (end - start)) ** rho) for k in range(steps)]
+
+
 def _betas(kind: str, n: int, start: float, end: float) -> Tensor:
     if kind == "linear":
-        return torch.linspace(start, end, n)
+        return torch.linspace(start, end, n, **TABLE)
     if kind == "scaled_linear":
-        return torch.linspace(start**0.5, end**0.5, n) ** 2
+        return torch.linspace(start**0.5, end**0.5, n, **TABLE) ** 2
     if kind == "squaredcos_cap_v2":  # Nichol & Dhariwal 2021, eq. 17
         signal = [math.cos((k / n + 0.008) / 1.008 * math.pi / 2) ** 2 for k in range(n + 1)]
-        return torch.tensor([min(1 - b / a, 0.999) for a, b in pairwise(signal)])
+        return torch.tensor([min(1 - b / a, 0.999) for a, b in pairwise(signal)], **TABLE)
     raise ValueError(f"beta schedule {kind!r} is not one of linear, scaled_linear, squaredcos_cap_v2")
 
 
@@ -137,18 +231,53 @@ def _zero_terminal(alphas_cumprod: Tensor, rescale: bool) -> Tensor:
 
 
 def from_config(config: Mapping[str, Any]) -> Schedule:
-    """The schedule of a diffusers scheduler's configuration.
+    """The schedule of a diffusers scheduler's configuration, whose ``_class_name`` is DDIM's unless it says another.
 
     The products are taken in float32 as diffusers takes them, since they are the table that the network was trained on.
-    One with ``rescale_betas_zero_snr`` begins at a level without signal, alpha 0. Raises ``ValueError`` for a beta
-    schedule that this package does not know.
+    One with ``rescale_betas_zero_snr`` begins at a level without signal, alpha 0, as far as its class does. Raises
+    ``ValueError`` for a class, a beta schedule and a way of spacing levels that this package does not know.
     """
+    kind = str(config.get("_class_name", "DDIMScheduler"))
+    walk = WALKS.get(kind)
+    if walk is None:
+        raise ValueError(
+            f"the levels of a {kind} are not known here: give the pipeline the scheduler that its network was trained "
+            f"for, if that is one of {', '.join(WALKS)}"
+        )
+    asked = {key for key, plain in UNKNOWN.items() if walk in ("euler", "dpm") and config.get(key, plain) != plain}
+    karras = walk in ("euler", "dpm") and bool(config.get("use_karras_sigmas"))
+    if karras and (kind not in KARRAS or config.get("beta_schedule") == "squaredcos_cap_v2"):
+        asked.add("use_karras_sigmas")
+    if asked:
+        settings = " and ".join(f"{key} {config[key]}" for key in sorted(asked))
+        raise ValueError(
+            f"the levels of a {kind} with {settings} are not known here: take that out of its configuration, or give "
+            "the pipeline a DDIMScheduler of the same betas"
+        )
     n = int(config.get("num_train_timesteps", 1000))
     if config.get("trained_betas") is not None:
-        betas = torch.tensor(config["trained_betas"], dtype=torch.float32)
+        betas = torch.tensor(config["trained_betas"], **TABLE)
     else:
-        kind = config.get("beta_schedule", "linear")
-        betas = _betas(kind, n, config.get("beta_start", 1e-4), config.get("beta_end", 0.02))
-    table = tuple(_zero_terminal(torch.cumprod(1 - betas, 0), bool(config.get("rescale_betas_zero_snr"))).tolist())
-    clean = 1.0 if config.get("set_alpha_to_one", True) else table[0]
-    return Schedule(table, offset=int(config.get("steps_offset", 0)), clean=clean)
+        betas = _betas(
+            config.get("beta_schedule", "scaled_linear" if walk == "lcm" else "linear"),
+            n,
+            config.get("beta_start", 0.00085 if walk == "lcm" else 1e-4),
+            config.get("beta_end", 0.012 if walk == "lcm" else 0.02),
+        )
+    products = _zero_terminal(torch.cumprod(1 - betas, 0), bool(config.get("rescale_betas_zero_snr")))
+    if products[-1] == 0 and walk in ("euler", "dpm"):
+        products[-1] = 2**-24  # as these classes do, whose ratio of noise to signal would be infinite
+    table = tuple(products.tolist())
+    whole = {
+        "euler": config.get("final_sigmas_type", "zero") == "zero",
+        "dpm": kind in ENDS_CLEAN and config.get("final_sigmas_type", "zero") == "zero",
+    }.get(walk, config.get("set_alpha_to_one", kind != "PNDMScheduler"))
+    return Schedule(
+        table,
+        int(config.get("steps_offset", 0)),
+        1.0 if whole else table[0],
+        config.get("timestep_spacing", "linspace" if walk in ("euler", "dpm") else "leading"),
+        walk,
+        karras,
+        int(config.get("original_inference_steps", 50)) if walk == "lcm" else 0,
+    )

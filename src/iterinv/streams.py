@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,9 +16,10 @@ from torch import Tensor
 def stream(seed: int, *name: str | int) -> torch.Generator:
     """The generator of a seed and a name, such as ``stream(0, "low_noise", "II")``."""
     digest = hashlib.sha256(repr((seed, *name)).encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+    return torch.Generator("cpu").manual_seed(int.from_bytes(digest[:8], "big") >> 1)
 
 
 def draw_noise(shape: Sequence[int], seeds: Sequence[int], *name: str | int) -> Tensor:
     """Unit noise (len(seeds), *shape) in float32: a row for each seed, from the stream of that name."""
-    return torch.cat([torch.randn((1, *shape), generator=stream(seed, *name)) for seed in seeds])
+    how: dict[str, Any] = {"dtype": torch.float32, "device": "cpu"}
+    return torch.cat([torch.randn((1, *shape), generator=stream(seed, *name), **how) for seed in seeds])

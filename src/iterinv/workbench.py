@@ -105,13 +105,13 @@ class CompareRequest:
 
 @dataclass(frozen=True)
 class SampleRequest:
-    """Draw pictures from a prompt; steps and guidance are the cascade's own unless given."""
+    """Draw pictures from a prompt; steps, guidance and sampler are the cascade's own unless given."""
 
     prompt: str
     num_images_per_prompt: int = 1
     num_inference_steps: int | None = None
     guidance_scale: float | None = None
-    sampler: str = "ddim"
+    sampler: str | None = None
     gamma: float | None = None
     seed: int = 0
     model: Model = Model()
@@ -173,7 +173,7 @@ class Result:
         if self.edit is not None:
             edited = canvas.place(self.edit.pictures[-1])
             masks = self.edit.masks
-            mask = canvas.place_mask(masks[-1] if masks else torch.ones(1, 1, canvas.size, canvas.size))
+            mask = canvas.place_mask(masks[-1] if masks else torch.ones(1, 1, canvas.size, canvas.size, device="cpu"))
             Image.fromarray(edited).save(folder / "edited.png")
             Image.fromarray(mask).save(folder / "mask.png")
             shown = [
@@ -273,9 +273,10 @@ class Workbench(Observer):
 
     def sample(self, request: SampleRequest) -> list[Image.Image]:
         """Draw pictures of the largest stage's size."""
-        rule = sampler(request.sampler, request.gamma)
+        rule = sampler(request.sampler, request.gamma) if request.sampler else None
         prompt = checked_prompt(request.prompt, "prompt")
         cascade = request.model.load()
+        rule = rule or sampler(cascade.defaults.sampler, request.gamma)
         self._advise(cascade, prompt, "prompt")
         *_, pictures = cascade.sample(
             prompt,

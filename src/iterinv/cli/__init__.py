@@ -228,7 +228,7 @@ def sample(
     guidance_scale: Annotated[
         float | None, typer.Option("--guidance-scale", "--guidance", help="The model's own if not given; 1 is none.")
     ] = None,
-    sampler: Sampler = "ddim",
+    sampler: Sampler = None,
     gamma: Gamma = None,
     seed: Seed = 0,
     model: Any = None,

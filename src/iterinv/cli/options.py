@@ -23,7 +23,9 @@ Method = Annotated[str, typer.Option("--method", "-m", help="bdia is exact; `ite
 Steps = Annotated[int, typer.Option("--num-inference-steps", "--steps", "-n", min=2, help="Steps at every stage.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Draws noise: on low-resolution conditions.")]
 Guidance = Annotated[float, typer.Option("--guidance-scale", "--guidance", help="Classifier-free guidance; 1 is none.")]
-Sampler = Annotated[str, typer.Option("--sampler", help="A solver step; `iterinv samplers` lists all.")]
+Sampler = Annotated[
+    str | None, typer.Option("--sampler", help="The model's own if not given; `iterinv samplers` lists all.")
+]
 Gamma = Annotated[float | None, typer.Option(help="Of a bdia sampler: 0 is its base, 1 the whole correction.")]
 Size = Annotated[int | None, typer.Option(help="Size in px of the last stage to run; stages above are left out.")]
 Fit = Annotated[str, typer.Option("--fit", help="A picture that is not square: 'pad' it, or 'crop' to its middle.")]

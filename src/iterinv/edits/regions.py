@@ -56,7 +56,7 @@ class FromPrompts:
             return heat.max()
         from skimage.filters import threshold_li
 
-        return torch.as_tensor(threshold_li(heat[0].double().cpu().numpy())).to(heat)
+        return heat.new_tensor(float(threshold_li(heat[0].double().cpu().numpy())))
 
 
 @dataclass(frozen=True)

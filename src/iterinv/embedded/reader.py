@@ -106,7 +106,8 @@ def load(path: Path = WEIGHTS) -> Reader:
 
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: install iterinv again, or run `iterinv train reader`")
-    network = Reader()
+    with torch.device("cpu"):
+        network = Reader().float()  # whatever torch's default dtype is
     network.load_state_dict({name: x.float() for name, x in load_file(path).items()})
     return network.eval().requires_grad_(False)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from iterinv import schedules
 from iterinv.families.deepfloyd import DEEPFLOYD
 from iterinv.families.edm import EDM
 from iterinv.families.family import Family
@@ -58,10 +57,11 @@ def stage(
     encoder, as IF-II may. ``noise_level`` is the label of the noise on the picture from below, in a stage that takes
     one; ``clean`` is IF's ``clean_caption``. ``device`` is where states are, if not where the network is now; ``words``
     reads them in place of the pipeline's encoder; ``tiled`` lets an autoencoder work tile by tile. Raises
-    ``ValueError`` for another kind of pipeline, prediction or class label, for a network of several precisions, and for
-    a noise level that the schedule lacks; ``FileNotFoundError`` where nothing reads the words.
+    ``ValueError`` for another kind of pipeline, scheduler, prediction or class label, for a network of several
+    precisions, and for a noise level that the schedule lacks; ``FileNotFoundError`` where nothing reads the words.
     """
     family = family_of(type(pipe).__name__)
+    schedule = pipelines.schedule(pipe.scheduler)  # first, since an unknown scheduler may say no prediction type
     unet = pipelines.unet(pipe)
     device = device or str(unet.device)
     codec = pipelines.autoencoder(pipe, device, tiled)
@@ -78,7 +78,7 @@ def stage(
         "I" * (number + 1),
         size,
         UNetDenoiser(unet, pipe.scheduler.config.prediction_type, low_level, family.added),
-        schedules.from_config(pipe.scheduler.config),
+        schedule,
         embed,
         pipelines.fingerprint(pipe, label, words, tiled and codec is not None),
         low_level,

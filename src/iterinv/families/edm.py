@@ -6,6 +6,7 @@ https://arxiv.org/abs/2206.00364. Nothing is mixed there, so alpha is 1 at every
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +19,11 @@ from iterinv.conditions import Condition
 from iterinv.families.family import Family
 from iterinv.levels import Level, Prediction
 from iterinv.models import Stage, digest_of
+from iterinv.presets import Defaults
 from iterinv.schedules import Karras
+
+DEFAULTS = Defaults(sampling_steps=40, sampling_guidance=1.0, sampler="heun")
+"""Sampling as EDM's authors sample pictures of 64 px."""
 
 Denoised = Callable[[Tensor, Tensor], Tensor]
 """Clean data (batch, channels, h, w) from a noisy sample and its noise level (batch,)."""
@@ -40,15 +45,16 @@ class EDMDenoiser:
     """A function from (sample, noise level) to clean data as a :class:`iterinv.guidance.Denoiser`: ``eps = (x - D) /
     sigma``.
 
-    It is called in ``dtype``, whatever the state's.
+    It is called in ``dtype``, whatever the state's; in the state's own where that is ``None``.
     """
 
     denoised: Denoised
-    dtype: torch.dtype = torch.float32
+    dtype: torch.dtype | None = torch.float32
 
     def __call__(self, x: Tensor, level: Level, condition: Condition) -> Prediction:
-        sigma = torch.full((len(x),), level.sigma, dtype=self.dtype, device=x.device)
-        return Prediction.from_x0(x, level, self.denoised(x.to(self.dtype), sigma).to(x.dtype))
+        dtype = self.dtype or x.dtype
+        sigma = torch.full((len(x),), level.sigma, dtype=dtype, device=x.device)
+        return Prediction.from_x0(x, level, self.denoised(x.to(dtype), sigma).to(x.dtype))
 
 
 def stage(
@@ -57,21 +63,26 @@ def stage(
     name: str = "EDM",
     fingerprint: str = "",
     device: str = "cpu",
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype | None = torch.float32,
+    schedule: Karras = Karras(),
 ) -> Stage:
     """A stage without words. ``fingerprint`` should name the weights, so that inversions are not reopened under others;
-    ``dtype`` is what the network computes in."""
+    ``dtype`` is what the network is called in, ``None`` for the states'; ``schedule`` holds the noise levels that it
+    knows."""
 
     def embed(prompts: list[str]) -> Condition:
-        return Condition({"text": torch.zeros(len(prompts), 1, 1, device=device)})
+        return Condition({"text": torch.zeros(len(prompts), 1, 1, dtype=torch.float32, device=device)})
 
-    return Stage(name, size, EDMDenoiser(denoised, dtype), Karras(), embed, fingerprint or f"edm-{size}", device=device)
+    return Stage(name, size, EDMDenoiser(denoised, dtype), schedule, embed, fingerprint or f"edm-{size}", device=device)
 
 
 def from_module(network: torch.nn.Module, name: str = "EDM", device: str = "cpu") -> Stage:
     """A stage from a network as NVIDIA's EDM code gives them: ``network(x, sigma)`` is clean data, its
-    ``img_resolution`` the size; in TorchScript too. Raises ``ValueError`` where it has no such size, or wants class
-    labels."""
+    ``img_resolution`` the size; in TorchScript too.
+
+    Noise levels are EDM's, 80 to 0.002, within the network's ``sigma_min`` and ``sigma_max`` and rounded by its
+    ``round_sigma``, as far as it has them. Raises ``ValueError`` where it has no size, or wants class labels.
+    """
     size = getattr(network, "img_resolution", None)
     if not isinstance(size, int):
         raise ValueError(f"a {type(network).__name__} says no img_resolution: set it to the size of its pictures in px")
@@ -82,9 +93,21 @@ def from_module(network: torch.nn.Module, name: str = "EDM", device: str = "cpu"
     network = network.to(device).eval()
     for x in network.parameters():
         x.requires_grad_(False)
-    dtype = next((x.dtype for x in network.parameters()), torch.float32)
-    made = stage(network, size, name, digest_of(network)[:16], device, dtype)
+    dtype = next((x.dtype for x in network.parameters()), None)  # without weights, it has no precision of its own
+    known = Karras()
+    levels = Karras(
+        max(known.sigma_min, float(getattr(network, "sigma_min", 0.0))),
+        min(known.sigma_max, float(getattr(network, "sigma_max", math.inf))),
+        rounded=_rounding(network, device),
+    )
+    made = stage(network, size, name, digest_of(network)[:16], device, dtype, levels)
     return replace(made, move=lambda where, below: from_module(network, name, where))
+
+
+def _rounding(network: torch.nn.Module, device: str) -> Callable[[Tensor], Tensor] | None:
+    """The network's own rounding of noise levels, ``None`` where it has none."""
+    rounded = getattr(network, "round_sigma", None)
+    return None if rounded is None else lambda sigma: torch.as_tensor(rounded(sigma.to(device))).cpu()
 
 
 def opened(what: Any, name: str, device: str) -> Stage | None:

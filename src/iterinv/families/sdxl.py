@@ -32,7 +32,7 @@ def embed(pipe: Any, size: int, device: str, clean: bool) -> Embed:
 
     @torch.no_grad()
     def read(prompts: list[str]) -> Condition:
-        states, pooled = [], torch.empty(0)
+        states, pooled = [], torch.empty(0, device="cpu")
         notes: list[str] = []
         for tokenizer, encoder in zip(tokenizers, encoders, strict=True):
             tokens, notes = tokens_of(tokenizer, prompts, tokenizer.model_max_length, device)

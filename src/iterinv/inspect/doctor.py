@@ -120,7 +120,7 @@ def _network(stage: Stage, dtype: str) -> Iterator[Finding]:
     try:
         condition = stage.condition("a picture")
         field, level = unguided(stage.denoiser, condition), stage.schedule.grid(10)[4]
-        x = draw_noise(stage.shape, [0, 0], "doctor").to(stage.device)
+        x = level.noise_scale * draw_noise(stage.shape, [0, 0], "doctor").to(stage.device)
         x[1] = x[1].flip(-1)
         two, again, one = (field(each, level).eps for each in (x, x, x[:1]))
     except RuntimeError as error:

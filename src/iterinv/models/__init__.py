@@ -115,7 +115,7 @@ class Stage:
             for name, module in network.named_modules()
             if next(module.children(), None) is None
         ]
-        condition = self.condition("", torch.zeros(len(x), 3, 8, 8))
+        condition = self.condition("", x.new_zeros(len(x), 3, 8, 8, dtype=torch.float32))
         try:
             with torch.no_grad():
                 unguided(self.denoiser, condition)(x, level)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from iterinv.models import digest_of
 from iterinv.models.codec import Autoencoder
 from iterinv.models.memory import CachedTextEncoder
 from iterinv.models.unet import labelled
+from iterinv.schedules import Schedule
 
 PREDICTIONS = ("epsilon", "v_prediction", "sample")
 """The prediction types that fit a variance-preserving schedule."""
@@ -72,6 +75,21 @@ def autoencoder(pipe: Any, device: str, tiled: bool) -> Autoencoder | None:
     return Autoencoder(vae, device)
 
 
+def schedule(scheduler: Any) -> Schedule:
+    """Give the schedule of a diffusers scheduler, by its class and the settings which that has.
+
+    A configuration may hold settings of other classes besides, which diffusers keeps and does not use. Raises
+    ``ValueError`` for a class or a setting that is not known.
+    """
+    kind = next((each for each in type(scheduler).__mro__ if each.__name__ in schedules.WALKS), type(scheduler))
+    return schedules.from_config({**own_settings(kind, scheduler.config), "_class_name": kind.__name__})
+
+
+def own_settings(kind: type, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the settings in a configuration that a class takes."""
+    return {key: value for key, value in config.items() if key in inspect.signature(kind).parameters}
+
+
 def low_level(pipe: Any, label: int) -> Level | None:
     """Give the level of the noise on the picture from below; ``None`` where a pipeline takes none.
 
@@ -79,7 +97,7 @@ def low_level(pipe: Any, label: int) -> Level | None:
     """
     if (noising := _noising(pipe)) is None:
         return None
-    level = schedules.from_config(noising.config).level(label)
+    level = schedule(noising).level(label)
     most = getattr(pipe.config, "max_noise_level", None)
     if most is not None and label > most:
         raise ValueError(f"noise level {label} is more than {whose(pipe)} was trained for: take {most} or less")

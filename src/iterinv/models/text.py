@@ -49,4 +49,5 @@ def tokens_of(tokenizer: Any, prompts: list[str], length: int, device: Any) -> t
     longest = max(map(len, tokenizer(prompts, add_special_tokens=True, verbose=False).input_ids))
     notes = [f"a prompt has {longest} tokens; what comes after the {length}th is not read"] if longest > length else []
     settings = {"padding": "max_length", "max_length": length, "truncation": True, "add_special_tokens": True}
-    return tokenizer(prompts, return_tensors="pt", **settings).to(device), notes
+    with torch.device("cpu"):  # a tokenizer makes its tensors on torch's default device
+        return tokenizer(prompts, return_tensors="pt", **settings).to(device), notes

@@ -39,7 +39,7 @@ class UNetDenoiser:
             low = b.alpha * enlarged(condition["low_image"], (x.shape[-2], x.shape[-1])) + b.sigma * noise
             sample = torch.cat([sample, low.to(dtype)], 1)
             labels = torch.full((len(x),), int(b.t), device=x.device)
-        t = torch.full((len(x),), level.t, device=x.device)
+        t = torch.full((len(x),), level.t, dtype=torch.float32, device=x.device)
         text = condition["text"].to(dtype)
         added = {theirs: condition[ours].to(dtype) for theirs, ours in self.added.items()}
         out = self.unet(

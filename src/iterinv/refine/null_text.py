@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from iterinv.guidance import PerLevelNull
-from iterinv.levels import Prediction, constant
+from iterinv.levels import Level, Prediction, constant
 from iterinv.models import Stage
 from iterinv.plans import Refinement
 from iterinv.stage_inversion import StageInversion
@@ -45,8 +45,8 @@ class NullText(Refinement):
         positive, negative = found.condition.expand(len(x)), found.negative.expand(len(x))
         null = negative["text"].detach()
         if scale == 1:  # nothing depends on it
-            return replace(found, guidance=PerLevelNull(scale, {level.t: null for level in grid[:-1]}))
-        nulls: dict[float, Tensor] = {}
+            return replace(found, guidance=PerLevelNull(scale, dict.fromkeys(grid[:-1], null)))
+        nulls: dict[Level, Tensor] = {}
         for j in range(steps):
             with_prompt = stage.denoiser(x, grid[j], positive)
 
@@ -55,14 +55,14 @@ class NullText(Refinement):
                 return rule.step(constant(without.mix(with_prompt, scale)), rule.init(x), grid, j)[0]
 
             limit = self.tolerance + self.slope * j * 50 / steps
-            nulls[grid[j].t] = null = self._fit(guided, path[j + 1], null, self.rate * (1 - j / (2 * steps)), limit)
+            nulls[grid[j]] = null = self._fit(guided, path[j + 1], null, self.rate * (1 - j / (2 * steps)), limit)
             x = guided(null)
         return replace(found, guidance=PerLevelNull(scale, nulls))
 
     def fitted(self, found: StageInversion) -> dict[str, Tensor]:
         if not isinstance(found.guidance, PerLevelNull):
             return {}
-        return {"nulls": torch.stack([found.guidance.nulls[level.t] for level in found.grid[:-1]])}
+        return {"nulls": torch.stack([found.guidance.nulls[level] for level in found.grid[:-1]])}
 
     def restored(self, stage: Stage, found: StageInversion, fitted: Mapping[str, Tensor]) -> StageInversion:
         nulls, text = fitted["nulls"], found.condition["text"]
@@ -72,8 +72,8 @@ class NullText(Refinement):
                 f"the null embeddings are {tuple(nulls.shape)} of {nulls.dtype}, not {shape} of torch.float32"
             )
         rows = nulls.to(stage.device).unbind()
-        labels = (level.t for level in found.grid[:-1])
-        return replace(found, guidance=PerLevelNull(found.plan.guidance, dict(zip(labels, rows, strict=True))))
+        nulls_at = dict(zip(found.grid[:-1], rows, strict=True))
+        return replace(found, guidance=PerLevelNull(found.plan.guidance, nulls_at))
 
     def _fit(
         self, guided: Callable[[Tensor], Tensor], known: Tensor, null: Tensor, rate: float, limit: float

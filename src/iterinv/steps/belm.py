@@ -29,10 +29,11 @@ class BELM(TwoState):
         return bdia_undo(DDIM(), field, state, grid, i, self.gamma(grid, i))
 
     def gamma(self, grid: Grid, i: int) -> float:
-        """The weight of the oldest state in the step from ``grid[i]``, ``i >= 1``."""
+        """The weight of the oldest state in the step from ``grid[i]``, ``i >= 1``; 0, as DDIM, where it is of the same
+        level."""
         p, a, b = grid[i - 1], grid[i], grid[i + 1]
-        h_b = a.sigma / a.alpha - b.sigma / b.alpha
-        return (h_b / (p.sigma - p.alpha * a.sigma / a.alpha)) ** 2 * b.alpha * p.alpha  # h_p, times alpha_p
+        h_b, h_p = a.sigma / a.alpha - b.sigma / b.alpha, p.sigma - p.alpha * a.sigma / a.alpha  # h_p times alpha_p
+        return (h_b / h_p) ** 2 * b.alpha * p.alpha if h_p else 0.0
 
     def growth(self, grid: Grid) -> float:
         weights = [self.gamma(grid, i) for i in range(1, len(grid) - 1)]  # 0 where two levels are one

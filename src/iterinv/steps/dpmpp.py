@@ -68,7 +68,7 @@ class DPMPP2M(Multistep):
 def extrapolated(x0: Tensor, before: Tensor, grid: Grid, i: int) -> Tensor:
     """The clean data half-way into the step from ``grid[i]``, on the line through the last two predictions."""
     p, a, b = grid[i - 1], grid[i], grid[i + 1]
-    if b.sigma == 0 or b == a or _lambda(b) == _lambda(a):
+    if b.sigma == 0 or _lambda(b) == _lambda(a) or _lambda(a) == _lambda(p):
         return x0
     r = (_lambda(a) - _lambda(p)) / (_lambda(b) - _lambda(a))
     return x0 + (x0 - before) / (2 * r)

@@ -7,6 +7,7 @@ so a picture at 64 px is, but for sampling, the area average of the one at 256 p
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -17,10 +18,11 @@ _FAR = 1e9
 _EYE, _AIM, _HALF_WIDTH = (0.0, 2.3, 5.2), (0.0, 0.55, 0.0), math.tan(math.radians(19.5))
 _WALL_Z = -2.6
 _LAMP_RADIUS, _SHADOW_RAYS = 0.55, 8
+_tensor = partial(torch.tensor, dtype=torch.float32)
 
 
 def _linear(rgb: tuple[float, float, float]) -> Tensor:
-    return torch.tensor(rgb) ** 2.2
+    return _tensor(rgb) ** 2.2
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
@@ -41,9 +43,9 @@ class _Solid:
 
     def __init__(self, thing: Thing) -> None:
         self.thing, self.r = thing, RADII[thing.size]
-        self.base = torch.tensor([thing.x, 0.0, thing.z])
+        self.base = _tensor([thing.x, 0.0, thing.z])
         c, s = math.cos(thing.yaw), math.sin(thing.yaw)
-        self.turn = torch.tensor([[c, 0.0, -s], [0.0, 1.0, 0.0], [s, 0.0, c]])
+        self.turn = _tensor([[c, 0.0, -s], [0.0, 1.0, 0.0], [s, 0.0, c]])
 
     def hit(self, o: Tensor, d: Tensor) -> Tensor:
         return getattr(self, f"_hit_{self.thing.shape}")((o - self.base) @ self.turn.T, d @ self.turn.T)
@@ -52,24 +54,24 @@ class _Solid:
         return _unit(getattr(self, f"_normal_{self.thing.shape}")((p - self.base) @ self.turn.T)) @ self.turn
 
     def _hit_sphere(self, o: Tensor, d: Tensor) -> Tensor:
-        o = o - torch.tensor([0.0, self.r, 0.0])
+        o = o - _tensor([0.0, self.r, 0.0])
         b = _dot(o, d)
         disc = b * b - _dot(o, o) + self.r**2
         return _first(disc > 0, -b - disc.clamp_min(0).sqrt())
 
     def _normal_sphere(self, p: Tensor) -> Tensor:
-        return p - torch.tensor([0.0, self.r, 0.0])
+        return p - _tensor([0.0, self.r, 0.0])
 
     def _hit_cube(self, o: Tensor, d: Tensor) -> Tensor:
         half = 0.72 * self.r
-        o = o - torch.tensor([0.0, half, 0.0])
+        o = o - _tensor([0.0, half, 0.0])
         inverse = 1 / torch.where(d.abs() < 1e-9, 1e-9, d)
         t1, t2 = (-half - o) * inverse, (half - o) * inverse
         near, far = torch.minimum(t1, t2).amax(-1), torch.maximum(t1, t2).amin(-1)
         return _first(far > near, near)
 
     def _normal_cube(self, p: Tensor) -> Tensor:
-        p = p - torch.tensor([0.0, 0.72 * self.r, 0.0])
+        p = p - _tensor([0.0, 0.72 * self.r, 0.0])
         return torch.where(p.abs() >= p.abs().amax(-1, keepdim=True), p.sign(), 0.0)
 
     def _hit_cylinder(self, o: Tensor, d: Tensor) -> Tensor:
@@ -87,7 +89,7 @@ class _Solid:
 
     def _normal_cylinder(self, p: Tensor) -> Tensor:
         on_lid = (p[..., 1:2] > 1.7 * self.r - 1e-3).float()
-        return p * torch.tensor([1.0, 0.0, 1.0]) * (1 - on_lid) + torch.tensor([0.0, 1.0, 0.0]) * on_lid
+        return p * _tensor([1.0, 0.0, 1.0]) * (1 - on_lid) + _tensor([0.0, 1.0, 0.0]) * on_lid
 
     def _hit_cone(self, o: Tensor, d: Tensor) -> Tensor:
         height, slope = 1.9 * self.r, 0.95 / 1.9
@@ -112,11 +114,11 @@ class _Solid:
 
 def _rays(scene: Scene, n: int) -> tuple[Tensor, Tensor]:
     """Origins and unit directions of ``n * n`` rays, row by row from the top left."""
-    eye = torch.tensor(_EYE) + torch.tensor([scene.camera[0], scene.camera[1], 0.0])
-    forward = _unit(torch.tensor(_AIM) - eye)
-    right = _unit(torch.linalg.cross(forward, torch.tensor([0.0, 1.0, 0.0])))
+    eye = _tensor(_EYE) + _tensor([scene.camera[0], scene.camera[1], 0.0])
+    forward = _unit(_tensor(_AIM) - eye)
+    right = _unit(torch.linalg.cross(forward, _tensor([0.0, 1.0, 0.0])))
     up = torch.linalg.cross(right, forward)
-    s = ((torch.arange(n) + 0.5) / n * 2 - 1) * _HALF_WIDTH
+    s = ((torch.arange(n, dtype=torch.float32) + 0.5) / n * 2 - 1) * _HALF_WIDTH
     d = forward + s[None, :, None] * right - s[:, None, None] * up
     d = _unit(d.reshape(-1, 3))
     return eye.expand_as(d), d
@@ -162,12 +164,12 @@ def _floor(kind: str, x: Tensor, z: Tensor, seed: int) -> Tensor:
 
 
 def _lamp(scene: Scene) -> Tensor:
-    return torch.tensor(LIGHTS[scene.light]) + torch.tensor(scene.lamp)
+    return _tensor(LIGHTS[scene.light]) + _tensor(scene.lamp)
 
 
 def _lit(scene: Scene, solids: list[_Solid], p: Tensor, n: Tensor, turn: Tensor) -> Tensor:
     """The share of the lamp that each point sees, in [0, 1]; ``turn`` rotates the sample pattern, one angle a ray."""
-    lamp, seen = _lamp(scene), torch.zeros(len(p))
+    lamp, seen = _lamp(scene), torch.zeros(len(p), dtype=torch.float32)
     for k in range(_SHADOW_RAYS):  # a sunflower on the lamp's disc
         radius, angle = _LAMP_RADIUS * math.sqrt((k + 0.5) / _SHADOW_RAYS), turn + 2.39996 * k
         offset = torch.stack([angle.cos() * radius, torch.zeros_like(angle), angle.sin() * radius], -1)
@@ -191,17 +193,17 @@ def _trace(scene: Scene, n: int) -> tuple[Tensor, Tensor]:
     p = o + t[:, None] * d
 
     normal, albedo = torch.zeros_like(p), torch.zeros_like(p)
-    shiny = torch.zeros(len(p))
+    shiny = torch.zeros(len(p), dtype=torch.float32)
     for k, solid in enumerate(solids):
         here = what == k
         normal[here] = solid.normal(p[here])
         albedo[here] = _linear(COLORS[solid.thing.color])
         shiny[here] = float(solid.thing.material == "shiny")
     here = what == 2
-    normal[here] = torch.tensor([0.0, 1.0, 0.0])
+    normal[here] = _tensor([0.0, 1.0, 0.0])
     albedo[here] = _floor(scene.floor, p[here, 0] + 0.17, p[here, 2] + 0.08, scene.grain)
     here = what == 3
-    normal[here] = torch.tensor([0.0, 0.0, 1.0])
+    normal[here] = _tensor([0.0, 0.0, 1.0])
     plaster = 1 + 0.025 * _noise(p[here, 0] * 9, p[here, 1] * 9, scene.grain + 7)
     albedo[here] = _linear(WALLS[scene.wall]) * plaster[:, None]
 
@@ -233,7 +235,8 @@ def _supersample(size: int) -> int:
 def render(scene: Scene, size: int = 256) -> Tensor:
     """The picture of a scene: (3, size, size) float32 in [-1, 1], the same for the same scene and size."""
     n = _supersample(size)
-    colour, _ = _trace(scene, size * n)
+    with torch.device("cpu"):
+        colour, _ = _trace(scene, size * n)
     return _average(colour.clamp(0, 1) ** (1 / 2.2), size, n).clamp(0, 1) * 2 - 1
 
 
@@ -243,7 +246,8 @@ def object_mask(scene: Scene, size: int = 256, thing: int = 0) -> Tensor:
     if not 0 <= thing < len(scene.things):
         raise IndexError(f"this scene has {len(scene.things)} thing(s); there is no thing {thing}")
     n = _supersample(size)
-    o, d = _rays(scene, size * n)
-    hits = [_Solid(other).hit(o, d) for other in scene.things]
+    with torch.device("cpu"):
+        o, d = _rays(scene, size * n)
+        hits = [_Solid(other).hit(o, d) for other in scene.things]
     seen = (torch.stack(hits).argmin(0) == thing) & (hits[thing] < _FAR)
     return _average(seen.float(), size, n)
