@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Protocol, Self
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -16,18 +17,15 @@ Denoiser = Callable[[Tensor, Level, Condition], Prediction]
 """The prediction of a network for a sample (batch, channels, h, w) at a level, in the sample's dtype."""
 
 
-class Guidance(Protocol):
-    """A way to combine the predictions for a positive and a negative condition."""
+class Guidance(ABC):
+    """A way to combine the predictions for a positive and a negative condition; a frozen dataclass.
 
-    @property
-    def scale(self) -> float:
-        """The guidance scale, 1 for none."""
-        ...
+    ``scale`` is the guidance scale, 1 for none. ``fitted``: the negative condition was fitted to the inversion, so an
+    edit keeps it.
+    """
 
-    @property
-    def fitted(self) -> bool:
-        """The negative condition was fitted to the inversion, so an edit keeps it."""
-        ...
+    scale: float
+    fitted: ClassVar[bool] = False
 
     def with_scale(self, scale: float) -> Self:
         """The same guidance at another scale, or at its own where that is fixed."""
@@ -37,6 +35,7 @@ class Guidance(Protocol):
         """The guidance of the ``k``-th picture of a batch."""
         return self
 
+    @abstractmethod
     def __call__(self, denoiser: Denoiser, positive: Condition, negative: Condition) -> Field: ...
 
 
@@ -49,7 +48,6 @@ class CFG(Guidance):
     """
 
     scale: float = 1.0
-    fitted = False
 
     def __call__(self, denoiser: Denoiser, positive: Condition, negative: Condition) -> Field:
         if self.scale == 1 or positive is negative:
@@ -70,9 +68,9 @@ class PerLevelNull(Guidance):
     condition.
     """
 
-    scale: float = field()  # no default: the protocol's property would be taken for one
+    scale: float
     nulls: Mapping[Level, Tensor] = field(repr=False)
-    fitted = True
+    fitted: ClassVar[bool] = True
 
     def with_scale(self, scale: float) -> Self:
         return self
@@ -107,7 +105,6 @@ class Proximal(Guidance):
     scale: float = 1.0
     quantile: float = 0.7
     hard: bool = True
-    fitted = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.quantile < 1:
