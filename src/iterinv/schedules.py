@@ -125,15 +125,19 @@ class Schedule:
     def _karras(self, levels: Sequence[Level]) -> list[Level]:
         """As many levels between the same ends, or those of the table, spaced as EDM's are."""
         ratios = self._ratios()
-        ends = (ratios[-1], ratios[0]) if self.walk == "dpm" else [levels[k].sigma / levels[k].alpha for k in (0, -1)]
-        labels = np.interp(np.log(found := _between(*ends, len(levels), 7.0)), np.log(ratios), range(len(ratios)))
+        first, last = (each.sigma / each.alpha for each in (levels[0], levels[-1]))
+        if self.walk == "dpm":
+            first, last = ratios[-1], ratios[0]
+        found = _between(first, last, len(levels), 7.0)
+        labels = np.interp(np.log(found), np.log(ratios), range(len(ratios)))
         return [
             _noisy(float(t), r) for t, r in zip(labels.round() if self.walk == "dpm" else labels, found, strict=True)
         ]
 
     def _ratios(self) -> np.ndarray:
         squared = np.array(self.alphas_cumprod)
-        return np.sqrt((1 - squared) / squared)
+        ratios: np.ndarray = np.sqrt((1 - squared) / squared)
+        return ratios
 
 
 @dataclass(frozen=True)

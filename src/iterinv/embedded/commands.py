@@ -51,7 +51,7 @@ def samples(
         from iterinv.embedded.evaluate import alignment as bench
         from iterinv.embedded.reader import SIZE as READ_SIZE
 
-        rule = methods.sampler(sampler, gamma)
+        rule = methods.sampler(sampler or "ddim", gamma)
         cascade = model.load()
         cascade = cascade if size is None else cascade.up_to(size)
         if cascade.size < READ_SIZE:
