@@ -199,7 +199,7 @@ def test_a_grid_goes_the_whole_way_or_is_refused_with_the_counts_that_fit(steps,
     """Distinct labels, the first less than two steps from the last of the table, the last as near to its first."""
     schedule = Schedule(from_config({}).alphas_cumprod, offset, walk=walk)
     if (walk == "dpm" and steps > 999) or (spacing == "leading" and steps + offset > 1000 - (walk == "dpm")):
-        with pytest.raises(ValueError, match="takes 1 to 999|take fewer"):
+        with pytest.raises(ValueError, match=r"takes 1 to 999|take fewer"):
             schedule.grid(steps, spacing)
         return
     labels = [level.t for level in schedule.grid(steps, spacing)[:-1]]

@@ -70,8 +70,8 @@ class PerLevelNull(Guidance):
     condition.
     """
 
-    scale: float = field()  # no default: the protocol's property would be taken for one
-    nulls: Mapping[Level, Tensor] = field(repr=False)
+    scale: float = 1.0  # a default, since a field without one leaves the protocol's property, which cannot be set
+    nulls: Mapping[Level, Tensor] = field(default_factory=dict, repr=False)
     fitted = True
 
     def with_scale(self, scale: float) -> Self:
