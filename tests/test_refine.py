@@ -229,8 +229,8 @@ def worded(size=8):
 
 
 def published_null_text(stage, plan, path, rate, iterations, tolerance, slope, reduction):
-    """The released loop (Mokady et al., 2023): the noise of the prompt once a level, Adam anew, a step, then the test of
-    the loss from before it; in tensors of labels' alphas rather than in levels."""
+    """The released loop (Mokady et al., 2023): the noise of the prompt once a level, Adam anew, a step, then the test
+    of the loss from before it; in tensors of labels' alphas rather than in levels."""
     negative, positive = stage.embed([""])["text"], stage.embed([PROMPT])["text"]
     table, labels = stage.schedule.alphas_cumprod, [int(level.t) for level in plan.check(stage)[:-1]]
     before = [*labels[1:], None]
@@ -269,7 +269,10 @@ def published_null_text(stage, plan, path, rate, iterations, tolerance, slope, r
 
 @pytest.mark.parametrize(
     ("refine", "settings"),
-    [(NullText(), (1e-2, 10, 1e-5, 2e-5, "mean")), (NullText.as_iterinv(), (1e-3, 51, 0.0, 0.0, "sum"))],
+    [
+        (NullText(), (1e-2, 10, 1e-5, 2e-5, "mean")),
+        (replace(NullText.as_iterinv(), iterations=4), (1e-3, 4, 0.0, 0.0, "sum")),
+    ],
     ids=["published", "iterinv"],
 )
 def test_null_text_is_the_released_loop_step_for_step(refine, settings):
@@ -287,8 +290,8 @@ def test_null_text_is_the_released_loop_step_for_step(refine, settings):
     if refine.tolerance:
         assert 50 <= steps < 500  # some levels stop early, and none takes no step
     for ours, theirs in zip(found.guidance.nulls.values(), nulls, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
-    torch.testing.assert_close(found.picture, clean, rtol=0, atol=1e-12)
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-11)
+    torch.testing.assert_close(found.picture, clean, rtol=0, atol=1e-11)
 
 
 def test_a_batch_is_fitted_as_each_picture_alone():
