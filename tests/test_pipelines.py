@@ -547,11 +547,11 @@ def test_tiled_autoencoders_keep_every_pixel_and_are_told_apart(picture):
 
 def test_the_recipe_of_iterinvs_paper(monkeypatch, tiny_folder):
     """IF-I of size M, and the x4 upscaler twice at noise level 100, whatever that pipeline's own is."""
-    asked, first = [], sources.open_folder(tiny_folder / "stage1")
+    asked, small = [], sources.open_folder(tiny_folder / "stage1")
 
     def fetched(name, *_, **__):
         asked.append(name)
-        return published.x4() if "x4" in name else first
+        return published.x4() if "x4" in name else small
 
     monkeypatch.setattr(sources, "from_pretrained", fetched)
     first, second, third = sources.stages("deepfloyd-x4", clean=False)
