@@ -543,3 +543,19 @@ def test_tiled_autoencoders_keep_every_pixel_and_are_told_apart(picture):
     cascade = iterinv.load([first, x4], tiled=True)
     inversion = cascade.invert(large, PROMPT, plan("bdia", 3))
     assert (to_uint8(inversion.picture) == to_uint8(large)).all()
+
+
+def test_the_recipe_of_iterinvs_paper(monkeypatch, tiny_folder):
+    """IF-I of size M, and the x4 upscaler twice at noise level 100, whatever that pipeline's own is."""
+    asked, small = [], sources.open_folder(tiny_folder / "stage1")
+
+    def fetched(name, *_, **__):
+        asked.append(name)
+        return published.x4() if "x4" in name else small
+
+    monkeypatch.setattr(sources, "from_pretrained", fetched)
+    first, second, third = sources.stages("deepfloyd-x4", clean=False)
+    assert asked == ["DeepFloyd/IF-I-M-v1.0", "stabilityai/stable-diffusion-x4-upscaler"]
+    assert first.low_level is None
+    assert (second.low_level.t, third.low_level.t) == (100, 100)
+    assert sources.stages("deepfloyd-x4", clean=False, noise_level=20)[1].low_level.t == 20

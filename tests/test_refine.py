@@ -7,15 +7,24 @@ import torch
 
 from iterinv import guidance
 from iterinv.cascade import Cascade
+from iterinv.conditions import Condition
 from iterinv.edits import PromptSwap
 from iterinv.guidance import unguided
 from iterinv.inverters import Relax, Solve, Undo
+from iterinv.levels import Prediction
 from iterinv.methods import plan
+from iterinv.models import Stage
+from iterinv.models.toy import gaussian
 from iterinv.plans import Plan, Refinement
 from iterinv.refine import NullText, Offsets, Proximal
 from iterinv.roots import Anderson, FixedPoint
+from iterinv.schedules import from_config
 from iterinv.steps import BDIA, DDIM, DDPM, DPMPP2M, EDICT, Reversible
 
+from conftest import draw, result
+
+STABLE = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
+STABLE |= {"steps_offset": 1, "set_alpha_to_one": False}
 PROMPT = "a red sphere on a wooden floor"
 
 
@@ -52,10 +61,15 @@ def test_null_text_keeps_a_guided_rerun_nearer_to_the_path(first, photo):
     assert len({float(null.sum()) for null in nulls.values()}) == 6
 
 
-def test_null_text_stops_where_it_is_near_and_carries_its_embedding_on(first, photo):
+def test_null_text_takes_one_step_where_it_is_near_and_carries_its_embedding_on(first, photo):
     found = first.invert(photo, PROMPT, Plan(DDIM(), Solve(Anderson()), NullText(10, 1e-2, 1e9, 0.0), 4, 5.0)).stages[0]
-    assert found.report.backward == 0
-    assert all(torch.equal(null, found.negative["text"].expand(2, -1, -1)) for null in found.guidance.nulls.values())
+    assert found.report.backward == 4
+    nulls = list(found.guidance.nulls.values())
+    for j, (before, after) in enumerate(
+        zip([found.negative["text"].expand(2, -1, -1), *nulls[:-1]], nulls, strict=True)
+    ):
+        # Adam's first step is as long as its rate, wherever the gradient is not small beside its epsilon.
+        assert float((after - before).abs().max()) == pytest.approx(1e-2 * (1 - j / 8), rel=0.05)
 
 
 def test_null_text_needs_no_fitting_without_guidance(first, photo):
@@ -67,7 +81,7 @@ def test_null_text_needs_no_fitting_without_guidance(first, photo):
 
 def test_the_published_settings_of_null_text():
     assert NullText() == NullText(10, 1e-2, 1e-5, 2e-5)
-    assert NullText.as_iterinv() == NullText(51, 1e-3, 0.0, 0.0)
+    assert NullText.as_iterinv() == NullText(51, 1e-3, 0.0, 0.0, total=True)
 
 
 @pytest.mark.parametrize("method", ["negative-prompt", "proximal"])
@@ -190,3 +204,102 @@ def test_null_text_slows_down_and_grows_lenient_as_published(first, photo, monke
     first.invert(photo, PROMPT, replace(plan("null-text", 5, 3.0), refine=refine))
     assert [rate for rate, _ in seen] == pytest.approx([refine.rate * (1 - j / 10) for j in range(5)])
     assert [limit for _, limit in seen] == pytest.approx([refine.tolerance + refine.slope * 10 * j for j in range(5)])
+
+
+WIDTH = 6
+
+
+def worded(size=8):
+    """A stage of values whose noise depends on the words, in float64, so that two arithmetics can agree to 1e-12."""
+
+    def denoiser(x, level, condition):
+        text = condition["text"]
+        bend = (
+            torch.tanh(text.mean(1)).mean(1)[:, None, None, None]
+            + 0.3 * torch.sin(text.sum((1, 2)))[:, None, None, None]
+        )
+        eps = gaussian()(x, level).eps + 0.1 * bend * torch.cos(3 * x + bend)
+        return Prediction.from_eps(x, level, eps)
+
+    def embed(prompts):
+        values = [draw((1, 4, WIDTH), len(prompt)).double() for prompt in prompts]
+        return Condition({"text": torch.cat(values)})
+
+    return Stage("I", size, denoiser, from_config(STABLE), embed, "worded")
+
+
+def published_null_text(stage, plan, path, rate, iterations, tolerance, slope, reduction):
+    """The released loop (Mokady et al., 2023): the noise of the prompt once a level, Adam anew, a step, then the test
+    of the loss from before it; in tensors of labels' alphas rather than in levels."""
+    negative, positive = stage.embed([""])["text"], stage.embed([PROMPT])["text"]
+    table, labels = stage.schedule.alphas_cumprod, [int(level.t) for level in plan.check(stage)[:-1]]
+    before = [*labels[1:], None]
+    z, null, nulls, steps = path[0], negative, [], 0
+
+    def noise(z, t, words):
+        return stage.denoiser(z, stage.schedule.level(t), Condition({"text": words})).eps
+
+    def earlier(z, e, t, s):
+        now, then = table[t], table[s] if s is not None else stage.schedule.clean
+        clean = (z - (1 - now) ** 0.5 * e) / now**0.5
+        return then**0.5 * clean + (1 - then) ** 0.5 * e
+
+    for j, (t, s) in enumerate(zip(labels, before, strict=True)):
+        with torch.no_grad():
+            worded = noise(z, t, positive)
+        with torch.enable_grad():
+            null = null.clone().detach().requires_grad_(True)
+            adam = torch.optim.Adam([null], lr=rate * (1 - j / 100))
+            for _ in range(iterations):
+                empty = noise(z, t, null)
+                guided = empty + plan.guidance * (worded - empty)
+                loss = torch.nn.functional.mse_loss(earlier(z, guided, t, s), path[j + 1], reduction=reduction)
+                adam.zero_grad()
+                loss.backward()
+                adam.step()
+                steps += 1
+                if float(loss) < tolerance + j * slope:
+                    break
+        null = null.detach()
+        nulls.append(null)
+        empty = noise(z, t, null)
+        z = earlier(z, empty + plan.guidance * (worded - empty), t, s)
+    return nulls, z, steps
+
+
+@pytest.mark.parametrize(
+    ("refine", "settings"),
+    [
+        (NullText(), (1e-2, 10, 1e-5, 2e-5, "mean")),
+        (replace(NullText.as_iterinv(), iterations=4), (1e-3, 4, 0.0, 0.0, "sum")),
+    ],
+    ids=["published", "iterinv"],
+)
+def test_null_text_is_the_released_loop_step_for_step(refine, settings):
+    """At their 50 steps: as many steps of Adam, the same embeddings and the same picture."""
+    stage = worded()
+    how = Plan(DDIM(), Solve(FixedPoint(1)), refine, 50, 7.5)
+    x = draw((1, 3, 8, 8), 5).clamp(-2, 2) / 2
+    found = Cascade((stage,)).invert(x, PROMPT, how).stages[0]
+    walk = result(
+        Solve(FixedPoint(1))(DDIM(), unguided(stage.denoiser, stage.condition(PROMPT)), x.double(), how.check(stage))
+    )
+    with torch.no_grad():
+        nulls, clean, steps = published_null_text(stage, how, walk.path, *settings)
+    assert found.report.backward == steps
+    if refine.tolerance:
+        assert 50 <= steps < 500  # some levels stop early, and none takes no step
+    for ours, theirs in zip(found.guidance.nulls.values(), nulls, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-11)
+    torch.testing.assert_close(found.picture, clean, rtol=0, atol=1e-11)
+
+
+def test_a_batch_is_fitted_as_each_picture_alone():
+    """One picture may be near long before another."""
+    stage, how = worded(), Plan(DDIM(), Solve(FixedPoint(1)), NullText(), 10, 7.5)
+    x = torch.cat([draw((1, 3, 8, 8), 5).clamp(-2, 2) / 2, torch.full((1, 3, 8, 8), 0.31)])
+    both = Cascade((stage,)).invert(x, [PROMPT, "a cube"], how).stages[0]
+    for k, prompt in enumerate((PROMPT, "a cube")):
+        alone = Cascade((stage,)).invert(x[k : k + 1], prompt, how).stages[0]
+        for ours, theirs in zip(both.guidance.nulls.values(), alone.guidance.nulls.values(), strict=True):
+            torch.testing.assert_close(ours[k : k + 1], theirs, rtol=0, atol=1e-12)

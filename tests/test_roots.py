@@ -10,6 +10,7 @@ from iterinv.models.toy import mixture
 from iterinv.roots import Anderson, Average, Damped, FixedPoint, GradientDescent, LevelInfo, rms
 from iterinv.schedules import from_config
 from iterinv.steps import DDIM
+from iterinv.steps.run import run
 
 from conftest import result
 
@@ -171,3 +172,41 @@ def test_the_published_loop_steps_widest_at_the_data():
     assert [where.scale for where in seen] == [
         a.alpha / b.alpha for a, b in zip(GRID[-2::-1], GRID[:0:-1], strict=True)
     ]
+
+
+def released_renoise(field, x, grid):
+    """The released loop of ReNoise (Garibi et al., 2024): the noise at the state of the level below, then at every new
+    state stepped to from that one; the mean of noises 8 and 9 of ten, or of 0 to 4 of six below label 250."""
+    z, calls = x, 0
+    for i in reversed(range(len(grid) - 1)):
+        a, b, noises = grid[i], grid[i + 1], []
+        there = z
+        for _ in range(6 if a.t < 250 else 10):
+            noises.append(field(there, a).eps)
+            there = move(z, noises[-1], b, a)
+        calls += len(noises)
+        chosen = noises[:5] if a.t < 250 else noises[8:10]
+        z = move(z, sum(chosen) / len(chosen), b, a)
+    return z, calls
+
+
+def test_renoise_has_the_released_rule_for_small_labels_as_a_setting():
+    grid = from_config({"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}).grid(20)
+    data = 0.6 * torch.randn(2, 16, generator=torch.Generator().manual_seed(0), dtype=torch.float64).sign()
+    counted, errors = [], []
+
+    def field(x, a):
+        counted.append(a.t)
+        return mixture()(x, a)
+
+    theirs, calls = released_renoise(mixture(), data, grid)
+    for how in (Average.as_published(), Average()):
+        counted.clear()
+        state, _, _ = result(Solve(how)(DDIM(), field, data, grid))
+        if how.small:
+            torch.testing.assert_close(state[0], theirs, rtol=0, atol=1e-10)
+            assert len(counted) == calls == 15 * 10 + 5 * 6
+            assert sum(t < 250 for t in counted) == 5 * 6
+        *_, (back,) = run(DDIM(), mixture(), state, grid)
+        errors.append(float((back - data).square().mean().sqrt()))
+    assert errors[1] < errors[0]  # why it is not the default

@@ -57,13 +57,15 @@ class Defaults:
 class Preset:
     """A cascade by name: published weights, small to large, or one folder of its own.
 
-    ``clean``: captions are cleaned as DeepFloyd's pipelines do.
+    ``clean``: captions are cleaned as DeepFloyd's pipelines do. ``noise_level`` is the label of the noise on the
+    pictures from below, ``None`` for each pipeline's own.
     """
 
     title: str
     sources: tuple[Source | Path, ...]
     clean: bool = False
     defaults: Defaults = Defaults()
+    noise_level: int | None = None
 
 
 def _if(stage: str, size: str) -> Source:
@@ -76,7 +78,7 @@ PRESETS: dict[str, Preset] = {
     "deepfloyd-l": Preset("DeepFloyd-IF L and L, then the x4 upscaler", (_if("I", "L"), _if("II", "L"), X4), True),
     "deepfloyd-m": Preset("DeepFloyd-IF M and M, then the x4 upscaler", (_if("I", "M"), _if("II", "M"), X4), True),
     "deepfloyd-x4": Preset(
-        "IterInv's own: DeepFloyd-IF XL, then the x4 upscaler twice", (_if("I", "XL"), X4, X4), True
+        "IterInv's own: DeepFloyd-IF M, then the x4 upscaler twice", (_if("I", "M"), X4, X4), True, noise_level=100
     ),
     "sd15": Preset(
         "Stable Diffusion 1.5, 512 px",

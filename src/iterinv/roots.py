@@ -31,11 +31,12 @@ class LevelInfo(NamedTuple):
     """The place of a problem in a sequence of problems.
 
     ``share`` runs from 0 at the first to 1 at the last. ``scale`` is what the residual was multiplied by, so that it is
-    close to ``u - root``.
+    close to ``u - root``. ``t`` is the timestep at which the network is asked.
     """
 
     share: float = 0.0
     scale: float = 1.0
+    t: float = math.inf
 
 
 RootFinder = Callable[[Residual, Tensor, LevelInfo], Root]
@@ -75,20 +76,30 @@ class Average:
     """The mean of the ``last`` of as many fixed-point iterates: where they circle the root, their mean is nearer to it.
 
     ReNoise (Garibi, Patashnik, Voynov, Averbuch-Elor, Cohen-Or, 2024, https://arxiv.org/abs/2403.14602) averages
-    predicted noise so, which is the same, since a state is linear in it. Its regularisation of the noise is not part of
-    this.
+    predicted noise so, which is the same, since a state is linear in it. At timesteps below ``small`` it takes six
+    iterates and averages the first five, which :meth:`as_published` does too; the default does not, since iterates that
+    are still on their way make a worse root. Its regularisation of the noise is not part of this.
     """
 
     iterations: int = 10
     last: int = 2
+    small: float = 0.0
+
+    @classmethod
+    def as_published(cls) -> Average:
+        """The released settings, for labels from 0 to 999: six iterates below 250, ten above."""
+        return cls(small=250.0)
 
     def __call__(self, residual: Residual, guess: Tensor, where: LevelInfo = LevelInfo()) -> Root:
+        iterations, averaged = self.iterations, range(self.iterations - self.last, self.iterations)
+        if where.t < self.small:
+            iterations, averaged = 6, range(5)
         u, mean = guess, torch.zeros_like(guess)
-        for k in range(self.iterations):
+        for k in range(iterations):
             u = u - residual(u)
-            if k >= self.iterations - self.last:
-                mean = mean + u / self.last
-        return Root(mean, _unknown(u), self.iterations)
+            if k in averaged:
+                mean = mean + u / len(averaged)
+        return Root(mean, _unknown(u), iterations)
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,8 @@ def stages(
     parts: list[ModelSource] = list(preset.sources) if preset else [what]
     if preset is None and isinstance(what, Sequence) and not isinstance(what, str):
         parts = list(what)
+    if preset is not None and noise_level is None:
+        noise_level = preset.noise_level
     if len(parts) == 1 and (folder := cascade_folder(parts[0])):
         parts, level = folder
         noise_level = level if noise_level is None else noise_level

@@ -1,10 +1,12 @@
 """The algebra that every editor keeps, whatever it does."""
 
 from dataclasses import replace
+from functools import cache
 
 import pytest
 import torch
 
+from iterinv import sources
 from iterinv.cascade import Cascade
 from iterinv.edits import EDITORS, Detail, DiffEdit, Everywhere, FlowEdit, Given, PromptSwap, Site
 from iterinv.edits.site import Blend, StageEdit
@@ -76,21 +78,6 @@ def test_outside_the_mask_every_8_bit_pixel_is_the_pictures_own_at_every_stage(t
         assert (edited != original).any()
 
 
-@pytest.mark.parametrize("name", EDITORS)
-def test_a_batch_is_its_pictures_one_by_one(tiny, name):
-    """Up to the last bits of float32 convolutions, which depend on the size of a batch."""
-    pictures = photo(2)
-    pictures[1] = pictures[1].flip(-1) / 2
-    both = tiny.invert(pictures, PROMPT, plan("bdia", 6))
-    together = tiny.edit(both, TARGET, EDITORS[name]())
-    for k in range(2):
-        alone = both.row(k)
-        edit = tiny.edit(alone, TARGET, EDITORS[name]())
-        assert edit.reports[0] == together.reports[k]
-        for a, b in zip(edit.pictures, together.pictures, strict=True):
-            torch.testing.assert_close(a[0], b[k], rtol=0, atol=1e-4)
-
-
 def test_the_blend_uses_the_level_that_the_step_arrives_at():
     """Public ports blend with the state of the level that the step left, so their background never reaches the
     picture."""
@@ -149,3 +136,55 @@ def test_detail_is_for_super_resolution_stages(tiny, exact):
         Detail(share=0)
     with pytest.raises(ValueError, match="sure is nan; it lies in"):
         FlowEdit(sure=float("nan"))
+
+
+def masks():
+    """A narrow, a wide and an empty region."""
+    mask = torch.zeros(3, 1, 16, 16)
+    mask[0, :, :4, :4] = mask[1, :, :12] = 1
+    return mask
+
+
+@pytest.fixture(scope="module")
+def unlike(tiny_folder):
+    """A cascade in float64, whose convolutions of a batch and of one picture differ in no digit that is compared, and
+    inversions of pictures, prompts and seeds that are not alike."""
+    cascade = Cascade(sources.stages(tiny_folder, torch.float64)).up_to(32)
+    x = torch.cat([photo(1, 32), photo(1, 32).flip(-1) / 2, torch.full((1, 3, 32, 32), 0.2)])
+    prompts, seeds = [PROMPT, "a blue cube", "a red sphere and a blue cube"], [3, 4, 5]
+
+    @cache
+    def inverted(method, *rows):
+        return cascade.invert(x[list(rows)], [prompts[k] for k in rows], method, 3, seed=[seeds[k] for k in rows])
+
+    return cascade, inverted, [TARGET, "a green cone", "a red sphere"]  # the last only removes words
+
+
+@pytest.mark.parametrize("region", [None, "given", Everywhere()], ids=["own", "given", "all"])
+@pytest.mark.parametrize("name", EDITORS)
+def test_a_batch_of_unlike_pictures_is_each_alone_at_every_stage(unlike, name, region):
+    cascade, inverted, targets = unlike
+    rows = range(3)
+
+    def editor(*rows):
+        if region is None:
+            return EDITORS[name]()
+        return EDITORS[name](region=Given(masks()[list(rows)]) if region == "given" else region)
+
+    together = cascade.edit(inverted("bdia", *rows), targets, editor(*rows))
+    for k in rows:
+        alone = cascade.edit(inverted("bdia", k), targets[k], editor(k))
+        assert alone.reports[0] == together.reports[k]
+        for a, b in zip(alone.pictures, together.pictures, strict=True):
+            torch.testing.assert_close(a[0], b[k], rtol=0, atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["null-text", "negative-prompt", "proximal", "direct", "edit-friendly", "dpmpp-2m"])
+def test_a_batch_is_edited_as_each_alone_however_it_was_inverted(unlike, method):
+    cascade, inverted, targets = unlike
+    together = cascade.edit(inverted(method, 0, 1), targets[:2], "prompt-swap")
+    for k in (0, 1):
+        alone = cascade.edit(inverted(method, k), targets[k], "prompt-swap")
+        for a, b in zip(alone.pictures, together.pictures, strict=True):
+            torch.testing.assert_close(a[0], b[k], rtol=0, atol=1e-6)

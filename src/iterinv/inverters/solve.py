@@ -51,7 +51,8 @@ class Solve(Inverter):
             def residual(u: Tensor, i: int = i, scale: float = scale, known: Tensor = known) -> Tensor:
                 return scale * (rule.step(field, rule.init(u), grid, i)[0] - known)
 
-            root = self.root_finder(residual, known, LevelInfo((len(grid) - 2 - i) / max(len(grid) - 2, 1), scale))
+            where = LevelInfo((len(grid) - 2 - i) / max(len(grid) - 2, 1), scale, a.t)
+            root = self.root_finder(residual, known, where)
             yield check_finite(rule.init(root.value), grid, i, "solving")
             walk.append(root.value)
             errors.append(root.error)

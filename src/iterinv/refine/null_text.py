@@ -22,22 +22,24 @@ from iterinv.stage_inversion import StageInversion
 @dataclass(frozen=True)
 class NullText(Refinement):
     """At step j of N, from the embedding of the step before: Adam at ``rate (1 - j / (2 N))``, at most ``iterations``
-    times, until the mean square of what the step misses is at most ``tolerance + slope j``.
+    times, and no more once the square of what the guided step missed, before Adam's, is below ``tolerance + slope j``.
 
-    The defaults are those published for Stable Diffusion, with N = 50 in ``1 - j / 100`` and in ``slope``; the error is
-    a mean over the state's values, so that they mean the same at any size. :meth:`as_iterinv` gives those of IterInv
-    for IF.
+    So every level takes a step of Adam. The defaults are those published for Stable Diffusion, with N = 50 in
+    ``1 - j / 100`` and in ``slope``. The square is a mean over the state's values, so that the tolerance means the same
+    at any size, or, where ``total``, their sum, which Adam's epsilon tells from the mean. :meth:`as_iterinv` gives the
+    settings of IterInv for IF.
     """
 
     iterations: int = 10
     rate: float = 1e-2
     tolerance: float = 1e-5
     slope: float = 2e-5
+    total: bool = False
 
     @classmethod
     def as_iterinv(cls) -> NullText:
-        """51 iterations at a rate of 1e-3, no early stop."""
-        return cls(51, 1e-3, 0.0, 0.0)
+        """51 iterations on the sum at a rate of 1e-3, no early stop."""
+        return cls(51, 1e-3, 0.0, 0.0, total=True)
 
     def __call__(self, stage: Stage, found: StageInversion) -> StageInversion:
         rule, scale, grid, path = found.plan.rule, found.plan.guidance, found.grid, found.path
@@ -86,12 +88,13 @@ class NullText(Refinement):
             adam = torch.optim.Adam([tuned], lr=rate)
             near = torch.zeros(len(known), dtype=torch.bool, device=known.device)
             for _ in range(self.iterations):
-                error = (guided(tuned) - known).square().flatten(1).mean(1)
-                near = near | (error.detach() <= limit)
-                if bool(near.all()):
-                    break
+                missed = (guided(tuned) - known).square().flatten(1)
+                error = missed.sum(1) if self.total else missed.mean(1)
                 adam.zero_grad()
                 error.sum().backward()
                 adam.step()
                 best = torch.where(near[:, None, None], best, tuned.detach())
+                near = near | (error.detach() < limit)
+                if bool(near.all()):
+                    break
         return best
