@@ -55,11 +55,20 @@ class Model:
     dtype: str = "float32"
     memory: str | None = None
     allow_pickle: bool = False
+    variant: str | None = None
+    config: str | None = None
 
     def load(self) -> Cascade:
         """The cascade. Raises as :func:`iterinv.load` does."""
-        dtype, allow = precision(self.dtype), {"allow_pickle": True} if self.allow_pickle else {}
-        return load(self.name, dtype=dtype, device=self.device, torch_dtype=None, memory=self.memory, **allow)
+        return load(
+            self.name,
+            dtype=precision(self.dtype),
+            device=self.device,
+            memory=self.memory,
+            allow_pickle=self.allow_pickle,
+            variant=self.variant,
+            config=self.config,
+        )
 
 
 @dataclass(frozen=True)
