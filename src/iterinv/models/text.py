@@ -54,9 +54,13 @@ def tokens_of(
 ) -> tuple[Any, list[str]]:
     """Turn prompts into tokens (rows, length) and their mask, padded or cut; and notes on what is not read of a prompt.
 
-    A word that stands for several vectors of a textual inversion in ``pipe`` becomes as many tokens.
+    A word that stands for several vectors of a textual inversion in ``pipe`` becomes as many tokens. Raises
+    ``ValueError`` for a prompt that is no text.
     """
     words, convert = [prompt or "" for prompt in prompts], getattr(pipe, "maybe_convert_prompt", None)
+    for each in words:
+        if any("\ud800" <= letter <= "\udfff" for letter in each):
+            raise ValueError(f"the prompt {each!r} is not text in UTF-8: type it again")
     settings = {"padding": "max_length", "max_length": length, "truncation": True, "add_special_tokens": True}
     with _TOKENIZING, torch.device("cpu"):  # a tokenizer makes its tensors on torch's default device
         read = convert(words, tokenizer) if convert else words
