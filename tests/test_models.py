@@ -395,3 +395,200 @@ def test_nothing_of_the_process_changes_by_loading(tiny_folder, tmp_path):
     finally:
         d.set_verbosity_warning()
         d.enable_progress_bar()
+
+
+def without(name):
+    return lambda pipe: setattr(pipe, name, None)
+
+
+def tiny_vae(pipe):
+    from diffusers import AutoencoderTiny
+
+    pipe.vae = AutoencoderTiny(
+        encoder_block_out_channels=(8, 8),
+        decoder_block_out_channels=(8, 8),
+        num_encoder_blocks=(1, 1),
+        num_decoder_blocks=(1, 1),
+    )
+
+
+def built(size=8, **config):
+    def change(pipe):
+        pipe.unet = published.unet(size, [published.ATTENTION, published.PLAIN], **config)
+
+    return change
+
+
+def ip_adapter(pipe):
+    pipe.unet.register_to_config(encoder_hid_dim_type="ip_image_proj")
+
+
+def shortened(pipe):
+    pipe.text_encoder.text_model = torch.nn.Identity() if hasattr(pipe.text_encoder, "text_model") else None
+    pipe.text_encoder.forward = lambda *args, **kwargs: (torch.zeros(1, 77, 7),)
+
+
+REFUSED = {
+    "an autoencoder of another kind": (published.sd, tiny_vae, r"the vae of .* is of the kind AutoencoderTiny"),
+    "no autoencoder": (published.sd, without("vae"), r"the vae of .* is missing: give it an AutoencoderKL"),
+    "no network": (published.sd, without("unet"), r"has no unet: load it with all of its parts"),
+    "no scheduler": (published.sdxl, without("scheduler"), r"has no scheduler"),
+    "no tokenizer": (published.sd, without("tokenizer"), r"holds no text encoder or no tokenizer"),
+    "inpainting": (published.sd, built(in_channels=9), r"takes 9 channels and gives 4, .* takes 4 .*inpainting"),
+    "other latents": (
+        published.sd,
+        built(out_channels=16),
+        r"gives 16, where this kind of model takes 4 and gives 4 or 8",
+    ),
+    "no size": (published.sd, built(None), r"has the sample_size None: set the side"),
+    "a size that is no square": (
+        published.sdxl,
+        lambda pipe: pipe.unet.register_to_config(sample_size=[8, 16]),
+        r"sample_size \[8, 16\]: set",
+    ),
+    "distilled guidance": (published.sd, built(time_cond_proj_dim=8), r"takes its guidance scale as an input"),
+    "an IP-Adapter": (published.sd, ip_adapter, r"ip_image_proj, a picture as prompt: .*unload_ip_adapter"),
+    "text and time": (
+        published.sd,
+        built(addition_embed_type="text_time", addition_time_embed_dim=8, projection_class_embeddings_input_dim=72),
+        r"takes text_time besides",
+    ),
+    "an aesthetics score": (
+        published.sdxl,
+        lambda pipe: pipe.register_to_config(requires_aesthetics_score=True),
+        r"takes an aesthetics score, as SDXL's refiner does",
+    ),
+    "another width of words": (
+        published.sd,
+        shortened,
+        r"the network of .* cannot be run as this kind of model is run",
+    ),
+    "an encoder that fails": (
+        published.sd,
+        lambda pipe: setattr(pipe.text_encoder, "forward", None),
+        r"the text encoder of StableDiffusionPipeline cannot be run .*TypeError",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_run_is_refused_when_it_is_loaded(name):
+    make, change, words = REFUSED[name]
+    pipe = make()
+    change(pipe)
+    with pytest.raises((ValueError, FileNotFoundError), match=words):
+        iterinv.load(pipe)
+
+
+def test_a_square_size_in_a_list_is_a_size(picture):
+    pipe = published.sd()
+    pipe.unet.register_to_config(sample_size=[8, 8])
+    assert iterinv.load(pipe).size == 64
+
+
+def test_a_stage_that_enlarges_is_refused_alone(tiny_folder):
+    for what in (published.x4(), [published.x4(), published.x4()], tiny_folder / "stage2"):
+        with pytest.raises(
+            (ValueError, FileNotFoundError), match="cannot be a cascade by itself: load it after|text encoder"
+        ):
+            iterinv.load(what)
+
+
+WRONG = {
+    "a.gguf": (b"GGUF" + b"\0" * 600, "is a GGUF file, whose weights are quantised"),
+    "a.safetensors": (b"\n<!DOCTYPE html><html>" + b" " * 600, "is an HTML page, as a browser saves it"),
+    "b.safetensors": (
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n",
+        "is the pointer of a file in Git",
+    ),
+    "c.safetensors": (b"", "is an empty file"),
+    "d.ckpt": (b"\x80\x02}q\x00.", "is a pickle, which runs code when it is read: .*--allow-pickle"),
+    "e.bin": (b"PK\x03\x04 and no more", "is a file of PyTorch that is cut short"),
+    "f.txt": (b"hello", "is no file of weights: take a .safetensors"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_file_of_another_kind_is_told_for_what_it_is(tmp_path, name):
+    content, words = WRONG[name]
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=rf"{name} {words}"):
+        iterinv.load(tmp_path / name)
+
+
+def test_weights_that_are_no_whole_model_are_told(tmp_path, tiny, picture):
+    torch.save({"x": torch.zeros(3)}, tmp_path / "net.pt")
+    with pytest.raises(ValueError, match=r"net.pt is a pickle"):
+        iterinv.load(tmp_path / "net.pt")
+    save_file({"lora.up.weight": torch.zeros(3)}, tmp_path / "lora.safetensors")
+    with pytest.raises(ValueError, match=r"holds no network and no autoencoder and no text encoder as a checkpoint"):
+        iterinv.load(tmp_path / "lora.safetensors")
+    data = (tmp_path / "lora.safetensors").read_bytes()
+    (tmp_path / "cut.safetensors").write_bytes(data[:-4])
+    with pytest.raises(ValueError, match=r"cut.safetensors is damaged or cut short"):
+        iterinv.load(tmp_path / "cut.safetensors")
+
+
+def single_file(pipe, path):
+    """A pipeline's weights in one file, by the names of the first Stable Diffusion code: blocks counted through."""
+    heads = {"time_embedding.linear_1": "time_embed.0", "time_embedding.linear_2": "time_embed.2"}
+    heads |= {"conv_in": "input_blocks.0.0", "conv_norm_out": "out.0", "conv_out": "out.2"}
+    resnet = {"norm1": "in_layers.0", "conv1": "in_layers.2", "time_emb_proj": "emb_layers.1"}
+    resnet |= {"norm2": "out_layers.0", "conv2": "out_layers.3", "conv_shortcut": "skip_connection"}
+    each = pipe.unet.config.layers_per_block + 1
+    last = len(pipe.unet.config.block_out_channels) - 1
+
+    def unet(key):
+        for ours, theirs in heads.items():
+            if key.startswith(ours + "."):
+                return key.replace(ours, theirs, 1)
+        for ours, theirs in (("mid_block.resnets.0", "middle_block.0"), ("mid_block.attentions.0", "middle_block.1"),
+                             ("mid_block.resnets.1", "middle_block.2")):  # fmt: skip
+            key = key.replace(ours, theirs)
+        side, block, kind, layer, *rest = key.split(".")
+        if side in ("down_blocks", "up_blocks"):
+            down, block = side == "down_blocks", int(block)
+            place = (each if down else each) * block + (int(layer) + 1 if down else int(layer))
+            if kind in ("downsamplers", "upsamplers"):
+                place = each * (block + 1) if down else each * block + each - 1
+                spot = 0 if down else (2 if block < last and block > 0 else 1)
+                rest = ["op", *rest[1:]] if down else rest
+            else:
+                spot = 0 if kind == "resnets" else 1
+            key = ".".join([("input_blocks" if down else "output_blocks"), str(place), str(spot), *rest])
+        for ours, theirs in resnet.items() if "transformer_blocks" not in key else ():
+            key = key.replace(f".{ours}.", f".{theirs}.")
+        return key
+
+    def vae(key):
+        for name, other in (("encoder.down_blocks", "encoder.down"), ("decoder.up_blocks", "decoder.up")):
+            if key.startswith(name):
+                k, rest = key[len(name) + 1 :].split(".", 1)
+                k = k if "encoder" in name else str(len(pipe.vae.config.block_out_channels) - 1 - int(k))
+                rest = rest.replace("resnets.", "block.").replace("downsamplers.0", "downsample")
+                key = f"{other}.{k}.{rest.replace('upsamplers.0', 'upsample')}"
+        for ours, theirs in (("mid_block.resnets.0", "mid.block_1"), ("mid_block.resnets.1", "mid.block_2"),
+                             ("mid_block.attentions.0", "mid.attn_1"), ("conv_shortcut", "nin_shortcut"),
+                             ("conv_norm_out", "norm_out"), ("group_norm", "norm"), ("to_q", "q"), ("to_k", "k"),
+                             ("to_v", "v"), ("to_out.0", "proj_out")):  # fmt: skip
+            key = key.replace(ours, theirs)
+        return key
+
+    tensors = {f"model.diffusion_model.{unet(key)}": x for key, x in pipe.unet.state_dict().items()}
+    for key, x in pipe.vae.state_dict().items():
+        attention = "mid_block.attentions" in key and x.ndim == 2
+        tensors[f"first_stage_model.{vae(key)}"] = x[..., None, None] if attention else x
+    for key, x in pipe.text_encoder.state_dict().items():
+        key = key if key.startswith("text_model.") else f"text_model.{key}"
+        tensors[f"cond_stage_model.transformer.{key}"] = x
+    save_file({key: x.clone().contiguous() for key, x in tensors.items()}, path)
+
+
+def test_a_checkpoint_in_one_file_is_the_model_of_its_folder(tmp_path, picture):
+    pipe = published.sd()
+    pipe.save_pretrained(tmp_path / "folder")
+    single_file(pipe, tmp_path / "model.safetensors")
+    whole = iterinv.load(tmp_path / "folder")
+    one = iterinv.load(tmp_path / "model.safetensors", config=tmp_path / "folder", local_files_only=True)
+    assert one.fingerprint == whole.fingerprint
+    assert one.stages[0].probe.agrees(whole.stages[0].probe)
