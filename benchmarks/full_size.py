@@ -9,7 +9,7 @@ from __future__ import annotations
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -55,8 +55,10 @@ def stage(name: str, dtype: torch.dtype, device: str, compiled: bool = False) ->
     width = config.encoder_hid_dim or config.cross_attention_dim
     noise = schedules.from_config(made.schedule)
 
-    def embed(prompts: list[str]) -> Condition:
-        return Condition({"text": draw_noise((77, width), [len(prompt) for prompt in prompts], "text").to(device)})
+    def embed(prompts: Sequence[str | None]) -> Condition:
+        return Condition(
+            {"text": draw_noise((77, width), [len(prompt or "") for prompt in prompts], "text").to(device)}
+        )
 
     low = noise.level(20) if labelled(config) else None
     denoiser = UNetDenoiser(Called(network, torch.compile(network)) if compiled else network, low_level=low)

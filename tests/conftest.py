@@ -72,7 +72,7 @@ def field_of(stage, condition, scale=1.0, denoiser=None):
     """The field of a condition under guidance away from the empty prompt."""
     from iterinv.guidance import CFG
 
-    return CFG(scale)(denoiser or stage.denoiser, condition, stage.with_prompt(condition, ""))
+    return CFG(scale)(denoiser or stage.denoiser, condition, stage.with_prompt(condition, None))
 
 
 def draw(shape, seed):

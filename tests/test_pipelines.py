@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 import skimage
 import torch
-from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
+from diffusers import DDIMScheduler, DiffusionPipeline, DPMSolverMultistepScheduler
 from PIL import Image
 from safetensors.torch import load_file
 from typer.testing import CliRunner
@@ -195,18 +195,20 @@ def test_weights_of_two_precisions_in_one_network_are_refused():
 
 
 def test_edm_names_no_weights_but_says_what_to_give():
-    with pytest.raises(FileNotFoundError, match=r"TorchScript.*never a pickle"):
+    with pytest.raises(FileNotFoundError, match=r"TorchScript.*runs code as a pickle does"):
         sources.stages("edm")
 
 
 def test_a_revision_is_of_one_repository(tiny_folder, monkeypatch):
-    asked, real = [], sources.from_pretrained
+    asked, config = [], DiffusionPipeline.load_config
 
-    def from_pretrained(name, *given, revision=None, **how):
+    def download(name, revision=None, **how):
         asked.append((name, revision))
-        return real(tiny_folder / name.split("/")[1], *given, **how)
+        return str(tiny_folder / name.split("/")[1])
 
-    monkeypatch.setattr(sources, "from_pretrained", from_pretrained)
+    monkeypatch.setattr(sources, "unreachable", lambda name: None)
+    monkeypatch.setattr(DiffusionPipeline, "load_config", lambda name, **how: config(tiny_folder / name.split("/")[1]))
+    monkeypatch.setattr(DiffusionPipeline, "download", download)
     sources.stages(["someone/stage1@v2", "someone/stage2"])
     assert asked == [("someone/stage1", "v2"), ("someone/stage2", None)]
     with pytest.raises(ValueError, match="owner/name@revision"):
@@ -312,19 +314,24 @@ def test_the_fingerprint_tells_of_any_change_that_a_prediction_would_see(tiny_fo
     """Of one weight of any network, of its precision, a word, a schedule, and of the noise on the condition."""
     pipe = sources.open_folder(tiny_folder / "stage1")
     low = sources.open_folder(tiny_folder / "stage2", 1)
-    seen = {pipelines.fingerprint(pipe, 0), pipelines.fingerprint(low, 100), pipelines.fingerprint(low, 101)}
-    assert pipelines.fingerprint(sources.open_folder(tiny_folder / "stage1"), 0) in seen
+    first = families.stage(pipe)
+
+    def name(low, label):
+        return families.stage(low, 1, first, label).fingerprint
+
+    seen = {first.fingerprint, name(low, 100), name(low, 101)}
+    assert families.stage(sources.open_folder(tiny_folder / "stage1")).fingerprint in seen
     for network in (pipe.unet, pipe.text_encoder):
         weight = list(network.parameters())[3].data
         weight.view(-1)[0] += 1e-6
-        seen.add(pipelines.fingerprint(pipe, 0))
+        seen.add(families.stage(pipe).fingerprint)
     pipe.tokenizer.add_tokens(["hue"])
-    seen.add(pipelines.fingerprint(pipe, 0))
+    seen.add(families.stage(pipe).fingerprint)
     pipe.scheduler.register_to_config(beta_schedule="linear")
-    seen.add(pipelines.fingerprint(pipe, 0))
+    seen.add(families.stage(pipe).fingerprint)
     low.image_noising_scheduler.register_to_config(beta_schedule="linear")
-    seen.add(pipelines.fingerprint(low, 100))
-    seen.add(pipelines.fingerprint(pipe.to(torch.bfloat16), 0))
+    seen.add(name(low, 100))
+    seen.add(families.stage(pipe.to(torch.bfloat16)).fingerprint)
     assert len(seen) == 9
 
 
@@ -429,15 +436,18 @@ def test_a_cascade_with_a_latent_upscaler_at_both_ends(tiny_folder, picture, tmp
     assert cascade.sample(PROMPT, 3)[-1].shape == (1, 3, 256, 256)
 
 
-def test_a_live_pipeline_is_shared_and_not_copied():
+def test_the_weights_of_a_live_pipeline_are_shared_and_not_copied():
     pipe = published.sd()
     stage = iterinv.load(pipe).stages[0]
-    assert stage.denoiser.unet is pipe.unet
-    assert stage.codec.vae is pipe.vae
+    for mine, theirs in ((stage.denoiser.unet, pipe.unet), (stage.codec.vae, pipe.vae)):
+        pairs = zip(mine.parameters(), theirs.parameters(), strict=True)
+        assert all(a.data_ptr() == b.data_ptr() and not a.requires_grad for a, b in pairs)
 
 
 def test_what_is_not_there_is_said_with_how_to_get_it():
-    with pytest.raises(FileNotFoundError, match=r"no folder nowhere, and no cascade of that name: .*deepfloyd-m"):
+    with pytest.raises(
+        FileNotFoundError, match=r"no file or folder nowhere, and no cascade of that name: .*deepfloyd-m"
+    ):
         iterinv.load("nowhere")
     with pytest.raises(FileNotFoundError, match=r"accept the licence at .*/DeepFloyd/IF-I-M-v1.0, then type: hf auth"):
         iterinv.load("deepfloyd-m", local_files_only=True)

@@ -112,7 +112,7 @@ def test_another_model_is_refused(file, tmp_path):
 
 def test_another_version_is_refused(tiny, file):
     rewrite(file, {"format": 99})
-    with pytest.raises(store.BadInversion, match=r"has format 99; this version reads format 4"):
+    with pytest.raises(store.BadInversion, match=f"has format 99; this version reads format {store.FORMAT}"):
         iterinv.open(file, tiny)
 
 

@@ -3,6 +3,7 @@
 python examples/extending/family.py
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +14,7 @@ from iterinv.conditions import Condition
 from iterinv.families import FAMILIES
 from iterinv.families.family import Family
 from iterinv.levels import Level, Prediction, prediction_from
-from iterinv.models import Stage, digest_of
+from iterinv.models import Stage, digest_of, frozen
 from iterinv.schedules import Flow
 
 
@@ -42,13 +43,13 @@ class FlowDenoiser:
         return prediction_from(self.network(x.float(), t).to(x.dtype), x, level, "flow_prediction")
 
 
-def opened(what: object, name: str, device: str) -> Stage | None:
+def opened(what: object, name: str, device: str, allow_pickle: bool) -> Stage | None:
     """The stage of a flow network; ``None`` for anything else, which another family may know."""
     if not isinstance(what, FlowNetwork):
         return None
-    network = what.to(device).eval().requires_grad_(False)
+    network = frozen(what).to(device)  # a copy of the modules that shares the weights
 
-    def embed(prompts: list[str]) -> Condition:
+    def embed(prompts: Sequence[str | None]) -> Condition:
         return Condition({"text": torch.zeros(len(prompts), 1, 1, device=device)})
 
     return Stage(name, network.size, FlowDenoiser(network), Flow(), embed, digest_of(network)[:16], device=device)

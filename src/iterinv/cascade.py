@@ -19,10 +19,12 @@ from iterinv.edits import EDITORS
 from iterinv.edits.site import Edit, Editor, Site, StageEdit, start_index
 from iterinv.guidance import CFG
 from iterinv.images import Canvas, Picture, Pictures, output, to_array, to_uint8
-from iterinv.inversion import Inversion, open_inversion
+from iterinv.inversion import Inversion, differs, open_inversion
 from iterinv.loading import load_stages
 from iterinv.methods import plan, sampler
 from iterinv.models import Stage, WatchedDenoiser
+from iterinv.models.memory import checked_device
+from iterinv.models.probe import Probe
 from iterinv.observer import CallbackObserver, Observer, StepCallback
 from iterinv.plans import Plan
 from iterinv.presets import Defaults
@@ -59,20 +61,40 @@ class Cascade:
         device: str = "cpu",
         torch_dtype: torch.dtype | None = None,
         memory: str | None = None,
-        **how: Any,
+        *,
+        noise_level: int | None = None,
+        clean: bool | None = None,
+        tiled: bool = False,
+        allow_pickle: bool = False,
+        variant: str | None = None,
+        revision: str | None = None,
+        local_files_only: bool = False,
+        config: str | Path | None = None,
     ) -> Cascade:
         """Load a cascade: one of :data:`iterinv.presets.PRESETS`; that of a folder with a ``cascade.json``; or
         stages by themselves, one or a list from small to large, each a diffusers folder, a name on the hub, a
-        TorchScript file, a live pipeline or a module of EDM's kind.
+        Stable Diffusion checkpoint in one file, a TorchScript file, a live pipeline or a module of EDM's kind. What is
+        live stays as it is and shares its weights; load it again after changing it.
 
         ``dtype`` is the networks' (``torch_dtype`` is its older name), float32 unless given; states keep their own. A
         live pipeline keeps its own. ``memory`` is the device's, as ``16gb``, or ``auto``: what does not fit there at
         once takes turns, network by network or layer by layer, and a T5 encoder is loaded only to read new words.
-        ``how``: ``noise_level`` on the pictures from below, ``clean`` captions as DeepFloyd does, ``tiled``
-        autoencoders in less memory, ``allow_pickle``, and diffusers' ``variant``, ``revision``, ``local_files_only``.
-        Raises ``FileNotFoundError`` for what is not there, ``ValueError`` for what is no stage, ``MemoryError`` for
-        what fits in no way.
+        ``noise_level`` is that on the pictures from below; ``clean`` captions as DeepFloyd does; ``tiled`` lets
+        autoencoders work in less memory; ``allow_pickle`` opens files that run code; ``variant``, ``revision``,
+        ``local_files_only`` and, for one file, ``config`` are diffusers' own. Every network is run once on a small
+        input. Raises ``FileNotFoundError`` for what is not there, ``ValueError`` for what is no stage or cannot be run,
+        ``MemoryError`` for what fits in no way.
         """
+        how = {
+            "noise_level": noise_level,
+            "clean": clean,
+            "tiled": tiled,
+            "allow_pickle": allow_pickle,
+            "variant": variant,
+            "revision": revision,
+            "local_files_only": local_files_only,
+            "config": config,
+        }
         return cls(*load_stages(what, dtype or torch_dtype, device, memory, **how))
 
     @property
@@ -84,6 +106,11 @@ class Cascade:
     def fingerprint(self) -> str:
         """A name for the weights, settings and precision of all stages."""
         return "-".join(stage.fingerprint for stage in self.stages)
+
+    @property
+    def probes(self) -> tuple[Probe | None, ...]:
+        """The numbers that each stage's networks compute of a fixed input."""
+        return tuple(stage.probe for stage in self.stages)
 
     @torch.no_grad()
     def invert(
@@ -123,7 +150,7 @@ class Cascade:
             for note in () if found else condition.notes:  # the stages above read the same prompts
                 watch.on_note(note)
             found.append(invert_stage(stage, how, condition, resize(x, stage.size), seeds, watch))
-        return Inversion(prompts, seeds, self.fingerprint, tuple(found), canvases)
+        return Inversion(prompts, seeds, self.fingerprint, tuple(found), canvases, self.probes)
 
     @torch.no_grad()
     def rerun(self, inversion: Inversion, *, observer: Observer | None = None) -> Inversion:
@@ -211,7 +238,7 @@ class Cascade:
             for note in () if pictures else condition.notes:
                 watch.on_note(note)
             guide = CFG(1.0 if pictures else scale)
-            eps = guide(stage.denoiser, condition, stage.with_prompt(condition, ""))
+            eps = guide(stage.denoiser, condition, stage.with_prompt(condition, None))
             grid, start = stage.schedule.grid(steps), 0
             noise = noise.to(stage.device, torch.float64)
             x = grid[0].noise_scale * noise
@@ -232,13 +259,16 @@ class Cascade:
     def open(self, path: str | Path) -> Inversion:
         """Reopen an inversion file. Raises :class:`iterinv.store.BadInversion` for what is none, or of another
         cascade."""
-        return open_inversion(Path(path), self.stages, self.fingerprint)
+        return open_inversion(Path(path), self.stages, self.fingerprint, self.probes)
 
     def to(self, device: str) -> Cascade:
-        """Move the networks to a device, in place; returns the cascade that runs there.
+        """Move the networks to a device, in place; returns the cascade that runs there. A live pipeline stays where it
+        is.
 
-        Raises ``ValueError`` for a stage that cannot be moved, since its networks take turns.
+        Raises ``ValueError`` for a device that is not here and a stage that cannot be moved, since its networks take
+        turns.
         """
+        checked_device(device)
         moved: list[Stage] = []
         for stage in self.stages:
             moved.append(stage.to(device, moved[-1] if moved else None))
@@ -310,11 +340,8 @@ class Cascade:
         return [watched(stage) for stage in self.stages]
 
     def _check(self, inversion: Inversion) -> None:
-        if inversion.fingerprint != self.fingerprint:
-            raise ValueError(
-                f"this inversion was made by the cascade {inversion.fingerprint}, not by the one loaded "
-                f"({self.fingerprint}): load that one, or invert the picture again"
-            )
+        if reason := differs(inversion.fingerprint, inversion.probes, self.fingerprint, self.probes):
+            raise ValueError(f"this inversion {reason}: load that one, or invert the picture again")
 
 
 def _seeds(

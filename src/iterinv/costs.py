@@ -27,7 +27,7 @@ from iterinv.families.family import Family
 from iterinv.levels import Level, Prediction
 from iterinv.models import CountingDenoiser, Stage, folders
 from iterinv.models.blueprint import Blueprint
-from iterinv.models.pipelines import own_settings, read_json
+from iterinv.models.pipelines import own_settings, read_json, square_side
 from iterinv.models.toy import gaussian
 from iterinv.models.unet import labelled
 from iterinv.plans import Plan
@@ -187,7 +187,7 @@ def _cost(
     vae = blueprint.vae() if blueprint.vae else None
     config = unet.config
     factor = 2 ** (len(vae.config.block_out_channels) - 1) if vae else 1
-    side = family.side(config.sample_size, below)
+    side = family.side(square_side(config, source), below)
     rows = 1 if plan.guidance == 1 else 2
     arguments = family.inputs(config, rows, dtype)
     sample = torch.empty(rows, config.in_channels, side, side, dtype=dtype)
@@ -240,7 +240,7 @@ def _calls(blueprint: Blueprint, plan: Plan) -> CountingDenoiser:
         eps = field(x, level).eps + 1e-3 * condition["text"].mean((1, 2), keepdim=True)[..., None]
         return Prediction.from_eps(x, level, eps)
 
-    def embed(prompts: list[str]) -> Condition:
+    def embed(prompts: Sequence[str | None]) -> Condition:
         return Condition({"text": torch.full((len(prompts), 1, 4), float(bool(prompts[0])), dtype=torch.float64)})
 
     with torch.device("cpu"):

@@ -21,6 +21,7 @@ from iterinv.images import Canvas
 from iterinv.levels import Level
 from iterinv.methods import METHODS
 from iterinv.models import Stage
+from iterinv.models.probe import Probe
 from iterinv.observer import Observer
 from iterinv.plans import Plan
 from iterinv.stage_inversion import StageInversion, StageReport, Trajectory, reconstructed, rerun_states
@@ -33,7 +34,7 @@ class Inversion:
     """One or more pictures turned back, stage by stage.
 
     ``prompts``, ``seeds`` and ``canvases`` have an entry for each picture of the batch. ``fingerprint`` names the
-    weights.
+    weights, and ``probes`` hold what each stage's networks compute of a fixed input.
     """
 
     prompts: tuple[str, ...]
@@ -41,6 +42,7 @@ class Inversion:
     fingerprint: str
     stages: tuple[StageInversion, ...]
     canvases: tuple[Canvas, ...]
+    probes: tuple[Probe | None, ...] = ()
 
     def __repr__(self) -> str:
         sizes = " -> ".join(str(found.picture.shape[-1]) for found in self.stages)
@@ -83,9 +85,8 @@ class Inversion:
     def row(self, k: int) -> Inversion:
         """The inversion of the ``k``-th picture alone."""
         stages = tuple(found.row(k) for found in self.stages)
-        return Inversion(
-            self.prompts[k : k + 1], self.seeds[k : k + 1], self.fingerprint, stages, self.canvases[k : k + 1]
-        )
+        prompts, seeds, canvases = self.prompts[k : k + 1], self.seeds[k : k + 1], self.canvases[k : k + 1]
+        return replace(self, prompts=prompts, seeds=seeds, stages=stages, canvases=canvases)
 
     def save(self, path: str | Path) -> None:
         """Write the inversion to a file; :func:`iterinv.open` reopens it.
@@ -114,13 +115,16 @@ class Inversion:
             "prompts": list(self.prompts),
             "seeds": list(self.seeds),
             "fingerprint": self.fingerprint,
+            "probes": [None if probe is None else asdict(probe) for probe in self.probes],
             "canvases": [{"size": each.size, "top": each.top, "left": each.left} for each in self.canvases],
             "stages": stages,
         }
         store.write(Path(path), header, tensors)
 
 
-def open_inversion(path: Path, stages: Sequence[Stage], fingerprint: str) -> Inversion:
+def open_inversion(
+    path: Path, stages: Sequence[Stage], fingerprint: str, probes: Sequence[Probe | None] = ()
+) -> Inversion:
     """Reopen an inversion for the stages of a cascade; its trajectories are computed when they are asked for.
 
     Raises :class:`iterinv.store.BadInversion` for a file that is missing, truncated, of another kind, format or model,
@@ -128,11 +132,8 @@ def open_inversion(path: Path, stages: Sequence[Stage], fingerprint: str) -> Inv
     """
     try:
         header, tensors = store.read(path)
-        if header["fingerprint"] != fingerprint:
-            raise BadInversion(
-                f"it was made by the cascade {header['fingerprint']}, not by the one loaded ({fingerprint}): other "
-                "weights, settings or precision; load that one, or invert the picture again"
-            )
+        if reason := differs(header["fingerprint"], _probes(header["probes"]), fingerprint, probes):
+            raise BadInversion(f"it {reason}; load that one, or invert the picture again")
         return _rebuild(header, tensors, stages)
     except BadInversion as error:
         raise BadInversion(f"{path}: {error}") from None
@@ -141,6 +142,27 @@ def open_inversion(path: Path, stages: Sequence[Stage], fingerprint: str) -> Inv
         raise BadInversion(
             f"{path} lacks or garbles a part of an inversion ({error!r}): invert the picture again"
         ) from None
+
+
+def differs(name: str, probes: Sequence[Probe | None], loaded: str, now: Sequence[Probe | None]) -> str:
+    """Say how the cascade that an inversion was made by differs from the one loaded; empty where it does not."""
+    if name != loaded:
+        return f"was made by the cascade {name}, not by the one loaded ({loaded}): other weights, settings or precision"
+    pairs = zip(probes, now, strict=False)
+    others = [k for k, (a, b) in enumerate(pairs) if a is not None and b is not None and not a.agrees(b)]
+    if not others:
+        return ""
+    return (
+        f"was made by the same weights, but the networks of stage {'I' * (others[0] + 1)} then computed something "
+        "else: by other adapters, scales, hooks, attention processors or a limit on tokens"
+    )
+
+
+def _probes(kept: Sequence[dict[str, Any] | None]) -> tuple[Probe | None, ...]:
+    return tuple(
+        None if each is None else Probe(tuple(map(tuple, each["values"])), str(each["where"]), float(each["eps"]))
+        for each in kept
+    )
 
 
 def _rebuild(header: dict[str, Any], tensors: dict[str, Tensor], stages: Sequence[Stage]) -> Inversion:
@@ -163,7 +185,8 @@ def _rebuild(header: dict[str, Any], tensors: dict[str, Tensor], stages: Sequenc
                 f"its picture of {image.shape[:2]} px does not lie under a square of {canvas.size} as it says"
             )
         canvases.append(canvas)
-    return Inversion(prompts, seeds, str(header["fingerprint"]), tuple(found), tuple(canvases))
+    probes = _probes(header["probes"])
+    return Inversion(prompts, seeds, str(header["fingerprint"]), tuple(found), tuple(canvases), probes)
 
 
 def _stage(
@@ -193,7 +216,7 @@ def _stage(
     path: tuple[Tensor, ...] | None = None
     if not plan.inverter.exact:
         path = store.tensor(tensors, f"{k}.path", (len(grid), *shape)).to(stage.device).unbind()
-    negative, report = stage.with_prompt(condition, ""), StageReport(**kept["report"])
+    negative, report = stage.with_prompt(condition, None), StageReport(**kept["report"])
     unknown = Trajectory.of((), state[0])  # until the inversion is whole
     found = StageInversion(
         plan, grid, condition, negative, CFG(plan.guidance), plan.first, state, unknown, report, lost=lost

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -12,25 +11,53 @@ import torch
 
 from iterinv import sources
 from iterinv.families import edm
+from iterinv.locks import Lock
 from iterinv.models import Stage
+from iterinv.models.memory import budget, checked_device, signature
 from iterinv.presets import Defaults, presets
+
+_LOADING = Lock()  # building networks sets defaults of the whole process for a while
+_last: tuple[Any, str, tuple[tuple[Stage, ...], Defaults]] | None = None
 
 
 def load_stages(
     what: Any, dtype: torch.dtype | None, device: str, memory: str | None, **how: Any
 ) -> tuple[tuple[Stage, ...], Defaults]:
-    """The stages of :meth:`iterinv.Cascade.from_pretrained`, and the defaults of a preset. The last of a name is
-    kept."""
-    dtype = dtype or torch.float32
+    """The stages of :meth:`iterinv.Cascade.from_pretrained`, and the defaults of a preset.
+
+    The last that was loaded by name is kept as long as its files stay as they are.
+    """
+    global _last
+    dtype, device = dtype or torch.float32, checked_device(device)
+    parts, named = list(what) if isinstance(what, (list, tuple)) else [what], isinstance(what, (str, Path))
+    unused = [name for name in ("variant", "revision", "local_files_only", "config") if how.get(name)]
+    if unused and not any(isinstance(part, (str, Path)) for part in parts):
+        raise ValueError(f"{', '.join(unused)}: a network that is loaded already has no use for it; leave it out")
     if memory is not None:
         from iterinv import costs
-        from iterinv.models.memory import budget
 
         how["mode"] = costs.fitting(what, dtype, budget(memory, device))
-    if isinstance(what, (str, Path)):
-        where = Path(what).resolve() if Path(what).exists() else what
-        return _kept(where, dtype, device, **how)
-    return _load(what, dtype, device, **how)
+    with _LOADING, _quiet(), torch.random.fork_rng(devices=[]):
+        if not named:
+            return _load(what, dtype, device, **how)
+        local = Path(what).exists()
+        key = Path(what).resolve() if local else what, dtype, device, sorted(how.items())
+        state = _state(what, how.get("config"))
+        if _last is None or _last[:2] != (key, state):
+            _last = None  # there may be no room for two
+            stages = _load(what, dtype, device, **how)
+            _last = key, state if local else _state(what, how.get("config")), stages  # fetching changes the hub's cache
+        return _last[2]
+
+
+def _state(what: str | Path, config: str | Path | None) -> str:
+    """A name for all files that a cascade is loaded from, which changes when they do."""
+    preset = presets().get(what) if isinstance(what, str) else None
+    every: list[Any] = list(preset.sources) if preset else [what]
+    if found := sources.cascade_folder(every[0]):
+        every += found[0]
+    names = [name for each in [*every, config or ""] for name in getattr(each, "names", (str(each),))]
+    return signature(Path(name) if Path(name).exists() else sources.hub_folder(name) for name in names if name)
 
 
 def precision(name: str) -> torch.dtype:
@@ -44,14 +71,11 @@ def precision(name: str) -> torch.dtype:
 
 
 def _load(what: Any, dtype: torch.dtype, device: str, **how: Any) -> tuple[tuple[Stage, ...], Defaults]:
-    with _quiet(), torch.device("cpu"):  # libraries make buffers on torch's default device
+    with torch.device("cpu"):  # libraries make buffers on torch's default device
         preset = presets().get(what) if isinstance(what, str) else None
         found = sources.stages(what, dtype, device, **how)
         own = edm.DEFAULTS if isinstance(found[0].denoiser, edm.EDMDenoiser) else Defaults()
         return found, preset.defaults if preset else own
-
-
-_kept = lru_cache(maxsize=1)(_load)
 
 
 @contextmanager
@@ -59,15 +83,19 @@ def _quiet() -> Iterator[None]:
     """Keeps diffusers and transformers from printing bars and advice while folders are opened."""
     import diffusers.utils.logging as d
     import transformers.utils.logging as t
+    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars
 
-    before = d.get_verbosity(), t.get_verbosity()
-    for library in (d, t):
+    before = [(library, library.get_verbosity(), library.is_progress_bar_enabled()) for library in (d, t)]
+    hub_silent = are_progress_bars_disabled()
+    for library, _, _ in before:
         library.set_verbosity_error()
         library.disable_progress_bar()
     try:
         yield
     finally:
-        d.set_verbosity(before[0])
-        t.set_verbosity(before[1])
-        d.enable_progress_bar()
-        t.enable_progress_bar()
+        for library, verbosity, bars in before:
+            library.set_verbosity(verbosity)
+            if bars:
+                library.enable_progress_bar()
+        if hub_silent:
+            disable_progress_bars()

@@ -2,24 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
 
 from iterinv import families
-from iterinv.models import Stage, folders
+from iterinv.models import Stage, folders, pipelines
+from iterinv.models.checkpoints import PICKLE, check_weights, kind_of, tensor_names, variant_in
 from iterinv.models.memory import CachedTextEncoder, Placement
-from iterinv.models.pipelines import PARTS, SCHEDULERS, read_json
+from iterinv.models.pipelines import PARTS, SCHEDULERS, read_json, still
+from iterinv.models.probe import probed
 from iterinv.presets import Source, presets
 
 ModelSource = str | Path | Any
-"""A preset's name, a cascade folder, a diffusers folder, a TorchScript file, a name on the hub (``owner/name``, or
-``owner/name@revision``), a live pipeline or module."""
+"""A preset's name, a cascade folder, a diffusers folder, a file of all weights, a TorchScript file, a name on the hub
+(``owner/name``, or ``owner/name@revision``), a live pipeline or module."""
 
 UNUSED = ("safety_checker", "feature_extractor", "watermarker")
 """Parts of pipelines that inversion has no use for."""
+
+_CHECKPOINT = {
+    "network": re.compile(r"model\.diffusion_model\."),
+    "autoencoder": re.compile(r"first_stage_model\."),
+    "text encoder": re.compile(r"cond_stage_model\.|conditioner\."),
+}
+"""The parts of a whole model in one file, by the beginnings of their tensors' names."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How weights are read: their precision, whether pickles may be, and diffusers' ``variant``, ``revision``,
+    ``local_files_only`` and, for one file of all weights, ``config``."""
+
+    dtype: torch.dtype = torch.float32
+    allow_pickle: bool = False
+    variant: str | None = None
+    revision: str | None = None
+    local_files_only: bool = False
+    config: str | Path | None = None
 
 
 def stages(
@@ -31,16 +57,19 @@ def stages(
     allow_pickle: bool = False,
     mode: str | None = None,
     tiled: bool = False,
-    **how: Any,
+    variant: str | None = None,
+    revision: str | None = None,
+    local_files_only: bool = False,
+    config: str | Path | None = None,
 ) -> tuple[Stage, ...]:
-    """The stages of a cascade, smallest first; a sequence is a stage each.
+    """The stages of a cascade, smallest first; a sequence is a stage each. Every network is run once on a small input.
 
-    ``mode`` is one of :data:`iterinv.costs.MODES`, for networks that do not fit on the device together; with
-    any, a T5 encoder is loaded only to read new words. ``tiled`` lets autoencoders work tile by tile, in less memory.
-    ``how`` goes to diffusers' ``from_pretrained``: ``variant``, ``revision``, ``local_files_only``. The words are read
-    by the first stage's encoder wherever that of another stage is of the same kind. Raises ``FileNotFoundError`` for
-    what is not there, saying how to get it, and ``ValueError`` for what is no stage and for one revision of several
-    repositories.
+    ``mode`` is one of :data:`iterinv.costs.MODES`, for networks that do not fit on the device together; with any, a T5
+    encoder is loaded only to read new words. ``tiled`` lets autoencoders work tile by tile, in less memory.
+    ``variant``, ``revision``, ``local_files_only`` and ``config`` are diffusers' own. The words are read by the first
+    stage's encoder wherever that of another stage is of the same kind. Raises ``FileNotFoundError`` for what is not
+    there, saying how to get it, and ``ValueError`` for what is no stage or cannot be run, for a first stage that
+    enlarges a picture, and for one revision of several repositories.
     """
     preset = presets().get(what) if isinstance(what, str) else None
     parts: list[ModelSource] = list(preset.sources) if preset else [what]
@@ -51,28 +80,36 @@ def stages(
     if len(parts) == 1 and (folder := cascade_folder(parts[0])):
         parts, level = folder
         noise_level = level if noise_level is None else noise_level
-    if len(parts) > 1 and how.get("revision"):
+    if len(parts) > 1 and revision:
         raise ValueError(
             "a revision is of one repository, and this cascade is of several: name each as owner/name@revision"
         )
+    how = Reading(dtype, allow_pickle, variant, revision, local_files_only, config)
     clean = preset is not None and preset.clean if clean is None else clean
     place = Placement(device, mode)
     pipes: dict[Any, tuple[Any, CachedTextEncoder | None]] = {}
     found: list[Stage] = []
     for part in parts:
-        if own := families.opened(part, "I" * (len(found) + 1), device):
-            found.append(own)
-            continue
-        key = part if isinstance(part, (str, Path, Source)) else id(part)
-        new = key not in pipes  # a cascade may have one network twice
-        if new:
-            pipes[key] = _pipe(part, len(found), dtype, place, clean, allow_pickle, how)
-        pipe, words = pipes[key]
-        where = place.device if isinstance(part, (str, Path, Source)) else None
-        below = found[-1] if found else None
-        found.append(families.stage(pipe, len(found), below, noise_level, clean, where, words, tiled))
-        if new and where:
-            place.settle(pipe)
+        whose = str(part) if isinstance(part, (str, Path)) else getattr(part, "name", None) or type(part).__name__
+        if (stage := families.opened(part, "I" * (len(found) + 1), device, allow_pickle)) is None:
+            held = isinstance(part, (str, Path, Source))
+            key = part if held else id(part)
+            new = key not in pipes  # a cascade may have one network twice
+            if new:
+                pipes[key] = _pipe(part, len(found), place, clean, how, len(parts) == 1)
+            pipe, words = pipes[key]
+            below = found[-1] if found else None
+            where = place.device if held else None
+            stage = families.stage(pipe, len(found), below, noise_level, clean, where, words, tiled, live=False)
+            if stage.low_level is not None and below is None:
+                raise ValueError(
+                    f"{whose} enlarges the picture of a smaller stage and cannot be a cascade by itself: load it after "
+                    "that one, as a list of both"
+                )
+            if new and held:
+                place.settle(pipe)
+            stage = place.shared(stage) if held else stage
+        found.append(probed(stage, whose))
     return tuple(found)
 
 
@@ -86,95 +123,178 @@ def cascade_folder(what: ModelSource) -> tuple[list[ModelSource], int] | None:
 
 
 def _pipe(
-    part: ModelSource,
-    number: int,
-    dtype: torch.dtype,
-    place: Placement,
-    clean: bool,
-    allow_pickle: bool,
-    how: dict[str, Any],
+    part: ModelSource, number: int, place: Placement, clean: bool, how: Reading, alone: bool
 ) -> tuple[Any, CachedTextEncoder | None]:
-    """A pipeline, its networks in main memory; and what reads its words, if its own encoder is not loaded."""
+    """A pipeline, its networks in main memory; and what reads its words, if its own encoder is not loaded.
+
+    ``alone``: it is the whole cascade; of several parts some may lack the variant that is asked for.
+    """
     if not isinstance(part, (str, Path, Source)):
-        return part, None
-    text, safe = place.mode is None, None if allow_pickle else True
-    if not isinstance(part, Source) and Path(part).exists():
-        pipe = open_folder(Path(part), number, dtype, allow_pickle, text, **how)
-        return pipe, families.family_of(type(pipe).__name__).words(pipe, Path(part), dtype, place, clean)
-    source = part
+        families.family_of(type(part).__name__)
+        return pipelines.frozen_parts(part), None
+    text = place.mode is None
+    if not isinstance(part, Source) and Path(part).is_file():
+        return open_file(Path(part), how), None
+    local = None if isinstance(part, Source) or not Path(part).exists() else Path(part)
+    folder = local or _fetched(part, number, how)
+    if how.variant and not any(variant_in(folder / name, how.variant) for name in PARTS):
+        if alone:
+            raise ValueError(f"{folder} holds no weights of the variant {how.variant!r}: leave it out")
+        how = replace(how, variant=None)
+    pipe = open_folder(folder, number, text, how)
+    words = families.family_of(type(pipe).__name__).words
+    return pipe, words(pipe, folder, how.dtype, place, clean, None if how.allow_pickle else True, how.variant)
+
+
+def _fetched(part: ModelSource, number: int, how: Reading) -> Path:
+    """The folder of a pipeline in the hub's cache, fetched if it is not there and the hub can be reached."""
+    from diffusers import DiffusionPipeline
+
+    source, revision = part, how.revision
     if not isinstance(source, Source):
-        name, _, revision = str(part).partition("@")
-        source, how = Source(name), {**how, "revision": revision} if revision else how
-    if "/" not in source.name:
+        name, _, given = str(part).partition("@")
+        source, revision = Source(name), given or revision
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", source.name):
         raise FileNotFoundError(
-            f"there is no folder {source.name}, and no cascade of that name: take a folder, a name on the hub "
-            "(owner/name) or "
-            f"one of {', '.join(presets())}"
+            f"there is no file or folder {source.name}, and no cascade of that name: take a folder, a name on the hub "
+            f"(owner/name) or one of {', '.join(presets())}"
         )
     reasons = []
     for name in source.names:
+        offline = None if how.local_files_only else unreachable(name)
+        where = {"revision": revision, "local_files_only": how.local_files_only or offline is not None}
         try:
-            pipe = from_pretrained(name, number, dtype, safe, text, **how)
-            return pipe, families.family_of(type(pipe).__name__).words(pipe, name, dtype, place, clean, **how)
+            config = DiffusionPipeline.load_config(name, **where)
+            kind = config["_class_name"]
+            spare = families.family_of(kind, name).spare(kind, number, True)
+            absent = {part: None for part in (*UNUSED, *spare) if part in config}
+            safe = None if how.allow_pickle else True
+            got = DiffusionPipeline.download(name, use_safetensors=safe, variant=how.variant, **where, **absent)
+            return Path(got)
         except OSError as error:
-            reasons.append(str(error).split(". ")[0].splitlines()[0].rstrip("."))
+            reasons.append(offline or str(error).split(". ")[0].splitlines()[0].rstrip("."))
     raise FileNotFoundError(
         f"{' and '.join(source.names)} is not on this machine and cannot be fetched ({reasons[0]}): {source.remedy}"
     )
 
 
-def open_folder(
-    folder: Path,
-    number: int = 0,
-    dtype: torch.dtype = torch.float32,
-    allow_pickle: bool = False,
-    text: bool = True,
-    **how: Any,
-) -> Any:
-    """The pipeline in a diffusers folder, as :func:`from_pretrained` loads it.
+def hub_folder(name: str) -> Path:
+    """The folder of a name on the hub (``owner/name``, or ``owner/name@revision``) in the hub's cache."""
+    from huggingface_hub import constants
+    from huggingface_hub.file_download import repo_folder_name
 
-    ``how`` goes to ``from_pretrained`` (``variant``). Raises ``FileNotFoundError`` for a folder without
-    ``model_index.json``, ``ValueError`` for another kind of pipeline and for weights that are there only as pickles,
-    unless ``allow_pickle``.
+    return Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=name.partition("@")[0], repo_type="model")
+
+
+def unreachable(name: str) -> str | None:
+    """The reason why the hub cannot be reached, ``None`` where it can; asked once, since diffusers would ask for a
+    minute."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+    try:
+        HfApi().model_info(name, timeout=5)
+    except HfHubHTTPError:  # it answered: what it says of this name is for the download to tell
+        return None
+    except OfflineModeIsEnabled:
+        return "HF_HUB_OFFLINE is set"
+    except Exception as error:  # of whichever library the hub's client asks by
+        return f"no connection to the hub: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+    return None
+
+
+def open_file(file: Path, how: Reading = Reading()) -> Any:
+    """The pipeline in one file of all weights, as Stable Diffusion is given out.
+
+    Its configuration and tokenizer are those of ``how.config``, a diffusers folder or a name on the hub, or of the
+    published model that diffusers takes it for. Raises ``ValueError`` for a pickle, unless ``how.allow_pickle``, and
+    for a file that holds no such weights.
     """
+    import diffusers
+
+    kind = kind_of(file)
+    if kind == "pickle" and not how.allow_pickle:
+        raise ValueError(f"{file} is a pickle, {PICKLE}")
+    if kind not in ("pickle", "safetensors"):
+        raise ValueError(
+            f"{file} is {kind}: take a .safetensors of all of a model's weights, a diffusers folder, or a name on the "
+            "hub"
+        )
+    names = tensor_names(file) if kind == "safetensors" else []
+    lacking = [about for about, prefixes in _CHECKPOINT.items() if names and not any(map(prefixes.match, names))]
+    if lacking:
+        raise ValueError(
+            f"{file} holds no {' and no '.join(lacking)} as a checkpoint of a whole Stable Diffusion model does: load "
+            "the pipeline that it is a part of, from its folder or in Python"
+        )
+    name = (
+        "StableDiffusionXLPipeline"
+        if any(key.startswith("conditioner.") for key in names)
+        else "StableDiffusionPipeline"
+    )
+    if how.config is not None and Path(how.config).is_dir():
+        name = read_json(Path(how.config) / "model_index.json").get("_class_name", name)
+    families.family_of(name, file)
+    made = {"safety_checker": None} if name == "StableDiffusionPipeline" else {}
+    where = {"local_files_only": how.local_files_only, "config": None if how.config is None else str(how.config)}
+    with _explained(file):
+        pipe = getattr(diffusers, name).from_single_file(str(file), torch_dtype=torch.float32, **made, **where)
+    return _ours(pipe, how.dtype)
+
+
+def open_folder(folder: Path, number: int = 0, text: bool = True, how: Reading = Reading()) -> Any:
+    """The pipeline in a diffusers folder, for the ``number``-th stage of a cascade.
+
+    The autoencoder is in float32; what inversion has no use for and what its family can do without is left out.
+    ``text`` is whether an encoder is to be there from the start. Raises ``FileNotFoundError`` for a folder without
+    ``model_index.json`` or one of the parts that it names, ``ValueError`` for another kind of pipeline, for damaged
+    weights, and for weights that are there only as pickles, unless ``how.allow_pickle``, or in another variant.
+    """
+    from diffusers import DiffusionPipeline
+
     file = folder / "model_index.json"
     if not file.is_file():
         raise FileNotFoundError(f"{folder} holds no model_index.json: it is not a diffusers pipeline folder")
     index = read_json(file)
-    families.family_of(index.get("_class_name"), folder)
+    kind = index.get("_class_name")
+    family = families.family_of(kind, folder)
+    spare = family.spare(str(kind), number, True)
     for part in (*PARTS, *SCHEDULERS):
-        if index.get(part, [None])[0] is not None and not any((folder / part).glob("*")):
+        if index.get(part, [None])[0] is None or part in spare:
+            continue
+        if not any((folder / part).glob("*")):
             raise FileNotFoundError(
                 f"{folder} holds no {part}, though its model_index.json names one: get the folder again"
             )
-    for part in PARTS:
-        held = [each.suffix for each in (folder / part).glob("*") if each.suffix in (".safetensors", ".bin")]
-        if held and ".safetensors" not in held and not allow_pickle:
-            raise ValueError(
-                f"{folder / part} holds its weights only as a pickle (.bin), which runs code when it is read: get the "
-                ".safetensors, or allow pickles (allow_pickle=True, --allow-pickle) if you trust who made it"
-            )
-    return from_pretrained(folder, number, dtype, None if allow_pickle else True, text, **how)
+        if part in PARTS and "tokenizer" not in part:
+            check_weights(folder / part, how.variant, how.allow_pickle)
+    absent: dict[str, Any] = {name: None for name in (*UNUSED, *family.spare(str(kind), number, text)) if name in index}
+    absent |= {"requires_safety_checker": False} if "requires_safety_checker" in index else {}
+    dtypes = {"default": how.dtype, "vae": torch.float32}
+    safe = None if how.allow_pickle else True
+    with _explained(folder):
+        pipe = DiffusionPipeline.from_pretrained(
+            folder, dtype=dtypes, use_safetensors=safe, variant=how.variant, local_files_only=True, **absent
+        )
+    return _ours(pipe, how.dtype)
 
 
-def from_pretrained(
-    what: str | Path,
-    number: int,
-    dtype: torch.dtype,
-    use_safetensors: bool | None = True,
-    text: bool = True,
-    **how: Any,
-) -> Any:
-    """``DiffusionPipeline.from_pretrained`` for the ``number``-th stage of a cascade: the autoencoder in float32,
-    without what inversion has no use for and what its family can do without. ``text`` is whether an encoder is to be
-    there from the start. Raises ``ValueError`` for another kind of pipeline."""
-    from diffusers import DiffusionPipeline
+@contextmanager
+def _explained(what: Path) -> Iterator[None]:
+    try:
+        yield
+    except (RuntimeError, LookupError, TypeError, AttributeError, EOFError, UnpicklingError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise ValueError(f"{what} cannot be loaded ({type(error).__name__}: {reason}): get it again") from error
 
-    where = {key: how[key] for key in ("revision", "local_files_only") if key in how}
-    config = DiffusionPipeline.load_config(what, **where)
-    kind = config["_class_name"]
-    spare = families.family_of(kind, what).spare(kind, number, text)
-    absent: dict[str, Any] = {name: None for name in (*UNUSED, *spare) if name in config}
-    absent |= {"requires_safety_checker": False} if "requires_safety_checker" in config else {}
-    dtypes = {"default": dtype, "vae": torch.float32}
-    return DiffusionPipeline.from_pretrained(what, dtype=dtypes, use_safetensors=use_safetensors, **absent, **how)
+
+def _ours(pipe: Any, dtype: torch.dtype) -> Any:
+    """A pipeline that nobody else holds: its networks are still, in their precision and a quick layout."""
+    for name in PARTS:
+        if (part := getattr(pipe, name, None)) is not None and "tokenizer" not in name:
+            still(part)
+            if part.dtype != (wanted := torch.float32 if name == "vae" else dtype):
+                part.to(wanted)
+    if getattr(pipe, "unet", None) is not None:
+        pipe.unet.to(memory_format=torch.channels_last)
+    return pipe

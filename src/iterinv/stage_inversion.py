@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from torch import Tensor
 from iterinv.conditions import Condition
 from iterinv.guidance import CFG, Denoiser, Guidance
 from iterinv.levels import Field, Grid, State
+from iterinv.locks import Lock
 from iterinv.models import CountingDenoiser, Stage
 from iterinv.observer import Observer
 from iterinv.plans import Plan
@@ -63,7 +63,7 @@ class Trajectory:
     """
 
     def __init__(self, compute: Callable[[], tuple[tuple[Tensor, ...], Tensor]]) -> None:
-        self._compute, self._lock = compute, threading.Lock()
+        self._compute, self._lock = compute, Lock()
         self._known: tuple[tuple[Tensor, ...], Tensor] | None = None
 
     @classmethod
@@ -184,7 +184,7 @@ def _invert(
     lost = None if stage.codec is None else (picture - stage.decode(x)).float()
     calls = CountingDenoiser(stage.denoiser, len(x))
     counted = replace(stage, denoiser=calls)
-    negative, guidance = stage.with_prompt(condition, ""), CFG(plan.guidance)
+    negative, guidance = stage.with_prompt(condition, None), CFG(plan.guidance)
     field = (CFG() if plan.refine else guidance)(calls, condition, negative)
     work = inverter(rule, field, x, grid, seeds)
     total = inverter.updates(rule, grid)

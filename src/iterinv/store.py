@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-FORMAT = 4
+FORMAT = 5
 
 
 class BadInversion(ValueError):

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import time
+import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,11 +55,20 @@ class Model:
     dtype: str = "float32"
     memory: str | None = None
     allow_pickle: bool = False
+    variant: str | None = None
+    config: str | None = None
 
     def load(self) -> Cascade:
         """The cascade. Raises as :func:`iterinv.load` does."""
-        dtype, allow = precision(self.dtype), {"allow_pickle": True} if self.allow_pickle else {}
-        return load(self.name, dtype=dtype, device=self.device, torch_dtype=None, memory=self.memory, **allow)
+        return load(
+            self.name,
+            dtype=precision(self.dtype),
+            device=self.device,
+            memory=self.memory,
+            allow_pickle=self.allow_pickle,
+            variant=self.variant,
+            config=self.config,
+        )
 
 
 @dataclass(frozen=True)
@@ -232,7 +241,7 @@ class Workbench(Observer):
     def edit(self, request: EditRequest) -> Result:
         """Invert or reopen, then edit. Raises as these do, and ``ValueError`` for an editor that there is not."""
         began = time.perf_counter()
-        prompt = checked_prompt(request.prompt, "target prompt")
+        prompt = checked_prompt(request.prompt, "target prompt", may_be_empty=False)
         editor = editor_of(request.editor, request.strength, request.guidance_scale) if request.editor else None
         source = request.source
         found = self.invert(source) if isinstance(source, InvertRequest) else self.reopen(source)
@@ -294,10 +303,11 @@ class Workbench(Observer):
             self.on_note(advice)
 
 
-def checked_prompt(prompt: str, name: str) -> str:
-    """The prompt, stripped. Raises ``ValueError`` if it is empty or no text; ``name`` is what the message calls it."""
-    if not re.search(r"\w", prompt):
-        raise ValueError(f"the {name} is empty: say in words what the picture shows, or should show")
+def checked_prompt(prompt: str, name: str, may_be_empty: bool = True) -> str:
+    """The prompt, stripped. Raises ``ValueError`` if it is no text, or empty where it may not be; ``name`` is what the
+    message calls it."""
+    if not may_be_empty and all(unicodedata.category(each)[0] in "ZC" for each in prompt):
+        raise ValueError(f"the {name} is empty: say in words what the picture should show")
     try:
         prompt.encode()
     except UnicodeEncodeError:

@@ -40,13 +40,17 @@ Precision = Annotated[str, typer.Option("--dtype", help="The networks' precision
 Memory = Annotated[
     str | None, typer.Option("--memory", help="The device's memory, as 16gb, or auto: what does not fit takes turns.")
 ]
-Pickle = Annotated[bool, typer.Option("--allow-pickle", help="Read weights that are only pickles, which can run code.")]
+Pickle = Annotated[bool, typer.Option("--allow-pickle", help="Open weights that can run code: pickles, TorchScript.")]
+Variant = Annotated[str | None, typer.Option("--variant", help="Which weights of a folder with several, as fp16.")]
+Config = Annotated[str | None, typer.Option("--config", help="Of weights in one file: a folder of that kind of model.")]
 _LOADING = {
     "name": ("model", Model, "embedded"),
     "device": ("device", Device, "cpu"),
     "dtype": ("dtype", Precision, "float32"),
     "memory": ("memory", Memory, None),
     "allow_pickle": ("allow_pickle", Pickle, False),
+    "variant": ("variant", Variant, None),
+    "config": ("config", Config, None),
 }
 
 

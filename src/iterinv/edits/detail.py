@@ -50,7 +50,7 @@ class Detail:
         # A refined inversion was made without guidance.
         scale = inversion.plan.guidance if inversion.plan.refine is None else 1.0
         shift = stage.enlarged(after) - stage.enlarged(before)
-        field = CFG(scale)(stage.denoiser, site.target, stage.with_prompt(site.target, ""))
+        field = CFG(scale)(stage.denoiser, site.target, stage.with_prompt(site.target, None))
         state = yield from site.follow_path(self.rule, self.share, field, inside, shift)
         return site.result(state, mask)
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import re
+import unicodedata
 
 from iterinv.embedded.scenes import things_in, vocabulary
+from iterinv.embedded.scenes.caption import words_in
 
 
 def prompt_advice(prompt: str, name: str) -> list[str]:
@@ -32,6 +33,6 @@ def prompt_advice(prompt: str, name: str) -> list[str]:
 
 
 def unknown_words(prompt: str) -> list[str]:
-    """The words of a prompt that the embedded cascade was not trained on, in order, each once."""
-    known = set(vocabulary())
-    return list(dict.fromkeys(word for word in re.findall(r"[^\W_]+", prompt.lower()) if word not in known))
+    """The words and pictograms of a prompt that the embedded cascade was not trained on, in order, each once."""
+    known, pictograms = set(vocabulary()), [each for each in prompt if unicodedata.category(each) == "So"]
+    return list(dict.fromkeys(word for word in [*words_in(prompt), *pictograms] if word not in known))

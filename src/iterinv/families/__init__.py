@@ -35,9 +35,9 @@ def family_of(kind: str | None, what: object = "this") -> Family:
     raise ValueError(f"{what} is a {kind}; a stage of a cascade is one of {known}")
 
 
-def opened(what: Any, name: str, device: str) -> Stage | None:
+def opened(what: Any, name: str, device: str, allow_pickle: bool = False) -> Stage | None:
     """Open a module or a file by the family that knows it; ``None`` for what no family opens itself."""
-    return next((stage for family in FAMILIES if (stage := family.opened(what, name, device))), None)
+    return next((stage for family in FAMILIES if (stage := family.opened(what, name, device, allow_pickle))), None)
 
 
 def stage(
@@ -49,42 +49,50 @@ def stage(
     device: str | None = None,
     words: CachedTextEncoder | None = None,
     tiled: bool = False,
+    live: bool = True,
 ) -> Stage:
-    """Make a live pipeline the ``number``-th stage of a cascade, from 0; its networks are shared, not copied.
+    """Make a pipeline the ``number``-th stage of a cascade, from 0.
 
-    Networks are set to evaluation, without gradients of their weights and in channels-last layout, an autoencoder to
-    float32. ``below`` is the stage whose pictures it enlarges; it reads the words where the pipeline has no text
-    encoder, as IF-II may. ``noise_level`` is the label of the noise on the picture from below, in a stage that takes
-    one; ``clean`` is IF's ``clean_caption``. ``device`` is where states are, if not where the network is now; ``words``
-    reads them in place of the pipeline's encoder; ``tiled`` lets an autoencoder work tile by tile. Raises
-    ``ValueError`` for another kind of pipeline, scheduler, prediction or class label, for a network of several
-    precisions, and for a noise level that the schedule lacks; ``FileNotFoundError`` where nothing reads the words.
+    A ``live`` one stays as it is: its weights are shared, its modules are copied and set to evaluation, and an
+    autoencoder in half precision is copied in float32. ``below`` is the stage whose pictures it enlarges; it reads the
+    words where the pipeline need not, as IF-II. ``noise_level`` is the label of the noise on the picture from below, in
+    a stage that takes one; ``clean`` is IF's ``clean_caption``. ``device`` is where states are, if not where the
+    network is now; ``words`` reads them in place of the pipeline's encoder; ``tiled`` lets an autoencoder work tile by
+    tile. Raises ``ValueError``, naming the part, for another kind of pipeline, scheduler, network, prediction or class
+    label, for a network of several precisions or one that is offloaded, and for a noise level that the schedule lacks;
+    ``FileNotFoundError`` where nothing reads the words.
     """
-    family = family_of(type(pipe).__name__)
+    family, name = family_of(type(pipe).__name__), pipelines.whose(pipe)
+    for part in ("unet", "scheduler"):
+        if getattr(pipe, part, None) is None:
+            raise ValueError(f"{name} has no {part}: load it with all of its parts")
     schedule = pipelines.schedule(pipe.scheduler)  # first, since an unknown scheduler may say no prediction type
-    unet = pipelines.unet(pipe)
+    pipe = pipelines.frozen_parts(pipe) if live else pipe
+    codec = pipelines.autoencoder(pipe, device or str(pipe.unet.device), tiled, family.latent)
+    unet = pipelines.unet(pipe, codec.channels if codec else 3, tuple(family.added))
     device = device or str(unet.device)
-    codec = pipelines.autoencoder(pipe, device, tiled)
-    size = family.side(unet.config.sample_size, below.size if below else None) * (codec.factor if codec else 1)
+    side = family.side(pipelines.square_side(unet.config, name), below.size if below else None)
+    size = side * codec.factor if codec else side
     low_level = pipelines.low_level(pipe, family.noise_level if noise_level is None else noise_level)
-    embed = words or family.embed(pipe, size, device, clean) or (below.embed if below else None)
+    spare = family.spare(type(pipe).__name__, number, True) if below else ()
+    embed = words or (None if spare else family.embed(pipe, size, device, clean)) or (below.embed if below else None)
     if embed is None:
         raise FileNotFoundError(
-            f"{pipelines.whose(pipe)} holds no text encoder or no tokenizer; the first stage of a cascade must "
-            "have both"
+            f"{name} holds no text encoder or no tokenizer; the first stage of a cascade must have both"
         )
-    label = 0 if low_level is None else int(low_level.t)
+    predicts = pipe.scheduler.config.prediction_type
+    computed = (size, schedule, predicts, low_level)
     return Stage(
         "I" * (number + 1),
         size,
-        UNetDenoiser(unet, pipe.scheduler.config.prediction_type, low_level, family.added),
+        UNetDenoiser(unet, predicts, low_level, family.added),
         schedule,
         embed,
-        pipelines.fingerprint(pipe, label, words, tiled and codec is not None),
+        pipelines.fingerprint(pipe, computed, words, spare),
         low_level,
         device,
         codec,
         None
         if words
-        else lambda where, lower: stage(pipe.to(where), number, lower, noise_level, clean, where, None, tiled),
+        else lambda where, lower: stage(pipe.to(where), number, lower, noise_level, clean, where, None, tiled, False),
     )

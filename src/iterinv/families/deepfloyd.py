@@ -12,6 +12,7 @@ import torch
 from iterinv.families.family import Family
 from iterinv.models import Embed, digest_of
 from iterinv.models.blueprint import Blueprint, network
+from iterinv.models.checkpoints import variant_in
 from iterinv.models.memory import CachedTextEncoder, Placement, signature
 from iterinv.models.pipelines import settings_of, still
 from iterinv.models.text import t5
@@ -24,7 +25,7 @@ def embed(pipe: Any, size: int, device: str, clean: bool) -> Embed | None:
     """Read prompts by a pipeline's T5; ``None`` where it holds none."""
     if pipe.text_encoder is None or pipe.tokenizer is None:
         return None
-    return t5(pipe.tokenizer, still(pipe.text_encoder), _cleaner(pipe) if clean else None, device)
+    return t5(pipe.tokenizer, pipe.text_encoder, _cleaner(pipe) if clean else None, device)
 
 
 def spare(kind: str, number: int, text: bool) -> tuple[str, ...]:
@@ -36,26 +37,27 @@ def spare(kind: str, number: int, text: bool) -> tuple[str, ...]:
 
 
 def words(
-    pipe: Any, where: Path | str, dtype: torch.dtype, place: Placement, clean: bool, **how: Any
+    pipe: Any,
+    folder: Path,
+    dtype: torch.dtype,
+    place: Placement,
+    clean: bool,
+    use_safetensors: bool | None,
+    variant: str | None,
 ) -> CachedTextEncoder | None:
-    """Read words for a pipeline that has a tokenizer and no encoder, by the encoder in a folder or under a name on the
-    hub."""
+    """Read words for a pipeline that has a tokenizer and no encoder, by the encoder in its folder."""
     if pipe.text_encoder is not None or pipe.tokenizer is None:
         return None
-    if isinstance(where, str):
-        from huggingface_hub import snapshot_download
-
-        told = {key: how[key] for key in ("revision", "local_files_only") if key in how}
-        where = Path(snapshot_download(where, allow_patterns=["text_encoder/*"], **told))
-    folder = where / "text_encoder"
-    if not any(folder.glob("*")):
+    encoders = folder / "text_encoder"
+    if not any(encoders.glob("*")):
         return None
     cleaner = _cleaner(pipe) if clean else None
 
     def load() -> Any:
         from transformers import T5EncoderModel
 
-        return still(T5EncoderModel.from_pretrained(folder, dtype=dtype, variant=how.get("variant")))
+        how = {"variant": variant_in(encoders, variant), "use_safetensors": use_safetensors, "local_files_only": True}
+        return still(T5EncoderModel.from_pretrained(encoders, dtype=dtype, **how))
 
     def read(encoder: Any) -> Embed:
         place.put(encoder)
@@ -64,9 +66,9 @@ def words(
     late = CachedTextEncoder(
         load,
         read,
-        lambda encoder: digest_of(encoder, settings_of(encoder.config)),
-        signature(folder, dtype, clean),
-        place.device,
+        lambda encoder: digest_of(encoder, settings_of(encoder)),
+        lambda: signature((encoders, folder / "tokenizer"), dtype, clean, variant),
+        place,
     )
     place.turns.before.append(late.free)
     return late
@@ -149,6 +151,7 @@ DEEPFLOYD = Family(
     pipelines=("IFPipeline", "IFImg2ImgPipeline", "IFInpaintingPipeline", *LARGER),
     embed=embed,
     noise_level=250,
+    latent=False,
     published={
         f"DeepFloyd/IF-{name}-v1.0": Blueprint(partial(make, width), (t5_xxl,), {"beta_schedule": "squaredcos_cap_v2"})
         for name, (make, width) in _NETWORKS.items()

@@ -7,7 +7,7 @@ https://arxiv.org/abs/2206.00364. Nothing is mixed there, so alpha is 1 at every
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,8 @@ from torch import Tensor
 from iterinv.conditions import Condition
 from iterinv.families.family import Family
 from iterinv.levels import Level, Prediction
-from iterinv.models import Stage, digest_of
+from iterinv.models import Stage, digest_of, frozen
+from iterinv.models.checkpoints import kind_of
 from iterinv.presets import Defaults
 from iterinv.schedules import Karras
 
@@ -51,6 +52,11 @@ class EDMDenoiser:
     denoised: Denoised
     dtype: torch.dtype | None = torch.float32
 
+    @property
+    def network(self) -> Denoised:
+        """The network, in which the first layer of infinite values is looked for."""
+        return self.denoised
+
     def __call__(self, x: Tensor, level: Level, condition: Condition) -> Prediction:
         dtype = self.dtype or x.dtype
         sigma = torch.full((len(x),), level.sigma, dtype=dtype, device=x.device)
@@ -70,7 +76,7 @@ def stage(
     ``dtype`` is what the network is called in, ``None`` for the states'; ``schedule`` holds the noise levels that it
     knows."""
 
-    def embed(prompts: list[str]) -> Condition:
+    def embed(prompts: Sequence[str | None]) -> Condition:
         return Condition({"text": torch.zeros(len(prompts), 1, 1, dtype=torch.float32, device=device)})
 
     return Stage(name, size, EDMDenoiser(denoised, dtype), schedule, embed, fingerprint or f"edm-{size}", device=device)
@@ -78,7 +84,7 @@ def stage(
 
 def from_module(network: torch.nn.Module, name: str = "EDM", device: str = "cpu") -> Stage:
     """A stage from a network as NVIDIA's EDM code gives them: ``network(x, sigma)`` is clean data, its
-    ``img_resolution`` the size; in TorchScript too.
+    ``img_resolution`` the size; in TorchScript too. The network stays as it is.
 
     Noise levels are EDM's, 80 to 0.002, within the network's ``sigma_min`` and ``sigma_max`` and rounded by its
     ``round_sigma``, as far as it has them. Raises ``ValueError`` where it has no size, or wants class labels.
@@ -90,9 +96,7 @@ def from_module(network: torch.nn.Module, name: str = "EDM", device: str = "cpu"
         raise ValueError(
             f"this network wants one of {network.label_dim} class labels; only one without labels can be inverted"
         )
-    network = network.to(device).eval()
-    for x in network.parameters():
-        x.requires_grad_(False)
+    network = frozen(network).to(device)
     dtype = next((x.dtype for x in network.parameters()), None)  # without weights, it has no precision of its own
     known = Karras()
     levels = Karras(
@@ -110,32 +114,31 @@ def _rounding(network: torch.nn.Module, device: str) -> Callable[[Tensor], Tenso
     return None if rounded is None else lambda sigma: torch.as_tensor(rounded(sigma.to(device))).cpu()
 
 
-def opened(what: Any, name: str, device: str) -> Stage | None:
+def opened(what: Any, name: str, device: str, allow_pickle: bool = False) -> Stage | None:
     """Open a module or a TorchScript file by :func:`from_module`; ``None`` for anything else.
 
-    Raises ``ValueError`` for another file, since a pickle runs code when it is read, and ``FileNotFoundError`` for the
-    family's own name, which is no name of weights.
+    Raises ``ValueError`` for a TorchScript file unless ``allow_pickle``, since it runs code as a pickle does, and for a
+    damaged one; ``FileNotFoundError`` for the family's own name, which is no name of weights.
     """
     if isinstance(what, torch.nn.Module):
         return from_module(what, name, device)
     if not isinstance(what, (str, Path)):
         return None
-    if Path(what).is_file():
-        try:
-            network = torch.jit.load(what, map_location=device)
-        except RuntimeError as error:
+    if Path(what).is_file() and kind_of(Path(what)) == "TorchScript":
+        if not allow_pickle:
             raise ValueError(
-                f"{what} is no TorchScript ({str(error).splitlines()[0]}). A pickle, as NVIDIA gives its "
-                "networks out, runs "
-                "code when it is read: read it yourself if you trust it, and load the module, or save it with "
-                "torch.jit.trace"
-            ) from None
-        return from_module(network, name, device)
+                f"{what} is a TorchScript, which runs code of whoever made it, as a pickle does: allow it "
+                "(allow_pickle=True, --allow-pickle) if you trust who made it"
+            )
+        try:
+            return from_module(torch.jit.load(what, map_location=device), name, device)
+        except RuntimeError as error:
+            raise ValueError(f"{what} is damaged or of another PyTorch ({str(error).splitlines()[0]})") from None
     if str(what).partition("@")[0] == "edm" and not Path(what).exists():
         raise FileNotFoundError(
-            "edm is no cascade of published weights but a kind of network: give the network itself, loaded by "
-            "the code that "
-            "made it, or a TorchScript file of it (torch.jit.save); never a pickle, which runs code when it is read"
+            "edm is no cascade of published weights but a kind of network: give the network itself, loaded by the code "
+            "that made it, or a TorchScript file of it (torch.jit.save), which runs code as a pickle does and needs "
+            "allow_pickle=True, --allow-pickle"
         )
     return None
 

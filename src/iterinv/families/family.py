@@ -32,26 +32,28 @@ class Family:
     ``pipelines`` names the classes of diffusers' pipelines whose networks it runs, and ``embed(pipe, size, device,
     clean)`` reads the prompts of one, if that holds what it needs. ``noise_level`` is the label of the noise on the
     picture from below that those pipelines take where none is given. ``any_size``: the states are as large as the
-    picture below, whatever its size. ``added`` names the entries of a condition that go into ``added_cond_kwargs``, and
-    ``inputs(config, rows, dtype)`` makes the arguments of a call with which costs are counted. ``published`` holds
-    blueprints by name on the hub.
+    picture below, whatever its size; ``latent``: an autoencoder makes them. ``added`` names the entries of a condition
+    that go into ``added_cond_kwargs``, and ``inputs(config, rows, dtype)`` makes the arguments of a call with which
+    costs are counted. ``published`` holds blueprints by name on the hub.
 
     ``spare(kind, number, text)`` names the parts of a pipeline that need not be loaded, by its class and its place in
-    the cascade; without ``text`` prompts are read apart, where the family can do so: ``words(pipe, where, dtype, place,
-    clean, **how)`` is what then reads them, by an encoder that is in a folder or under a name on the hub.
-    ``opened(what, name, device)`` is the stage of what is no pipeline: a module, or a file.
+    the cascade; without ``text`` prompts are read apart, where the family can do so: ``words(pipe, folder, dtype,
+    place, clean, use_safetensors, variant)`` is what then reads them, by an encoder in a folder. ``opened(what, name,
+    device, allow_pickle)`` is the stage of what is no pipeline: a module, or a file; a file that runs code when it is
+    opened needs ``allow_pickle``.
     """
 
     pipelines: tuple[str, ...] = ()
     embed: Callable[[Any, int, str, bool], Embed | None] = clip
     noise_level: int = 0
     any_size: bool = False
+    latent: bool = True
     added: Mapping[str, str] = field(default_factory=dict)
     inputs: Callable[[Any, int, torch.dtype], dict[str, Any]] = plain_inputs
     published: Mapping[str, Blueprint] = field(default_factory=dict)
     spare: Callable[[str, int, bool], tuple[str, ...]] = lambda *_: ()
     words: Callable[..., CachedTextEncoder | None] = lambda *_, **__: None
-    opened: Callable[[Any, str, str], Stage | None] = lambda *_: None
+    opened: Callable[[Any, str, str, bool], Stage | None] = lambda *_: None
 
     def side(self, own: int, below: int | None) -> int:
         """Give the height and width of a state: the network's own, or those of the picture below."""

@@ -3,6 +3,7 @@ too."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -12,39 +13,39 @@ from iterinv.conditions import Condition
 from iterinv.families.family import Family, plain_inputs
 from iterinv.models import Embed
 from iterinv.models.blueprint import BETAS, CLIP_L, CROSS, LATENT, PLAIN, VAE, Blueprint, clip_text, network
-from iterinv.models.pipelines import still, whose
+from iterinv.models.pipelines import whose
 from iterinv.models.text import tokens_of
 
 
 def embed(pipe: Any, size: int, device: str, clean: bool) -> Embed:
     """Read prompts as the last hidden states but one of two encoders side by side, and the second's pooled text.
 
-    ``time_ids`` tell the network that the picture is whole: ``size`` px, cut nowhere. The empty prompt is all zeros
-    where the pipeline says so (``force_zeros_for_empty_prompt``). Raises ``ValueError`` where one of the encoders is
-    not there.
+    ``time_ids`` tell the network that the picture is whole: ``size`` px, cut nowhere. A missing negative prompt is all
+    zeros where the pipeline says so (``force_zeros_for_empty_prompt``). Raises ``ValueError`` where one of the encoders
+    is not there.
     """
     tokenizers, encoders = (pipe.tokenizer, pipe.tokenizer_2), (pipe.text_encoder, pipe.text_encoder_2)
     if None in tokenizers or None in encoders:
         raise ValueError(f"{whose(pipe)} lacks one of SDXL's two text encoders: the refiner inverts nothing by itself")
-    for encoder in encoders:
-        still(encoder)
+    if pipe.config.get("requires_aesthetics_score"):
+        raise ValueError(f"{whose(pipe)} takes an aesthetics score, as SDXL's refiner does: take the base model")
     zeros = pipe.config.force_zeros_for_empty_prompt
 
     @torch.no_grad()
-    def read(prompts: list[str]) -> Condition:
-        states, pooled = [], torch.empty(0, device="cpu")
-        notes: list[str] = []
+    def read(prompts: Sequence[str | None]) -> Condition:
+        states, pooled, notes = [], torch.empty(0, device="cpu"), dict[str, None]()
         for tokenizer, encoder in zip(tokenizers, encoders, strict=True):
-            tokens, notes = tokens_of(tokenizer, prompts, tokenizer.model_max_length, device)
+            tokens, more = tokens_of(tokenizer, prompts, tokenizer.model_max_length, device, pipe)
+            notes |= dict.fromkeys(more)
             out = encoder(tokens.input_ids, output_hidden_states=True)
             states.append(out.hidden_states[-2])
             pooled = out[0]
         text = torch.cat(states, -1)
-        said = torch.tensor([bool(prompt) or not zeros for prompt in prompts], device=text.device)
+        said = torch.tensor([prompt is not None or not zeros for prompt in prompts], device=text.device)
         whole = torch.tensor([[size, size, 0, 0, size, size]], dtype=text.dtype, device=text.device)
         text, pooled = torch.where(said[:, None, None], text, 0.0), torch.where(said[:, None], pooled, 0.0)
         entries = {"text": text, "pooled_text": pooled, "time_ids": whole.expand(len(prompts), -1)}
-        return Condition(entries, notes)
+        return Condition(entries, tuple(notes))
 
     return read
 

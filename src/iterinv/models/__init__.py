@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -16,11 +17,14 @@ from torch import Tensor
 from iterinv.conditions import FROM_PROMPT, Condition, enlarged
 from iterinv.guidance import Denoiser, unguided
 from iterinv.levels import Level, Prediction
+from iterinv.models.probe import Probe
 from iterinv.schedules import Flow, Karras, Schedule
 from iterinv.streams import draw_noise
 
-Embed = Callable[[list[str]], Condition]
-"""Encoded prompts: the entries of :data:`iterinv.conditions.FROM_PROMPT`, a row for each prompt."""
+Embed = Callable[[Sequence[str | None]], Condition]
+"""Encoded prompts: the entries of :data:`iterinv.conditions.FROM_PROMPT`, a row for each prompt.
+
+``None`` is the negative prompt where none is given, which some families encode otherwise than the empty prompt."""
 
 
 class Codec(Protocol):
@@ -53,7 +57,8 @@ class Codec(Protocol):
 class Stage:
     """One diffusion model of a cascade. How it is run is a :class:`iterinv.inversion.Plan`.
 
-    ``embed`` encodes prompts. ``fingerprint`` names the weights, so that an inversion is not reopened under others.
+    ``embed`` encodes prompts. ``fingerprint`` names the weights, and ``probe`` holds numbers that the networks compute,
+    so that an inversion is not reopened under others.
     ``low_level``, in a super-resolution stage, is the level of the noise on the picture from the stage below. A stage
     with a ``codec`` works on latents, one without on pixels of ``size`` x ``size``. ``move`` makes the stage on another
     device.
@@ -69,6 +74,7 @@ class Stage:
     device: str = "cpu"
     codec: Codec | None = None
     move: Callable[[str, Stage | None], Stage] | None = None
+    probe: Probe | None = None
 
     def to(self, device: str, below: Stage | None = None) -> Stage:
         """Move the networks to a device; ``below`` is the stage below, moved. Raises ``ValueError`` where they take
@@ -77,7 +83,7 @@ class Stage:
             raise ValueError(
                 f"stage {self.name} cannot be moved, since its networks take turns: load it with device={device!r}"
             )
-        return self.move(device, below)
+        return replace(self.move(device, below), probe=self.probe)
 
     def __repr__(self) -> str:
         kind = "latents" if self.codec else "pixels"
@@ -106,8 +112,8 @@ class Stage:
     def first_nonfinite_layer(self, x: Tensor | None, level: Level | None) -> str:
         """A sentence on the network's first layer that makes NaN or infinity of a finite sample; empty where none
         does."""
-        network = getattr(self.denoiser, "unet", None)
-        if network is None or x is None or level is None:
+        network = getattr(self.denoiser, "network", None)
+        if not isinstance(network, torch.nn.Module) or x is None or level is None:
             return ""
         first: list[str] = []
         hooks = [
@@ -124,10 +130,9 @@ class Stage:
                 hook.remove()
         if not first:
             return ""
-        better = "; try bfloat16" if network.dtype == torch.float16 else ""
-        return (
-            f" The network's {first[0]} gives NaN or infinity in {str(network.dtype).removeprefix('torch.')}{better}."
-        )
+        dtype = next((weights.dtype for weights in network.parameters()), torch.float32)
+        better = "; try bfloat16" if dtype == torch.float16 else ""
+        return f" The network's {first[0]} gives NaN or infinity in {str(dtype).removeprefix('torch.')}{better}."
 
     def condition(
         self,
@@ -153,14 +158,33 @@ class Stage:
         low = low.clamp(-1, 1).float().to(self.device)
         return text.updated(low_image=low, low_noise=noise.to(self.device))
 
-    def with_prompt(self, condition: Condition, prompt: str) -> Condition:
-        """A condition with another prompt in place of its own; the empty prompt makes the negative condition."""
+    def with_prompt(self, condition: Condition, prompt: str | None) -> Condition:
+        """A condition with another prompt in place of its own; ``None`` makes the negative condition."""
         return Condition({**self.embed([prompt]), **condition.without(*FROM_PROMPT)})
+
+
+def frozen(network: Any) -> Any:
+    """A network of the same weights, in evaluation and without their gradients; the given one stays as it is.
+
+    The modules are copied and the weights are not. Raises ``ValueError`` for a network that cannot be copied.
+    """
+    weights = {
+        id(x): torch.nn.Parameter(x.detach(), requires_grad=False) if type(x) is torch.nn.Parameter else x
+        for x in network.parameters()
+    }
+    try:
+        return deepcopy(network, {**weights, **{id(x): x for x in network.buffers()}}).eval()
+    except Exception as error:  # whatever a hook or an attribute that someone put there raises
+        raise ValueError(
+            f"a {type(network).__name__} cannot be copied ({error}): take off the hooks and attributes that were added "
+            "to it"
+        ) from None
 
 
 def digest_of(network: torch.nn.Module, settings: str = "") -> str:
     """A hash of a network's weights, in their precision, and of its settings."""
     digest = hashlib.sha256(settings.encode())
+    network = getattr(network, "_orig_mod", network)  # torch.compile gives the same weights longer names
     for key, x in sorted(network.state_dict().items()):
         digest.update(f"{key} {x.dtype} {tuple(x.shape)}".encode())
         digest.update(x.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())

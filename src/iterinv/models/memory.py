@@ -6,24 +6,42 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import cpu_offload
 from accelerate.hooks import ModelHook, add_hook_to_module
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from iterinv.conditions import Condition
-from iterinv.models import Embed
+from iterinv.locks import Lock
+from iterinv.models import Embed, Stage
 
 
 def cache() -> Path:
     """The folder of encoded prompts: ``$ITERINV_CACHE``, else ``~/.cache/iterinv``."""
     return Path(os.environ.get("ITERINV_CACHE") or Path.home() / ".cache" / "iterinv")
+
+
+def checked_device(name: str) -> str:
+    """The name of a device that is there. Raises ``ValueError``, naming those that are, for another."""
+    try:
+        if torch.device(name).type == "meta":
+            raise ValueError
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError, NotImplementedError, ValueError):
+        gpus = [f"cuda:{k}" for k in range(torch.cuda.device_count())]
+        here = ["cpu", *gpus, *["mps"] * torch.backends.mps.is_available()]
+        raise ValueError(f"there is no device {name!r} here: take {', '.join(here)}") from None
+    return name
 
 
 def budget(said: str, device: str) -> int:
@@ -76,11 +94,35 @@ class _Turn(ModelHook):
         return args, kwargs
 
 
+class OneAtATime:
+    """A denoiser, codec or text encoder that waits for its turn: threads would move each other's networks away."""
+
+    def __init__(self, what: Any, lock: Lock) -> None:
+        self._what, self._lock = what, lock
+
+    def __call__(self, *args: Any) -> Any:
+        with self._lock:
+            return self._what(*args)
+
+    def encode(self, picture: Tensor) -> Any:
+        """The codec's ``encode``, alone."""
+        with self._lock:
+            return self._what.encode(picture)
+
+    def decode(self, state: Tensor) -> Any:
+        """The codec's ``decode``, alone."""
+        with self._lock:
+            return self._what.decode(state)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._what, name)
+
+
 class Placement:
     """A device, and how networks share it."""
 
     def __init__(self, device: str, mode: str | None) -> None:
-        self.device, self.mode, self.turns = device, mode, DeviceRotation(device)
+        self.device, self.mode, self.turns, self.lock = device, mode, DeviceRotation(device), Lock()
 
     def settle(self, pipe: Any) -> None:
         """Give a pipeline's networks their places."""
@@ -97,12 +139,21 @@ class Placement:
         else:
             network.to(self.device)
 
+    def shared(self, stage: Stage) -> Stage:
+        """A stage that several threads may use, whatever its networks' places."""
+        if self.mode not in ("staged", "layered"):
+            return stage
+        alone = partial(OneAtATime, lock=self.lock)
+        embed = stage.embed if isinstance(stage.embed, CachedTextEncoder) else alone(stage.embed)
+        return replace(stage, denoiser=alone(stage.denoiser), codec=stage.codec and alone(stage.codec), embed=embed)
+
 
 class CachedTextEncoder:
     """Words read by an encoder that is loaded when new ones come, and kept on disk.
 
     ``load`` gives the encoder, ``read`` an :data:`iterinv.models.text.Embed` of it and ``digest`` its hash;
-    ``signature`` names the encoder's files, so that neither is asked for twice.
+    ``signature`` gives a name for the files of encoder and tokenizer, so that neither is asked for twice. An entry that
+    is damaged is made again, and one that cannot be kept is not. Raises ``ValueError`` where the files changed since.
     """
 
     def __init__(
@@ -110,34 +161,37 @@ class CachedTextEncoder:
         load: Callable[[], Any],
         read: Callable[[Any], Embed],
         digest: Callable[[Any], str],
-        signature: str,
-        device: str,
+        signature: Callable[[], str],
+        place: Placement,
     ) -> None:
-        self.load, self.read, self.signature, self.device = load, read, signature, device
-        self._digest = digest
+        self.load, self.read, self.device, self._lock = load, read, place.device, place.lock
+        self._digest, self._sign, self.signature = digest, signature, signature()
         self._encoder: Any = None
         self._embed: Embed | None = None
 
-    def __call__(self, prompts: list[str]) -> Condition:
-        found = []
-        for prompt in prompts:
-            file = self._file(f"words {prompt}")
-            if not file.exists():
-                self._embed = self._embed or self.read(self._loaded())
-                encoded = self._embed([prompt])
-                _write(file, {name: x.cpu() for name, x in encoded.items()}, encoded.notes)
-            with safe_open(file, framework="pt", device=self.device) as kept:
-                notes = json.loads((kept.metadata() or {}).get("notes", "[]"))
-                found.append(Condition({name: kept.get_tensor(name) for name in kept.keys()}, notes))  # noqa: SIM118
+    def __call__(self, prompts: Sequence[str | None]) -> Condition:
+        with self._lock:
+            found = [self._read(prompt or "") for prompt in prompts]
         return Condition(Condition.stack(found, 1), [note for each in found for note in each.notes])
+
+    def _read(self, prompt: str) -> Condition:
+        def encode() -> tuple[dict[str, Tensor], Sequence[str]]:
+            self._embed = self._embed or self.read(self._loaded())
+            encoded = self._embed([prompt])
+            return dict(encoded), encoded.notes
+
+        tensors, notes = self._kept(f"words {prompt}", encode)
+        return Condition({name: x.to(self.device) for name, x in tensors.items()}, notes)
 
     def digest(self) -> str:
         """The hash of the encoder's weights."""
-        file = self._file("weights")
-        if not file.exists():
-            digest = torch.frombuffer(bytearray.fromhex(self._digest(self._loaded())), dtype=torch.uint8)
-            _write(file, {"digest": digest})
-        return bytes(load_file(file)["digest"].tolist()).hex()
+
+        def compute() -> tuple[dict[str, Tensor], Sequence[str]]:
+            return {"digest": torch.tensor(list(bytes.fromhex(self._digest(self._loaded()))), dtype=torch.uint8)}, ()
+
+        with self._lock:
+            tensors, _ = self._kept("weights", compute)
+        return bytes(tensors["digest"].tolist()).hex()
 
     def free(self, network: Any = None) -> None:
         """Let the encoder go, before another network comes."""
@@ -146,26 +200,54 @@ class CachedTextEncoder:
 
     def _loaded(self) -> Any:
         if self._encoder is None:
+            if self._sign() != self.signature:
+                raise ValueError("the text encoder's files changed since the cascade was loaded: load it again")
             self._encoder = self.load()
         return self._encoder
 
-    def _file(self, what: str) -> Path:
-        return cache() / f"{hashlib.sha256(f'{self.signature} {what}'.encode()).hexdigest()[:32]}.safetensors"
+    def _kept(
+        self, what: str, compute: Callable[[], tuple[dict[str, Tensor], Sequence[str]]]
+    ) -> tuple[dict[str, Tensor], Sequence[str]]:
+        """An entry of the cache, computed and written where there is none that is whole."""
+        file = cache() / f"{hashlib.sha256(f'{self.signature} {what}'.encode()).hexdigest()[:32]}.safetensors"
+        with suppress(OSError, SafetensorError, ValueError, KeyError, TypeError):
+            with safe_open(file, framework="pt") as opened:
+                told = json.loads(opened.metadata()["iterinv"])
+                tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118  (not a dict)
+            if tensors and told["sha256"] == _checksum(tensors):
+                return tensors, told["notes"]
+        tensors, notes = compute()
+        tensors = {name: x.detach().cpu().contiguous() for name, x in tensors.items()}
+        text = json.dumps({"sha256": _checksum(tensors), "notes": list(notes)})
+        partial_file = file.with_suffix(f".{os.getpid()}-{threading.get_ident()}")
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            save_file(tensors, partial_file, {"iterinv": text})
+            partial_file.replace(file)
+        except (OSError, SafetensorError):  # no room, or no right to write there: it is computed again the next time
+            with suppress(OSError):
+                partial_file.unlink()
+        return tensors, notes
 
 
-def signature(folder: Path, *settings: object) -> str:
-    """A name for the files in a folder, which changes when they do, from their names, sizes, times and beginnings."""
+def signature(what: Iterable[Path], *settings: object) -> str:
+    """A name for files and all files in folders, which changes when they do.
+
+    It is made of their names, sizes, times and places on the disk: writing to a file, or another file in its place,
+    cannot leave all of these as they were.
+    """
     digest = hashlib.sha256(repr(settings).encode())
-    for file in sorted(file for file in folder.iterdir() if file.is_file()):
-        told = file.stat()
-        digest.update(f"{file.name} {told.st_size} {told.st_mtime_ns}".encode())
-        with open(file, "rb") as stream:
-            digest.update(stream.read(1 << 20))
+    for each in what:
+        for file in sorted(file for file in (each.rglob("*") if each.is_dir() else [each]) if file.is_file()):
+            told = file.stat()
+            stamp = f"{file} {told.st_size} {told.st_mtime_ns} {told.st_ctime_ns} {told.st_dev} {told.st_ino}"
+            digest.update(stamp.encode(errors="surrogateescape"))
     return digest.hexdigest()
 
 
-def _write(file: Path, tensors: dict[str, Tensor], notes: Sequence[str] = ()) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_suffix(f".{os.getpid()}")
-    save_file({name: x.contiguous() for name, x in tensors.items()}, partial, {"notes": json.dumps(list(notes))})
-    partial.replace(file)
+def _checksum(tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name, x in sorted(tensors.items()):
+        digest.update(f"{name} {x.dtype} {tuple(x.shape)}".encode())
+        digest.update(x.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

@@ -5,15 +5,14 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from copy import copy, deepcopy
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from iterinv import schedules
 from iterinv.levels import Level
-from iterinv.models import digest_of
+from iterinv.models import digest_of, frozen
 from iterinv.models.codec import Autoencoder
 from iterinv.models.memory import CachedTextEncoder
 from iterinv.models.unet import labelled
@@ -31,42 +30,109 @@ def whose(pipe: Any) -> str:
     return str(getattr(pipe.config, "_name_or_path", None) or type(pipe).__name__)
 
 
+def frozen_parts(pipe: Any) -> Any:
+    """A pipeline of the same weights whose networks are in evaluation and without gradients; the given one stays as it
+    is.
+
+    Raises ``ValueError`` for networks whose weights are offloaded or that hooks of accelerate or diffusers drive, since
+    what such hooks keep is not ours to copy.
+    """
+    mine = copy(pipe)
+    for name in PARTS:
+        part = getattr(pipe, name, None)
+        if "tokenizer" in name:
+            mine.__dict__[name] = deepcopy(part)  # reading sets how a tokenizer pads and cuts
+        elif part is not None:
+            hooked = any(hasattr(each, hook) for each in part.modules() for hook in ("_hf_hook", "_diffusers_hook"))
+            if hooked or any(x.is_meta for x in part.parameters()):
+                raise ValueError(
+                    f"the {name} of {whose(pipe)} is offloaded or driven by hooks: take them off "
+                    "(pipe.remove_all_hooks()), or load the model from its folder with memory='auto'"
+                )
+            mine.__dict__[name] = frozen(part)
+    return mine
+
+
 def still(network: Any) -> Any:
     """Set a network to evaluation, without gradients of its weights."""
     return network.eval().requires_grad_(False)
 
 
-def unet(pipe: Any) -> Any:
-    """Give a pipeline's network, still and in channels-last layout.
+def unet(pipe: Any, channels: int, added: tuple[str, ...]) -> Any:
+    """Give a pipeline's network, for states of so many channels; ``added`` are the names of its further inputs.
 
-    Raises ``ValueError`` for one of several precisions, and for another prediction or class label than is known here.
+    Raises ``ValueError``, saying what is wrong, for one that cannot be called as its pipeline calls it.
     """
-    # Convolutions are a quarter faster so, on this side of the cache and on tensor cores.
-    network = still(pipe.unet).to(memory_format=torch.channels_last)
+    from diffusers import UNet2DConditionModel
+
+    network, name = pipe.unet, whose(pipe)
+    if not isinstance(getattr(network, "_orig_mod", network), UNet2DConditionModel):
+        raise ValueError(f"the unet of {name} is a {type(network).__name__}, and only a UNet2DConditionModel is known")
+    config = network.config
     dtypes = sorted({str(weights.dtype).removeprefix("torch.") for weights in network.parameters()})
     if len(dtypes) > 1:
         raise ValueError(
-            f"the network of {whose(pipe)} holds weights of {' and '.join(dtypes)}, and what it is given is of one "
+            f"the network of {name} holds weights of {' and '.join(dtypes)}, and what it is given is of one "
             "precision: make them all of one, as pipe.unet.to(dtype) does"
         )
     prediction_type = pipe.scheduler.config.prediction_type
     if prediction_type not in PREDICTIONS:
-        raise ValueError(f"{whose(pipe)} predicts {prediction_type!r}; what it may predict is {', '.join(PREDICTIONS)}")
-    label = network.config.class_embed_type
-    if labelled(network.config) != (_noising(pipe) is not None) or label not in (None, "timestep"):
+        raise ValueError(f"{name} predicts {prediction_type!r}; what it may predict is {', '.join(PREDICTIONS)}")
+    label, enlarges = config.class_embed_type, _noising(pipe) is not None
+    if labelled(config) != enlarges or label not in (None, "timestep"):
         raise ValueError(
-            f"{whose(pipe)} takes class labels of a kind ({label or 'none'}) that its pipeline does not give: only a "
+            f"{name} takes class labels of a kind ({label or 'none'}) that its pipeline does not give: only a "
             "network that enlarges is labelled, by the noise level of the picture below"
+        )
+    taken = channels + 3 * enlarges
+    if config.in_channels != taken or config.out_channels not in (channels, 2 * channels):
+        raise ValueError(
+            f"the unet of {name} takes {config.in_channels} channels and gives {config.out_channels}, where this kind "
+            f"of model takes {taken} and gives {channels} or {2 * channels}: one that also takes a mask or a picture "
+            "(inpainting, instructions, depth) cannot be inverted"
+        )
+    if config.time_cond_proj_dim is not None:
+        raise ValueError(
+            f"the unet of {name} is distilled and takes its guidance scale as an input (time_cond_proj_dim), which is "
+            "not given here: take the model that it was distilled from"
+        )
+    if config.encoder_hid_dim_type not in (None, "text_proj"):
+        raise ValueError(
+            f"the unet of {name} also takes {config.encoder_hid_dim_type}, a picture as prompt: take its IP-Adapter "
+            "off (pipe.unload_ip_adapter())"
+        )
+    if config.addition_embed_type not in (("text_time",) if "time_ids" in added else (None, "text")):
+        raise ValueError(
+            f"the unet of {name} takes {config.addition_embed_type} besides, which its pipeline does not give"
         )
     return network
 
 
-def autoencoder(pipe: Any, device: str, tiled: bool) -> Autoencoder | None:
-    """Give a pipeline's autoencoder in float32; ``None`` for pixels. Raises ``ValueError`` for one that shifts
-    latents."""
-    if (vae := getattr(pipe, "vae", None)) is None:
+def square_side(config: Any, name: str) -> int:
+    """Give the height and width of a network's states. Raises ``ValueError`` where it says none, or not a square."""
+    size = config.sample_size
+    size = size[0] if isinstance(size, (list, tuple)) and len(set(size)) == 1 else size
+    if not isinstance(size, int):
+        raise ValueError(
+            f"the unet of {name} has the sample_size {size}: set the side of its square states, as "
+            "pipe.unet.register_to_config(sample_size=64)"
+        )
+    return size
+
+
+def autoencoder(pipe: Any, device: str, tiled: bool, latent: bool) -> Autoencoder | None:
+    """Give a pipeline's autoencoder in float32; ``None`` for pixels. Raises ``ValueError`` where a ``latent`` model has
+    none that is known."""
+    if not latent:
         return None
-    vae = still(vae.float())
+    from diffusers import AutoencoderKL
+
+    if not isinstance(vae := pipe.vae, AutoencoderKL):
+        raise ValueError(
+            f"the vae of {whose(pipe)} is {'missing' if vae is None else f'of the kind {type(vae).__name__}'}: give it "
+            "an AutoencoderKL, as the published model has"
+        )
+    vae = vae.float()
     if tiled:
         vae.enable_tiling()
         vae.enable_slicing()
@@ -108,29 +174,52 @@ def _noising(pipe: Any) -> Any:
     return next((part for name in SCHEDULERS[1:] if (part := getattr(pipe, name, None))), None)
 
 
-def fingerprint(pipe: Any, noise_level: int, words: CachedTextEncoder | None = None, tiled: bool = False) -> str:
-    """A short hash of all that a prediction depends on: networks, their precision, words, schedules, noise on the
-    condition."""
-    digest = hashlib.sha256(f"{noise_level}{' tiled' if tiled else ''}".encode())
-    for name in SCHEDULERS:
-        if (part := getattr(pipe, name, None)) is not None:
-            digest.update(f"{name} {settings_of(part.config)}".encode())
+def fingerprint(
+    pipe: Any,
+    computed: object = "",
+    words: CachedTextEncoder | None = None,
+    spare: Sequence[str] = (),
+    tiled: bool = False,
+) -> str:
+    """A short hash of a pipeline's weights, in their precision, of its words, and of what else is ``computed`` with.
+
+    It does not depend on where they came from, nor on settings that nothing is computed with. ``spare`` names parts
+    that another stage's stand in for.
+    """
+    digest = hashlib.sha256(repr(computed).encode())
     for name in PARTS:
-        part = getattr(pipe, name, None)
+        part = None if name in spare else getattr(pipe, name, None)
         if name == "text_encoder" and words is not None:
             digest.update(f"{name} {words.digest()}".encode())
         elif part is not None and "tokenizer" in name:
             digest.update(f"{name} {json.dumps(sorted(part.get_vocab().items()))}".encode())
         elif part is not None:
-            digest.update(f"{name} {digest_of(part, settings_of(part.config))}".encode())
+            digest.update(f"{name} {digest_of(part, settings_of(part))}".encode())
+            if getattr(part, "use_tiling", False):  # a probe is too small to be cut into tiles
+                tiles = {key: value for key, value in vars(part).items() if key.startswith("tile_")}
+                digest.update(json.dumps(tiles, sort_keys=True).encode())
     return digest.hexdigest()[:16]
 
 
-def settings_of(config: Any) -> str:
-    """A configuration without the library's version and the folder it was read from."""
-    told = config if isinstance(config, dict) else config.to_dict()
-    own = {key: value for key, value in told.items() if not key.startswith("_") and key != "transformers_version"}
-    return json.dumps(own, sort_keys=True, default=str)
+def settings_of(network: Any) -> str:
+    """A network's configuration as far as its own class has it, and not at its default: no versions, no folders."""
+    network = getattr(network, "_orig_mod", network)
+    if isinstance(network.config, Mapping):
+        arguments = inspect.signature(type(network).__init__).parameters
+        plain, given = {key: each.default for key, each in arguments.items()}, dict(network.config)
+    else:
+        from transformers import PreTrainedConfig
+
+        every = PreTrainedConfig().to_dict()
+        plain, given = type(network.config)().to_dict(), network.config.to_dict()
+        plain = {key: value for key, value in plain.items() if key not in every}
+    keys = plain.keys() & given.keys() - {"sample_size"}  # a stage's size is told apart from it
+    own = {key: given[key] for key in keys if _json(given[key]) != _json(plain[key])}
+    return _json(own)
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, sort_keys=True, default=str)
 
 
 def read_json(file: Path) -> dict[str, Any]:

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 
 from iterinv.conditions import Condition
+from iterinv.locks import Lock
 from iterinv.models import Embed
+
+_TOKENIZING = Lock()  # a tokenizer holds how it pads and cuts, so two threads that use one would disturb each other
+_WEIGHT = re.compile(r"[(\[][^()\[\]]*:\s*[\d.]+\s*[)\]]")
 
 
 def t5(tokenizer: Any, encoder: Any, clean: Callable[[str], str] | None = None, device: str | None = None) -> Embed:
     """IF's: lower case and stripped, or made ``clean``; padded to 77 tokens, the padding masked from the encoder."""
 
     @torch.no_grad()
-    def embed(prompts: list[str]) -> Condition:
-        words = [(clean or _plain)(prompt) for prompt in prompts]
+    def embed(prompts: Sequence[str | None]) -> Condition:
+        words = [(clean or _plain)(prompt or "") for prompt in prompts]
         tokens, notes = tokens_of(tokenizer, words, 77, device or encoder.device)
         return Condition({"text": encoder(tokens.input_ids, attention_mask=tokens.attention_mask)[0]}, notes)
 
@@ -28,12 +33,12 @@ def clip(pipe: Any, size: int, device: str, clean: bool) -> Embed | None:
     part."""
     if pipe.text_encoder is None or pipe.tokenizer is None:
         return None
-    tokenizer, encoder = pipe.tokenizer, pipe.text_encoder.eval().requires_grad_(False)
+    tokenizer, encoder = pipe.tokenizer, pipe.text_encoder
     masked = getattr(encoder.config, "use_attention_mask", False)
 
     @torch.no_grad()
-    def embed(prompts: list[str]) -> Condition:
-        tokens, notes = tokens_of(tokenizer, prompts, tokenizer.model_max_length, device)
+    def embed(prompts: Sequence[str | None]) -> Condition:
+        tokens, notes = tokens_of(tokenizer, prompts, tokenizer.model_max_length, device, pipe)
         text = encoder(tokens.input_ids, attention_mask=tokens.attention_mask if masked else None)[0]
         return Condition({"text": text}, notes)
 
@@ -44,10 +49,24 @@ def _plain(prompt: str) -> str:
     return prompt.lower().strip()
 
 
-def tokens_of(tokenizer: Any, prompts: list[str], length: int, device: Any) -> tuple[Any, list[str]]:
-    """Turn prompts into tokens (rows, length) and their mask, padded or cut; and a note on a prompt that is cut."""
-    longest = max(map(len, tokenizer(prompts, add_special_tokens=True, verbose=False).input_ids))
-    notes = [f"a prompt has {longest} tokens; what comes after the {length}th is not read"] if longest > length else []
+def tokens_of(
+    tokenizer: Any, prompts: Sequence[str | None], length: int, device: Any, pipe: Any = None
+) -> tuple[Any, list[str]]:
+    """Turn prompts into tokens (rows, length) and their mask, padded or cut; and notes on what is not read of a prompt.
+
+    A word that stands for several vectors of a textual inversion in ``pipe`` becomes as many tokens. Raises
+    ``ValueError`` for a prompt that is no text.
+    """
+    words, convert = [prompt or "" for prompt in prompts], getattr(pipe, "maybe_convert_prompt", None)
+    for each in words:
+        if any("\ud800" <= letter <= "\udfff" for letter in each):
+            raise ValueError(f"the prompt {each!r} is not text in UTF-8: type it again")
     settings = {"padding": "max_length", "max_length": length, "truncation": True, "add_special_tokens": True}
-    with torch.device("cpu"):  # a tokenizer makes its tensors on torch's default device
-        return tokenizer(prompts, return_tensors="pt", **settings).to(device), notes
+    with _TOKENIZING, torch.device("cpu"):  # a tokenizer makes its tensors on torch's default device
+        read = convert(words, tokenizer) if convert else words
+        longest = max(map(len, tokenizer(read, add_special_tokens=True, verbose=False).input_ids))
+        tokens = tokenizer(read, return_tensors="pt", **settings)
+    notes = [f"a prompt has {longest} tokens; what comes after the {length}th is not read"] if longest > length else []
+    if weight := next((found[0] for each in words if (found := _WEIGHT.search(each))), None):
+        notes.append(f"weights in brackets, as {weight}, have no effect: they are read as text")
+    return tokens.to(device), notes

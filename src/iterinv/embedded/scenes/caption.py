@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 
 from iterinv.embedded.scenes.scene import COLORS, FLOORS, LIGHTS, MATERIALS, RADII, SHAPES, WALLS, Scene, Thing
 
 FLOOR_WORDS = {"plain": "plain", "checkered": "checkered", "planks": "wooden", "tiles": "tiled"}
+WEIGHT = r":\s*\d*\.?\d+(?=\s*[)\]])"
+"""The weight of words in brackets, as in (red:1.3)."""
+
 _LEFT_OUT = ("size", "material")
 
 
@@ -52,11 +56,18 @@ def vocabulary() -> list[str]:
     return sorted({*glue, *named})
 
 
+def words_in(prompt: str) -> list[str]:
+    """The words of a prompt as the embedded encoder's tokenizer reads them: no marks, accents, case or weights."""
+    text = "".join(" " if unicodedata.category(c)[0] == "S" else c for c in re.sub(WEIGHT, "", prompt))
+    plain = unicodedata.normalize("NFKD", text).lower()
+    return re.findall(r"[^\W_]+", "".join(c for c in plain if unicodedata.category(c) not in ("Mn", "Mc", "Me", "Cf")))
+
+
 def things_in(prompt: str) -> list[str]:
     """The things that a prompt in these words names, in order: "large red sphere", no article."""
     found: list[str] = []
     words: list[str] = []
-    for word in re.findall(r"[^\W_]+", prompt.lower()):
+    for word in words_in(prompt):
         words = [*words, word] if word in (*COLORS, *MATERIALS, *RADII, *SHAPES) else []
         if word in SHAPES:
             found, words = [*found, " ".join(words)], []

@@ -6,19 +6,33 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from iterinv.embedded.scenes import vocabulary
+from iterinv.embedded.scenes.caption import WEIGHT, vocabulary
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
 def tokenizer(tokens: int) -> Any:
-    """A T5 tokenizer whose pieces are the captions' words; any other word falls to single letters."""
-    from transformers import T5TokenizerFast
+    """A T5 tokenizer whose pieces are the captions' words; any other word falls to single letters.
+
+    Marks, accents and weights in brackets are not read, and a comma stands exactly where the captions have one: before
+    the wall, and before the light.
+    """
+    from tokenizers import Regex, normalizers
+    from transformers import PreTrainedTokenizerFast, T5TokenizerFast
 
     pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -8.0), ("▁,", -1.0), (",", -1.0)]
     pieces += [(f"▁{word}", -1.0) for word in vocabulary() if len(word) > 1]
     pieces += [("▁a", -1.0)] + [(letter, -8.0) for letter in LETTERS]
-    return T5TokenizerFast(vocab=pieces, extra_ids=0, model_max_length=tokens)
+    words = T5TokenizerFast(vocab=pieces, extra_ids=0).backend_tokenizer
+    plain = [normalizers.Replace(Regex(WEIGHT), ""), normalizers.Replace(Regex(r"\p{S}"), " ")]
+    plain += [normalizers.NFKD(), normalizers.Lowercase()]
+    plain += [normalizers.Replace(Regex(r"[\p{M}\p{Cf}]"), ""), normalizers.Replace(Regex(r"[^\p{L}\p{N}]+"), " ")]
+    commas = [r"(?<=\bfloor) (?=an? \w+ wall\b)", r"(?<=\bwall) (?=light\b)"]
+    plain += [normalizers.Replace(Regex(place), ", ") for place in commas]
+    words.normalizer = normalizers.Sequence(plain)
+    # The general class, since T5's own makes its reading anew and leaves the normalisation out.
+    special = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
+    return PreTrainedTokenizerFast(tokenizer_object=words, model_max_length=tokens, **special)
 
 
 def text_encoder(recipe: Mapping[str, Any], words: int) -> Any:

@@ -1,0 +1,594 @@
+"""Models as users hold them: a live pipeline stays as it is, what is computed is told apart, and disks change."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import iterinv
+import published
+from iterinv import sources
+from iterinv.images import to_uint8
+from iterinv.methods import plan
+from iterinv.store import BadInversion
+
+PROMPT = "a red ball"
+LIVE = {"sd": published.sd, "sdxl": published.sdxl, "x4": published.x4}
+
+
+def state_of(pipe):
+    """All that a pipeline's networks, tokenizers and schedulers hold."""
+    found = {}
+    for name, part in pipe.components.items():
+        if isinstance(part, torch.nn.Module):
+            for key, x in [*part.named_parameters(), *part.named_buffers()]:
+                found[name, key] = (x.data_ptr(), x.dtype, x.device, x.stride(), x.requires_grad, x._version)
+            found[name, "training"] = [module.training for module in part.modules()]
+            found[name, "attributes"] = {
+                key: repr(value) for key, value in vars(part).items() if key.startswith("use_")
+            }
+        elif hasattr(part, "get_vocab"):
+            backend = part.backend_tokenizer
+            found[name, "reading"] = (backend.padding, backend.truncation, part.model_max_length, part.get_vocab())
+        found[name, "config"] = str(getattr(part, "config", None))
+    return found | {"config": str(pipe.config)}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", LIVE)
+def test_a_live_pipeline_works_as_before(name, dtype, tiny_folder, picture):
+    """In training, in any precision, tiled or not: no weight, flag, layout or setting of it changes."""
+    pipe = LIVE[name]().to(dtype)
+    pipe.unet.train()
+    pipe.text_encoder.train()
+    before = state_of(pipe)
+    what = [sources.open_folder(tiny_folder / "stage1"), pipe] if name == "x4" else pipe
+    cascade = iterinv.load(what, tiled=True)
+    inversion = cascade.invert(picture, PROMPT, plan("bdia", 3))
+    assert (to_uint8(inversion.picture) == to_uint8(picture)).all()
+    cascade.to("cpu").sample("a blue cube, " * 60, 2)
+    assert state_of(pipe) == before
+    if name != "x4":
+        pipe(PROMPT, num_inference_steps=1, output_type="np", height=64, width=64)
+
+
+def test_a_live_if_pipeline_and_a_module_work_as_before(tiny_folder, picture):
+    pipes = [sources.open_folder(tiny_folder / f"stage{k}") for k in (1, 2, 3)]
+    for pipe in pipes:
+        pipe.unet.train().requires_grad_(True)
+    before = [state_of(pipe) for pipe in pipes]
+    iterinv.load(pipes).invert(picture, PROMPT, plan("bdia", 3))
+    assert [state_of(pipe) for pipe in pipes] == before
+
+    class Network(torch.nn.Module):
+        img_resolution = 16
+
+        def __init__(self):
+            super().__init__()
+            self.conv, self.drop = torch.nn.Conv2d(3, 3, 3, padding=1), torch.nn.Dropout(0.5)
+
+        def forward(self, x, sigma):
+            return self.drop(self.conv(x)) / (1 + sigma.reshape(-1, 1, 1, 1) ** 2)
+
+    network = Network().train()
+    x = torch.rand(1, 3, 16, 16) * 2 - 1
+    found = iterinv.load(network).invert(x, "", plan("bdia", 6))
+    assert float((found.picture - x).abs().max()) < 1e-4
+    assert network.training
+    assert network.drop.training
+    assert network.conv.weight.requires_grad
+
+
+def test_what_a_pipeline_becomes_after_loading_is_not_seen(picture):
+    """Its weights are shared and its modules are not: a hook that is put there later acts there alone."""
+    pipe = published.sd()
+    cascade = iterinv.load(pipe)
+    before = cascade.sample(PROMPT, 2)[-1]
+    pipe.unet.conv_out.register_forward_hook(lambda *_: torch.zeros(1))
+    pipe.enable_freeu(s1=0.1, s2=0.1, b1=1.9, b2=1.9)
+    assert torch.equal(cascade.sample(PROMPT, 2)[-1], before)
+
+
+def offloaded(pipe):
+    from accelerate import cpu_offload
+
+    cpu_offload(pipe.unet, "cpu")
+    return pipe
+
+
+def test_a_network_that_cannot_be_copied_is_said():
+    with pytest.raises(ValueError, match="the unet of StableDiffusionPipeline is offloaded or driven by hooks"):
+        iterinv.load(offloaded(published.sd()))
+    pipe = published.sd()
+    pipe.unet.progress = iter(())
+    pipe.unet.log = open(__file__)  # noqa: SIM115
+    with pytest.raises(ValueError, match=r"UNet2DConditionModel cannot be copied \(.*take off the hooks"):
+        iterinv.load(pipe)
+    pipe.unet.log.close()
+
+
+class Adapter(torch.nn.Module):
+    """A low-rank adapter as peft's: a scale that is no weight."""
+
+    def __init__(self, base, scale):
+        super().__init__()
+        self.base_layer, self.scaling = base, {"style": scale}
+        generator = torch.Generator().manual_seed(0)
+        self.down = torch.nn.Parameter(torch.randn(2, base.in_features, generator=generator) / 4)
+        self.up = torch.nn.Parameter(torch.randn(base.out_features, 2, generator=generator) / 4)
+
+    def forward(self, x, *args, **kwargs):
+        return self.base_layer(x) + self.scaling["style"] * (x @ self.down.to(x).T @ self.up.to(x).T)
+
+
+class Scaled:
+    """An attention processor of one's own."""
+
+    def __init__(self, inner, scale):
+        self.inner, self.scale = inner, scale
+
+    def __call__(self, *args, **kwargs):
+        return self.scale * self.inner(*args, **kwargs)
+
+
+def adapted(scale, part="unet"):
+    def change(pipe):
+        network = getattr(pipe, part)
+        name = next(name for name, module in network.named_modules() if name.endswith(("to_q", "q_proj")))
+        parent, _, leaf = name.rpartition(".")
+        setattr(network.get_submodule(parent), leaf, Adapter(network.get_submodule(name), scale).to(network.dtype))
+
+    return change
+
+
+def processors(scale):
+    return lambda pipe: pipe.unet.set_attn_processor(
+        {name: Scaled(inner, scale) for name, inner in pipe.unet.attn_processors.items()}
+    )
+
+
+def hooked(part, layer, scale):
+    return lambda pipe: getattr(pipe, part).get_submodule(layer).register_forward_hook(lambda _, __, out: out * scale)
+
+
+def words_limit(tokens):
+    return lambda pipe: setattr(pipe.tokenizer, "model_max_length", tokens)
+
+
+CHANGES = {
+    "an adapter's scale": (adapted(1.0), adapted(0.9)),
+    "an adapter's scale of the text encoder": (adapted(1.0, "text_encoder"), adapted(0.9, "text_encoder")),
+    "attention processors": (processors(1.0), processors(1.01)),
+    "FreeU": (lambda pipe: None, lambda pipe: pipe.enable_freeu(s1=0.9, s2=0.2, b1=1.2, b2=1.4)),
+    "a hook of the network": (lambda pipe: None, hooked("unet", "conv_out", 1.01)),
+    "a hook of the decoder": (lambda pipe: None, hooked("vae", "decoder.conv_in", 1.01)),
+    "a hook of the encoder": (lambda pipe: None, hooked("vae", "quant_conv", 1.01)),
+    "a hook of the text encoder": (lambda pipe: None, hooked("text_encoder", "final_layer_norm", 1.01)),
+    "a limit on tokens": (lambda pipe: None, words_limit(40)),
+    "tiles": (lambda pipe: None, lambda pipe: pipe.vae.enable_tiling()),
+    "the scaling of latents": (lambda pipe: None, lambda pipe: pipe.vae.register_to_config(scaling_factor=0.2)),
+    "the prediction": (lambda pipe: None, lambda pipe: pipe.scheduler.register_to_config(prediction_type="sample")),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", CHANGES)
+def test_an_inversion_is_refused_where_another_thing_is_computed(name, dtype, picture, tmp_path):
+    """Whatever the change is called and wherever it is kept: the weights are the same in both."""
+    cascades = []
+    for change in CHANGES[name]:
+        pipe = published.sd().to(dtype)
+        change(pipe)
+        cascades.append(iterinv.load(pipe))
+    first, other = cascades
+    first.invert(picture, PROMPT, plan("bdia", 2)).save(tmp_path / "a.safetensors")
+    inversion = first.open(tmp_path / "a.safetensors")
+    with pytest.raises(
+        BadInversion, match=r"the networks of stage I then computed something else|other weights, settings"
+    ):
+        other.open(tmp_path / "a.safetensors")
+    with pytest.raises(ValueError, match="load that one, or invert the picture again"):
+        other.edit(inversion, "a blue ball")
+
+
+def test_what_computes_the_same_is_the_same(picture, tmp_path):
+    """Attention in slices or by another kernel, another layout."""
+    from diffusers.models.attention_processor import AttnProcessor
+
+    first = iterinv.load(published.sd())
+    first.invert(picture, PROMPT, plan("bdia", 2)).save(tmp_path / "a.safetensors")
+    for change in (
+        lambda pipe: pipe.unet.set_attn_processor(AttnProcessor()),
+        lambda pipe: pipe.enable_attention_slicing(),
+        lambda pipe: pipe.vae.enable_slicing(),
+        lambda pipe: pipe.unet.requires_grad_(False),
+        lambda pipe: pipe.unet.to(memory_format=torch.channels_last),
+    ):
+        pipe = published.sd()
+        change(pipe)
+        again = iterinv.load(pipe)
+        assert again.fingerprint == first.fingerprint
+        assert again.open(tmp_path / "a.safetensors").prompt == PROMPT
+
+
+@pytest.mark.slow
+def test_a_compiled_network_is_the_same_model():
+    pipe = published.sd()
+    before = iterinv.load(pipe)
+    pipe.unet = torch.compile(pipe.unet, backend="eager")
+    after = iterinv.load(pipe)
+    assert after.fingerprint == before.fingerprint
+    assert after.stages[0].probe.agrees(before.stages[0].probe)
+
+
+def test_a_probe_of_another_machine_may_differ_in_its_last_digits(tiny):
+    probe = tiny.stages[0].probe
+    for share, here, elsewhere in ((1e-7, True, True), (3e-5, False, True), (1e-3, False, False)):
+        values = tuple(tuple(x + share * group[0] for x in group) for group in probe.values)
+        assert probe.agrees(replace(probe, values=values)) == here
+        assert replace(probe, values=values, where="another machine").agrees(probe) == elsewhere
+    assert not probe.agrees(replace(probe, values=probe.values[1:]))
+
+
+@pytest.mark.parametrize("name", LIVE)
+def test_the_same_weights_have_one_name_however_they_came(name, tmp_path, tiny_folder):
+    """In memory, saved, loaded, in shards, as a variant, under another name and with the notes that libraries leave."""
+    below = [tiny_folder / "stage1"] if name == "x4" else []
+    pipe = LIVE[name]()
+    prints = {iterinv.load([*below, pipe]).fingerprint}
+    pipe.save_pretrained(tmp_path / "plain")
+    prints.add(iterinv.load([*below, pipe]).fingerprint)
+    pipe.save_pretrained(tmp_path / "shards", max_shard_size="100KB")
+    pipe.save_pretrained(tmp_path / "variant", variant="fp16")
+    config = tmp_path / "plain" / "unet" / "config.json"
+    noted = {
+        **json.loads(config.read_text()),
+        "_name_or_path": "elsewhere",
+        "_diffusers_version": "0.30.0",
+        "note": "mine",
+    }
+    config.write_text(json.dumps(noted))
+    config = tmp_path / "plain" / "text_encoder" / "config.json"
+    noted = {
+        **json.loads(config.read_text()),
+        "transformers_version": "4.0",
+        "_name_or_path": "x",
+        "torch_dtype": "float16",
+    }
+    config.write_text(json.dumps(noted))
+    for folder, variant in (("plain", None), ("shards", None), ("variant", "fp16")):
+        prints.add(iterinv.load([*below, tmp_path / folder], variant=variant).fingerprint)
+    assert len(prints) == 1
+
+
+def test_a_live_cascade_has_the_name_of_its_folders(tiny, tiny_folder):
+    pipes = [sources.open_folder(tiny_folder / f"stage{k}") for k in (1, 2, 3)]
+    pipes[1].text_encoder, pipes[1].tokenizer = pipes[0].text_encoder, pipes[0].tokenizer
+    assert iterinv.load(pipes, noise_level=100).fingerprint == tiny.fingerprint
+
+
+def test_another_solver_of_the_same_schedule_is_the_same_model():
+    from diffusers import PNDMScheduler
+
+    pipe = published.sd()
+    before = iterinv.load(pipe).fingerprint
+    pipe.scheduler = PNDMScheduler.from_config(pipe.scheduler.config)
+    assert iterinv.load(pipe).fingerprint == before
+
+
+def rewritten(folder, keep_times):
+    """Weights of another seed in the place of a folder's, of the same size and, if asked, of the same times."""
+    import os
+
+    (file,) = (folder / "unet").glob("*.safetensors")
+    told = file.stat()
+    tensors = {name: x + 0.01 for name, x in load_file(file).items()}
+    save_file(tensors, file, {"format": "pt"})
+    assert file.stat().st_size == told.st_size
+    if keep_times:
+        os.utime(file, ns=(told.st_atime_ns, told.st_mtime_ns))
+
+
+@pytest.mark.parametrize("keep_times", [False, True])
+def test_a_folder_that_changed_is_loaded_again(tiny_folder, tmp_path, keep_times):
+    folder = shutil.copytree(tiny_folder, tmp_path / "cascade")
+    first = iterinv.load(folder)
+    assert iterinv.load(folder).stages[0] is first.stages[0]
+    rewritten(folder / "stage2", keep_times)
+    second = iterinv.load(folder)
+    assert second.stages[0].fingerprint == first.stages[0].fingerprint
+    assert second.stages[1].fingerprint != first.stages[1].fingerprint
+    config = folder / "stage1" / "scheduler" / "scheduler_config.json"
+    config.write_text(config.read_text().replace("squaredcos_cap_v2", "linear"))
+    assert iterinv.load(folder).stages[0].fingerprint != first.stages[0].fingerprint
+
+
+def test_words_are_read_anew_where_encoder_or_tokenizer_changed(tiny_folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("ITERINV_CACHE", str(tmp_path / "words"))
+    folder = shutil.copytree(tiny_folder / "stage1", tmp_path / "stage")
+    before = sources.stages(folder, mode="staged")[0].embed
+    first = before([PROMPT])["text"]
+    (file,) = (folder / "text_encoder").glob("*.safetensors")
+    save_file({name: x + 0.01 for name, x in load_file(file).items()}, file, {"format": "pt"})
+    assert before([PROMPT, "words that were not read before"])["text"].shape[0] == 2  # by the encoder that is loaded
+    before.free()
+    with pytest.raises(ValueError, match="text encoder's files changed since the cascade was loaded: load it again"):
+        before(["others"])
+    second = sources.stages(folder, mode="staged")[0].embed([PROMPT])["text"]
+    assert not torch.equal(first, second)
+    tokenizer = folder / "tokenizer" / "tokenizer.json"
+    vocabulary = json.loads(tokenizer.read_text())
+    names = [piece for piece, _ in vocabulary["model"]["vocab"]]
+    red, blue = names.index("▁red"), names.index("▁blue")
+    pieces = vocabulary["model"]["vocab"]
+    pieces[red], pieces[blue] = pieces[blue], pieces[red]
+    tokenizer.write_text(json.dumps(vocabulary))
+    third = sources.stages(folder, mode="staged")[0].embed([PROMPT])["text"]
+    assert not torch.equal(second, third)
+
+
+def test_unknown_options_are_named(tiny_folder):
+    for word in ("noise_levl", "varient", "use_safetensors", "mode"):
+        with pytest.raises(TypeError, match=word):
+            iterinv.load(tiny_folder, **{word: 5})
+    with pytest.raises(ValueError, match="variant, config: a network that is loaded already has no use for it"):
+        iterinv.load(published.sd(), variant="fp16", config="x")
+
+
+@pytest.mark.parametrize("mode", [None, "staged"])
+def test_no_pickle_is_opened_without_consent(tiny_folder, tmp_path, mode, monkeypatch):
+    """Nor where another safetensors file lies beside it, in any way of loading; and TorchScript is code too."""
+    monkeypatch.setenv("ITERINV_CACHE", str(tmp_path / "words"))
+    opened, real = [], torch.load
+    monkeypatch.setattr(torch, "load", lambda *args, **kwargs: opened.append(args) or real(*args, **kwargs))
+    for part, name in (("text_encoder", "pytorch_model.bin"), ("unet", "diffusion_pytorch_model.bin")):
+        folder = shutil.copytree(tiny_folder / "stage1", tmp_path / part)
+        (weights,) = (folder / part).glob("*.safetensors")
+        torch.save(load_file(weights), folder / part / name)
+        weights.rename(folder / part / "other.safetensors")
+        with pytest.raises(ValueError, match=rf"{part} holds its weights only as a pickle .*--allow-pickle"):
+            sources.stages(folder, mode=mode)
+        assert not opened
+        assert sources.stages(folder, mode=mode, allow_pickle=True)[0].embed([PROMPT])["text"].shape[1] == 77
+        assert opened
+        opened.clear()
+
+
+def test_a_hub_name_is_loaded_by_the_same_path(tiny_folder, tmp_path, monkeypatch):
+    """What the hub's cache holds goes through the checks of a folder."""
+    from diffusers import DiffusionPipeline
+
+    folder = shutil.copytree(tiny_folder / "stage1", tmp_path / "stage")
+    (weights,) = (folder / "text_encoder").glob("*.safetensors")
+    torch.save(load_file(weights), folder / "text_encoder" / "pytorch_model.bin")
+    weights.unlink()
+    real, asked = DiffusionPipeline.load_config, []
+    monkeypatch.setattr(sources, "unreachable", lambda name: None)
+    monkeypatch.setattr(DiffusionPipeline, "load_config", lambda name, **how: real(folder))
+    monkeypatch.setattr(DiffusionPipeline, "download", lambda name, **how: asked.append(how) or str(folder))
+    for mode in (None, "staged"):
+        with pytest.raises(ValueError, match="text_encoder holds its weights only as a pickle"):
+            sources.stages("someone/stage", mode=mode)
+    assert all(how["use_safetensors"] for how in asked)
+
+
+def test_nothing_of_the_process_changes_by_loading(tiny_folder, tmp_path):
+    import diffusers.utils.logging as d
+    import transformers.utils.logging as t
+
+    def state():
+        return (
+            d.get_verbosity(), d.is_progress_bar_enabled(), t.get_verbosity(), t.is_progress_bar_enabled(),
+            torch.get_rng_state().tolist(), torch.get_default_dtype(), torch.get_num_threads(), torch.is_grad_enabled(),
+        )  # fmt: skip
+
+    folder = shutil.copytree(tiny_folder, tmp_path / "cascade")
+    d.set_verbosity_info()
+    d.disable_progress_bar()
+    before = state()
+    try:
+        iterinv.load(folder).sample(PROMPT, 2)
+        assert state() == before
+    finally:
+        d.set_verbosity_warning()
+        d.enable_progress_bar()
+
+
+def without(name):
+    return lambda pipe: setattr(pipe, name, None)
+
+
+def tiny_vae(pipe):
+    from diffusers import AutoencoderTiny
+
+    pipe.vae = AutoencoderTiny(
+        encoder_block_out_channels=(8, 8),
+        decoder_block_out_channels=(8, 8),
+        num_encoder_blocks=(1, 1),
+        num_decoder_blocks=(1, 1),
+    )
+
+
+def built(size=8, **config):
+    def change(pipe):
+        pipe.unet = published.unet(size, [published.ATTENTION, published.PLAIN], **config)
+
+    return change
+
+
+def ip_adapter(pipe):
+    pipe.unet.register_to_config(encoder_hid_dim_type="ip_image_proj")
+
+
+def shortened(pipe):
+    pipe.text_encoder.text_model = torch.nn.Identity() if hasattr(pipe.text_encoder, "text_model") else None
+    pipe.text_encoder.forward = lambda *args, **kwargs: (torch.zeros(1, 77, 7),)
+
+
+REFUSED = {
+    "an autoencoder of another kind": (published.sd, tiny_vae, r"the vae of .* is of the kind AutoencoderTiny"),
+    "no autoencoder": (published.sd, without("vae"), r"the vae of .* is missing: give it an AutoencoderKL"),
+    "no network": (published.sd, without("unet"), r"has no unet: load it with all of its parts"),
+    "no scheduler": (published.sdxl, without("scheduler"), r"has no scheduler"),
+    "no tokenizer": (published.sd, without("tokenizer"), r"holds no text encoder or no tokenizer"),
+    "inpainting": (published.sd, built(in_channels=9), r"takes 9 channels and gives 4, .* takes 4 .*inpainting"),
+    "other latents": (
+        published.sd,
+        built(out_channels=16),
+        r"gives 16, where this kind of model takes 4 and gives 4 or 8",
+    ),
+    "no size": (published.sd, built(None), r"has the sample_size None: set the side"),
+    "a size that is no square": (
+        published.sdxl,
+        lambda pipe: pipe.unet.register_to_config(sample_size=[8, 16]),
+        r"sample_size \[8, 16\]: set",
+    ),
+    "distilled guidance": (published.sd, built(time_cond_proj_dim=8), r"takes its guidance scale as an input"),
+    "an IP-Adapter": (published.sd, ip_adapter, r"ip_image_proj, a picture as prompt: .*unload_ip_adapter"),
+    "text and time": (
+        published.sd,
+        built(addition_embed_type="text_time", addition_time_embed_dim=8, projection_class_embeddings_input_dim=72),
+        r"takes text_time besides",
+    ),
+    "an aesthetics score": (
+        published.sdxl,
+        lambda pipe: pipe.register_to_config(requires_aesthetics_score=True),
+        r"takes an aesthetics score, as SDXL's refiner does",
+    ),
+    "another width of words": (
+        published.sd,
+        shortened,
+        r"the network of .* cannot be run as this kind of model is run",
+    ),
+    "an encoder that fails": (
+        published.sd,
+        lambda pipe: setattr(pipe.text_encoder, "forward", None),
+        r"the text encoder of StableDiffusionPipeline cannot be run .*TypeError",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_run_is_refused_when_it_is_loaded(name):
+    make, change, words = REFUSED[name]
+    pipe = make()
+    change(pipe)
+    with pytest.raises((ValueError, FileNotFoundError), match=words):
+        iterinv.load(pipe)
+
+
+def test_a_square_size_in_a_list_is_a_size(picture):
+    pipe = published.sd()
+    pipe.unet.register_to_config(sample_size=[8, 8])
+    assert iterinv.load(pipe).size == 64
+
+
+def test_a_stage_that_enlarges_is_refused_alone(tiny_folder):
+    for what in (published.x4(), [published.x4(), published.x4()], tiny_folder / "stage2"):
+        with pytest.raises(
+            (ValueError, FileNotFoundError), match="cannot be a cascade by itself: load it after|text encoder"
+        ):
+            iterinv.load(what)
+
+
+WRONG = {
+    "a.gguf": (b"GGUF" + b"\0" * 600, "is a GGUF file, whose weights are quantised"),
+    "a.safetensors": (b"\n<!DOCTYPE html><html>" + b" " * 600, "is an HTML page, as a browser saves it"),
+    "b.safetensors": (
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n",
+        "is the pointer of a file in Git",
+    ),
+    "c.safetensors": (b"", "is an empty file"),
+    "d.ckpt": (b"\x80\x02}q\x00.", "is a pickle, which runs code when it is read: .*--allow-pickle"),
+    "e.bin": (b"PK\x03\x04 and no more", "is a file of PyTorch that is cut short"),
+    "f.txt": (b"hello", "is no file of weights: take a .safetensors"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_file_of_another_kind_is_told_for_what_it_is(tmp_path, name):
+    content, words = WRONG[name]
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=rf"{name} {words}"):
+        iterinv.load(tmp_path / name)
+
+
+def test_weights_that_are_no_whole_model_are_told(tmp_path, tiny, picture):
+    torch.save({"x": torch.zeros(3)}, tmp_path / "net.pt")
+    with pytest.raises(ValueError, match=r"net.pt is a pickle"):
+        iterinv.load(tmp_path / "net.pt")
+    save_file({"lora.up.weight": torch.zeros(3)}, tmp_path / "lora.safetensors")
+    with pytest.raises(ValueError, match=r"holds no network and no autoencoder and no text encoder as a checkpoint"):
+        iterinv.load(tmp_path / "lora.safetensors")
+    data = (tmp_path / "lora.safetensors").read_bytes()
+    (tmp_path / "cut.safetensors").write_bytes(data[:-4])
+    with pytest.raises(ValueError, match=r"cut.safetensors is damaged or cut short"):
+        iterinv.load(tmp_path / "cut.safetensors")
+
+
+def single_file(pipe, path):
+    """A pipeline's weights in one file, by the names of the first Stable Diffusion code: blocks counted through."""
+    heads = {"time_embedding.linear_1": "time_embed.0", "time_embedding.linear_2": "time_embed.2"}
+    heads |= {"conv_in": "input_blocks.0.0", "conv_norm_out": "out.0", "conv_out": "out.2"}
+    resnet = {"norm1": "in_layers.0", "conv1": "in_layers.2", "time_emb_proj": "emb_layers.1"}
+    resnet |= {"norm2": "out_layers.0", "conv2": "out_layers.3", "conv_shortcut": "skip_connection"}
+    each = pipe.unet.config.layers_per_block + 1
+    last = len(pipe.unet.config.block_out_channels) - 1
+
+    def unet(key):
+        for ours, theirs in heads.items():
+            if key.startswith(ours + "."):
+                return key.replace(ours, theirs, 1)
+        for ours, theirs in (("mid_block.resnets.0", "middle_block.0"), ("mid_block.attentions.0", "middle_block.1"),
+                             ("mid_block.resnets.1", "middle_block.2")):  # fmt: skip
+            key = key.replace(ours, theirs)
+        side, block, kind, layer, *rest = key.split(".")
+        if side in ("down_blocks", "up_blocks"):
+            down, block = side == "down_blocks", int(block)
+            place = (each if down else each) * block + (int(layer) + 1 if down else int(layer))
+            if kind in ("downsamplers", "upsamplers"):
+                place = each * (block + 1) if down else each * block + each - 1
+                spot = 0 if down else (2 if block < last and block > 0 else 1)
+                rest = ["op", *rest[1:]] if down else rest
+            else:
+                spot = 0 if kind == "resnets" else 1
+            key = ".".join([("input_blocks" if down else "output_blocks"), str(place), str(spot), *rest])
+        for ours, theirs in resnet.items() if "transformer_blocks" not in key else ():
+            key = key.replace(f".{ours}.", f".{theirs}.")
+        return key
+
+    def vae(key):
+        for name, other in (("encoder.down_blocks", "encoder.down"), ("decoder.up_blocks", "decoder.up")):
+            if key.startswith(name):
+                k, rest = key[len(name) + 1 :].split(".", 1)
+                k = k if "encoder" in name else str(len(pipe.vae.config.block_out_channels) - 1 - int(k))
+                rest = rest.replace("resnets.", "block.").replace("downsamplers.0", "downsample")
+                key = f"{other}.{k}.{rest.replace('upsamplers.0', 'upsample')}"
+        for ours, theirs in (("mid_block.resnets.0", "mid.block_1"), ("mid_block.resnets.1", "mid.block_2"),
+                             ("mid_block.attentions.0", "mid.attn_1"), ("conv_shortcut", "nin_shortcut"),
+                             ("conv_norm_out", "norm_out"), ("group_norm", "norm"), ("to_q", "q"), ("to_k", "k"),
+                             ("to_v", "v"), ("to_out.0", "proj_out")):  # fmt: skip
+            key = key.replace(ours, theirs)
+        return key
+
+    tensors = {f"model.diffusion_model.{unet(key)}": x for key, x in pipe.unet.state_dict().items()}
+    for key, x in pipe.vae.state_dict().items():
+        attention = "mid_block.attentions" in key and x.ndim == 2
+        tensors[f"first_stage_model.{vae(key)}"] = x[..., None, None] if attention else x
+    for key, x in pipe.text_encoder.state_dict().items():
+        key = key if key.startswith("text_model.") else f"text_model.{key}"
+        tensors[f"cond_stage_model.transformer.{key}"] = x
+    save_file({key: x.clone().contiguous() for key, x in tensors.items()}, path)
+
+
+def test_a_checkpoint_in_one_file_is_the_model_of_its_folder(tmp_path, picture):
+    pipe = published.sd()
+    pipe.save_pretrained(tmp_path / "folder")
+    single_file(pipe, tmp_path / "model.safetensors")
+    whole = iterinv.load(tmp_path / "folder")
+    one = iterinv.load(tmp_path / "model.safetensors", config=tmp_path / "folder", local_files_only=True)
+    assert one.fingerprint == whole.fingerprint
+    assert one.stages[0].probe.agrees(whole.stages[0].probe)
