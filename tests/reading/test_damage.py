@@ -185,12 +185,13 @@ def test_a_png_whose_data_end_early_is_refused(tmp_path):
         return path
 
     assert (read(written((b"IDAT", zlib.compress(rows))))[0] == pixels()).all()
-    assert (read(written((b"IDAT", zlib.compress(rows + b"more"))))[0] == pixels()).all()
+    assert (read(written((b"IDAT", zlib.compress(rows + b"more")), (b"tEXt", b"key\0a")))[0] == pixels()).all()
     halves = zlib.compress(rows)
     assert (read(written((b"IDAT", halves[:99]), (b"IDAT", b""), (b"IDAT", halves[99:])))[0] == pixels()).all()
     for missing in (1, 91, len(rows) // 2, len(rows)):
         refused(written((b"IDAT", zlib.compress(rows[:-missing]))), "data end before the picture does")
     refused(written(), "data end before")
+    refused(written((b"IDAT", zlib.compress(rows)), (b"IHDR", header)), "its one IHDR chunk")
     for interlaced in (header[:12] + b"\1",):
         path.write_bytes(chunked((b"IHDR", interlaced), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")))
         refused(path, "data end before")

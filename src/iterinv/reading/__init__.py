@@ -93,12 +93,9 @@ def _frames(image: Image.Image) -> list[str]:
     count: int = image.info["frames"] if "frames" in image.info else getattr(image, "n_frames", 1)
     if count < 2 or image.format == "PSD":  # whose layers are merged into one picture
         return []
-    pages = PAGES.get(image.format or "")
-    return [
-        f"a file of {count} {pages}: the first is used"
-        if pages
-        else f"an animation of {count} frames: the first is used"
-    ]
+    several = PAGES.get(image.format or "")
+    kind = f"a file of {count} {several}" if several else f"an animation of {count} frames"
+    return [f"{kind}: the first is used"]
 
 
 def _orientation(image: Image.Image) -> int:

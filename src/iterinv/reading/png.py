@@ -14,8 +14,7 @@ from iterinv.reading.errors import Refused
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MEBI = 1 << 20
 PICTURE = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"eXIf", b"gAMA", b"cHRM", b"sRGB"}
-TEXT = {b"tEXt": 0, b"zTXt": 2, b"iTXt": 5}
-"""Kinds of text, and the bytes between the keyword and what Pillow takes as text, languages not counted."""
+TEXT = {b"tEXt", b"zTXt", b"iTXt"}
 ORIENTATION = b"Raw profile type exif", b"XML:com.adobe.xmp"
 """Keywords of texts that may hold the orientation; all other text is left out."""
 CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
@@ -37,15 +36,14 @@ def checked(file: BinaryIO, pixels_max: float) -> Checked:
 
     Raises ``ValueError`` for a damaged file, and :class:`Refused` for one of too many pixels or of another coding.
     """
-    kept, bits = BytesIO(), 8
+    kept, bits, left, inflate = BytesIO(), 0, 0, zlib.decompressobj()
     info: dict[str, Any] = {}
     kept.write(file.read(len(SIGNATURE)))
-    left, inflate = -1, zlib.decompressobj()
     for kind, data in _chunks(file):
-        if kind == b"IHDR" and left < 0:
+        if (kind == b"IHDR") == bool(bits):
+            raise ValueError("it does not begin with its one IHDR chunk")
+        if kind == b"IHDR":
             left, bits = _inflated_size(data, pixels_max), data[8]
-        elif left < 0:
-            raise ValueError("its first chunk is not IHDR")
         elif kind == b"IDAT":
             if left <= 0 or inflate.eof:
                 continue
@@ -72,7 +70,7 @@ def checked(file: BinaryIO, pixels_max: float) -> Checked:
 
 def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
     """Kind and data of each chunk that is used, up to IEND or the file's end; image data in pieces of a mebibyte."""
-    used = PICTURE | {b"iCCP", b"cICP", b"acTL"} | set(TEXT)
+    used = PICTURE | {b"iCCP", b"cICP", b"acTL"} | TEXT
     while len(header := file.read(8)) == 8:
         size, kind = struct.unpack(">I4s", header)
         if kind == b"IEND" or not kind.isalpha():
