@@ -15,7 +15,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from iterinv.reading import BadPicture, read, to_rgb
+from iterinv.reading import BadPicture as BadPicture
+from iterinv.reading import read as read
+from iterinv.reading import to_rgb
 from iterinv.reading.colour import srgb_profile
 
 FITS = ("pad", "crop")

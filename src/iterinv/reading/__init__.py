@@ -1,7 +1,6 @@
-"""Pictures from files and PIL images as 8-bit sRGB: formats, depth, colour, transparency, orientation, and what is
-said of them.
+"""Pictures from files and PIL images to 8-bit sRGB: formats, depth, colour, transparency and orientation.
 
-Nothing of Pillow's or Python's own state is changed: no warning filter, no limit, no list of plugins.
+No state of Pillow or Python is changed: no warning filter, no limit, no list of plugins.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     7: lambda x: x[::-1, ::-1].swapaxes(0, 1),
     8: lambda x: x.swapaxes(0, 1)[::-1],
 }
-"""What brings a picture (h, w, 3) upright, for each EXIF orientation that is not."""
+"""The turn of a picture (h, w, 3) to upright, by its EXIF orientation."""
 
 PAGES = {"TIFF": "pages", "MPO": "pictures", "JPEG": "pictures", "HEIF": "pictures", "ICO": "sizes"}
 
@@ -60,10 +59,11 @@ def to_rgb(image: Image.Image) -> tuple[np.ndarray, list[str]]:
 
 
 def _converted(image: Image.Image, again: Callable[[], Image.Image] | None = None) -> tuple[np.ndarray, list[str]]:
+    """:func:`to_rgb`; ``again`` opens the image's file once more."""
     notes, turned = _frames(image), getattr(image, "tag_v2", {}).get(274, 1)
     layers = split(image, again)
     if again is not None:
-        _check_size(image)  # once more: an icon's picture may have another than its table says
+        _check_size(image)  # once more, since the picture in an icon may have another size than its table says
     info: dict[Any, Any] = dict(image.info)
     if _is_adobe_rgb(image):
         info["adobe_rgb"] = True
@@ -99,7 +99,7 @@ def _frames(image: Image.Image) -> list[str]:
 
 
 def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation; upright where the data are damaged, which shows in nothing else."""
+    """The EXIF orientation; 1, which is upright, where the EXIF data are damaged: the picture itself is not."""
     try:
         return int(image.getexif().get(274, 1))
     except Exception:
@@ -107,7 +107,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _is_adobe_rgb(image: Image.Image) -> bool:
-    """Tell whether a camera's EXIF data say Adobe RGB, for which they have no word but this index."""
+    """Tell whether the EXIF data of a camera say Adobe RGB: an index of interoperability is their word for it."""
     try:
         return str(image.getexif().get_ifd(ExifTags.IFD.Interop).get(1, "")).startswith("R03")
     except Exception:

@@ -1,4 +1,4 @@
-"""The one error of reading pictures, and what turns all others into it."""
+"""The one error of reading pictures; all others become it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class BadPicture(ValueError):
 
 
 class Refused(Exception):
-    """What a picture is or holds, as the rest of a sentence that begins with its name."""
+    """The reason for refusing a picture, as the rest of a sentence that begins with the picture's name."""
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Files to PIL images, by what their first bytes say; and the names of those that are not read."""
+"""Files to PIL images by their first bytes; formats that are not read are refused by name."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ READ = {
     b"\0\0\0\x0cjP  ": "Jpeg2K", b"\xff\x4f\xff\x51": "Jpeg2K", b"qoif": "Qoi", b"8BPS": "Psd", b"DDS ": "Dds",
     b"\x01\xda": "Sgi", b"Pf": "Ppm", **{b"P%d" % k: "Ppm" for k in range(1, 7)},
 }  # fmt: skip
-"""First bytes, and Pillow's plugin for them."""
+"""Pillow's plugins, by the first bytes of a file."""
 
 READ_IN_BLOCKS = {"Bmp", "Gif", "Jpeg", "Pcx", "Tga", "Tiff"}
 """Plugins that ask for nothing behind the end of a whole file."""
@@ -38,7 +38,7 @@ NOT_READ = {
     b"<svg": "an SVG drawing", b"<?xml": "an XML file", b"<!DOCTYPE": "a web page", b"<!doctype": "a web page",
     b"<html": "a web page", b"PK\3\4": "a ZIP archive", b"\x1aE\xdf\xa3": "a video", b"\x93NUMPY": "a numpy array",
 }  # fmt: skip
-"""First bytes, and what a file is that has them."""
+"""Names of formats that are not read, by the first bytes of their files."""
 
 RAW = {".arw", ".cr2", ".dng", ".nef", ".nrw", ".orf", ".pef", ".sr2", ".srf", ".srw"}
 """Suffixes of cameras' raw files that look like TIFF, whose first picture is a thumbnail."""
@@ -70,10 +70,10 @@ class _Strict(io.BufferedReader):
 
 @contextmanager
 def opened(path: Path) -> Iterator[Callable[[], Image.Image]]:
-    """What opens a picture file, as often as it is called, as a PIL image that is not decoded; all are closed after.
+    """Give a function that opens a picture file as a PIL image that is not decoded; all are closed after the block.
 
-    Facts that Pillow does not read are in ``info``: ``bits`` a channel, ``cicp``, ``frames``. Raises
-    :class:`BadPicture` and :class:`Refused` for what is no picture file, and whatever Pillow raises.
+    The image's ``info`` also holds facts that Pillow does not read: ``bits`` a channel, ``cicp`` and ``frames``.
+    Raises :class:`BadPicture` and :class:`Refused` for a file that is no picture, and every error of Pillow.
     """
     if not path.exists():
         raise BadPicture(f"there is no file {path}")
@@ -98,6 +98,7 @@ def opened(path: Path) -> Iterator[Callable[[], Image.Image]]:
 
 
 def _image(file: _Strict, suffix: str) -> Image.Image:
+    """The PIL image of an open file; ``suffix`` is that of its name."""
     head = file.read(MEBI)
     file.seek(0)
     plugin, limit = _plugin(head, suffix), Image.MAX_IMAGE_PIXELS or float("inf")
@@ -158,7 +159,7 @@ def _class(plugin: str) -> Any:
 
 
 def _check_tiff(image: Any) -> None:
-    """Raise :class:`Refused` for what Pillow would read as another picture than the TIFF file holds."""
+    """Raise :class:`Refused` for TIFF files of which Pillow makes another picture than they hold."""
     tags = image.tag_v2
     if tags.get(254, 0) & 1 or 50706 in tags:
         raise Refused("begins with a thumbnail, as raw files of cameras do; save its picture as PNG or JPEG")

@@ -1,4 +1,4 @@
-"""JPEG: whether the data of a picture end before it does, which its decoder fills with grey and does not tell."""
+"""A check for JPEG files whose data end before the picture does. The decoder fills the rest with grey, in silence."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PNG (https://www.w3.org/TR/png-3/), whose chunks Pillow does not check, limit or read as a picture needs it."""
+"""The chunks of PNG files (https://www.w3.org/TR/png-3/), checked and bounded where Pillow does neither."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ADAM7 = (0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1
 
 @dataclass(frozen=True)
 class Checked:
-    """A PNG as Pillow can take it, whose data are whole; its bits a value; and what Pillow does not read."""
+    """A PNG as Pillow can take it, whose data are whole; its bits a value; and facts that Pillow does not read."""
 
     data: BytesIO
     bits: int
@@ -106,7 +106,7 @@ def _inflated_size(header: bytes, pixels_max: float) -> int:
 
 
 def too_large(pixels_max: float) -> str:
-    """What is said of a picture of too many pixels, after its name."""
+    """The reason for refusing a picture of too many pixels."""
     return f"has more than {pixels_max / 1e6:.0f} million pixels; reduce it first"
 
 
