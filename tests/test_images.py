@@ -73,8 +73,8 @@ MODES = {
     "P": ("png", "palette"),
     "CMYK": ("jpg", "CMYK"),
     "1": ("png", "black and white"),
-    "RGBA": ("png", "transparent"),
-    "LA": ("png", "transparent"),
+    "RGBA": ("png", "hides nothing"),
+    "LA": ("png", "grey"),
 }
 
 

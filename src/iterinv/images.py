@@ -6,17 +6,20 @@ Tensors are (batch, 3, h, w) in [-1, 1]. Arrays are (h, w, 3) uint8.
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
-SMALLEST_SIDE = 16
+from iterinv.reading import BadPicture as BadPicture
+from iterinv.reading import read as read
+from iterinv.reading import to_rgb
+from iterinv.reading.colour import srgb_profile
+
 FITS = ("pad", "crop")
 
 Picture = str | Path | Image.Image | np.ndarray | Tensor
@@ -24,10 +27,6 @@ Picture = str | Path | Image.Image | np.ndarray | Tensor
 
 Pictures = list[Image.Image] | list[np.ndarray] | Tensor
 """Pictures as ``output_type`` says: PIL images, arrays (h, w, 3) uint8, or a tensor (batch, 3, h, w) in [-1, 1]."""
-
-
-class BadPicture(ValueError):
-    """A file that cannot be taken as a picture; the message says why and what to do."""
 
 
 def to_array(picture: Picture) -> tuple[np.ndarray, list[str]]:
@@ -38,7 +37,7 @@ def to_array(picture: Picture) -> tuple[np.ndarray, list[str]]:
     if isinstance(picture, (str, Path)):
         return read(Path(picture))
     if isinstance(picture, Image.Image):
-        return _to_rgb(picture)
+        return to_rgb(picture)
     if isinstance(picture, Tensor):
         x = picture[None] if picture.ndim == 3 else picture
         if x.ndim != 4 or x.shape[:2] != (1, 3):
@@ -56,10 +55,17 @@ def to_array(picture: Picture) -> tuple[np.ndarray, list[str]]:
     )
 
 
+def to_pil(array: np.ndarray) -> Image.Image:
+    """An array (h, w, 3) uint8 as a PIL image with the profile of sRGB, which its files carry too."""
+    image = Image.fromarray(array)
+    image.info["icc_profile"] = srgb_profile()
+    return image
+
+
 def output(arrays: Sequence[np.ndarray], output_type: str) -> Pictures:
     """Arrays (h, w, 3) uint8 as ``pil``, ``np`` or ``pt``. Raises ``ValueError`` for another type."""
     if output_type == "pil":
-        return [Image.fromarray(array) for array in arrays]
+        return [to_pil(array) for array in arrays]
     if output_type == "np":
         return list(arrays)
     if output_type == "pt":
@@ -67,71 +73,6 @@ def output(arrays: Sequence[np.ndarray], output_type: str) -> Pictures:
             raise ValueError("pictures of several shapes are no tensor: take output_type 'pil' or 'np'")
         return torch.cat([from_uint8(array) for array in arrays])
     raise ValueError(f"output_type {output_type!r} is not one of pil, np, pt")
-
-
-def read(path: Path) -> tuple[np.ndarray, list[str]]:
-    """A picture file as (h, w, 3) uint8, upright, and a note for everything that was converted on the way.
-
-    Raises :class:`BadPicture` for what is missing, empty, broken, not a picture, too small or too large.
-    """
-    if not path.exists():
-        raise BadPicture(f"there is no file {path}")
-    if not path.is_file():
-        raise BadPicture(f"{path} is {'a folder' if path.is_dir() else 'not a regular file'}; give a picture file")
-    if path.stat().st_size == 0:
-        raise BadPicture(f"{path} is empty")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as file:
-                if min(file.size) < SMALLEST_SIDE:
-                    raise BadPicture(
-                        f"{path} is {file.width}x{file.height} px; a side of at least {SMALLEST_SIDE} px is needed"
-                    )
-                return _to_rgb(file)
-    except UnidentifiedImageError:
-        raise BadPicture(f"{path} is not a picture that Pillow can read; save it as PNG or JPEG") from None
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
-        limit = (Image.MAX_IMAGE_PIXELS or 0) / 1e6
-        raise BadPicture(f"{path} has more than {limit:.0f} million pixels; reduce it first") from None
-    except (OSError, SyntaxError) as error:
-        raise BadPicture(f"{path} is truncated or damaged ({error})") from None
-
-
-def _to_rgb(file: Image.Image) -> tuple[np.ndarray, list[str]]:
-    notes = []
-    frames = getattr(file, "n_frames", 1)
-    if frames > 1:
-        notes.append(f"an animation of {frames} frames: the first is used")
-    deep = file.mode.startswith("I") or any(";16" in _rawmode(tile.args) for tile in getattr(file, "tile", ()))
-    file.load()
-    upright = ImageOps.exif_transpose(file)
-    if file.getexif().get(0x0112, 1) in range(2, 9):
-        notes.append("rotated as its EXIF orientation says")
-    if deep:
-        notes.append("16 bits a channel: reduced to 8")
-    if upright.mode.startswith("I"):
-        values = np.asarray(upright).astype(np.float64)
-        if values.max() > 65535:
-            raise BadPicture("a picture of 32-bit values has no known range; save it as 8-bit PNG")
-        upright = Image.fromarray((values.clip(0, 65535) / 257).round().astype(np.uint8))
-    if upright.mode == "F":
-        raise BadPicture("a picture of floating-point values has no known range; save it as 8-bit PNG")
-    if upright.has_transparency_data:
-        notes.append("transparent: laid on white")
-        layer = upright.convert("RGBA")
-        upright = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
-    if upright.mode != "RGB":
-        kind = {"L": "grey", "1": "black and white", "P": "palette"}.get(upright.mode, upright.mode)
-        notes.append(f"{kind}: converted to RGB")
-        upright = upright.convert("RGB")
-    return np.array(upright), notes
-
-
-def _rawmode(args: object) -> str:
-    """The raw mode of a Pillow tile, which says how many bits a file's values have: alone, or first of several
-    arguments."""
-    return str(args[0] if isinstance(args, tuple) and args else args)
 
 
 @dataclass(frozen=True, eq=False)
@@ -244,6 +185,7 @@ def strip(pictures: list[tuple[str, np.ndarray]], gap: int = 8) -> Image.Image:
         draw.text((x, 5), name, fill="black", font=font)
         sheet.paste(Image.fromarray(picture), (x, 28))
         x += picture.shape[1] + gap
+    sheet.info["icc_profile"] = srgb_profile()
     return sheet
 
 

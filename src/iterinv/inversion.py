@@ -17,7 +17,7 @@ from torch import Tensor
 from iterinv import store
 from iterinv.conditions import FROM_PROMPT
 from iterinv.guidance import CFG
-from iterinv.images import Canvas
+from iterinv.images import Canvas, to_pil
 from iterinv.levels import Level
 from iterinv.methods import METHODS
 from iterinv.models import Stage
@@ -80,7 +80,7 @@ class Inversion:
     @property
     def images(self) -> list[Image.Image]:
         """The reconstructions, at the pictures' own shape and the model's scale."""
-        return [Image.fromarray(canvas.place(self.picture[k : k + 1])) for k, canvas in enumerate(self.canvases)]
+        return [to_pil(canvas.place(self.picture[k : k + 1])) for k, canvas in enumerate(self.canvases)]
 
     def row(self, k: int) -> Inversion:
         """The inversion of the ``k``-th picture alone."""

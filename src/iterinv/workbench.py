@@ -174,16 +174,16 @@ class Result:
     def write(self, folder: Path, *, inversion: bool = True, reconstruction: bool = True) -> dict[str, Any]:
         """Write the pictures, the inversion and the report to a folder; returns the report."""
         canvas, report = self.inversion.canvases[0], self.report()
-        Image.fromarray(canvas.image).save(folder / "original.png")
+        images.to_pil(canvas.image).save(folder / "original.png")
         if reconstruction:
-            Image.fromarray(self.reconstruction).save(folder / "reconstruction.png")
+            images.to_pil(self.reconstruction).save(folder / "reconstruction.png")
         if inversion:
             self.inversion.save(folder / "inversion.safetensors")
         if self.edit is not None:
             edited = canvas.place(self.edit.pictures[-1])
             masks = self.edit.masks
             mask = canvas.place_mask(masks[-1] if masks else torch.ones(1, 1, canvas.size, canvas.size, device="cpu"))
-            Image.fromarray(edited).save(folder / "edited.png")
+            images.to_pil(edited).save(folder / "edited.png")
             Image.fromarray(mask).save(folder / "mask.png")
             shown = [
                 ("original", canvas.image),
@@ -296,7 +296,7 @@ class Workbench(Observer):
             seed=request.seed,
             observer=self,
         )
-        return [Image.fromarray(images.to_uint8(x[None])) for x in pictures]
+        return [images.to_pil(images.to_uint8(x[None])) for x in pictures]
 
     def _advise(self, cascade: Cascade, prompt: str, name: str) -> None:
         for advice in cascade.defaults.prompt_advice(prompt, name):

@@ -81,7 +81,7 @@ def evaluate(
             row = {"kind": kind, "seed": seed, "prompt": task.prompt, "to": task.to}
             row |= score(task, x, edit.pictures[-1].float(), edit.masks[-1] if edit.masks else None)
             row["seconds"] = round(time.perf_counter() - began, 3)
-            Image.fromarray(images.to_uint8(edit.pictures[-1])).save(folder / "edited" / f"{kind}-{seed}.png")
+            images.to_pil(images.to_uint8(edit.pictures[-1])).save(folder / "edited" / f"{kind}-{seed}.png")
             with file.open("a", encoding="utf-8") as end:
                 end.write(json.dumps(row) + "\n")
             yield row

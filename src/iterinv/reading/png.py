@@ -1,0 +1,135 @@
+"""The chunks of PNG files (https://www.w3.org/TR/png-3/), checked and bounded where Pillow does neither."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any, BinaryIO
+
+from iterinv.reading.errors import Refused
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+MEBI = 1 << 20
+PICTURE = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"eXIf", b"gAMA", b"cHRM", b"sRGB"}
+TEXT = {b"tEXt", b"zTXt", b"iTXt"}
+ORIENTATION = b"Raw profile type exif", b"XML:com.adobe.xmp"
+"""Keywords of texts that may hold the orientation; all other text is left out."""
+CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+ADAM7 = (0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)
+"""Adam7's passes: first column and row, and the steps between columns and rows."""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A PNG as Pillow can take it, whose data are whole; its bits a value; and facts that Pillow does not read."""
+
+    data: BytesIO
+    bits: int
+    info: dict[str, Any]
+
+
+def checked(file: BinaryIO, pixels_max: float) -> Checked:
+    """The chunks that make a PNG's picture.
+
+    Raises ``ValueError`` for a damaged file, and :class:`Refused` for one of too many pixels or of another coding.
+    """
+    kept, bits, left, inflate = BytesIO(), 0, 0, zlib.decompressobj()
+    info: dict[str, Any] = {}
+    kept.write(file.read(len(SIGNATURE)))
+    for kind, data in _chunks(file):
+        if (kind == b"IHDR") == bool(bits):
+            raise ValueError("it does not begin with its one IHDR chunk")
+        if kind == b"IHDR":
+            left, bits = _inflated_size(data, pixels_max), data[8]
+        elif kind == b"IDAT":
+            if left <= 0 or inflate.eof:
+                continue
+            waiting = data
+            while waiting and left > 0 and not inflate.eof:
+                left -= len(inflate.decompress(waiting, MEBI))
+                waiting = inflate.unconsumed_tail
+        elif kind == b"iCCP":
+            info["icc_profile"] = _profile(data)
+        elif kind == b"cICP" and len(data) == 4:
+            if data[2] or not data[3]:
+                raise Refused("holds values of video range (cICP), which are not read here; save it as an sRGB PNG")
+            info["cicp"] = data[0], data[1]
+        elif kind == b"acTL" and len(data) == 8:
+            info["frames"] = struct.unpack(">I", data[:4])[0]
+        if kind in PICTURE or (kind in TEXT and _holds_orientation(kind, data)):
+            _write(kept, kind, data)
+    if left > 0:
+        raise ValueError("its data end before the picture does")
+    _write(kept, b"IEND", b"")
+    kept.seek(0)
+    return Checked(kept, bits, info)
+
+
+def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
+    """Kind and data of each chunk that is used, up to IEND or the file's end; image data in pieces of a mebibyte."""
+    used = PICTURE | {b"iCCP", b"cICP", b"acTL"} | TEXT
+    while len(header := file.read(8)) == 8:
+        size, kind = struct.unpack(">I4s", header)
+        if kind == b"IEND" or not kind.isalpha():
+            return
+        if kind not in used or (size > 16 * MEBI and kind != b"IDAT"):
+            file.seek(size + 4, 1)
+            continue
+        crc = zlib.crc32(kind)
+        while True:
+            data = file.read(min(size, MEBI) if kind == b"IDAT" else size)
+            size, crc = size - len(data), zlib.crc32(data, crc)
+            yield kind, data
+            if not size or not data:
+                break
+        if file.read(4) != struct.pack(">I", crc) and kind not in TEXT:
+            raise ValueError(f"the checksum of its {kind.decode()} chunk is wrong")
+
+
+def _write(kept: BytesIO, kind: bytes, data: bytes) -> None:
+    kept.write(struct.pack(">I4s", len(data), kind) + data + struct.pack(">I", zlib.crc32(kind + data)))
+
+
+def _inflated_size(header: bytes, pixels_max: float) -> int:
+    """Bytes of all rows with their filter bytes, by the IHDR chunk."""
+    width, height, bits, colour, _, _, interlaced = struct.unpack(">IIBBBBB", header)
+    if width * height > pixels_max:
+        raise Refused(too_large(pixels_max))
+    deep = CHANNELS[colour] * bits
+    sizes = (
+        (-(-(width - x) // dx), -(-(height - y) // dy)) for x, y, dx, dy in (ADAM7 if interlaced else [(0, 0, 1, 1)])
+    )
+    return sum(h * (1 + (w * deep + 7) // 8) for w, h in sizes if w > 0 and h > 0)
+
+
+def too_large(pixels_max: float) -> str:
+    """The reason for refusing a picture of too many pixels."""
+    return f"has more than {pixels_max / 1e6:.0f} million pixels; reduce it first"
+
+
+def _profile(data: bytes) -> bytes:
+    """The colour profile of an iCCP chunk, empty if it is damaged or larger than 16 MiB."""
+    inflate = zlib.decompressobj()
+    try:
+        profile = inflate.decompress(data[data.index(b"\0") + 2 :], 16 * MEBI)
+    except (ValueError, zlib.error):
+        return b""
+    return profile if inflate.eof else b""
+
+
+def _holds_orientation(kind: bytes, data: bytes) -> bool:
+    """Tell whether a text may hold the orientation and is of a size that Pillow takes."""
+    keyword, _, rest = data.partition(b"\0")
+    if keyword not in ORIENTATION or len(data) > MEBI // 2:
+        return False
+    if kind == b"tEXt" or (kind == b"iTXt" and rest[:1] == b"\0"):
+        return True
+    inflate = zlib.decompressobj()
+    try:
+        inflate.decompress(rest[1:] if kind == b"zTXt" else rest[2:].split(b"\0", 2)[2], MEBI // 2)
+    except (IndexError, zlib.error):
+        return False
+    return inflate.eof

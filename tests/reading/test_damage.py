@@ -1,0 +1,281 @@
+"""Files that are cut, changed at random or lie: the package's one error, which names the file, or a picture."""
+
+import contextlib
+import io
+import itertools
+import resource
+import struct
+import time
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made import chunked, cmyk_profile, pixels, png, rgb_png, rgb_profile
+from PIL import Image, ImageFile
+
+from iterinv.reading import BadPicture, read
+
+
+def refused(path, words=""):
+    with pytest.raises(BadPicture, match=words) as error:
+        read(path)
+    assert str(path) in str(error.value)
+
+
+def seeds():
+    """Files of many formats by their suffix and kind, as bytes."""
+    smooth = Image.fromarray(pixels(6, 8)).resize((64, 48), Image.Resampling.BICUBIC)
+    few, more = smooth.quantize(32), [smooth.rotate(180), smooth.transpose(Image.Transpose.FLIP_LEFT_RIGHT)]
+    exif = Image.Exif()
+    exif[274], exif[296] = 6, 2
+    exif[0x8769] = {0xA001: 65535, 0xA005: {1: "R03"}}
+    icc, inks = rgb_profile("P3", 2.2), cmyk_profile(lambda c, m, y, k: (100 - 60 * k, 10 * c, 10 * y))
+    several, turned = {"save_all": True}, Image.Exif()
+    turned[274] = 8
+    made = {
+        "png": [(smooth, {"icc_profile": icc, "exif": exif}), (few, {}), (smooth.convert("LA"), {}), (smooth, several)],
+        "jpg": [(smooth, {"exif": exif, "icc_profile": icc}), (smooth.convert("CMYK"), {"icc_profile": inks})],
+        "jpeg": [(smooth, {"progressive": True}), (smooth, {"format": "MPO", **several})],
+        "tif": [
+            *((smooth, {"compression": each}) for each in ("tiff_lzw", "tiff_adobe_deflate", "jpeg", "packbits")),
+            (smooth, {}), (smooth, several), (few, {}), (smooth.convert("1"), {"compression": "group4"}),
+            (smooth.convert("CMYK"), {"icc_profile": inks, "exif": turned}),
+        ],
+        "gif": [(few, {}), (smooth, several)],
+        "webp": [(smooth, {"icc_profile": icc}), (smooth.convert("RGBA"), {"lossless": True}), (smooth, several)],
+        "avif": [(smooth, {"speed": 10}), (smooth, several)],
+        "jp2": [(smooth, {}), (smooth.convert("L"), {})],
+        "j2k": [(smooth, {})],
+        "bmp": [(smooth, {}), (few, {})],
+        "ppm": [(smooth, {})],
+        "pgm": [(Image.fromarray(pixels(dtype=np.uint16)[..., 0]), {})],
+        "tga": [(smooth, {"compression": "tga_rle"}), (few, {})],
+        "ico": [(smooth.resize((64, 64)), {"sizes": [(64, 64), (32, 32)]}), (few, {"bitmap_format": "bmp"})],
+        "pcx": [(smooth, {})], "sgi": [(smooth, {})], "qoi": [(smooth, {})], "dds": [(smooth, {})],
+    }  # fmt: skip
+    for suffix, each in made.items():
+        for image, how in each:  # in copies, since encoders leave settings behind
+            file = io.BytesIO()
+            if "save_all" in how:
+                how = how | {"append_images": [each.copy() for each in more]}
+            image.copy().save(file, **{"format": Image.registered_extensions()[f".{suffix}"], **how})
+            yield suffix, file.getvalue()
+    yield "png", png(pixels(dtype=np.uint16).astype(">u2").reshape(20, -1).view(np.uint8), 2, 16)
+    plain = " ".join(map(str, pixels().ravel()))
+    yield "ppm", f"P3 30 20 255 {plain}".encode()
+    try:
+        import pillow_heif
+    except ImportError:
+        return
+    file = io.BytesIO()
+    pillow_heif.from_pillow(smooth).save(file)
+    yield "heic", file.getvalue()
+
+
+def mutated(data, rng):
+    """One of the ways in which files go wrong: bits, bytes, numbers of a header, holes, cuts, blocks that move."""
+    changed, size = bytearray(data), len(data)
+    at = int(rng.integers(0, size if rng.random() < 0.5 else min(size, 600)))
+    match rng.integers(0, 8):
+        case 0:
+            changed[at] ^= 1 << rng.integers(0, 8)
+        case 1:
+            for k in rng.integers(0, size, rng.integers(1, 20)):
+                changed[k] = rng.integers(0, 256)
+        case 2:
+            changed[at : at + 4] = rng.choice(
+                [b"\xff" * 4, bytes(4), b"\x7f\xff\xff\xff", b"\0\0\xff\xff", b"\1\0\0\0"]
+            )
+        case 3:
+            del changed[at:]
+        case 4:
+            del changed[at : at + int(rng.integers(1, 64))]
+        case 5:
+            changed[at:at] = rng.bytes(int(rng.integers(1, 64)))
+        case 6:
+            length = int(rng.integers(1, 200))
+            to = int(rng.integers(0, size))
+            changed[to : to + length] = changed[at : at + length]
+        case 7:
+            changed[at : at + 2] = struct.pack(rng.choice(["<H", ">H"]), rng.integers(0, 65536))
+    return checksums(bytes(changed)) if data[:4] == b"\x89PNG" and rng.random() < 0.7 else bytes(changed)
+
+
+def checksums(data):
+    """The checksums of a PNG set right, so that what is behind them is reached."""
+    out, place = [data[:8]], 8
+    while place + 12 <= len(data):
+        size = int.from_bytes(data[place : place + 4], "big")
+        body = data[place + 4 : place + 8 + size]
+        out.append(data[place : place + 4] + body + struct.pack(">I", zlib.crc32(body)))
+        place += 12 + size
+    return b"".join(out) + data[place:]
+
+
+def outcomes(folder, count, seed):
+    """Read mutated files: how many became pictures, and every end but a picture or the one error.
+
+    Time is the process's own, memory its peak, both above what a picture of the size that came out needs.
+    """
+    rng, pictures, other = np.random.default_rng(seed), 0, []
+    for k, (suffix, data) in zip(range(count), itertools.cycle(list(seeds())), strict=False):
+        path = folder / f"{k % 50}.{suffix}"
+        path.write_bytes(mutated(data, rng))
+        peak, began, megapixels, wrong = peak_memory(), time.process_time(), 0, None
+        try:
+            picture, notes = read(path)
+            megapixels, pictures = picture.size / 3e6, pictures + 1
+            if picture.dtype != np.uint8 or picture.ndim != 3 or not all(note.isprintable() for note in notes):
+                wrong = picture.shape, notes
+        except BadPicture as error:
+            wrong = None if str(path) in str(error) and str(error).isprintable() else str(error)
+        except BaseException as error:
+            wrong = repr(error)
+        if time.process_time() - began > 2 + megapixels or peak_memory() - peak > 500 + 30 * megapixels:
+            wrong = f"{time.process_time() - began:.1f} s, {peak_memory() - peak:.0f} MB"
+        if wrong:
+            other.append((k, suffix, wrong))
+    return pictures, other
+
+
+def peak_memory():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_files_changed_at_random(tmp_path):
+    pictures, other = outcomes(tmp_path, 200, seed=0)
+    assert other == []
+    assert 20 < pictures < 180
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("seed", range(1, 9))
+def test_twenty_thousand_files_changed_at_random(tmp_path, seed):
+    pictures, other = outcomes(tmp_path, 2500, seed)
+    assert other == []
+    assert pictures > 250
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("accepted", [False, True])
+def test_a_cut_file_of_any_format_is_refused(tmp_path, monkeypatch, accepted):
+    """Whatever the process tells Pillow to accept. A file's last bytes may hold nothing of its picture."""
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", accepted)
+    for k, (suffix, data) in enumerate(seeds()):
+        path = tmp_path / f"{k}.{suffix}"
+        for share in (0.2, 0.5, 0.8):
+            path.write_bytes(data[: int(len(data) * share)])
+            with contextlib.suppress(BadPicture):
+                cut, notes = read(path)
+                path.write_bytes(data)
+                assert (cut == read(path)[0]).all()
+                assert any("first is used" in note or "hides" in note for note in notes)
+
+
+def test_a_png_whose_data_end_early_is_refused(tmp_path):
+    path, data = tmp_path / "a.png", rgb_png(pixels())
+    rows = b"".join(b"\0" + row.tobytes() for row in pixels())
+    header = data[16:29]
+
+    def written(*chunks):
+        path.write_bytes(chunked((b"IHDR", header), *chunks, (b"IEND", b"")))
+        return path
+
+    assert (read(written((b"IDAT", zlib.compress(rows))))[0] == pixels()).all()
+    assert (read(written((b"IDAT", zlib.compress(rows + b"more")), (b"tEXt", b"key\0a")))[0] == pixels()).all()
+    halves = zlib.compress(rows)
+    assert (read(written((b"IDAT", halves[:99]), (b"IDAT", b""), (b"IDAT", halves[99:])))[0] == pixels()).all()
+    for missing in (1, 91, len(rows) // 2, len(rows)):
+        refused(written((b"IDAT", zlib.compress(rows[:-missing]))), "data end before the picture does")
+    refused(written(), "data end before")
+    refused(written((b"IDAT", zlib.compress(rows)), (b"IHDR", header)), "its one IHDR chunk")
+    for interlaced in (header[:12] + b"\1",):
+        path.write_bytes(chunked((b"IHDR", interlaced), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")))
+        refused(path, "data end before")
+    flipped = bytearray(data)
+    flipped[data.index(b"IDAT") + 40] ^= 1
+    path.write_bytes(flipped)
+    refused(path, "checksum of its IDAT|incorrect|invalid|distance")
+
+
+@pytest.mark.parametrize("how", [{}, {"subsampling": 0}, {"progressive": True}, {"restart_marker_blocks": 2}])
+def test_a_jpeg_whose_data_end_early_is_refused(tmp_path, how):
+    """Cut and closed by an end marker, which the decoder fills with grey. A flat end and bytes behind it are whole."""
+    picture, path = pixels(64, 80), tmp_path / "a.jpg"
+    Image.fromarray(picture).save(path, **how)
+    data = path.read_bytes()
+    for share in (0.4, 0.7, 0.95):
+        path.write_bytes(data[: int(len(data) * share)] + b"\xff\xd9")
+        refused(path, "data end before the picture does")
+    picture[20:] = 77
+    Image.fromarray(picture).save(path, **how)
+    want, notes = read(path)
+    assert notes == []
+    path.write_bytes(path.read_bytes() + b"\xff\xd8\xff\xd9 and a camera's own words")
+    assert (read(path)[0] == want).all()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_several_pages_cut_in_the_middle_give_the_one_error(tmp_path):
+    more = [Image.fromarray(pixels(seed=k)) for k in (1, 2)]
+    for suffix in ("tif", "gif", "webp", "avif", "png"):
+        path = tmp_path / f"a.{suffix}"
+        Image.fromarray(pixels()).save(path, save_all=True, append_images=more)
+        data = path.read_bytes()
+        first = read(path)[0]
+        for end in range(8, len(data), max(1, len(data) // 60)):
+            path.write_bytes(data[:end])
+            with contextlib.suppress(BadPicture):
+                assert (read(path)[0] == first).all()
+
+
+def test_headers_that_promise_too_much_are_cheap(tmp_path):
+    """Files of a few bytes, or of holes, that state gigabytes."""
+    huge = struct.pack(">IIBBBBB", 2**31 - 1, 2**31 - 1, 8, 6, 0, 0, 0)
+    (tmp_path / "a.png").write_bytes(chunked((b"IHDR", huge), (b"IDAT", zlib.compress(b"\0" * 100)), (b"IEND", b"")))
+    refused(tmp_path / "a.png", "pixels; reduce it first")
+    bomb = zlib.compress(bytes(50_000_000))
+    (tmp_path / "b.png").write_bytes(rgb_png(pixels(), (b"zTXt", b"Raw profile type exif\0\0" + bomb)))
+    (tmp_path / "c.png").write_bytes(rgb_png(pixels(), (b"iCCP", b"name\0\0" + bomb)))
+    peak = peak_memory()
+    assert (read(tmp_path / "b.png")[0] == pixels()).all()
+    assert any("damaged" in note for note in read(tmp_path / "c.png")[1])
+    small = struct.pack(">IIBBBBB", 30, 20, 8, 2, 0, 0, 0)
+    (tmp_path / "d.png").write_bytes(chunked((b"IHDR", small), (b"IDAT", bomb), (b"IEND", b"")))
+    assert read(tmp_path / "d.png")[0].shape == (20, 30, 3)
+    assert peak_memory() - peak < 300
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [50_000_000, 3_000_000_000])
+def test_files_of_holes_are_cheap(tmp_path, size):
+    """Nothing but a beginning, and then zeros that take no room on the disk. Time is the process's own."""
+    for start in (
+        b"",
+        b"\x89PNG\r\n\x1a\n",
+        b"\xff\xd8\xff",
+        b"GIF89a",
+        b"II*\0",
+        b"BM",
+        b"P6 ",
+        b"\0\0\0\x1cftypavif",
+    ):
+        with open(tmp_path / "e.tga", "wb") as file:
+            file.write(start)
+            file.truncate(size)
+        began = time.process_time()
+        refused(tmp_path / "e.tga")
+        assert time.process_time() - began < 10
+
+
+def test_every_failure_of_a_file_is_named(tmp_path):
+    refused(tmp_path / "none.png", "there is no file")
+    refused(tmp_path, "is a folder")
+    refused(tmp_path / ("a" * 300), "")
+    refused(Path("a\0b"), "")
+    loop = tmp_path / "loop.png"
+    loop.symlink_to(loop)
+    refused(loop, "")
