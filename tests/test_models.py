@@ -489,7 +489,7 @@ def test_a_square_size_in_a_list_is_a_size(picture):
 def test_a_stage_that_enlarges_is_refused_alone(tiny_folder):
     for what in (published.x4(), [published.x4(), published.x4()], tiny_folder / "stage2"):
         with pytest.raises(
-            (ValueError, FileNotFoundError), match="cannot be a cascade by itself: load it after|text encoder"
+            (ValueError, FileNotFoundError), match=r"cannot be a cascade by itself: load it after|text encoder"
         ):
             iterinv.load(what)
 
@@ -542,13 +542,16 @@ def single_file(pipe, path):
         for ours, theirs in heads.items():
             if key.startswith(ours + "."):
                 return key.replace(ours, theirs, 1)
-        for ours, theirs in (("mid_block.resnets.0", "middle_block.0"), ("mid_block.attentions.0", "middle_block.1"),
-                             ("mid_block.resnets.1", "middle_block.2")):  # fmt: skip
+        for ours, theirs in (
+            ("mid_block.resnets.0", "middle_block.0"),
+            ("mid_block.attentions.0", "middle_block.1"),
+            ("mid_block.resnets.1", "middle_block.2"),
+        ):
             key = key.replace(ours, theirs)
         side, block, kind, layer, *rest = key.split(".")
         if side in ("down_blocks", "up_blocks"):
             down, block = side == "down_blocks", int(block)
-            place = (each if down else each) * block + (int(layer) + 1 if down else int(layer))
+            place = each * block + (int(layer) + 1 if down else int(layer))
             if kind in ("downsamplers", "upsamplers"):
                 place = each * (block + 1) if down else each * block + each - 1
                 spot = 0 if down else (2 if block < last and block > 0 else 1)
@@ -567,10 +570,18 @@ def single_file(pipe, path):
                 k = k if "encoder" in name else str(len(pipe.vae.config.block_out_channels) - 1 - int(k))
                 rest = rest.replace("resnets.", "block.").replace("downsamplers.0", "downsample")
                 key = f"{other}.{k}.{rest.replace('upsamplers.0', 'upsample')}"
-        for ours, theirs in (("mid_block.resnets.0", "mid.block_1"), ("mid_block.resnets.1", "mid.block_2"),
-                             ("mid_block.attentions.0", "mid.attn_1"), ("conv_shortcut", "nin_shortcut"),
-                             ("conv_norm_out", "norm_out"), ("group_norm", "norm"), ("to_q", "q"), ("to_k", "k"),
-                             ("to_v", "v"), ("to_out.0", "proj_out")):  # fmt: skip
+        for ours, theirs in (
+            ("mid_block.resnets.0", "mid.block_1"),
+            ("mid_block.resnets.1", "mid.block_2"),
+            ("mid_block.attentions.0", "mid.attn_1"),
+            ("conv_shortcut", "nin_shortcut"),
+            ("conv_norm_out", "norm_out"),
+            ("group_norm", "norm"),
+            ("to_q", "q"),
+            ("to_k", "k"),
+            ("to_v", "v"),
+            ("to_out.0", "proj_out"),
+        ):
             key = key.replace(ours, theirs)
         return key
 

@@ -24,7 +24,7 @@ def tokenizer(tokens: int) -> Any:
     pieces += [(f"▁{word}", -1.0) for word in vocabulary() if len(word) > 1]
     pieces += [("▁a", -1.0)] + [(letter, -8.0) for letter in LETTERS]
     words = T5TokenizerFast(vocab=pieces, extra_ids=0).backend_tokenizer
-    plain = [normalizers.Replace(Regex(WEIGHT), ""), normalizers.Replace(Regex(r"\p{S}"), " ")]
+    plain: list[Any] = [normalizers.Replace(Regex(WEIGHT), ""), normalizers.Replace(Regex(r"\p{S}"), " ")]
     plain += [normalizers.NFKD(), normalizers.Lowercase()]
     plain += [normalizers.Replace(Regex(r"[\p{M}\p{Cf}]"), ""), normalizers.Replace(Regex(r"[^\p{L}\p{N}]+"), " ")]
     commas = [r"(?<=\bfloor) (?=an? \w+ wall\b)", r"(?<=\bwall) (?=light\b)"]
