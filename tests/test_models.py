@@ -381,9 +381,15 @@ def test_nothing_of_the_process_changes_by_loading(tiny_folder, tmp_path):
 
     def state():
         return (
-            d.get_verbosity(), d.is_progress_bar_enabled(), t.get_verbosity(), t.is_progress_bar_enabled(),
-            torch.get_rng_state().tolist(), torch.get_default_dtype(), torch.get_num_threads(), torch.is_grad_enabled(),
-        )  # fmt: skip
+            d.get_verbosity(),
+            d.is_progress_bar_enabled(),
+            t.get_verbosity(),
+            t.is_progress_bar_enabled(),
+            torch.get_rng_state().tolist(),
+            torch.get_default_dtype(),
+            torch.get_num_threads(),
+            torch.is_grad_enabled(),
+        )
 
     folder = shutil.copytree(tiny_folder, tmp_path / "cascade")
     d.set_verbosity_info()

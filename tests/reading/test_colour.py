@@ -5,18 +5,7 @@ import warnings
 
 import numpy as np
 import pytest
-from made import (
-    CHROMATICITIES,
-    cmyk_profile,
-    decode,
-    encode,
-    grey_profile,
-    in_srgb,
-    pixels,
-    png,
-    rgb_png,
-    rgb_profile,
-)  # fmt: skip
+from made import CHROMATICITIES, cmyk_profile, decode, encode, grey_profile, in_srgb, pixels, png, rgb_png, rgb_profile
 from PIL import Image, ImageCms
 
 from iterinv.images import strip, to_array, to_pil

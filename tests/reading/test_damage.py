@@ -39,7 +39,10 @@ def seeds():
         "jpeg": [(smooth, {"progressive": True}), (smooth, {"format": "MPO", **several})],
         "tif": [
             *((smooth, {"compression": each}) for each in ("tiff_lzw", "tiff_adobe_deflate", "jpeg", "packbits")),
-            (smooth, {}), (smooth, several), (few, {}), (smooth.convert("1"), {"compression": "group4"}),
+            (smooth, {}),
+            (smooth, several),
+            (few, {}),
+            (smooth.convert("1"), {"compression": "group4"}),
             (smooth.convert("CMYK"), {"icc_profile": inks, "exif": turned}),
         ],
         "gif": [(few, {}), (smooth, several)],
@@ -52,8 +55,11 @@ def seeds():
         "pgm": [(Image.fromarray(pixels(dtype=np.uint16)[..., 0]), {})],
         "tga": [(smooth, {"compression": "tga_rle"}), (few, {})],
         "ico": [(smooth.resize((64, 64)), {"sizes": [(64, 64), (32, 32)]}), (few, {"bitmap_format": "bmp"})],
-        "pcx": [(smooth, {})], "sgi": [(smooth, {})], "qoi": [(smooth, {})], "dds": [(smooth, {})],
-    }  # fmt: skip
+        "pcx": [(smooth, {})],
+        "sgi": [(smooth, {})],
+        "qoi": [(smooth, {})],
+        "dds": [(smooth, {})],
+    }
     for suffix, each in made.items():
         for image, how in each:  # in copies, since encoders leave settings behind
             file = io.BytesIO()

@@ -268,9 +268,13 @@ def test_the_state_of_the_process_is_untouched_in_threads(tmp_path, monkeypatch)
 
     def state():
         return (
-            list(warnings.filters), Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES, list(Image.ID),
-            TiffImagePlugin.READ_LIBTIFF, dict(Image.OPEN),
-        )  # fmt: skip
+            list(warnings.filters),
+            Image.MAX_IMAGE_PIXELS,
+            ImageFile.LOAD_TRUNCATED_IMAGES,
+            list(Image.ID),
+            TiffImagePlugin.READ_LIBTIFF,
+            dict(Image.OPEN),
+        )
 
     before, seen, wrong = state(), [], []
 

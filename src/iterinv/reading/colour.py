@@ -19,7 +19,8 @@ ADOBE_RGB = (*D65, 0.64, 0.33, 0.21, 0.71, 0.15, 0.06), 1 / 2.19921875
 """Chromaticities (x and y of white, red, green, blue), as PNG's cHRM has them, and the exponent of the encoding."""
 
 PRIMARIES = {
-    1: SRGB, 2: SRGB,
+    1: SRGB,
+    2: SRGB,
     4: (0.310, 0.316, 0.67, 0.33, 0.21, 0.71, 0.14, 0.08),
     5: (*D65, 0.64, 0.33, 0.29, 0.60, 0.15, 0.06),
     6: (*D65, 0.630, 0.340, 0.310, 0.595, 0.155, 0.070),
@@ -29,7 +30,7 @@ PRIMARIES = {
     11: (0.314, 0.351, 0.680, 0.320, 0.265, 0.690, 0.150, 0.060),
     12: (*D65, 0.680, 0.320, 0.265, 0.690, 0.150, 0.060),
     22: (*D65, 0.630, 0.340, 0.295, 0.605, 0.155, 0.077),
-}  # fmt: skip
+}
 """Chromaticities by their number in ITU-T H.273, table 2; 2 is unspecified."""
 
 EXPONENTS = {1: None, 2: None, 4: 1 / 2.2, 5: 1 / 2.8, 6: None, 8: 1.0, 13: None, 14: None, 15: None}

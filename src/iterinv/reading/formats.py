@@ -17,11 +17,26 @@ from iterinv.reading import png
 from iterinv.reading.errors import BadPicture, Refused
 
 READ = {
-    png.SIGNATURE: "Png", b"\xff\xd8\xff": "Jpeg", b"GIF87a": "Gif", b"GIF89a": "Gif", b"BM": "Bmp",
-    b"II*\0": "Tiff", b"MM\0*": "Tiff", b"II+\0": "Tiff", b"MM\0+": "Tiff", b"\0\0\1\0": "Ico", b"icns": "Icns",
-    b"\0\0\0\x0cjP  ": "Jpeg2K", b"\xff\x4f\xff\x51": "Jpeg2K", b"qoif": "Qoi", b"8BPS": "Psd", b"DDS ": "Dds",
-    b"\x01\xda": "Sgi", b"Pf": "Ppm", **{b"P%d" % k: "Ppm" for k in range(1, 7)},
-}  # fmt: skip
+    png.SIGNATURE: "Png",
+    b"\xff\xd8\xff": "Jpeg",
+    b"GIF87a": "Gif",
+    b"GIF89a": "Gif",
+    b"BM": "Bmp",
+    b"II*\0": "Tiff",
+    b"MM\0*": "Tiff",
+    b"II+\0": "Tiff",
+    b"MM\0+": "Tiff",
+    b"\0\0\1\0": "Ico",
+    b"icns": "Icns",
+    b"\0\0\0\x0cjP  ": "Jpeg2K",
+    b"\xff\x4f\xff\x51": "Jpeg2K",
+    b"qoif": "Qoi",
+    b"8BPS": "Psd",
+    b"DDS ": "Dds",
+    b"\x01\xda": "Sgi",
+    b"Pf": "Ppm",
+    **{b"P%d" % k: "Ppm" for k in range(1, 7)},
+}
 """Pillow's plugins, by the first bytes of a file."""
 
 READ_IN_BLOCKS = {"Bmp", "Gif", "Jpeg", "Pcx", "Tga", "Tiff"}
@@ -31,13 +46,27 @@ BY_SUFFIX = {".tga": "Tga", ".pcx": "Pcx"}
 """Plugins of formats whose first bytes say too little."""
 
 NOT_READ = {
-    b"\xff\x0a": "a JPEG XL file", b"\0\0\0\x0cJXL ": "a JPEG XL file", b"%PDF": "a PDF file",
-    b"%!PS": "a PostScript file", b"\xc5\xd0\xd3\xc6": "a PostScript file", b"v/1\x01": "an OpenEXR file",
-    b"#?RADIANCE": "a Radiance file", b"#?RGBE": "a Radiance file", b"FUJIFILMCCD-RAW": "a raw file of a camera",
-    b"IIU\0": "a raw file of a camera", b"IIRO": "a raw file of a camera", b"gimp xcf": "a GIMP file",
-    b"<svg": "an SVG drawing", b"<?xml": "an XML file", b"<!DOCTYPE": "a web page", b"<!doctype": "a web page",
-    b"<html": "a web page", b"PK\3\4": "a ZIP archive", b"\x1aE\xdf\xa3": "a video", b"\x93NUMPY": "a numpy array",
-}  # fmt: skip
+    b"\xff\x0a": "a JPEG XL file",
+    b"\0\0\0\x0cJXL ": "a JPEG XL file",
+    b"%PDF": "a PDF file",
+    b"%!PS": "a PostScript file",
+    b"\xc5\xd0\xd3\xc6": "a PostScript file",
+    b"v/1\x01": "an OpenEXR file",
+    b"#?RADIANCE": "a Radiance file",
+    b"#?RGBE": "a Radiance file",
+    b"FUJIFILMCCD-RAW": "a raw file of a camera",
+    b"IIU\0": "a raw file of a camera",
+    b"IIRO": "a raw file of a camera",
+    b"gimp xcf": "a GIMP file",
+    b"<svg": "an SVG drawing",
+    b"<?xml": "an XML file",
+    b"<!DOCTYPE": "a web page",
+    b"<!doctype": "a web page",
+    b"<html": "a web page",
+    b"PK\3\4": "a ZIP archive",
+    b"\x1aE\xdf\xa3": "a video",
+    b"\x93NUMPY": "a numpy array",
+}
 """Names of formats that are not read, by the first bytes of their files."""
 
 RAW = {".arw", ".cr2", ".dng", ".nef", ".nrw", ".orf", ".pef", ".sr2", ".srf", ".srw"}
