@@ -9,8 +9,8 @@ def terminal_noise(x: Tensor) -> dict[str, float | None]:
     """Statistics of a noise (batch, channels, h, w): 0, 1, 3 and 0 for unit Gaussian noise.
 
     ``kurtosis`` is the fourth standardised moment; ``autocorrelation`` the mean correlation of neighbours, right and
-    below. A statistic without a value is ``None``: these two for values that are all equal, all four for values that are
-    not finite.
+    below. A statistic without a value is ``None``: these two for values that are all equal, all four for values that
+    are not finite.
     """
     x = x.double()
     if not x.numel() or not bool(x.isfinite().all()):
