@@ -244,3 +244,26 @@ def test_the_name_of_a_profile_is_no_command_to_a_terminal(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert all(note.isprintable() for note in read(tmp_path / "a.png")[1])
+
+
+def test_a_run_converts_tells_and_writes_true_profiles(tiny_folder, tmp_path):
+    """From a file in another space to the files of an edit: sRGB, converted once and said once."""
+    from iterinv.workbench import EditRequest, InvertRequest, Model, SampleRequest, Workbench
+
+    picture = pixels(64, 64)
+    Image.fromarray(picture).save(tmp_path / "p3.png", icc_profile=rgb_profile("P3", 2.2))
+    model = Model(str(tiny_folder))
+    source = InvertRequest(tmp_path / "p3.png", "a red sphere", num_inference_steps=2, model=model)
+    result = Workbench().edit(EditRequest(source, "a blue sphere"))
+    report = result.write(tmp_path)
+    assert [note for note in report["notes"] if "converted to sRGB" in note] == [
+        "p3.png: colour profile made here: converted to sRGB"
+    ]
+    want = in_srgb(picture / 255, "P3", lambda x: x**2.2)
+    assert np.abs(read(tmp_path / "original.png")[0] - want).max() <= 2
+    for name in ("original", "reconstruction", "edited", "comparison"):
+        assert Image.open(tmp_path / f"{name}.png").info["icc_profile"] == srgb_profile()
+        assert read(tmp_path / f"{name}.png")[1] == []
+    shown = [*result.inversion.images, *result.edit.images]
+    shown += Workbench().sample(SampleRequest("a red sphere", num_inference_steps=2, model=model))
+    assert all(image.info["icc_profile"] == srgb_profile() for image in shown)

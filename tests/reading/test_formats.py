@@ -219,6 +219,25 @@ def test_several_pictures_in_a_file_are_called_what_they_are(tmp_path):
     assert np.abs(told(tmp_path / "a.jpg", "a file of 3 pictures").astype(int) - pixels()).max() <= 4
 
 
+@pytest.mark.parametrize("suffix", ["png", "tif", "webp", "jp2", "bmp", "ppm", "qoi", "tga", "pcx", "sgi", "dds"])
+def test_formats_without_loss_give_every_pixel(tmp_path, suffix):
+    picture = pixels(64, 64)
+    Image.fromarray(picture).save(tmp_path / f"a.{suffix}", **{"webp": {"lossless": True}}.get(suffix, {}))
+    got = told(tmp_path / f"a.{suffix}")
+    with Image.open(tmp_path / f"a.{suffix}") as file:
+        assert (got == np.asarray(file.convert("RGB"))).all()
+    assert (got == picture).all()
+
+
+def test_the_merged_picture_of_a_psd_is_read(tmp_path):
+    header = b"8BPS" + struct.pack(">H6xHIIHH", 1, 3, 20, 30, 8, 3)
+    planes = pixels().transpose(2, 0, 1).tobytes()
+    (tmp_path / "a.psd").write_bytes(header + bytes(12) + b"\0\0" + planes)
+    assert (told(tmp_path / "a.psd") == pixels()).all()
+    (tmp_path / "a.psd").write_bytes(header + bytes(12) + b"\0\0" + planes[:1500])
+    refused(tmp_path / "a.psd", "data end before the picture does|truncated")
+
+
 def test_a_thumbnail_is_not_taken_for_the_picture(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", pixels(), photometric="rgb", subfiletype=1)
     refused(tmp_path / "a.tif", "begins with a thumbnail")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from iterinv.metrics.pixels import check_pair
+
 
 def psnr(reference: np.ndarray, picture: np.ndarray, mask: np.ndarray | None = None) -> float | None:
     """Decibels between two 8-bit pictures (h, w, 3), or between their pixels in a mask (h, w) of booleans; ``None``
@@ -14,6 +16,7 @@ def psnr(reference: np.ndarray, picture: np.ndarray, mask: np.ndarray | None = N
     """
     from skimage.metrics import peak_signal_noise_ratio
 
+    check_pair(reference, picture)
     if mask is not None:
         reference, picture = reference[mask], picture[mask]
     if np.array_equal(reference, picture):
