@@ -17,11 +17,10 @@ import iterinv
 import published
 from iterinv import families, schedules, sources
 from iterinv.__main__ import command_line
-from iterinv.cascade import resize
 from iterinv.conditions import Condition
 from iterinv.edits import DiffEdit, FromPrompts
 from iterinv.embedded.train import networks
-from iterinv.images import from_uint8, to_uint8
+from iterinv.images import from_uint8, resize, to_uint8
 from iterinv.inspect.diagnosis import diagnose
 from iterinv.methods import METHODS, plan
 from iterinv.models import CountingDenoiser, pipelines

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from iterinv.conditions import Condition
 from iterinv.levels import Field, Level, Prediction
+from iterinv.typed import check_fields
 
 Denoiser = Callable[[Tensor, Level, Condition], Prediction]
 """The prediction of a network for a sample (batch, channels, h, w) at a level, in the sample's dtype."""
@@ -48,6 +49,8 @@ class CFG(Guidance):
     """
 
     scale: float = 1.0
+
+    __post_init__ = check_fields
 
     def __call__(self, denoiser: Denoiser, positive: Condition, negative: Condition) -> Field:
         if self.scale == 1 or positive is negative:
@@ -107,6 +110,7 @@ class Proximal(Guidance):
     hard: bool = True
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if not 0 <= self.quantile < 1:
             raise ValueError(f"quantile is {self.quantile}; it lies in [0, 1)")
 

@@ -15,6 +15,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from iterinv.typed import Count, Positive, check_fields
+
 Residual = Callable[[Tensor], Tensor]
 
 
@@ -62,7 +64,9 @@ def each(values: Tensor, like: Tensor) -> Tensor:
 class FixedPoint:
     """``u <- u - residual(u)``, a fixed number of times. Once, from the known state, is DDIM inversion."""
 
-    iterations: int = 1
+    iterations: Count = 1
+
+    __post_init__ = check_fields
 
     def __call__(self, residual: Residual, guess: Tensor, where: LevelInfo = LevelInfo()) -> Root:
         u = guess
@@ -81,9 +85,11 @@ class Average:
     are still on their way make a worse root. Its regularisation of the noise is not part of this.
     """
 
-    iterations: int = 10
-    last: int = 2
-    small: float = 0.0
+    iterations: Count = 10
+    last: Count = 2
+    small: Positive = 0.0
+
+    __post_init__ = check_fields
 
     @classmethod
     def as_published(cls) -> Average:
@@ -110,8 +116,10 @@ class GradientDescent:
     stop: the last iterate is returned unmeasured. Every iteration costs one call and one backward pass.
     """
 
-    iterations: int = 21
-    rate: float = 0.3
+    iterations: Count = 21
+    rate: Positive = 0.3
+
+    __post_init__ = check_fields
 
     def __call__(self, residual: Residual, guess: Tensor, where: LevelInfo = LevelInfo()) -> Root:
         u, rate = guess, self.rate * math.sqrt(1 - where.share / 2)
@@ -131,9 +139,11 @@ class Damped:
     with half the damping. Returns the best iterate.
     """
 
-    iterations: int = 30
-    tolerance: float = 1e-5
-    damping: float = 0.5
+    iterations: Count = 30
+    tolerance: Positive = 1e-5
+    damping: Positive = 0.5
+
+    __post_init__ = check_fields
 
     def __call__(self, residual: Residual, guess: Tensor, where: LevelInfo = LevelInfo()) -> Root:
         u, best, least = guess, guess, torch.zeros_like(guess)
@@ -164,10 +174,12 @@ class Anderson:
     best. Returns the best iterate.
     """
 
-    iterations: int = 12
-    tolerance: float = 1e-5
-    memory: int = 4
-    ridge: float = 1e-10
+    iterations: Count = 12
+    tolerance: Positive = 1e-5
+    memory: Count = 4
+    ridge: Positive = 1e-10
+
+    __post_init__ = check_fields
 
     def __call__(self, residual: Residual, guess: Tensor, where: LevelInfo = LevelInfo()) -> Root:
         u, best = guess, guess

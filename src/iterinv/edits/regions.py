@@ -4,6 +4,7 @@ combined."""
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from torch.nn import functional as F
 from iterinv.edits.settings import check_shares
 from iterinv.edits.site import Region, Site, start_index
 from iterinv.streams import draw_noise
+from iterinv.typed import Count, Natural, Positive, Range, check_fields
 
 
 @dataclass(frozen=True)
@@ -27,12 +29,13 @@ class FromPrompts:
     """
 
     strength: float = 0.7
-    maps: int = 10
-    clip: float | None = None
-    grow: int = 1
-    seed: int = 0
+    maps: Count = 10
+    clip: Positive | None = None
+    grow: Annotated[int, Range(0, 1000)] = 1
+    seed: Natural = 0
 
     def __post_init__(self) -> None:
+        check_fields(self)
         check_shares(mask_strength=self.strength)
 
     def __call__(self, site: Site) -> Tensor:
@@ -73,6 +76,8 @@ class Given:
 
     mask: Tensor
 
+    __post_init__ = check_fields
+
     def __call__(self, site: Site) -> Tensor:
         mask = F.adaptive_max_pool2d(self.mask.float(), site.stage.shape[1:])  # no small part of it is lost
         return mask.to(site.stage.device).expand(len(site.path[-1]), -1, -1, -1)
@@ -83,6 +88,8 @@ class Union:
     """Every pixel that lies in one of several regions."""
 
     regions: tuple[Region, ...]
+
+    __post_init__ = check_fields
 
     def __call__(self, site: Site) -> Tensor | None:
         masks = [region(site) for region in self.regions]
@@ -95,6 +102,8 @@ class Intersection:
     """Every pixel that lies in all of several regions."""
 
     regions: tuple[Region, ...]
+
+    __post_init__ = check_fields
 
     def __call__(self, site: Site) -> Tensor | None:
         known = [mask for mask in (region(site) for region in self.regions) if mask is not None]

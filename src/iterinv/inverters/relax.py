@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from iterinv.levels import Field, Grid, Prediction, constant
 from iterinv.roots import each, rms
 from iterinv.steps import Multistep, Step
 from iterinv.steps.run import check_finite
+from iterinv.typed import Positive, Range, check_fields
 
 
 @dataclass(frozen=True)
@@ -28,8 +30,10 @@ class Relax(Inverter):
     modes of the data) sweeps may circle for ever, and the error tells.
     """
 
-    sweeps: int = 30
-    tolerance: float = 3e-4
+    sweeps: Annotated[int, Range(0, 10_000)] = 30
+    tolerance: Positive = 3e-4
+
+    __post_init__ = check_fields
 
     @property
     def target_error(self) -> float | None:

@@ -14,6 +14,7 @@ from iterinv.levels import Field, Grid, Level
 from iterinv.roots import FixedPoint, LevelInfo, RootFinder
 from iterinv.steps import Multistep, OneStep, Step
 from iterinv.steps.run import check_finite
+from iterinv.typed import check_fields
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,8 @@ class Solve(Inverter):
     """
 
     root_finder: RootFinder = dataclasses.field(default_factory=FixedPoint)
+
+    __post_init__ = check_fields
 
     @property
     def name(self) -> str:

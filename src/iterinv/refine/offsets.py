@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from iterinv.models import Stage
-from iterinv.plans import Refinement
+from iterinv.plans import Plan, Refinement
 from iterinv.stage_inversion import StageInversion
 
 
@@ -25,6 +25,8 @@ class Offsets(Refinement):
     noise maps of edit-friendly DDPM inversion.
     """
 
+    exact = True
+
     def __call__(self, stage: Stage, found: StageInversion) -> StageInversion:
         rule, grid, path = found.plan.rule, found.grid, found.path
         field = found.field(stage.denoiser)
@@ -34,8 +36,8 @@ class Offsets(Refinement):
     def fitted(self, found: StageInversion) -> dict[str, Tensor]:
         return {} if found.offsets is None else {"offsets": torch.stack(found.offsets)}
 
+    def shapes(self, stage: Stage, plan: Plan, rows: int) -> dict[str, tuple[int, ...]]:
+        return {"offsets": (plan.steps, rows, *stage.shape)}
+
     def restored(self, stage: Stage, found: StageInversion, fitted: Mapping[str, Tensor]) -> StageInversion:
-        offsets, shape = fitted["offsets"], (found.plan.steps, *found.noise.shape)
-        if tuple(offsets.shape) != shape or offsets.dtype != torch.float32:
-            raise ValueError(f"the offsets are {tuple(offsets.shape)} of {offsets.dtype}, not {shape} of torch.float32")
-        return replace(found, offsets=offsets.to(stage.device).unbind())
+        return replace(found, offsets=fitted["offsets"].to(stage.device).unbind())

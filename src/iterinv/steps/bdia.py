@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor
@@ -20,6 +21,7 @@ from iterinv.steps.dpmpp import exponential_step, extrapolated
 from iterinv.steps.heun import heun_step
 from iterinv.steps.one_step import OneStep
 from iterinv.steps.step import Reversible, Step
+from iterinv.typed import Range, Share, check_fields
 
 
 def bdia_step(base: OneStep, field: Field, state: State, grid: Grid, i: int, gamma: float) -> State:
@@ -82,6 +84,7 @@ class BDIA(TwoState):
     base: OneStep = dataclasses.field(default_factory=DDIM)
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if not 0 < self.gamma <= 1:
             raise ValueError(
                 f"gamma = {self.gamma} is outside (0, 1]; at 0 the rule is DDIM, which does not undo itself"
@@ -112,9 +115,11 @@ class FixedPointBDIA(Reversible):
     ways, and says the same, where rounding a float32 state to half precision may else fall either way.
     """
 
-    bits: int = 40
+    bits: Annotated[int, Range(1, 52)] = 40
     order = 2
     first = 1
+
+    __post_init__ = check_fields
 
     def init(self, x: Tensor, *older: Tensor) -> State:
         return tuple(self._real(self._fixed(each), x) for each in (x, *older[:1]))
@@ -172,8 +177,10 @@ class BDIAHeun(Step):
     since the kept slope depends on the oldest state: for that, ``BDIA(base=Heun())``. The state is ``(x_a, x_p, e_p)``.
     """
 
-    gamma: float = 1.0
+    gamma: Share = 1.0
     order = 2
+
+    __post_init__ = check_fields
 
     def step(self, field: Field, state: State, grid: Grid, i: int) -> State:
         x, *past = state
@@ -194,8 +201,10 @@ class BDIADPMPP(Step):
     1 it is not stable. The state is ``(x_a, x0_p, x_p)``.
     """
 
-    gamma: float = 0.5
+    gamma: Share = 0.5
     order = 2
+
+    __post_init__ = check_fields
 
     def step(self, field: Field, state: State, grid: Grid, i: int) -> State:
         x, *past = state
