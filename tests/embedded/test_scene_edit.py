@@ -83,7 +83,7 @@ def test_a_folder_is_gone_on_with_and_refuses_another_way(tiny, tmp_path):
     with pytest.raises(ValueError, match="done with another editor"):
         work(1, 0.5)
     (tmp_path / "settings.json").write_text("")
-    with pytest.raises(ValueError, match="is not JSON: delete"):
+    with pytest.raises(ValueError, match="holds no settings in JSON: delete"):
         work(1)
     with pytest.raises(ValueError, match="no kind of edit 'teleport'"):
         list(scenes.evaluate(tiny, DiffEdit(), tmp_path / "other", kinds=("teleport",)))

@@ -27,7 +27,7 @@ from iterinv.cli.options import (
     finite,
     with_model,
 )
-from iterinv.cli.session import errors, session
+from iterinv.cli.session import errors, printable, session
 from iterinv.cli.tables import decibels_by_stage, print_comparison, print_costs, print_report
 
 app = App(
@@ -259,7 +259,7 @@ def sample(
         pictures = bench.sample(request)
         for k, picture in enumerate(pictures):
             save(picture, staging / f"sample-{k}.png")
-    typer.echo(f"{len(pictures)} picture(s) of {pictures[0].width} px in {out}")
+    typer.echo(printable(f"{len(pictures)} picture(s) of {pictures[0].width} px in {out}"))
 
 
 @app.command()

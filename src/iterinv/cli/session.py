@@ -23,7 +23,7 @@ CLOSED_PIPE = 141
 BETWEEN = 10.0
 """Seconds between two lines of progress within one phase, where the output is no terminal."""
 
-_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 @contextmanager
@@ -46,15 +46,19 @@ def errors() -> Iterator[None]:
 
 
 def printable(text: str) -> str:
-    """Text with control characters, which a terminal obeys, as escapes; file names and files hold any."""
+    """Text with escapes for control characters, which a terminal obeys, and bytes that are no text; names hold any."""
     return _UNPRINTABLE.sub(lambda match: ascii(match[0])[1:-1], text)
 
 
 def console(*, stderr: bool = False) -> Console:
-    """A console that prints text as it is, without markup."""
+    """A console that prints text as it is, without markup, and raises where its reader has gone."""
     from rich.console import Console
 
-    return Console(stderr=stderr, file=None if stderr else sys.stdout, markup=False, emoji=False, highlight=False)
+    class Plain(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError  # rich would end the process at once, with exit code 1
+
+    return Plain(stderr=stderr, file=None if stderr else sys.stdout, markup=False, emoji=False, highlight=False)
 
 
 @contextmanager

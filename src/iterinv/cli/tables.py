@@ -54,7 +54,7 @@ def print_comparison(rows: list[dict[str, Any]], title: str, out: Path) -> None:
             screen.print(printable(f"{row['method']}: {row['why']}"))
     screen.print(
         "exact: every pixel equal; noise: the spread at stage I, 1 in a sampler's; "
-        f"compare.json and compare.png in {out}"
+        f"compare.json and compare.png in {printable(str(out))}"
     )
 
 
@@ -141,7 +141,7 @@ def print_summary(summary: list[dict[str, Any]], out: Path) -> None:
         table.add_row(row["kind"], str(row["tasks"]), *cells)
     screen = console()
     screen.print(table)
-    screen.print(f"rows.jsonl, summary.json, edited/ and three sheets in {out}")
+    screen.print(printable(f"rows.jsonl, summary.json, edited/ and three sheets in {out}"))
 
 
 @errors()
