@@ -41,7 +41,8 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")
     _listen()
     sys.unraisablehook = _unraisable
-    code, out = None, sys.stdout
+    code: int | str | None = None
+    out = sys.stdout
     try:
         app = command_line()
 
@@ -120,10 +121,9 @@ def _importing(frame: FrameType | None) -> bool:
 
 def _flushed(code: int | str | None) -> int | str | None:
     """The exit code, once the standard streams have passed on all they hold."""
-    for stream in (sys.__stdout__, sys.__stderr__):
+    for stream in filter(None, (sys.__stdout__, sys.__stderr__)):
         try:
-            if stream is not None:
-                stream.flush()
+            stream.flush()
         except OSError as error:
             closed = isinstance(error, BrokenPipeError)
             code = CLOSED_PIPE if closed else code or 2

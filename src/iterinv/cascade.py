@@ -236,7 +236,8 @@ class Cascade:
         watch = self._observer(observer, callback_on_step_end)
         rule = self.defaults.sampler if rule is None else rule
         solver = checked(sampler(rule) if isinstance(rule, str) else rule, Step, "rule")
-        prompts = self._prompts(prompt, 1) if isinstance(prompt, str) else self._prompts(prompt, len(prompt))
+        several = not isinstance(prompt, str) and isinstance(prompt, Sequence)
+        prompts = self._prompts(prompt, len(prompt) if several else 1)
         count, block = (
             checked(value, Annotated[int, Range(1, math.inf)], name)
             for value, name in ((num_images_per_prompt, "num_images_per_prompt"), (batch_size, "batch_size"))
@@ -331,11 +332,11 @@ class Cascade:
         """A plan for each stage."""
         if isinstance(method, str):
             method = plan(method, 20 if steps is None else steps, 1.0 if guidance is None else guidance)
-        elif not isinstance(method, (Plan, Sequence)) or not all(isinstance(x, Plan) for x in _several(method)):
+        elif not isinstance(method, Plan) and not _are_plans(method):
             raise TypeError(f"method is {method!r}; it is a name, a plan, or a list of one plan for each stage")
         elif steps is not None or guidance is not None:
             raise ValueError("a plan has its own steps and guidance: leave num_inference_steps and guidance_scale out")
-        plans = [method] * len(self.stages) if isinstance(method, Plan) else list(method)
+        plans: list[Plan] = [method] * len(self.stages) if isinstance(method, Plan) else list(method)
         if len(plans) != len(self.stages):
             raise ValueError(f"there are {len(plans)} plans for {len(self.stages)} stages")
         return plans
@@ -343,7 +344,8 @@ class Cascade:
     def _editor(self, editor: str | Editor | None) -> Editor:
         name = self.defaults.editor if editor is None else editor
         if not isinstance(name, str):
-            return checked(name, Callable, "editor")
+            own: Editor = checked(name, Callable, "editor")
+            return own
         if name not in EDITORS:
             raise ValueError(f"there is no editor {name!r}: the editors are {', '.join(EDITORS)}")
         return EDITORS[name]()
@@ -361,7 +363,7 @@ class Cascade:
             raise ValueError("there is no picture in the list")
         canvases = []
         for one in each:
-            array, notes = to_array(one)  # type: ignore[arg-type]
+            array, notes = to_array(one)
             canvas, more = Canvas.fit(array, self.size, fit)
             canvases.append(canvas)
             for note in [*notes, *more]:
@@ -395,8 +397,8 @@ class Cascade:
             raise ValueError(f"this inversion {reason}: load that one, or invert the picture again")
 
 
-def _several(method: Plan | Sequence[Plan]) -> Sequence[Plan]:
-    return [method] if isinstance(method, Plan) else method
+def _are_plans(values: object) -> bool:
+    return isinstance(values, Sequence) and all(isinstance(each, Plan) for each in values)
 
 
 def _seeds(

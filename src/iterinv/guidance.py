@@ -12,7 +12,7 @@ from torch import Tensor
 
 from iterinv.conditions import Condition
 from iterinv.levels import Field, Level, Prediction
-from iterinv.typed import check_fields
+from iterinv.typed import Checked, check_fields
 
 Denoiser = Callable[[Tensor, Level, Condition], Prediction]
 """The prediction of a network for a sample (batch, channels, h, w) at a level, in the sample's dtype."""
@@ -41,7 +41,7 @@ class Guidance(ABC):
 
 
 @dataclass(frozen=True)
-class CFG(Guidance):
+class CFG(Checked, Guidance):
     """Classifier-free guidance (Ho and Salimans, 2022): ``negative + scale (positive - negative)``.
 
     At scale 1, and where both conditions are one object, the negative half is not computed. Otherwise both halves go
@@ -49,8 +49,6 @@ class CFG(Guidance):
     """
 
     scale: float = 1.0
-
-    __post_init__ = check_fields
 
     def __call__(self, denoiser: Denoiser, positive: Condition, negative: Condition) -> Field:
         if self.scale == 1 or positive is negative:

@@ -239,7 +239,7 @@ def _named(path: Path) -> Iterator[None]:
         raise BadInversion(f"{path}: {error}") from None
     except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RuntimeError, RecursionError) as error:
         # Past the checksum only a file that another program wrote gets here.
-        said = str(error) if isinstance(error, (TypeError, ValueError)) else repr(error)
+        said = f"there is no {error.args[0]!r}" if isinstance(error, KeyError) else str(error)
         raise BadInversion(
             f"{path} lacks or garbles a part of an inversion ({said[:300]}): invert the picture again"
         ) from None
@@ -279,7 +279,7 @@ def _header(path: Path) -> tuple[_Header, dict[str, Any]]:
 def _expected(header: _Header, stages: Sequence[Stage]) -> dict[str, store.Shape]:
     """The shape and dtype of every tensor of a file with a header. Raises :class:`BadInversion` for a header that is
     not of these stages."""
-    n, expected = len(header.prompts), {}
+    n, expected = len(header.prompts), dict[str, store.Shape]()
     if len(header.stages) != len(stages):
         raise BadInversion(f"it has {len(header.stages)} stages, the cascade {len(stages)}")
     for j, each in enumerate(header.canvases):
@@ -320,7 +320,7 @@ def _stage(k: int, header: _Header, tensors: dict[str, Tensor], stage: Stage, sq
     kept, plan = header.stages[k], header.stages[k].plan
     mine = {name.removeprefix(f"{k}."): x.to(stage.device) for name, x in tensors.items() if name.startswith(f"{k}.")}
     state = tuple(mine[f"state.{j}"] for j in range(sum(name.startswith("state.") for name in mine)))
-    condition = stage.condition(header.prompts, *(mine.get(name) for name in LOW_FILE))
+    condition = stage.condition(header.prompts, mine.get(LOW_FILE[0]), mine.get(LOW_FILE[1]))
     negative, path = stage.with_prompt(condition, None), mine["path"].unbind() if "path" in mine else None
     picture = resize(square, stage.size)
     origin = Origin(picture, header.seeds, kept.pixels, header.arithmetic, path if plan.inverter.exact else None)

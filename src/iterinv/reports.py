@@ -42,7 +42,7 @@ def inversion_report(
     h, w = canvas.image.shape[:2]
     origin, rerun = inversion.stages[0].origin, [found.rerun for found in inversion.stages if found.rerun is not None]
     here = Arithmetic.here(cascade.stages[0].device, len(inversion))
-    arithmetic = {"made": asdict(rerun[0].made if rerun else origin.arithmetic if origin else here)}
+    arithmetic: dict[str, Any] = {"made": asdict(rerun[0].made if rerun else origin.arithmetic if origin else here)}
     if rerun:
         arithmetic |= {"here": asdict(rerun[0].here), "same_pixels": all(each.pixels for each in rerun)}
         arithmetic["remedy"] = next((each.remedy for each in rerun if each.remedy), None)

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from iterinv.typed import Count, Positive, check_fields
+from iterinv.typed import Checked, Count, Positive
 
 Residual = Callable[[Tensor], Tensor]
 
@@ -61,12 +61,10 @@ def each(values: Tensor, like: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class FixedPoint:
+class FixedPoint(Checked):
     """``u <- u - residual(u)``, a fixed number of times. Once, from the known state, is DDIM inversion."""
 
     iterations: Count = 1
-
-    __post_init__ = check_fields
 
     def __call__(self, residual: Residual, guess: Tensor, where: LevelInfo = LevelInfo()) -> Root:
         u = guess
@@ -76,7 +74,7 @@ class FixedPoint:
 
 
 @dataclass(frozen=True)
-class Average:
+class Average(Checked):
     """The mean of the ``last`` of as many fixed-point iterates: where they circle the root, their mean is nearer to it.
 
     ReNoise (Garibi, Patashnik, Voynov, Averbuch-Elor, Cohen-Or, 2024, https://arxiv.org/abs/2403.14602) averages
@@ -88,8 +86,6 @@ class Average:
     iterations: Count = 10
     last: Count = 2
     small: Positive = 0.0
-
-    __post_init__ = check_fields
 
     @classmethod
     def as_published(cls) -> Average:
@@ -109,7 +105,7 @@ class Average:
 
 
 @dataclass(frozen=True)
-class GradientDescent:
+class GradientDescent(Checked):
     """Descent on the summed square of the unscaled residual, as IterInv publishes it (Tang, Wang, van de Weijer, 2023).
 
     A fixed number of iterations from the known state, at the rate ``rate * sqrt(1 - share / 2)``, with neither test nor
@@ -118,8 +114,6 @@ class GradientDescent:
 
     iterations: Count = 21
     rate: Positive = 0.3
-
-    __post_init__ = check_fields
 
     def __call__(self, residual: Residual, guess: Tensor, where: LevelInfo = LevelInfo()) -> Root:
         u, rate = guess, self.rate * math.sqrt(1 - where.share / 2)
@@ -132,7 +126,7 @@ class GradientDescent:
 
 
 @dataclass(frozen=True)
-class Damped:
+class Damped(Checked):
     """``u <- u - damping * residual(u)`` with a residual test: no backward pass, and a sample stops at ``tolerance``.
 
     The first step is whole, and so DDIM inversion. Where a step made a sample worse, it goes on from its best iterate
@@ -142,8 +136,6 @@ class Damped:
     iterations: Count = 30
     tolerance: Positive = 1e-5
     damping: Positive = 0.5
-
-    __post_init__ = check_fields
 
     def __call__(self, residual: Residual, guess: Tensor, where: LevelInfo = LevelInfo()) -> Root:
         u, best, least = guess, guess, torch.zeros_like(guess)
@@ -164,7 +156,7 @@ class Damped:
 
 
 @dataclass(frozen=True)
-class Anderson:
+class Anderson(Checked):
     """Anderson acceleration (Walker & Ni, 2011) with a residual test: stops a sample when its error is at most
     ``tolerance``.
 
@@ -178,8 +170,6 @@ class Anderson:
     tolerance: Positive = 1e-5
     memory: Count = 4
     ridge: Positive = 1e-10
-
-    __post_init__ = check_fields
 
     def __call__(self, residual: Residual, guess: Tensor, where: LevelInfo = LevelInfo()) -> Root:
         u, best = guess, guess

@@ -39,10 +39,18 @@ def check_fields(values: Any) -> None:
 
     Raises ``TypeError`` for a value of another kind and ``ValueError`` for one outside its range; both name the field.
     """
-    for name, kind in _hints(type(values)).items():
+    made: Any = type(values)
+    for name, kind in _hints(made).items():
         value = getattr(values, name)
         if (plain := checked(value, kind, name)) is not value:
             object.__setattr__(values, name, plain)
+
+
+class Checked:
+    """A dataclass whose fields are checked when it is made, as :func:`check_fields` does."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 def checked(value: Any, kind: Any, name: str) -> Any:
@@ -74,9 +82,9 @@ def checked(value: Any, kind: Any, name: str) -> Any:
     if kind is float and isinstance(value, numbers.Real) and not isinstance(value, bool):
         if not math.isfinite(value):
             raise ValueError(f"{name} is {value}; it is {_WORDS[float]}")
-        return value if type(value) in (int, float) else float(value)
+        return value if isinstance(value, (int, float)) and type(value).__module__ == "builtins" else float(value)
     if kind is int and isinstance(value, numbers.Integral) and not isinstance(value, bool):
-        return value if type(value) is int else int(value)
+        return int(value)
     if kind in (str, bool) and isinstance(value, kind):
         return value
     if kind in _WORDS:
@@ -110,21 +118,20 @@ def from_json(value: Any, kind: Any, name: str, known: Mapping[str, type] = {}) 
             raise KeyError(value["name"])
         if not isinstance(made, type) or made is dict:
             return checked(value, kind, name)
-        rest = {key: each for key, each in value.items() if made is kind or key != "name"}
+        given = {key: each for key, each in value.items() if made is kind or key != "name"}
         hints = _hints(made)
-        if set(rest) != set(hints):
-            raise ValueError(f"{name} has {sorted(rest)}, not {sorted(hints)}")
-        parts = {key: from_json(each, hints[key], f"{name}.{key}", known) for key, each in rest.items()}
+        if set(given) != set(hints):
+            raise ValueError(f"{name} has {sorted(given)}, not {sorted(hints)}")
+        parts = {key: from_json(each, hints[key], f"{name}.{key}", known) for key, each in given.items()}
         return checked(made(**parts), kind, name)
     if isinstance(value, list):
         (inner, *others) = get_args(kind) if origin is tuple else (None,)
         if isinstance(kind, type) and issubclass(kind, tuple) and hasattr(kind, "_fields"):
-            hints = list(_hints(kind).values())
-            if len(value) != len(hints):
-                raise ValueError(f"{name} has {len(value)} entries, not {len(hints)}")
-            return kind(
-                *(from_json(v, h, f"{name}[{k}]", known) for k, (v, h) in enumerate(zip(value, hints, strict=True)))
-            )
+            kinds = list(_hints(kind).values())
+            if len(value) != len(kinds):
+                raise ValueError(f"{name} has {len(value)} entries, not {len(kinds)}")
+            pairs = enumerate(zip(value, kinds, strict=True))
+            return kind(*(from_json(each, hint, f"{name}[{k}]", known) for k, (each, hint) in pairs))
         if inner is None or others != [...]:
             raise TypeError(f"{name} is a list; it is {_called(kind)}")
         return tuple(from_json(each, inner, f"{name}[{k}]", known) for k, each in enumerate(value))
@@ -132,7 +139,7 @@ def from_json(value: Any, kind: Any, name: str, known: Mapping[str, type] = {}) 
 
 
 @cache
-def _hints(made: type) -> dict[str, Any]:
+def _hints(made: Any) -> dict[str, Any]:
     try:
         hints = get_type_hints(made, include_extras=True)
     except NameError:  # a class of a user's whose annotations are for type checkers alone

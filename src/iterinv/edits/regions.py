@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from iterinv.edits.settings import check_shares
 from iterinv.edits.site import Region, Site, start_index
 from iterinv.streams import draw_noise
-from iterinv.typed import Count, Natural, Positive, Range, check_fields
+from iterinv.typed import Checked, Count, Natural, Positive, Range, check_fields
 
 
 @dataclass(frozen=True)
@@ -71,12 +71,10 @@ class Everywhere:
 
 
 @dataclass(frozen=True, eq=False)
-class Given:
+class Given(Checked):
     """A region that the user gives: ``mask`` (batch or 1, 1, h, w) in [0, 1], 1 inside, of any size."""
 
     mask: Tensor
-
-    __post_init__ = check_fields
 
     def __call__(self, site: Site) -> Tensor:
         mask = F.adaptive_max_pool2d(self.mask.float(), site.stage.shape[1:])  # no small part of it is lost
@@ -84,12 +82,10 @@ class Given:
 
 
 @dataclass(frozen=True)
-class Union:
+class Union(Checked):
     """Every pixel that lies in one of several regions."""
 
     regions: tuple[Region, ...]
-
-    __post_init__ = check_fields
 
     def __call__(self, site: Site) -> Tensor | None:
         masks = [region(site) for region in self.regions]
@@ -98,12 +94,10 @@ class Union:
 
 
 @dataclass(frozen=True)
-class Intersection:
+class Intersection(Checked):
     """Every pixel that lies in all of several regions."""
 
     regions: tuple[Region, ...]
-
-    __post_init__ = check_fields
 
     def __call__(self, site: Site) -> Tensor | None:
         known = [mask for mask in (region(site) for region in self.regions) if mask is not None]

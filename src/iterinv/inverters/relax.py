@@ -16,11 +16,11 @@ from iterinv.levels import Field, Grid, Prediction, constant
 from iterinv.roots import each, rms
 from iterinv.steps import Multistep, Step
 from iterinv.steps.run import check_finite
-from iterinv.typed import Positive, Range, check_fields
+from iterinv.typed import Checked, Positive, Range
 
 
 @dataclass(frozen=True)
-class Relax(Inverter):
+class Relax(Checked, Inverter):
     """At most ``sweeps`` walks over the grid, until none moves a state by more than ``tolerance``, an rms.
 
     The path starts as DDIM inversion's. In every sweep the noise is predicted at all its states, one call each, and
@@ -32,8 +32,6 @@ class Relax(Inverter):
 
     sweeps: Annotated[int, Range(0, 10_000)] = 30
     tolerance: Positive = 3e-4
-
-    __post_init__ = check_fields
 
     @property
     def target_error(self) -> float | None:

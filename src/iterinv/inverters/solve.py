@@ -14,11 +14,11 @@ from iterinv.levels import Field, Grid, Level
 from iterinv.roots import FixedPoint, LevelInfo, RootFinder
 from iterinv.steps import Multistep, OneStep, Step
 from iterinv.steps.run import check_finite
-from iterinv.typed import check_fields
+from iterinv.typed import Checked
 
 
 @dataclass(frozen=True)
-class Solve(Inverter):
+class Solve(Checked, Inverter):
     """At every level a root finder solves ``(alpha_a / alpha_b) (step(u) - known) = 0`` from the known state.
 
     Scaled so (by ``sigma_a / sigma_b`` at a level without signal), one fixed-point iteration is DDIM inversion with the
@@ -26,8 +26,6 @@ class Solve(Inverter):
     """
 
     root_finder: RootFinder = dataclasses.field(default_factory=FixedPoint)
-
-    __post_init__ = check_fields
 
     @property
     def name(self) -> str:

@@ -17,11 +17,11 @@ from iterinv.levels import Level, Prediction, constant
 from iterinv.models import Stage
 from iterinv.plans import Plan, Refinement
 from iterinv.stage_inversion import StageInversion
-from iterinv.typed import Count, Positive, check_fields
+from iterinv.typed import Checked, Count, Positive
 
 
 @dataclass(frozen=True)
-class NullText(Refinement):
+class NullText(Checked, Refinement):
     """At step j of N, from the embedding of the step before: Adam at ``rate (1 - j / (2 N))``, at most ``iterations``
     times, and no more once the square of what the guided step missed, before Adam's, is below ``tolerance + slope j``.
 
@@ -36,8 +36,6 @@ class NullText(Refinement):
     tolerance: Positive = 1e-5
     slope: Positive = 2e-5
     total: bool = False
-
-    __post_init__ = check_fields
 
     @classmethod
     def as_iterinv(cls) -> NullText:

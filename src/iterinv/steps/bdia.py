@@ -21,7 +21,7 @@ from iterinv.steps.dpmpp import exponential_step, extrapolated
 from iterinv.steps.heun import heun_step
 from iterinv.steps.one_step import OneStep
 from iterinv.steps.step import Reversible, Step
-from iterinv.typed import Range, Share, check_fields
+from iterinv.typed import Checked, Range, Share, check_fields
 
 
 def bdia_step(base: OneStep, field: Field, state: State, grid: Grid, i: int, gamma: float) -> State:
@@ -105,7 +105,7 @@ class BDIA(TwoState):
 
 
 @dataclass(frozen=True)
-class FixedPointBDIA(Reversible):
+class FixedPointBDIA(Checked, Reversible):
     """BDIA at gamma = 1 in fixed-point arithmetic: undone bit for bit by construction, whatever the steps and guidance.
 
     ``x_b = x_p + g(x_a)`` with ``g = D(x_a, a, b) - D(x_a, a, p)`` rounded to a multiple of ``2 ** -bits``. All states
@@ -118,8 +118,6 @@ class FixedPointBDIA(Reversible):
     bits: Annotated[int, Range(1, 52)] = 40
     order = 2
     first = 1
-
-    __post_init__ = check_fields
 
     def init(self, x: Tensor, *older: Tensor) -> State:
         return tuple(self._real(self._fixed(each), x) for each in (x, *older[:1]))
@@ -170,7 +168,7 @@ class FixedPointBDIA(Reversible):
 
 
 @dataclass(frozen=True)
-class BDIAHeun(Step):
+class BDIAHeun(Checked, Step):
     """BDIA on Heun for sampling, with the slope of the level before kept: as many network calls as Heun.
 
     ``D(x_a, a, p)`` is the trapezoid of the slopes at ``a`` and ``p``, both known. It cannot be undone explicitly,
@@ -179,8 +177,6 @@ class BDIAHeun(Step):
 
     gamma: Share = 1.0
     order = 2
-
-    __post_init__ = check_fields
 
     def step(self, field: Field, state: State, grid: Grid, i: int) -> State:
         x, *past = state
@@ -194,7 +190,7 @@ class BDIAHeun(Step):
 
 
 @dataclass(frozen=True)
-class BDIADPMPP(Step):
+class BDIADPMPP(Checked, Step):
     """BDIA on DPM-Solver++ 2M for sampling: one network call a step.
 
     ``D(x_a, a, p)`` holds the mean of the clean data predicted at ``a`` and ``p``. Not explicitly undone; at gamma near
@@ -203,8 +199,6 @@ class BDIADPMPP(Step):
 
     gamma: Share = 0.5
     order = 2
-
-    __post_init__ = check_fields
 
     def step(self, field: Field, state: State, grid: Grid, i: int) -> State:
         x, *past = state

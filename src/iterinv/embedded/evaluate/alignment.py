@@ -23,6 +23,7 @@ from iterinv.evaluate.folder import read_array, settle, write_array
 from iterinv.images import from_uint8, to_uint8
 from iterinv.metrics import frechet, grain
 from iterinv.steps import Step
+from iterinv.typed import Count, checked
 
 BLOCK = 20
 """Samples drawn at once."""
@@ -41,6 +42,7 @@ def draw(
 
     What is there is not drawn again. Raises ``ValueError`` where the folder holds samples drawn in another way.
     """
+    steps, guidance = checked(steps, Count, "steps"), checked(guidance, float, "guidance_scale")
     how = {"rule": str(rule), "steps": steps, "guidance": guidance, "seed": seed, "px": cascade.size}
     settle(folder, {"model": cascade.fingerprint, **how})
     for first in range(0, count, BLOCK):

@@ -62,6 +62,7 @@ def evaluate(
         raise ValueError(f"share is {share[0]}/{share[1]}; the shares of n are 1/n to n/n")
     for kind in kinds:
         scene_edit(0, kind)
+    how = plan(method, steps)
     judge = hashlib.sha256(WEIGHTS.read_bytes()).hexdigest()[:16]
     settle(
         folder, {"model": cascade.fingerprint, "editor": str(editor), "method": method, "steps": steps, "reader": judge}
@@ -77,7 +78,7 @@ def evaluate(
             task, began = scene_edit(seed, kind), time.perf_counter()
             x = _drawn(task.source, cascade.size)
             if task.source not in inverted:
-                inverted[task.source] = cascade.invert(x, task.prompt, plan(method, steps), observer=observer)
+                inverted[task.source] = cascade.invert(x, task.prompt, how, observer=observer)
             edit = cascade.edit(inverted[task.source], task.to, editor, observer=observer)
             row = {"kind": kind, "seed": seed, "prompt": task.prompt, "to": task.to}
             row |= score(task, x, edit.pictures[-1].float(), edit.masks[-1] if edit.masks else None)
