@@ -363,7 +363,7 @@ class Cascade:
             raise ValueError("there is no picture in the list")
         canvases = []
         for one in each:
-            array, notes = to_array(one)
+            array, notes = to_array(one)  # type: ignore[arg-type]
             canvas, more = Canvas.fit(array, self.size, fit)
             canvases.append(canvas)
             for note in [*notes, *more]:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from iterinv.files import whole
 
-FORMAT = 5
+FORMAT = 6
 
 LONGEST_HEADER = 16_000_000
 """The most bytes that the header of a file may have."""

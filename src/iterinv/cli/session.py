@@ -29,6 +29,8 @@ _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u206
 @contextmanager
 def errors() -> Iterator[None]:
     """Turn user errors into a sentence and exit code 2; anything else is a bug and shows its traceback."""
+    from safetensors import SafetensorError
+
     try:
         yield
     except BrokenPipeError:
@@ -38,6 +40,9 @@ def errors() -> Iterator[None]:
         if isinstance(error, OSError) and error.strerror:
             said = f"{error.filename or 'the output'}: {error.strerror}"
         typer.echo(f"iterinv: {printable(said)}", err=True)
+        raise typer.Exit(2) from None
+    except SafetensorError as error:  # of weights that a library writes, as where the disk is full
+        typer.echo(f"iterinv: a file of weights cannot be written or read ({printable(str(error))})", err=True)
         raise typer.Exit(2) from None
     except MemoryError as error:
         said = str(error) or "there is not enough memory for this; take a smaller picture or fewer at once"

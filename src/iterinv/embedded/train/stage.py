@@ -14,6 +14,7 @@ from skimage.filters import gaussian
 from torch import Tensor
 from torch.nn import functional as F
 
+from iterinv import images
 from iterinv.embedded.scenes import TEMPLATES, Scene, caption
 from iterinv.embedded.train import data
 from iterinv.embedded.train.progress import Clock
@@ -174,7 +175,7 @@ def train_stage(
         partial.rename(checkpoint)
         average.store(network.parameters())
         average.copy_to(network.parameters())
-        preview(accelerator.unwrap_model(network)).save(folder / f"samples-{clock.step:06d}.png")
+        images.save(preview(accelerator.unwrap_model(network)), folder / f"samples-{clock.step:06d}.png")
         average.restore(network.parameters())
 
     for step in clock:
