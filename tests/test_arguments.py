@@ -139,3 +139,23 @@ def test_samples_drawn_in_blocks_are_those_drawn_at_once(tiny):
         for a, b in zip(at_once, blocks, strict=True):
             torch.testing.assert_close(a, b, rtol=0, atol=1e-4)
     assert len(at_once[0]) == 6
+
+
+def test_what_is_loaded_reopened_and_returned(small, inversion, tmp_path):
+    photo = np.zeros((16, 16, 3), np.uint8)
+    for name, value in {
+        "dtype": "float32", "device": 5, "memory": 16, "noise_level": 2.5, "clean": "yes", "tiled": 1, "variant": 16,
+        "revision": 1, "allow_pickle": "no", "local_files_only": None,
+    }.items():  # fmt: skip
+        said(name, lambda name=name, value=value: iterinv.load(**{name: value}), kinds=TypeError)
+    said("list of stages", lambda: iterinv.load([]))
+    said("observer", lambda: small.invert(photo, PROMPT, observer=5))
+    said("callback_on_step_end", lambda: small.sample(PROMPT, 2, callback_on_step_end=5))
+    said("generator", lambda: small.sample(PROMPT, 2, generator=[5]))
+    said("output_type", lambda: small.edit(inversion, PROMPT, output_type="jpg"))
+    said("output_type", lambda: small(PROMPT, 2, output_type=5))
+    said("trajectory", lambda: inversion.save(tmp_path / "a", trajectory="yes"))
+    said("cascade", lambda: iterinv.open(tmp_path / "a", 5))
+    said("mask", lambda: iterinv.Given(torch.zeros(3)))
+    for call in (small.rerun, lambda found: small.edit(found, PROMPT)):
+        said("inversion", lambda call=call: call("a.safetensors"))

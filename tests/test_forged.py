@@ -284,19 +284,19 @@ def test_markup_and_escapes_in_a_file_do_not_reach_the_screen(tiny_folder, tiny,
     tiny.invert(np.zeros((64, 64, 3), np.uint8), PROMPT, plan("bdia", 2), observer=Hearing()).save(tmp_path / "a")
     header, tensors = parts(tmp_path / "a")
     for name in ("[/x]", "[red]bdia", "\x1b[2Jbdia", ":smile:", "a\u202eb"):
+        sound = name.isprintable()
         for stage in header["stages"]:
             stage["plan"]["method"] = name
         header["prompts"] = [f"a red sphere {name}"]
         forge(tmp_path / "b", header, tensors)
         words = ["reconstruct", tmp_path / "b", "--out", tmp_path / "out", "--model", tiny_folder]
-        if name.startswith("\x1b"):
+        if name == ":smile:":
             words[:2] = ["edit", "--inversion", tmp_path / "b", "--to", f"a cube {name}", "--editor", "prompt-swap"]
         result = CliRunner().invoke(command_line(), [str(word) for word in words])
-        assert result.exit_code == 0, result.output
+        assert result.exit_code == (0 if sound else 2), result.output
         assert "\x1b" not in result.output
         assert "\u202e" not in result.output
-        shown = name.encode("ascii", "backslashreplace").decode().replace("\x1b", "\\x1b")
-        assert f"{shown}, 2 steps" in result.output
+        assert (f"{name}, 2 steps" if sound else "holds characters that cannot be printed") in result.output
     header["stages"][0]["plan"]["rule"] = {"name": "\x1b[2Jx"}
     forge(tmp_path / "b", header, tensors)
     result = CliRunner().invoke(command_line(), ["reconstruct", str(tmp_path / "b"), "--model", str(tiny_folder)])

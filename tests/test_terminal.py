@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from iterinv import workbench
 from iterinv.__main__ import command_line
-from iterinv.cli.session import printable
+from iterinv.files import printable
 
 PROMPT = "a red sphere on a wooden floor"
 

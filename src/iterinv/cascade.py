@@ -18,7 +18,7 @@ from torch import Tensor
 from iterinv.edits import EDITORS
 from iterinv.edits.site import Edit, Editor, Site, StageEdit, start_index
 from iterinv.guidance import CFG
-from iterinv.images import Canvas, Picture, Pictures, output, resize, to_array, to_uint8
+from iterinv.images import Canvas, Picture, Pictures, check_output_type, output, resize, to_array, to_uint8
 from iterinv.inversion import Inversion, differs, open_inversion
 from iterinv.loading import load_stages
 from iterinv.methods import plan, sampler
@@ -96,7 +96,16 @@ class Cascade:
             "local_files_only": local_files_only,
             "config": config,
         }
-        return cls(*load_stages(what, dtype or torch_dtype, device, memory, **how))
+        kinds: dict[str, Any] = {name: bool for name in ("tiled", "allow_pickle", "local_files_only")}
+        kinds |= {"noise_level": int | None, "clean": bool | None, "variant": str | None, "revision": str | None}
+        for name, kind in kinds.items():
+            checked(how[name], kind, name)
+        dtype = checked(dtype if dtype is not None else torch_dtype, torch.dtype | None, "dtype")
+        device = str(device) if isinstance(device, torch.device) else device
+        device, memory = checked(device, str, "device"), checked(memory, str | None, "memory")
+        if isinstance(what, (list, tuple)) and not what:
+            raise ValueError("the list of stages is empty: give one stage or several, from small to large")
+        return cls(*load_stages(what, dtype, device, memory, **how))
 
     @property
     def size(self) -> int:
@@ -163,7 +172,7 @@ class Cascade:
         ``ValueError`` for an inversion made with other weights.
         """
         self._check(inversion)
-        watch = observer or Observer()
+        watch = self._observer(observer, None)
         pairs = zip(self._watched(watch), inversion.stages, strict=True)
         again = replace(inversion, stages=tuple(rerun_stage(stage, found, watch) for stage, found in pairs))
         if said := again.rerun_note():
@@ -189,6 +198,7 @@ class Cascade:
         there is not.
         """
         self._check(inversion)
+        check_output_type(output_type)
         watch = self._observer(observer, callback_on_step_end)
         how = self._editor(editor)
         prompts = self._prompts(prompt, len(inversion))
@@ -298,6 +308,7 @@ class Cascade:
 
     def __call__(self, prompt: str | Sequence[str], *args: Any, output_type: str = "pil", **settings: Any) -> Output:
         """:meth:`sample`, with the largest stage's pictures in ``.images``, as diffusers' pipelines return them."""
+        check_output_type(output_type)
         pictures = self.sample(prompt, *args, **settings)[-1]
         return Output(output([to_uint8(x[None]) for x in pictures], output_type))
 
@@ -382,6 +393,8 @@ class Cascade:
     def _observer(self, observer: Observer | None, callback: StepCallback | None) -> Observer:
         if observer is not None and callback is not None:
             raise ValueError("give callback_on_step_end or an observer, not both")
+        checked(observer, Observer | None, "observer")
+        checked(callback, Callable | None, "callback_on_step_end")
         return observer or (Observer() if callback is None else CallbackObserver(self, callback))
 
     def _watched(self, observer: Observer) -> list[Stage]:
@@ -393,6 +406,7 @@ class Cascade:
         return [watched(stage) for stage in self.stages]
 
     def _check(self, inversion: Inversion) -> None:
+        checked(inversion, Inversion, "inversion")
         if reason := differs(inversion.fingerprint, inversion.probes, self.fingerprint, self.probes):
             raise ValueError(f"this inversion {reason}: load that one, or invert the picture again")
 
@@ -406,7 +420,9 @@ def _seeds(
 ) -> tuple[int, ...]:
     """A seed for each picture: drawn from generators if given, one for all or one for each."""
     if generator is not None:
-        each = [generator] if isinstance(generator, torch.Generator) else list(generator)
+        each = [generator] if not isinstance(generator, Sequence) else list(generator)
+        for one in each:
+            checked(one, torch.Generator, "generator")
         seed = [int(torch.randint(0, 2**32, (), generator=one, device=one.device)) for one in each]
         seed = seed[0] if len(seed) == 1 else seed
     several = seed if isinstance(seed, Sequence) and not isinstance(seed, str) else [seed] * n

@@ -29,6 +29,14 @@ class CannotWrite(OSError):
         super().__init__(f"{what} cannot be written ({self.reason}): {'make room, or ' if full else ''}{remedy}")
 
 
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    """Text with escapes for control characters, which a terminal obeys, and bytes that are no text; names hold any."""
+    return _UNPRINTABLE.sub(lambda match: ascii(match[0])[1:-1], text)
+
+
 def unfinished(folder: Path) -> Path:
     """A new name in a folder for what is in the making."""
     return folder / f".iterinv-{secrets.token_hex(8)}"

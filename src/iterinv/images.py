@@ -23,6 +23,7 @@ from iterinv.reading import to_rgb
 from iterinv.reading.colour import srgb_profile
 
 FITS = ("pad", "crop")
+OUTPUT_TYPES = ("pil", "np", "pt")
 
 Picture = str | Path | Image.Image | np.ndarray | Tensor
 """A picture file, a PIL image, an array (h, w, 3) uint8, or a tensor (3, h, w) or (1, 3, h, w) in [-1, 1]."""
@@ -64,17 +65,22 @@ def to_pil(array: np.ndarray) -> Image.Image:
     return image
 
 
+def check_output_type(output_type: str) -> None:
+    """Raise ``ValueError`` for a form of pictures that is not one of :data:`OUTPUT_TYPES`."""
+    if output_type not in OUTPUT_TYPES:
+        raise ValueError(f"output_type {output_type!r} is not one of {', '.join(OUTPUT_TYPES)}")
+
+
 def output(arrays: Sequence[np.ndarray], output_type: str) -> Pictures:
     """Arrays (h, w, 3) uint8 as ``pil``, ``np`` or ``pt``. Raises ``ValueError`` for another type."""
+    check_output_type(output_type)
     if output_type == "pil":
         return [to_pil(array) for array in arrays]
     if output_type == "np":
         return list(arrays)
-    if output_type == "pt":
-        if len({array.shape for array in arrays}) > 1:
-            raise ValueError("pictures of several shapes are no tensor: take output_type 'pil' or 'np'")
-        return torch.cat([from_uint8(array) for array in arrays])
-    raise ValueError(f"output_type {output_type!r} is not one of pil, np, pt")
+    if len({array.shape for array in arrays}) > 1:
+        raise ValueError("pictures of several shapes are no tensor: take output_type 'pil' or 'np'")
+    return torch.cat([from_uint8(array) for array in arrays])
 
 
 def check_fit(how: str) -> None:

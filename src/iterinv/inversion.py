@@ -130,7 +130,7 @@ class Inversion:
         all states too, in float32, and these are kept instead. Raises ``ValueError`` for a plan that could not be read
         back, such as one with an unlisted rule of your own, and :class:`iterinv.files.CannotWrite`.
         """
-        tensors: dict[str, Tensor] = {}
+        trajectory, tensors = checked(trajectory, bool, "trajectory"), dict[str, Tensor]()
         for j, canvas in enumerate(self.canvases):
             tensors[f"image.{j}"] = torch.from_numpy(np.ascontiguousarray(canvas.image))
         stages, arithmetic = [], None

@@ -85,6 +85,8 @@ class Plan:
             raise ValueError(
                 f"{self.steps} step(s) leave {type(self.rule).__name__} nothing to undo: take {self.first + 1} or more"
             )
+        if not self.method.isprintable():
+            raise ValueError(f"the method's name {self.method!r} holds characters that cannot be printed")
         if not self.method:
             refine = type(self.refine).__name__ if self.refine else ""
             parts = [part for part in (type(self.rule).__name__, self.inverter.name, refine) if part]

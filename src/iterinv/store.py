@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from iterinv.files import whole
+from iterinv.files import printable, whole
 
 FORMAT = 6
 
@@ -27,7 +27,10 @@ DTYPES = {"F64": torch.float64, "F32": torch.float32, "U8": torch.uint8}
 
 
 class BadInversion(ValueError):
-    """A file that cannot be taken as an inversion; the message says why and what to do."""
+    """A file that cannot be taken as an inversion; the message says why and what to do, in printable text."""
+
+    def __init__(self, said: str) -> None:
+        super().__init__(printable(said))
 
 
 def write(path: Path, header: dict[str, Any], tensors: dict[str, Tensor]) -> None:

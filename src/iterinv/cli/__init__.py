@@ -27,8 +27,9 @@ from iterinv.cli.options import (
     finite,
     with_model,
 )
-from iterinv.cli.session import errors, printable, session
+from iterinv.cli.session import errors, session
 from iterinv.cli.tables import decibels_by_stage, print_comparison, print_costs, print_report
+from iterinv.files import printable
 
 app = App(
     help="Turn a picture back into the noise and the path that reproduce it, and edit it with words.",

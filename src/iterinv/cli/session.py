@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -11,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
+
+from iterinv.files import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,8 +23,6 @@ CLOSED_PIPE = 141
 
 BETWEEN = 10.0
 """Seconds between two lines of progress within one phase, where the output is no terminal."""
-
-_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 @contextmanager
@@ -48,11 +47,6 @@ def errors() -> Iterator[None]:
         said = str(error) or "there is not enough memory for this; take a smaller picture or fewer at once"
         typer.echo(f"iterinv: {said}", err=True)
         raise typer.Exit(2) from None
-
-
-def printable(text: str) -> str:
-    """Text with escapes for control characters, which a terminal obeys, and bytes that are no text; names hold any."""
-    return _UNPRINTABLE.sub(lambda match: ascii(match[0])[1:-1], text)
 
 
 def console(*, stderr: bool = False) -> Console:

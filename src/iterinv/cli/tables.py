@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from iterinv.cli.session import console, errors, printable
+from iterinv.cli.session import console, errors
+from iterinv.files import printable
 
 if TYPE_CHECKING:
     from iterinv.costs import Cost

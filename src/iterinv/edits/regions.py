@@ -76,6 +76,11 @@ class Given(Checked):
 
     mask: Tensor
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.mask.ndim != 4 or self.mask.shape[1] != 1:
+            raise ValueError(f"a mask is (batch or 1, 1, h, w), not {tuple(self.mask.shape)}")
+
     def __call__(self, site: Site) -> Tensor:
         mask = F.adaptive_max_pool2d(self.mask.float(), site.stage.shape[1:])  # no small part of it is lost
         return mask.to(site.stage.device).expand(len(site.path[-1]), -1, -1, -1)

@@ -152,9 +152,15 @@ def _pack(recipe: dict[str, Any], out: Path, path: Path) -> Path:
 
     from iterinv.embedded.train import networks
     from iterinv.evaluate.folder import write_json
+    from iterinv.files import same_file
     from iterinv.models import folders
 
     weights = out / "weights"
+    if same_file(weights, path.resolve().parents):
+        raise ValueError(f"{path} lies in {weights}, which is made anew: give a copy of it that lies elsewhere")
+    packed = {"cascade.json", "recipe.yaml", folders.SUMS, *(f"stage{k + 1}" for k in range(len(recipe["stages"])))}
+    if weights.is_symlink() or (weights.exists() and not {file.name for file in weights.iterdir()} <= packed):
+        raise ValueError(f"{weights} holds other files, and would be made anew: move it, or choose another --out")
     shutil.rmtree(weights, ignore_errors=True)
     text = _load_text(out)
     for k, stage in enumerate(recipe["stages"]):
