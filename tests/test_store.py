@@ -14,9 +14,10 @@ from iterinv import store
 from iterinv.cascade import Cascade
 from iterinv.inverters import Solve
 from iterinv.methods import METHODS, Method, plan
-from iterinv.plans import Plan
+from iterinv.plans import Plan, Refinement
+from iterinv.refine import Offsets
 from iterinv.roots import FixedPoint
-from iterinv.steps import DDIM
+from iterinv.steps import BDIA, DDIM
 
 from conftest import build
 
@@ -223,3 +224,35 @@ def test_a_rule_of_ones_own_is_refused_when_saved_unless_it_is_listed(tiny, tmp_
     monkeypatch.delitem(METHODS, "halved")
     with pytest.raises(store.BadInversion, match="it uses 'Halved', which is not known here"):
         iterinv.open(tmp_path / "a.safetensors", first)
+
+
+@dataclass(frozen=True)
+class Nudged(Offsets):
+    """A refinement of one's own, which says no shapes."""
+
+    exact = False
+    shapes = Refinement.shapes
+
+
+@dataclass(frozen=True)
+class Doubled(BDIA):
+    """A rule of one's own, whose state is not what its ``init`` makes of two samples."""
+
+    def init(self, x, *older):
+        return (x,)
+
+
+@pytest.mark.filterwarnings("ignore:.*")
+def test_what_could_not_be_read_back_is_refused_when_it_is_saved(tiny, tmp_path, monkeypatch):
+    first, x = Cascade(tiny.stages[:1]), torch.zeros(1, 3, 16, 16)
+    monkeypatch.setitem(METHODS, "nudged", Method("one's own", DDIM(), Solve(FixedPoint(1)), Nudged()))
+    monkeypatch.setitem(METHODS, "doubled", Method("one's own", Doubled()))
+    for name, words in (
+        ("nudged", "Nudged fits tensors and does not say their shapes: give it a method shapes"),
+        ("doubled", r"it starts from 2 states, and its rule's init\(x, older\) makes 1"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            first.invert(x, PROMPT, name, 3).save(tmp_path / "a.safetensors")
+    with pytest.raises(ValueError, match="its length is 0 to 100000"):
+        first.invert(x, "x" * 100_001, "bdia", 3).save(tmp_path / "a.safetensors")
+    assert not list(tmp_path.iterdir())

@@ -253,7 +253,7 @@ m.main()
 """
 
 
-@pytest.mark.parametrize("kind", ["del", "weakref", "gc", "swallowed"])
+@pytest.mark.parametrize("kind", ["del", "weakref", "gc", pytest.param("swallowed", marks=pytest.mark.slow)])
 def test_ctrl_c_stops_even_where_python_would_ignore_it(kind):
     done = subprocess.run([sys.executable, "-c", STOP.format(kind=kind)], capture_output=True, text=True, timeout=60)
     assert done.returncode == 130, done.stderr

@@ -24,7 +24,7 @@ from iterinv.methods import METHODS
 from iterinv.models import Stage
 from iterinv.models.probe import Probe
 from iterinv.observer import Observer
-from iterinv.plans import Plan
+from iterinv.plans import Plan, Refinement
 from iterinv.stage_inversion import Origin, StageInversion, StageReport, Trajectory, pixels_of, rerun_stage
 from iterinv.steps import RULES
 from iterinv.store import BadInversion
@@ -141,8 +141,17 @@ class Inversion:
                 tensors[f"{k}.path"] = torch.stack([x.float() for x in found.path])
             if found.lost is not None:
                 tensors[f"{k}.lost"] = found.lost
+            said = f"an inversion by {found.plan.method} cannot be saved"
+            if (made := _states(found.plan)) != (there := len(found.state)):
+                raise ValueError(f"{said}: it starts from {there} states, and its rule's init(x, older) makes {made}")
             if refine is not None:
-                tensors |= {f"{k}.refine.{name}": x for name, x in refine.fitted(found).items()}
+                fitted = refine.fitted(found)
+                if fitted and type(refine).shapes is Refinement.shapes:
+                    raise ValueError(
+                        f"{said}, since {type(refine).__name__} fits tensors and does not say their shapes: give it a "
+                        "method shapes(stage, plan, rows)"
+                    )
+                tensors |= {f"{k}.refine.{name}": x.float() for name, x in fitted.items()}
             tensors |= {f"{k}.condition.{name}": found.condition[name] for name in LOW if name in found.condition}
             arithmetic = arithmetic or (origin and origin.arithmetic)
             entry = {"plan": plan_to_json(found.plan), "start": found.start, "grid": list(found.grid)}
@@ -298,8 +307,8 @@ def _expected(header: _Header, stages: Sequence[Stage]) -> dict[str, store.Shape
             )
         if len(kept.pixels) != n:
             raise BadInversion(f"stage {stage.name} has the pixels of {len(kept.pixels)} pictures, not of {n}")
-        states = len(plan.rule.init(*[torch.zeros(1)] * 2))
-        mine: dict[str, store.Shape] = {f"state.{j}": (shape, getattr(torch, plan.dtype)) for j in range(states)}
+        dtype = getattr(torch, plan.dtype)
+        mine: dict[str, store.Shape] = {f"state.{j}": (shape, dtype) for j in range(_states(plan))}
         single: dict[str, tuple[int, ...]] = {}
         if stage.low_level is not None:
             below = stages[k - 1].size if k else 0
@@ -313,6 +322,11 @@ def _expected(header: _Header, stages: Sequence[Stage]) -> dict[str, store.Shape
         mine |= {name: (each, torch.float32) for name, each in single.items()}
         expected |= {f"{k}.{name}": each for name, each in mine.items()}
     return expected
+
+
+def _states(plan: Plan) -> int:
+    """The number of tensors in the state that a rerun starts from."""
+    return len(plan.rule.init(*[torch.zeros(1)] * 2))
 
 
 def _stage(k: int, header: _Header, tensors: dict[str, Tensor], stage: Stage, square: Tensor) -> StageInversion:

@@ -43,7 +43,10 @@ class Refinement(ABC):
         return {}
 
     def shapes(self, stage: Stage, plan: Plan, rows: int) -> dict[str, tuple[int, ...]]:
-        """The shapes of the fitted tensors, which are float32, for ``rows`` pictures, by name."""
+        """The shapes of the fitted tensors, which a file keeps in float32, for ``rows`` pictures, by name.
+
+        An inversion with fitted tensors is saved only where a subclass gives these.
+        """
         return {}
 
     def restored(self, stage: Stage, found: StageInversion, fitted: Mapping[str, Tensor]) -> StageInversion:

@@ -65,7 +65,7 @@ class NullText(Checked, Refinement):
     def fitted(self, found: StageInversion) -> dict[str, Tensor]:
         if not isinstance(found.guidance, PerLevelNull):
             return {}
-        return {"nulls": torch.stack([found.guidance.nulls[level].float() for level in found.grid[:-1]])}
+        return {"nulls": torch.stack([found.guidance.nulls[level] for level in found.grid[:-1]])}
 
     def shapes(self, stage: Stage, plan: Plan, rows: int) -> dict[str, tuple[int, ...]]:
         return {"nulls": (plan.steps, rows, *stage.embed([""])["text"].shape[1:])}
