@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from common import publish, shipped, square, table
-from iterinv.cascade import load, resize
+from iterinv.cascade import load
 from iterinv.conditions import Condition
+from iterinv.images import resize
 from iterinv.manifest import peak_memory
 from iterinv.methods import plan
 from iterinv.models import Stage

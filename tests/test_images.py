@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from iterinv.images import BadPicture, Canvas, from_uint8, read, strip, to_uint8
+from iterinv.images import BadPicture, Canvas, fits, from_uint8, read, strip, to_uint8
 
 
 def pixels(h, w, seed=0):
@@ -173,7 +173,7 @@ def test_a_strip_shows_each_picture_under_its_name():
 @given(st.integers(16, 90), st.integers(16, 90), st.sampled_from(["pad", "crop"]))
 def test_what_lies_under_the_square_is_what_was_worked_on(h, w, how):
     frame, _ = Canvas.fit(pixels(h, w), 64, how)
-    assert frame.fits()
+    assert fits(*frame.image.shape[:2], frame.size, frame.top, frame.left)
     inverted = frame.place(-frame.square())
     assert (frame.crop(inverted) == 255 - frame.crop(frame.image)).all()
     rest = np.ones(frame.image.shape[:2], bool)

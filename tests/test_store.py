@@ -1,5 +1,7 @@
+import errno
 import json
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,9 +14,10 @@ from iterinv import store
 from iterinv.cascade import Cascade
 from iterinv.inverters import Solve
 from iterinv.methods import METHODS, Method, plan
-from iterinv.plans import Plan
+from iterinv.plans import Plan, Refinement
+from iterinv.refine import Offsets
 from iterinv.roots import FixedPoint
-from iterinv.steps import DDIM
+from iterinv.steps import BDIA, DDIM
 
 from conftest import build
 
@@ -127,7 +130,7 @@ def test_missing_or_misshapen_parts_are_refused(tiny, file):
     with pytest.raises(store.BadInversion, match=r"2\.condition\.low_noise is \(1, 3, 8, 8\)"):
         iterinv.open(file, tiny)
     rewrite(file, **{"2.condition.low_noise": None})
-    with pytest.raises(store.BadInversion, match=r"lacks or garbles"):
+    with pytest.raises(store.BadInversion, match=r"it lacks the tensor 2\.condition\.low_noise"):
         iterinv.open(file, tiny)
     rewrite(file, {"stages": []})
     with pytest.raises(store.BadInversion, match="0 stages"):
@@ -137,8 +140,8 @@ def test_missing_or_misshapen_parts_are_refused(tiny, file):
 def test_headers_that_other_programs_wrote_are_refused(tiny, file):
     whole = file.read_bytes()
     with safe_open(file, framework="pt") as f:
-        stages = json.loads(f.metadata()["iterinv"])["stages"]
-    first, *rest = stages
+        header = json.loads(f.metadata()["iterinv"])
+    (first, *rest), (canvas,) = header["stages"], header["canvases"]
     grid = [[*first["grid"][0][:1], first["grid"][0][1] + 1e-3, *first["grid"][0][2:]], *first["grid"][1:]]
     odd_plans = [
         {"steps": "5"},
@@ -149,13 +152,14 @@ def test_headers_that_other_programs_wrote_are_refused(tiny, file):
     ]
     cases = [
         ({"stages": [{**first, "grid": grid}, *rest]}, "the grid of stage I"),
-        *(({"stages": [{**first, "start": odd}, *rest]}, "does not start from") for odd in (5, -1, "1", None)),
+        *(({"stages": [{**first, "start": odd}, *rest]}, "does not start from") for odd in (5, 2)),
+        *(({"stages": [{**first, "start": odd}, *rest]}, r"stages\[0\].start is") for odd in (-1, "1", None)),
         *(({"stages": [{**first, "plan": {**first["plan"], **odd}}, *rest]}, "safetensors") for odd in odd_plans),
-        ({"canvases": [{"size": 32, "top": -8, "left": 0}]}, "does not lie under"),
-        ({"canvases": [{"size": 64, "top": 9, "left": 0}]}, "does not lie under"),
+        ({"canvases": [{**canvas, "size": 32}]}, "does not lie under"),
+        ({"canvases": [{**canvas, "top": 9}]}, "does not lie under"),
         ({"prompts": []}, "0 prompts"),
         ({"seeds": [1, 2]}, "2 seeds"),
-        ({"canvases": [{"size": "64", "top": None, "left": []}]}, "lacks or garbles|does not lie under"),
+        ({"canvases": [{**canvas, "size": "64", "top": None, "left": []}]}, r"canvases\[0\].size is '64', a str"),
     ]
     for header, words in cases:
         file.write_bytes(whole)
@@ -185,13 +189,11 @@ def test_tensors_of_another_kind_are_refused(tiny, file):
 
 
 def test_nothing_is_left_when_writing_fails(saved, tmp_path, monkeypatch):
-    import safetensors.torch
-
     def full(*_, **__):
-        raise OSError("No space left on device")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(safetensors.torch, "save_file", full)
-    with pytest.raises(OSError, match="No space"):
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(OSError, match=r"d\.safetensors cannot be written \(No space left on device\): make room"):
         saved.save(tmp_path / "d.safetensors")
     assert not list(tmp_path.iterdir())
 
@@ -220,5 +222,37 @@ def test_a_rule_of_ones_own_is_refused_when_saved_unless_it_is_listed(tiny, tmp_
     saved.save(tmp_path / "a.safetensors")
     assert iterinv.open(tmp_path / "a.safetensors", first).stages[0].plan == saved.stages[0].plan
     monkeypatch.delitem(METHODS, "halved")
-    with pytest.raises(store.BadInversion, match="it uses Halved, which is not known here"):
+    with pytest.raises(store.BadInversion, match="it uses 'Halved', which is not known here"):
         iterinv.open(tmp_path / "a.safetensors", first)
+
+
+@dataclass(frozen=True)
+class Nudged(Offsets):
+    """A refinement of one's own, which says no shapes."""
+
+    exact = False
+    shapes = Refinement.shapes
+
+
+@dataclass(frozen=True)
+class Doubled(BDIA):
+    """A rule of one's own, whose state is not what its ``init`` makes of two samples."""
+
+    def init(self, x, *older):
+        return (x,)
+
+
+@pytest.mark.filterwarnings("ignore:.*")
+def test_what_could_not_be_read_back_is_refused_when_it_is_saved(tiny, tmp_path, monkeypatch):
+    first, x = Cascade(tiny.stages[:1]), torch.zeros(1, 3, 16, 16)
+    monkeypatch.setitem(METHODS, "nudged", Method("one's own", DDIM(), Solve(FixedPoint(1)), Nudged()))
+    monkeypatch.setitem(METHODS, "doubled", Method("one's own", Doubled()))
+    for name, words in (
+        ("nudged", "Nudged fits tensors and does not say their shapes: give it a method shapes"),
+        ("doubled", r"it starts from 2 states, and its rule's init\(x, older\) makes 1"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            first.invert(x, PROMPT, name, 3).save(tmp_path / "a.safetensors")
+    with pytest.raises(ValueError, match="its length is 0 to 100000"):
+        first.invert(x, "x" * 100_001, "bdia", 3).save(tmp_path / "a.safetensors")
+    assert not list(tmp_path.iterdir())

@@ -70,7 +70,10 @@ def open(path: str | Path, cascade: Cascade) -> Inversion:
     Raises :class:`iterinv.store.BadInversion` for a file that is no inversion, is damaged, or belongs to another
     cascade.
     """
-    return cascade.open(path)
+    from iterinv.cascade import Cascade
+    from iterinv.typed import checked
+
+    return checked(cascade, Cascade, "cascade").open(path)
 
 
 def __getattr__(name: str) -> Any:

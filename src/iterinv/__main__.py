@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from functools import cache
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -15,29 +17,48 @@ if TYPE_CHECKING:
     import typer
 
 STOPPED = 130
+CLOSED_PIPE = 141
 PATIENCE = 20.0
 """Seconds that an import may take to its end once a stop is asked for."""
+
+CLEANING = 2.0
+"""Seconds that cleaning up may take before a further Ctrl-C cuts it short."""
 
 _first = 0.0
 
 
 def main() -> None:
-    """Run the command line. Ctrl-C and a request to end stop it with exit code 130; what was begun is cleaned away."""
+    """Run the command line. Ctrl-C and a request to end stop it with exit code 130; what was begun is cleaned away.
+
+    What the terminal's encoding lacks is printed as escapes. Where the reader of the output has gone, the exit code is
+    141 and nothing is said.
+    """
     # Threads that wait for work should sleep: where others compute on the same cores, spinning makes this three times
     # slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _stop)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    _listen()
+    sys.unraisablehook = _unraisable
+    code: int | str | None = None
+    out = sys.stdout
     try:
         app = command_line()
 
         app(prog_name="iterinv")
     except KeyboardInterrupt:
-        _say()
+        code = STOPPED
     except SystemExit as leaving:
-        if leaving.code == STOPPED:
-            _say()
-        raise
+        code = leaving.code if sys.stdout is out else CLOSED_PIPE  # typer takes a closed stream away
+    except OSError as error:
+        print(f"iterinv: the output cannot be written ({error.strerror})", file=sys.stderr)
+        code = 2
+    if code == STOPPED:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+        print("iterinv: stopped; no file was left half-written", file=sys.stderr)
+    sys.exit(_flushed(code))
 
 
 @cache
@@ -50,19 +71,46 @@ def command_line() -> typer.Typer:
     return app
 
 
+def _listen() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
+
+
 def _stop(number: int, frame: FrameType | None) -> None:
     global _first
     _first = _first or time.monotonic()
-    if (
-        _importing(frame) and time.monotonic() - _first < PATIENCE
-    ):  # an exception there can abort the process from within C++
-        again = threading.Timer(0.05, signal.pthread_kill, (threading.main_thread().ident, number))
-        again.daemon = True
-        again.start()
+    # An exception within an import can abort the process from within C++.
+    if _importing(frame) and time.monotonic() - _first < PATIENCE:
+        _later(0.05, lambda: signal.pthread_kill(threading.main_thread().ident or 0, number))
         return
     for each in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(each, signal.SIG_IGN)  # a second one would cut the cleaning short
+        signal.signal(each, _ignore)  # a second one would cut the cleaning short
+    _later(CLEANING, _ignored.clear)
+    _ignored.set()
     raise KeyboardInterrupt
+
+
+_ignored = threading.Event()
+
+
+def _ignore(number: int, frame: FrameType | None) -> None:
+    if not _ignored.is_set():  # code that catches everything has swallowed the first one
+        _stop(number, frame)
+
+
+def _unraisable(what: sys.UnraisableHookArgs) -> None:
+    """Ask again for a stop that fell into a ``__del__`` or another callback, whose exceptions go nowhere."""
+    if what.exc_type is KeyboardInterrupt:
+        _listen()
+        _later(0.05, lambda: signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT))
+    else:
+        sys.__unraisablehook__(what)
+
+
+def _later(seconds: float, call: Callable[[], object]) -> None:
+    again = threading.Timer(seconds, call)
+    again.daemon = True
+    again.start()
 
 
 def _importing(frame: FrameType | None) -> bool:
@@ -71,9 +119,18 @@ def _importing(frame: FrameType | None) -> bool:
     return frame is not None
 
 
-def _say() -> None:
-    print("iterinv: stopped; no file was left half-written", file=sys.stderr)
-    sys.exit(STOPPED)
+def _flushed(code: int | str | None) -> int | str | None:
+    """The exit code, once the standard streams have passed on all they hold."""
+    for stream in filter(None, (sys.__stdout__, sys.__stderr__)):
+        try:
+            stream.flush()
+        except OSError as error:
+            closed = isinstance(error, BrokenPipeError)
+            code = CLOSED_PIPE if closed else code or 2
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # or Python complains as it ends
+            if not closed:
+                print(f"iterinv: the output cannot be written ({error.strerror})", file=sys.stderr)
+    return code
 
 
 if __name__ == "__main__":

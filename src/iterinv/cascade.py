@@ -6,19 +6,19 @@ Every stage works on the picture resized to its own size. A super-resolution sta
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from iterinv.edits import EDITORS
 from iterinv.edits.site import Edit, Editor, Site, StageEdit, start_index
 from iterinv.guidance import CFG
-from iterinv.images import Canvas, Picture, Pictures, output, to_array, to_uint8
+from iterinv.images import Canvas, Picture, Pictures, check_output_type, output, resize, to_array, to_uint8
 from iterinv.inversion import Inversion, differs, open_inversion
 from iterinv.loading import load_stages
 from iterinv.methods import plan, sampler
@@ -32,6 +32,7 @@ from iterinv.stage_inversion import StageInversion, annotate_errors, finish, inv
 from iterinv.steps import Step
 from iterinv.steps.run import run
 from iterinv.streams import draw_noise
+from iterinv.typed import Count, Natural, Range, checked
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,16 @@ class Cascade:
             "local_files_only": local_files_only,
             "config": config,
         }
-        return cls(*load_stages(what, dtype or torch_dtype, device, memory, **how))
+        kinds: dict[str, Any] = {name: bool for name in ("tiled", "allow_pickle", "local_files_only")}
+        kinds |= {"noise_level": int | None, "clean": bool | None, "variant": str | None, "revision": str | None}
+        for name, kind in kinds.items():
+            checked(how[name], kind, name)
+        dtype = checked(dtype if dtype is not None else torch_dtype, torch.dtype | None, "dtype")
+        device = str(device) if isinstance(device, torch.device) else device
+        device, memory = checked(device, str, "device"), checked(memory, str | None, "memory")
+        if isinstance(what, (list, tuple)) and not what:
+            raise ValueError("the list of stages is empty: give one stage or several, from small to large")
+        return cls(*load_stages(what, dtype, device, memory, **how))
 
     @property
     def size(self) -> int:
@@ -156,12 +166,18 @@ class Cascade:
     def rerun(self, inversion: Inversion, *, observer: Observer | None = None) -> Inversion:
         """Reconstruct an inversion: the same, with the trajectory of every stage computed now.
 
-        Raises ``ValueError`` for an inversion made with other weights.
+        In other arithmetic (threads, batch, machine) the networks' last digits are others. A note says whether every
+        pixel of the reconstruction is as it was. Where it is not, an exact method inverts the picture again, or takes
+        the states in the file if it holds them, and reconstructs exactly here too: ``stages[k].rerun`` says so. Raises
+        ``ValueError`` for an inversion made with other weights.
         """
         self._check(inversion)
-        watch = observer or Observer()
+        watch = self._observer(observer, None)
         pairs = zip(self._watched(watch), inversion.stages, strict=True)
-        return replace(inversion, stages=tuple(rerun_stage(stage, found, watch) for stage, found in pairs))
+        again = replace(inversion, stages=tuple(rerun_stage(stage, found, watch) for stage, found in pairs))
+        if said := again.rerun_note():
+            watch.on_note(said)
+        return again
 
     @torch.no_grad()
     def edit(
@@ -182,9 +198,12 @@ class Cascade:
         there is not.
         """
         self._check(inversion)
+        check_output_type(output_type)
         watch = self._observer(observer, callback_on_step_end)
         how = self._editor(editor)
         prompts = self._prompts(prompt, len(inversion))
+        if not all(found.trajectory.known for found in inversion.stages):
+            inversion = self.rerun(inversion, observer=watch)
         edits: list[StageEdit] = []
         for stage, found in zip(self._watched(watch), inversion.stages, strict=True):
             below = edits[-1] if edits else None
@@ -204,6 +223,7 @@ class Cascade:
         guidance_scale: float | None = None,
         num_images_per_prompt: int = 1,
         *,
+        batch_size: int = 4,
         rule: str | Step | None = None,
         detail: float = 0.8,
         seed: int = 0,
@@ -213,29 +233,64 @@ class Cascade:
     ) -> tuple[Tensor, ...]:
         """Draw pictures (batch, 3, size, size) in [-1, 1] from prompts alone, one tensor a stage.
 
-        Of several prompts, ``num_images_per_prompt`` pictures each, in their order. ``num_inference_steps``,
+        Of several prompts, ``num_images_per_prompt`` pictures each, in their order; ``batch_size`` of them go through
+        the networks at once, which alone decides how much memory that takes. ``num_inference_steps``,
         ``guidance_scale``, which acts on the first stage, and ``rule``, a name of :data:`iterinv.steps.RULES` or a
         rule, are the cascade's own unless given. Every picture has its own noise at every stage, drawn from ``seed``
         and its place in the batch, so that it does not depend on the size of the batch. A super-resolution stage runs
         the last ``detail`` of its levels, from the enlarged picture noised to the first of them: at the levels before,
         a small error of the predicted noise is a large one of colour, which the stage below settled.
+
+        Raises ``TypeError`` for a setting of another kind, ``ValueError`` for one that cannot work.
         """
         watch = self._observer(observer, callback_on_step_end)
         rule = self.defaults.sampler if rule is None else rule
-        solver = sampler(rule) if isinstance(rule, str) else rule
-        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
-        rows = [each for each in prompts for _ in range(num_images_per_prompt)]
+        solver = checked(sampler(rule) if isinstance(rule, str) else rule, Step, "rule")
+        several = not isinstance(prompt, str) and isinstance(prompt, Sequence)
+        prompts = self._prompts(prompt, len(prompt) if several else 1)
+        count, block = (
+            checked(value, Annotated[int, Range(1, math.inf)], name)
+            for value, name in ((num_images_per_prompt, "num_images_per_prompt"), (batch_size, "batch_size"))
+        )
+        rows = [each for each in prompts for _ in range(count)]
         (start_seed,) = _seeds(seed, generator, 1)
         steps = self.defaults.sampling_steps if num_inference_steps is None else num_inference_steps
         scale = self.defaults.sampling_guidance if guidance_scale is None else guidance_scale
+        how = (
+            solver,
+            checked(steps, Count, "num_inference_steps"),
+            checked(scale, float, "guidance_scale"),
+            checked(detail, Annotated[float, Range(0, 1)], "detail"),
+        )
+        told: set[str] = set()
+        blocks = [
+            self._sample(rows[first : first + block], first, start_seed, *how, watch, told)
+            for first in range(0, len(rows), block)
+        ]
+        return tuple(torch.cat(pictures) for pictures in zip(*blocks, strict=True))
+
+    def _sample(
+        self,
+        rows: list[str],
+        first: int,
+        seed: int,
+        solver: Step,
+        steps: int,
+        scale: float,
+        detail: float,
+        watch: Observer,
+        told: set[str],
+    ) -> list[Tensor]:
+        """The pictures of some rows, the first of which is the ``first`` of all; ``told`` are the notes before."""
         pictures: list[Tensor] = []
         for stage in self._watched(watch):
             noise, on_low = (
-                torch.cat([draw_noise(shape, [start_seed], name, stage.name, k) for k in range(len(rows))])
+                torch.cat([draw_noise(shape, [seed], name, stage.name, first + k) for k in range(len(rows))])
                 for name, shape in (("sample", stage.shape), ("low noise", (3, *stage.shape[1:])))
             )
             condition = stage.condition(rows, pictures[-1] if pictures else None, on_low)
-            for note in () if pictures else condition.notes:
+            for note in () if pictures else set(condition.notes) - told:
+                told.add(note)
                 watch.on_note(note)
             guide = CFG(1.0 if pictures else scale)
             eps = guide(stage.denoiser, condition, stage.with_prompt(condition, None))
@@ -249,16 +304,19 @@ class Cascade:
             states = run(solver, eps, solver.init(x), grid, start)
             *_, last = reported(states, stage, "sampling", watch, len(timesteps), timesteps)
             pictures.append(stage.decode(last[0]).clamp(-1, 1))
-        return tuple(pictures)
+        return pictures
 
     def __call__(self, prompt: str | Sequence[str], *args: Any, output_type: str = "pil", **settings: Any) -> Output:
         """:meth:`sample`, with the largest stage's pictures in ``.images``, as diffusers' pipelines return them."""
+        check_output_type(output_type)
         pictures = self.sample(prompt, *args, **settings)[-1]
         return Output(output([to_uint8(x[None]) for x in pictures], output_type))
 
     def open(self, path: str | Path) -> Inversion:
         """Reopen an inversion file. Raises :class:`iterinv.store.BadInversion` for what is none, or of another
         cascade."""
+        if not isinstance(path, (str, Path)):
+            raise TypeError(f"an inversion file is named by a text or a Path, not by a {type(path).__name__}")
         return open_inversion(Path(path), self.stages, self.fingerprint, self.probes)
 
     def to(self, device: str) -> Cascade:
@@ -276,7 +334,7 @@ class Cascade:
 
     def up_to(self, size: int) -> Cascade:
         """The stages up to that of a size, as a cascade. Raises ``ValueError`` where no stage has it."""
-        sizes = [stage.size for stage in self.stages]
+        size, sizes = checked(size, int, "size"), [stage.size for stage in self.stages]
         if size not in sizes:
             raise ValueError(f"no stage is of {size} px: the sizes are {', '.join(map(str, sizes))}")
         return replace(self, stages=self.stages[: sizes.index(size) + 1])
@@ -285,9 +343,11 @@ class Cascade:
         """A plan for each stage."""
         if isinstance(method, str):
             method = plan(method, 20 if steps is None else steps, 1.0 if guidance is None else guidance)
+        elif not isinstance(method, Plan) and not _are_plans(method):
+            raise TypeError(f"method is {method!r}; it is a name, a plan, or a list of one plan for each stage")
         elif steps is not None or guidance is not None:
             raise ValueError("a plan has its own steps and guidance: leave num_inference_steps and guidance_scale out")
-        plans = [method] * len(self.stages) if isinstance(method, Plan) else list(method)
+        plans: list[Plan] = [method] * len(self.stages) if isinstance(method, Plan) else list(method)
         if len(plans) != len(self.stages):
             raise ValueError(f"there are {len(plans)} plans for {len(self.stages)} stages")
         return plans
@@ -295,7 +355,8 @@ class Cascade:
     def _editor(self, editor: str | Editor | None) -> Editor:
         name = self.defaults.editor if editor is None else editor
         if not isinstance(name, str):
-            return name
+            own: Editor = checked(name, Callable, "editor")
+            return own
         if name not in EDITORS:
             raise ValueError(f"there is no editor {name!r}: the editors are {', '.join(EDITORS)}")
         return EDITORS[name]()
@@ -321,7 +382,10 @@ class Cascade:
         return torch.cat([canvas.square() for canvas in canvases]), tuple(canvases)
 
     def _prompts(self, prompt: str | Sequence[str], n: int) -> tuple[str, ...]:
-        prompts = (prompt,) * n if isinstance(prompt, str) else tuple(prompt)
+        each = [prompt] * n if isinstance(prompt, str) else prompt
+        if not isinstance(each, Sequence) or not all(isinstance(one, str) for one in each):
+            raise TypeError(f"the prompt is {prompt!r}; it is a text, or a list of one text for each picture")
+        prompts = tuple(each)
         if len(prompts) != n:
             raise ValueError(f"there are {len(prompts)} prompts for {n} pictures: give one for all, or one for each")
         return prompts
@@ -329,6 +393,8 @@ class Cascade:
     def _observer(self, observer: Observer | None, callback: StepCallback | None) -> Observer:
         if observer is not None and callback is not None:
             raise ValueError("give callback_on_step_end or an observer, not both")
+        checked(observer, Observer | None, "observer")
+        checked(callback, Callable | None, "callback_on_step_end")
         return observer or (Observer() if callback is None else CallbackObserver(self, callback))
 
     def _watched(self, observer: Observer) -> list[Stage]:
@@ -340,8 +406,13 @@ class Cascade:
         return [watched(stage) for stage in self.stages]
 
     def _check(self, inversion: Inversion) -> None:
+        checked(inversion, Inversion, "inversion")
         if reason := differs(inversion.fingerprint, inversion.probes, self.fingerprint, self.probes):
             raise ValueError(f"this inversion {reason}: load that one, or invert the picture again")
+
+
+def _are_plans(values: object) -> bool:
+    return isinstance(values, Sequence) and all(isinstance(each, Plan) for each in values)
 
 
 def _seeds(
@@ -349,26 +420,18 @@ def _seeds(
 ) -> tuple[int, ...]:
     """A seed for each picture: drawn from generators if given, one for all or one for each."""
     if generator is not None:
-        each = [generator] if isinstance(generator, torch.Generator) else list(generator)
+        each = [generator] if not isinstance(generator, Sequence) else list(generator)
+        for one in each:
+            checked(one, torch.Generator, "generator")
         seed = [int(torch.randint(0, 2**32, (), generator=one, device=one.device)) for one in each]
         seed = seed[0] if len(seed) == 1 else seed
-    seeds = (int(seed),) * n if isinstance(seed, int) else tuple(map(int, seed))
+    several = seed if isinstance(seed, Sequence) and not isinstance(seed, str) else [seed] * n
+    seeds = tuple(checked(one, Natural, "seed") for one in several)
     if len(seeds) != n:
         raise ValueError(
             f"there are {len(seeds)} seeds or generators for {n} pictures: give one for all, or one for each"
         )
     return seeds
-
-
-def resize(picture: Tensor, size: int) -> Tensor:
-    """A picture (batch, 3, h, w) in [-1, 1] at a stage's size: area averages, rounded to 8 bits.
-
-    Rounded, because a stage's reconstruction is judged by its 8-bit pixels, and an average may lie just between two.
-    """
-    if picture.shape[-2:] == (size, size):
-        return picture
-    small = F.interpolate(picture, (size, size), mode="area")
-    return ((small + 1) * 127.5).round() / 127.5 - 1
 
 
 load = Cascade.from_pretrained

@@ -21,6 +21,7 @@ from torch import Tensor
 from iterinv.levels import Grid, Level, Prediction, constant, prediction_from
 from iterinv.steps import BDIA
 from iterinv.steps.bdia import bdia_init_inverse
+from iterinv.typed import checked
 
 __all__ = [
     "BDIAInverseScheduler",
@@ -76,7 +77,7 @@ class BDIAScheduler(DDIMScheduler):
         rescale_betas_zero_snr: bool = False,
         gamma: float = 1.0,
     ) -> None:
-        if not 0 <= gamma <= 1:
+        if not 0 <= checked(gamma, float, "gamma") <= 1:
             raise ValueError(f"gamma is {gamma}; it lies in [0, 1], 0 for DDIM")
         super().__init__(
             num_train_timesteps=num_train_timesteps,

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from iterinv.conditions import Condition
 from iterinv.levels import Field, Level, Prediction
+from iterinv.typed import Checked, check_fields
 
 Denoiser = Callable[[Tensor, Level, Condition], Prediction]
 """The prediction of a network for a sample (batch, channels, h, w) at a level, in the sample's dtype."""
@@ -40,7 +41,7 @@ class Guidance(ABC):
 
 
 @dataclass(frozen=True)
-class CFG(Guidance):
+class CFG(Checked, Guidance):
     """Classifier-free guidance (Ho and Salimans, 2022): ``negative + scale (positive - negative)``.
 
     At scale 1, and where both conditions are one object, the negative half is not computed. Otherwise both halves go
@@ -107,6 +108,7 @@ class Proximal(Guidance):
     hard: bool = True
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if not 0 <= self.quantile < 1:
             raise ValueError(f"quantile is {self.quantile}; it lies in [0, 1)")
 

@@ -14,13 +14,16 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional as F
 
+from iterinv.files import whole
 from iterinv.reading import BadPicture as BadPicture
 from iterinv.reading import read as read
 from iterinv.reading import to_rgb
 from iterinv.reading.colour import srgb_profile
 
 FITS = ("pad", "crop")
+OUTPUT_TYPES = ("pil", "np", "pt")
 
 Picture = str | Path | Image.Image | np.ndarray | Tensor
 """A picture file, a PIL image, an array (h, w, 3) uint8, or a tensor (3, h, w) or (1, 3, h, w) in [-1, 1]."""
@@ -62,17 +65,34 @@ def to_pil(array: np.ndarray) -> Image.Image:
     return image
 
 
+def check_output_type(output_type: str) -> None:
+    """Raise ``ValueError`` for a form of pictures that is not one of :data:`OUTPUT_TYPES`."""
+    if output_type not in OUTPUT_TYPES:
+        raise ValueError(f"output_type {output_type!r} is not one of {', '.join(OUTPUT_TYPES)}")
+
+
 def output(arrays: Sequence[np.ndarray], output_type: str) -> Pictures:
     """Arrays (h, w, 3) uint8 as ``pil``, ``np`` or ``pt``. Raises ``ValueError`` for another type."""
+    check_output_type(output_type)
     if output_type == "pil":
         return [to_pil(array) for array in arrays]
     if output_type == "np":
         return list(arrays)
-    if output_type == "pt":
-        if len({array.shape for array in arrays}) > 1:
-            raise ValueError("pictures of several shapes are no tensor: take output_type 'pil' or 'np'")
-        return torch.cat([from_uint8(array) for array in arrays])
-    raise ValueError(f"output_type {output_type!r} is not one of pil, np, pt")
+    if len({array.shape for array in arrays}) > 1:
+        raise ValueError("pictures of several shapes are no tensor: take output_type 'pil' or 'np'")
+    return torch.cat([from_uint8(array) for array in arrays])
+
+
+def check_fit(how: str) -> None:
+    """Raise ``ValueError`` for a way to bring a picture to a square that is not one of :data:`FITS`."""
+    if how not in FITS:
+        raise ValueError(f"fit {how!r} is not one of {', '.join(FITS)}")
+
+
+def fits(height: int, width: int, size: int, top: int, left: int) -> bool:
+    """Tell whether a square lies over a picture as :meth:`Canvas.fit` lays it."""
+    laid = (top, left) == ((height - size) // 2, (width - size) // 2) and size in (height, width)
+    return laid and height * width <= (Image.MAX_IMAGE_PIXELS or math.inf)
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,8 +117,7 @@ class Canvas:
         another ``how``, for a picture so long that padding leaves it thinner than eight pixels, or that scaling makes
         it too large.
         """
-        if how not in FITS:
-            raise ValueError(f"fit {how!r} is not one of {', '.join(FITS)}")
+        check_fit(how)
         h, w = picture.shape[:2]
         scale = size / (max(h, w) if how == "pad" else min(h, w))
         height, width = max(1, round(h * scale)), max(1, round(w * scale))
@@ -123,11 +142,6 @@ class Canvas:
             )
             notes.append(f"not square: {how_said}")
         return cls(picture, size, (height - size) // 2, (width - size) // 2), notes
-
-    def fits(self) -> bool:
-        """Tell whether the square lies over the picture as :meth:`fit` would lay it."""
-        h, w = self.image.shape[:2]
-        return (self.top, self.left) == ((h - self.size) // 2, (w - self.size) // 2) and self.size in (h, w)
 
     def __repr__(self) -> str:
         h, w = self.image.shape[:2]
@@ -171,6 +185,28 @@ def from_uint8(picture: np.ndarray) -> Tensor:
 def to_uint8(x: Tensor) -> np.ndarray:
     """The first picture of (batch, 3, h, w) in [-1, 1], clamped, to (h, w, 3) uint8."""
     return ((x[0].clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 0).cpu().numpy()
+
+
+def resize(picture: Tensor, size: int) -> Tensor:
+    """A picture (batch, 3, h, w) in [-1, 1] at a stage's size: area averages, rounded to 8 bits.
+
+    Rounded, because a stage's reconstruction is judged by its 8-bit pixels, and an average may lie just between two.
+    """
+    if picture.shape[-2:] == (size, size):
+        return picture
+    small = F.interpolate(picture, (size, size), mode="area")
+    return ((small + 1) * 127.5).round() / 127.5 - 1
+
+
+def save(picture: Image.Image | np.ndarray, path: Path) -> None:
+    """Write a picture, an image or an array of uint8, as a PNG file, whole or not at all.
+
+    Raises :class:`iterinv.files.CannotWrite`.
+    """
+    if isinstance(picture, np.ndarray):
+        picture = to_pil(picture) if picture.ndim == 3 else Image.fromarray(picture)
+    with whole(path) as file:
+        picture.save(file, "PNG")
 
 
 def strip(pictures: list[tuple[str, np.ndarray]], gap: int = 8) -> Image.Image:

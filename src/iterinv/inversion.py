@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -15,18 +16,34 @@ from PIL import Image
 from torch import Tensor
 
 from iterinv import store
-from iterinv.conditions import FROM_PROMPT
+from iterinv.arithmetic import Arithmetic
 from iterinv.guidance import CFG
-from iterinv.images import Canvas, to_pil
+from iterinv.images import Canvas, fits, resize, to_pil
 from iterinv.levels import Level
 from iterinv.methods import METHODS
 from iterinv.models import Stage
 from iterinv.models.probe import Probe
 from iterinv.observer import Observer
-from iterinv.plans import Plan
-from iterinv.stage_inversion import StageInversion, StageReport, Trajectory, reconstructed, rerun_states
+from iterinv.plans import Plan, Refinement
+from iterinv.stage_inversion import Origin, StageInversion, StageReport, Trajectory, pixels_of, rerun_stage
 from iterinv.steps import RULES
 from iterinv.store import BadInversion
+from iterinv.typed import Count, Natural, Range, checked, from_json
+
+LOW = ("low_image", "low_noise")
+LOW_FILE = tuple(f"condition.{name}" for name in LOW)
+"""The entries of a condition that a file keeps, and their names there."""
+
+REMEDIES = {
+    "inverted again": "the picture in the file was inverted again here, so that every pixel comes back; the noise is "
+    "that of this arithmetic",
+    "kept path": "the states in the file are kept as they are, so that every pixel comes back",
+    "refined again": "the refinement was made again here, so that every pixel comes back",
+    "": "the reconstruction is not the one that was made; an exact method, such as bdia, would give every pixel back",
+}
+"""The ways to deal with a rerun that gives other pixels, and the sentence on each."""
+
+Short = Annotated[str, Range(1, 1000)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,43 +100,121 @@ class Inversion:
         return [to_pil(canvas.place(self.picture[k : k + 1])) for k, canvas in enumerate(self.canvases)]
 
     def row(self, k: int) -> Inversion:
-        """The inversion of the ``k``-th picture alone."""
+        """The inversion of the ``k``-th picture alone. Raises ``IndexError`` where there is none."""
+        k = checked(k, int, "k")
+        if not 0 <= k < len(self):
+            raise IndexError(f"there is no picture {k}: they are counted from 0 to {len(self) - 1}")
         stages = tuple(found.row(k) for found in self.stages)
         prompts, seeds, canvases = self.prompts[k : k + 1], self.seeds[k : k + 1], self.canvases[k : k + 1]
         return replace(self, prompts=prompts, seeds=seeds, stages=stages, canvases=canvases)
 
-    def save(self, path: str | Path) -> None:
+    def rerun_note(self) -> str:
+        """A sentence on a rerun in other arithmetic than that of the inversion; empty where nothing is to be said."""
+        checks = [(k, found.rerun) for k, found in enumerate(self.stages, 1) if found.rerun is not None]
+        if not checks:
+            return ""
+        cause = checks[0][1].made.differences(checks[0][1].here)
+        other = [(k, check) for k, check in checks if not check.pixels]
+        if not other:
+            return f"made in other arithmetic ({cause}): every pixel is as it was" if cause else ""
+        where = f"stage {', '.join(str(k) for k, _ in other)} of {len(self.stages)}"
+        said = f"made in other arithmetic ({cause or 'of a kind that is not recorded'}), which changes {where}: "
+        return said + REMEDIES[other[0][1].remedy]
+
+    def save(self, path: str | Path, *, trajectory: bool = False) -> None:
         """Write the inversion to a file; :func:`iterinv.open` reopens it.
 
         The file holds the states that a rerun starts from, the low-resolution pictures with their noise, the grid, the
-        plan, the prompts and the pictures. Raises ``ValueError`` for a plan that could not be read back, such as one
-        with an unlisted rule of your own.
+        plan, the prompts and the pictures. A rerun in other arithmetic (threads, batch, machine) may leave the states
+        that were found; an exact method then inverts the picture in the file again. With ``trajectory`` the file holds
+        all states too, in float32, and these are kept instead. Raises ``ValueError`` for a plan that could not be read
+        back, such as one with an unlisted rule of your own, and :class:`iterinv.files.CannotWrite`.
         """
-        tensors: dict[str, Tensor] = {}
+        trajectory, tensors = checked(trajectory, bool, "trajectory"), dict[str, Tensor]()
         for j, canvas in enumerate(self.canvases):
             tensors[f"image.{j}"] = torch.from_numpy(np.ascontiguousarray(canvas.image))
-        stages = []
+        stages, arithmetic = [], None
         for k, found in enumerate(self.stages):
+            origin, refine = found.origin, found.plan.refine
             tensors |= {f"{k}.state.{j}": x for j, x in enumerate(found.state)}
-            if not found.plan.inverter.exact:
-                tensors[f"{k}.path"] = torch.stack(found.path)
+            if trajectory or not found.plan.inverter.exact:
+                tensors[f"{k}.path"] = torch.stack([x.float() for x in found.path])
             if found.lost is not None:
                 tensors[f"{k}.lost"] = found.lost
-            if found.plan.refine is not None:
-                tensors |= {f"{k}.refine.{name}": x for name, x in found.plan.refine.fitted(found).items()}
-            tensors |= {f"{k}.condition.{name}": x for name, x in found.condition.without(*FROM_PROMPT).items()}
-            report = {name: value for name, value in asdict(found.report).items() if name != "seconds"}
-            entry = {"plan": plan_to_json(found.plan), "start": found.start, "grid": list(found.grid), "report": report}
+            said = f"an inversion by {found.plan.method} cannot be saved"
+            if (made := _states(found.plan)) != (there := len(found.state)):
+                raise ValueError(f"{said}: it starts from {there} states, and its rule's init(x, older) makes {made}")
+            if refine is not None:
+                fitted = refine.fitted(found)
+                if fitted and type(refine).shapes is Refinement.shapes:
+                    raise ValueError(
+                        f"{said}, since {type(refine).__name__} fits tensors and does not say their shapes: give it a "
+                        "method shapes(stage, plan, rows)"
+                    )
+                tensors |= {f"{k}.refine.{name}": x.float() for name, x in fitted.items()}
+            tensors |= {f"{k}.condition.{name}": found.condition[name] for name in LOW if name in found.condition}
+            arithmetic = arithmetic or (origin and origin.arithmetic)
+            entry = {"plan": plan_to_json(found.plan), "start": found.start, "grid": list(found.grid)}
+            entry |= {"report": asdict(replace(found.report, seconds=0.0)), "path": f"{k}.path" in tensors}
+            entry["pixels"] = list(origin.pixels if origin else pixels_of(found.picture))
             stages.append(entry)
         header = {
             "prompts": list(self.prompts),
             "seeds": list(self.seeds),
             "fingerprint": self.fingerprint,
             "probes": [None if probe is None else asdict(probe) for probe in self.probes],
-            "canvases": [{"size": each.size, "top": each.top, "left": each.left} for each in self.canvases],
+            "arithmetic": asdict(arithmetic or Arithmetic.here(self.noise.device.type, len(self))),
+            "canvases": [
+                {"height": c.image.shape[0], "width": c.image.shape[1], "size": c.size, "top": c.top, "left": c.left}
+                for c in self.canvases
+            ],
             "stages": stages,
         }
+        try:
+            from_json(json.loads(json.dumps(header)), _Header, "the header", _known())
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"this inversion cannot be saved, since its file could not be read back: {error}"
+            ) from None
         store.write(Path(path), header, tensors)
+
+
+@dataclass(frozen=True)
+class _Canvas:
+    height: Count
+    width: Count
+    size: Count
+    top: int
+    left: int
+
+
+@dataclass(frozen=True)
+class _Stage:
+    plan: Plan
+    start: Natural
+    grid: tuple[Level, ...]
+    report: StageReport
+    path: bool
+    pixels: tuple[Short, ...]
+
+
+@dataclass(frozen=True)
+class _Header:
+    """The header of an inversion file, but for its format and checksum."""
+
+    prompts: tuple[Annotated[str, Range(0, 100_000)], ...]
+    seeds: tuple[Natural, ...]
+    fingerprint: Short
+    probes: tuple[Probe | None, ...]
+    arithmetic: Arithmetic
+    canvases: tuple[_Canvas, ...]
+    stages: tuple[_Stage, ...]
+
+
+def check_file(path: Path) -> None:
+    """Raise :class:`iterinv.store.BadInversion` for a file that is no inversion by its header, before a model loads."""
+    with _named(path):
+        _header(path)
 
 
 def open_inversion(
@@ -130,17 +225,32 @@ def open_inversion(
     Raises :class:`iterinv.store.BadInversion` for a file that is missing, truncated, of another kind, format or model,
     or not finite.
     """
-    try:
-        header, tensors = store.read(path)
-        if reason := differs(header["fingerprint"], _probes(header["probes"]), fingerprint, probes):
+    with _named(path):
+        header, raw = _header(path)
+        if reason := differs(header.fingerprint, header.probes, fingerprint, probes):
             raise BadInversion(f"it {reason}; load that one, or invert the picture again")
-        return _rebuild(header, tensors, stages)
+        tensors = store.read_tensors(path, raw, _expected(header, stages))
+        images = [tensors[f"image.{j}"].numpy() for j in range(len(header.canvases))]
+        canvases = tuple(
+            Canvas(image, each.size, each.top, each.left) for image, each in zip(images, header.canvases, strict=True)
+        )
+        square = torch.cat([canvas.square() for canvas in canvases])
+        found = [_stage(k, header, tensors, stage, square) for k, stage in enumerate(stages)]
+        return Inversion(header.prompts, header.seeds, header.fingerprint, tuple(found), canvases, header.probes)
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Name the file in the errors of reading it."""
+    try:
+        yield
     except BadInversion as error:
         raise BadInversion(f"{path}: {error}") from None
     except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RuntimeError, RecursionError) as error:
         # Past the checksum only a file that another program wrote gets here.
+        said = f"there is no {error.args[0]!r}" if isinstance(error, KeyError) else str(error)
         raise BadInversion(
-            f"{path} lacks or garbles a part of an inversion ({error!r}): invert the picture again"
+            f"{path} lacks or garbles a part of an inversion ({said[:300]}): invert the picture again"
         ) from None
 
 
@@ -158,79 +268,98 @@ def differs(name: str, probes: Sequence[Probe | None], loaded: str, now: Sequenc
     )
 
 
-def _probes(kept: Sequence[dict[str, Any] | None]) -> tuple[Probe | None, ...]:
-    return tuple(
-        None if each is None else Probe(tuple(map(tuple, each["values"])), str(each["where"]), float(each["eps"]))
-        for each in kept
-    )
-
-
-def _rebuild(header: dict[str, Any], tensors: dict[str, Tensor], stages: Sequence[Stage]) -> Inversion:
-    prompts, seeds = tuple(map(str, header["prompts"])), tuple(map(int, header["seeds"]))
-    n = len(prompts)
-    if n == 0 or len(seeds) != n or len(header["canvases"]) != n:
-        raise BadInversion(f"it has {n} prompts, {len(seeds)} seeds and {len(header['canvases'])} pictures")
-    if len(header["stages"]) != len(stages):
-        raise BadInversion(f"it has {len(header['stages'])} stages, the cascade {len(stages)}")
-    found = [
-        _stage(k, kept, tensors, stage, stages[k - 1].size if k else 0, prompts)
-        for k, (stage, kept) in enumerate(zip(stages, header["stages"], strict=True))
-    ]
-    canvases = []
-    for j, kept in enumerate(header["canvases"]):
-        image = store.tensor(tensors, f"image.{j}", (*tensors[f"image.{j}"].shape[:2], 3), torch.uint8).numpy()
-        canvas = Canvas(image, **kept)
-        if canvas.size != stages[-1].size or not canvas.fits():
-            raise BadInversion(
-                f"its picture of {image.shape[:2]} px does not lie under a square of {canvas.size} as it says"
-            )
-        canvases.append(canvas)
-    probes = _probes(header["probes"])
-    return Inversion(prompts, seeds, str(header["fingerprint"]), tuple(found), tuple(canvases), probes)
-
-
-def _stage(
-    k: int, kept: dict[str, Any], tensors: dict[str, Tensor], stage: Stage, below: int, prompts: tuple[str, ...]
-) -> StageInversion:
-    """The inversion of the ``k``-th stage; ``below`` is the size of the stage below."""
-    n, plan = len(prompts), plan_from_json(kept["plan"])
-    grid = tuple(Level(*level) for level in kept["grid"])
-    if grid != tuple(stage.schedule.grid(plan.steps, plan.spacing)):
-        raise BadInversion(f"the grid of stage {stage.name} is not the one that this cascade's schedule gives")
-    if kept["start"] != plan.first:
+def _header(path: Path) -> tuple[_Header, dict[str, Any]]:
+    """The header of a file, checked down to the last value; and as it is in the file."""
+    raw = store.read_header(path)
+    values = {name: value for name, value in raw.items() if name not in ("format", "sha256")}
+    try:
+        header: _Header = from_json(values, _Header, "the header", _known())
+    except KeyError as error:
         raise BadInversion(
-            f"stage {stage.name} starts at level {kept['start']}, which {plan.method} does not start from"
-        )
-    shape, dtype = (n, *stage.shape), getattr(torch, plan.dtype)
-    count = sum(name.startswith(f"{k}.state.") for name in tensors)
-    state = tuple(store.tensor(tensors, f"{k}.state.{j}", shape, dtype).to(stage.device) for j in range(count))
-    if count != len(plan.rule.init(*[state[0]] * 2)):
-        raise BadInversion(f"stage {stage.name} holds {count} states, which {plan.method} does not start from")
-    low = noise = lost = None
-    if stage.low_level is not None:
-        low = store.tensor(tensors, f"{k}.condition.low_image", (n, 3, below, below))
-        noise = store.tensor(tensors, f"{k}.condition.low_noise", (n, 3, *shape[2:]))
-    if stage.codec is not None:
-        lost = store.tensor(tensors, f"{k}.lost", (n, 3, stage.size, stage.size)).to(stage.device)
-    condition = stage.condition(prompts, low, noise)
-    path: tuple[Tensor, ...] | None = None
-    if not plan.inverter.exact:
-        path = store.tensor(tensors, f"{k}.path", (len(grid), *shape)).to(stage.device).unbind()
-    negative, report = stage.with_prompt(condition, None), StageReport(**kept["report"])
-    unknown = Trajectory.of((), state[0])  # until the inversion is whole
+            f"it uses {error.args[0]!r}, which is not known here: use the version of iterinv that wrote it, or list "
+            "your own class in iterinv.methods.METHODS before the file is opened"
+        ) from None
+    n = len(header.prompts)
+    if n == 0 or len(header.seeds) != n or len(header.canvases) != n:
+        raise BadInversion(f"it has {n} prompts, {len(header.seeds)} seeds and {len(header.canvases)} pictures")
+    return header, raw
+
+
+def _expected(header: _Header, stages: Sequence[Stage]) -> dict[str, store.Shape]:
+    """The shape and dtype of every tensor of a file with a header. Raises :class:`BadInversion` for a header that is
+    not of these stages."""
+    n, expected = len(header.prompts), dict[str, store.Shape]()
+    if len(header.stages) != len(stages):
+        raise BadInversion(f"it has {len(header.stages)} stages, the cascade {len(stages)}")
+    for j, each in enumerate(header.canvases):
+        if each.size != stages[-1].size or not fits(each.height, each.width, each.size, each.top, each.left):
+            raise BadInversion(
+                f"its picture of {each.height} x {each.width} px does not lie under a square of {each.size} as it says"
+            )
+        expected[f"image.{j}"] = (each.height, each.width, 3), torch.uint8
+    for k, (stage, kept) in enumerate(zip(stages, header.stages, strict=True)):
+        plan, shape = kept.plan, (n, *stage.shape)
+        if len(kept.grid) != plan.steps + 1 or kept.grid != tuple(stage.schedule.grid(plan.steps, plan.spacing)):
+            raise BadInversion(f"the grid of stage {stage.name} is not the one that this cascade's schedule gives")
+        if kept.start != plan.first:
+            raise BadInversion(
+                f"stage {stage.name} starts at level {kept.start}, which {plan.method} does not start from"
+            )
+        if len(kept.pixels) != n:
+            raise BadInversion(f"stage {stage.name} has the pixels of {len(kept.pixels)} pictures, not of {n}")
+        dtype = getattr(torch, plan.dtype)
+        mine: dict[str, store.Shape] = {f"state.{j}": (shape, dtype) for j in range(_states(plan))}
+        single: dict[str, tuple[int, ...]] = {}
+        if stage.low_level is not None:
+            below = stages[k - 1].size if k else 0
+            single |= dict(zip(LOW_FILE, ((n, 3, below, below), (n, 3, *shape[2:])), strict=True))
+        if stage.codec is not None:
+            single["lost"] = n, 3, stage.size, stage.size
+        if kept.path or not plan.inverter.exact:
+            single["path"] = len(kept.grid), *shape
+        if plan.refine is not None:
+            single |= {f"refine.{name}": x for name, x in plan.refine.shapes(stage, plan, n).items()}
+        mine |= {name: (each, torch.float32) for name, each in single.items()}
+        expected |= {f"{k}.{name}": each for name, each in mine.items()}
+    return expected
+
+
+def _states(plan: Plan) -> int:
+    """The number of tensors in the state that a rerun starts from."""
+    return len(plan.rule.init(*[torch.zeros(1)] * 2))
+
+
+def _stage(k: int, header: _Header, tensors: dict[str, Tensor], stage: Stage, square: Tensor) -> StageInversion:
+    """The inversion of the ``k``-th stage of a file."""
+    kept, plan = header.stages[k], header.stages[k].plan
+    mine = {name.removeprefix(f"{k}."): x.to(stage.device) for name, x in tensors.items() if name.startswith(f"{k}.")}
+    state = tuple(mine[f"state.{j}"] for j in range(sum(name.startswith("state.") for name in mine)))
+    condition = stage.condition(header.prompts, mine.get(LOW_FILE[0]), mine.get(LOW_FILE[1]))
+    negative, path = stage.with_prompt(condition, None), mine["path"].unbind() if "path" in mine else None
+    picture = resize(square, stage.size)
+    origin = Origin(picture, header.seeds, kept.pixels, header.arithmetic, path if plan.inverter.exact else None)
     found = StageInversion(
-        plan, grid, condition, negative, CFG(plan.guidance), plan.first, state, unknown, report, lost=lost
+        plan,
+        kept.grid,
+        condition,
+        negative,
+        CFG(plan.guidance),
+        plan.first,
+        state,
+        Trajectory.of(path or (), state[0]),  # of a solved path until the inversion is whole
+        kept.report,
+        lost=mine.get("lost"),
+        origin=origin,
     )
     if plan.refine is not None:
-        prefix = f"{k}.refine."
-        fitted = {name.removeprefix(prefix): x for name, x in tensors.items() if name.startswith(prefix)}
+        fitted = {name.removeprefix("refine."): x for name, x in mine.items() if name.startswith("refine.")}
         found = plan.refine.restored(stage, found, fitted)
     whole = found
 
     @torch.no_grad()
     def compute() -> tuple[tuple[Tensor, ...], Tensor]:
-        states = tuple(rerun_states(stage, whole, Observer()))
-        return path or states, reconstructed(stage, whole, states[-1])
+        again = rerun_stage(stage, whole, Observer())
+        return again.path, again.picture
 
     return replace(found, trajectory=Trajectory(compute))
 
@@ -239,41 +368,22 @@ def plan_to_json(plan: Plan) -> dict[str, Any]:
     """A plan as it is written. Raises ``ValueError`` for one that could not be read back."""
     kept = {f.name: _to_json(getattr(plan, f.name)) for f in fields(plan)}
     try:
-        readable = plan_from_json(json.loads(json.dumps(kept))) == plan
-    except (TypeError, ValueError):
+        readable = from_json(json.loads(json.dumps(kept)), Plan, "the plan", _known()) == plan
+    except (TypeError, ValueError, LookupError):
         readable = False
     if not readable:
         raise ValueError(
-            f"an inversion by {plan.method} cannot be saved, since its file could not be read back: make its "
-            "parts frozen "
-            "dataclasses of plain values, and list them as a method in iterinv.methods.METHODS or a rule in "
+            f"an inversion by {plan.method} cannot be saved, since its file could not be read back: make its parts "
+            "frozen dataclasses of plain values, and list them as a method in iterinv.methods.METHODS or a rule in "
             "iterinv.steps.RULES"
         )
     return kept
 
 
-def plan_from_json(kept: dict[str, Any]) -> Plan:
-    """The plan that :func:`plan_to_json` wrote. Raises :class:`iterinv.store.BadInversion` for an unknown part."""
-    known = _known()
-    return Plan(**{name: _from_json(value, known) for name, value in kept.items()})
-
-
 def _to_json(value: Any) -> Any:
-    if not is_dataclass(value):
+    if not is_dataclass(value) or isinstance(value, type):
         return value
     return {"name": type(value).__name__, **{f.name: _to_json(getattr(value, f.name)) for f in fields(value)}}
-
-
-def _from_json(kept: Any, known: dict[str, type]) -> Any:
-    if not isinstance(kept, dict):
-        return kept
-    if kept["name"] not in known:
-        raise BadInversion(
-            f"it uses {kept['name']}, which is not known here: use the version of iterinv that wrote it, or "
-            "list your own "
-            "class in iterinv.methods.METHODS before the file is opened"
-        )
-    return known[kept["name"]](**{name: _from_json(value, known) for name, value in kept.items() if name != "name"})
 
 
 def _known() -> dict[str, type]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import fields, replace
 from typing import Any, NamedTuple
 
@@ -11,6 +10,7 @@ from iterinv.plans import Plan, Refinement
 from iterinv.refine import NegativePrompt, NullText, Offsets, Proximal
 from iterinv.roots import Anderson, Average, Damped, FixedPoint, GradientDescent
 from iterinv.steps import BDIA, BELM, DDIM, DDPM, DPMPP2M, DPMPP2S, EDICT, RULES, FixedPointBDIA, Heun, Step
+from iterinv.typed import checked
 
 
 class Method(NamedTuple):
@@ -53,6 +53,7 @@ def plan(method: str = "bdia", steps: int = 20, guidance: float = 1.0, dtype: st
     """The plan of a method by name. Raises ``ValueError`` for another name, and for settings that cannot work."""
     if method not in METHODS:
         raise ValueError(f"there is no method {method!r}: the methods are {', '.join(METHODS)}")
+    steps, guidance = checked(steps, int, "num_inference_steps"), checked(guidance, float, "guidance")
     _, rule, inverter, refine = METHODS[method]
     return Plan(rule, inverter, refine, steps, guidance, dtype=dtype, method=method)
 
@@ -68,9 +69,10 @@ def sampler(name: str = "ddim", gamma: float | None = None) -> Step:
     rule: Any = RULES[name]
     if gamma is None:
         return rule
+    gamma = checked(gamma, float, "gamma")
     if "gamma" not in {each.name for each in fields(rule)}:
         ways = [other for other, each in RULES.items() if "gamma" in {one.name for one in fields(each)}]  # type: ignore[arg-type]
         raise ValueError(f"{name} has no gamma; those that have are {', '.join(ways)}")
-    if not 0 <= gamma <= 1 or math.isnan(gamma):
+    if not 0 <= gamma <= 1:
         raise ValueError(f"gamma is {gamma:g}; it lies between 0 and 1")
     return DDIM() if gamma == 0 and name == "bdia" else replace(rule, gamma=gamma)

@@ -2,57 +2,99 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from iterinv.files import FULL, UNFINISHED, CannotWrite, clean, lock, same_file, unfinished
+
 
 @contextmanager
-def outputs(folder: Path) -> Iterator[Path]:
+def outputs(folder: Path, inputs: Sequence[Path] = (), names: Sequence[str] = ()) -> Iterator[Path]:
     """A staging folder whose files move to ``folder`` when the block ends well, and vanish when it does not.
 
-    Files of the same names are replaced; they come back if not all can be. Raises ``OSError`` at once if ``folder``
-    cannot be written.
+    Files of the same names are replaced; they come back if not all can be. A run that is killed while its files move
+    leaves some of them to the next run on the folder, which moves the rest first; one that is killed earlier leaves a
+    staging folder, which the next run removes. Raises ``OSError`` at once if ``folder`` cannot be written or another
+    run writes to it, ``ValueError`` if one of ``inputs`` would be replaced: at once by one of ``names``, else before
+    anything is moved.
     """
     made: list[Path] = []
-    staging = folder / f".iterinv-{secrets.token_hex(8)}"  # named before it is made: a stop may come right after
+    staging, held = unfinished(folder), None  # named before it is made: a stop may come right after
+    moving = staging.with_suffix(".whole")
     try:
         try:
             made = [each for each in (folder, *folder.parents) if not each.exists()]
             folder.mkdir(parents=True, exist_ok=True)
-            staging.mkdir(mode=0o700)
+            held = os.open(folder, os.O_RDONLY)
+            if (free := lock(held)) is False:
+                made = []  # they are the other run's
+            else:
+                _keep(folder, names, inputs)
+                if free:
+                    clean(folder)
+                    _recover(folder)
+                staging.mkdir(mode=0o700)
         except OSError as error:
-            raise OSError(f"the output folder {folder} cannot be written ({error.strerror or error})") from None
+            raise CannotWrite(f"the output folder {folder}", error, "choose another --out") from None
+        if free is False:
+            raise OSError(f"another run is writing to {folder}: wait until it ends, or choose another --out")
         yield staging
-        _move(staging, folder)
-        shutil.rmtree(staging)
-    except BaseException:
+        files = [file.name for file in staging.iterdir()]
+        _keep(folder, files, inputs)
+        for target in (folder / name for name in files):
+            if target.is_dir():
+                raise OSError(f"{target} is a folder, and a file of that name is to be written: choose another --out")
+        staging.rename(moving)
+        _move(moving, folder)
+        shutil.rmtree(moving)
+    except BaseException as error:
         shutil.rmtree(staging, ignore_errors=True)
+        shutil.rmtree(moving, ignore_errors=True)
         _remove(made)
+        if isinstance(error, OSError) and (isinstance(error, CannotWrite) or error.errno in FULL):
+            raise CannotWrite(f"the output folder {folder}", error, "choose another --out") from None
         raise
+    finally:
+        if held is not None:
+            os.close(held)
 
 
-def _move(staging: Path, folder: Path) -> None:
+def _keep(folder: Path, names: Sequence[str], inputs: Sequence[Path]) -> None:
+    """Raise where a file of ``names`` in a folder is one of the inputs."""
+    for target in (folder / name for name in names):
+        if same_file(target, inputs):
+            raise ValueError(f"{target}, which is read, would be replaced by a result: choose another --out")
+
+
+def _recover(folder: Path) -> None:
+    """Move what a killed run was moving, and remove what others left."""
+    for each in list(folder.iterdir()):
+        if (match := UNFINISHED.fullmatch(each.name)) and each.is_dir() and not each.is_symlink():
+            for file in each.iterdir() if match[1] else ():
+                if file.is_file() and not (folder / file.name).is_dir():
+                    file.replace(folder / file.name)
+            shutil.rmtree(each)
+
+
+def _move(moving: Path, folder: Path) -> None:
     """Move all files of a folder to another, or none."""
-    files = sorted(staging.iterdir())
-    for target in (folder / file.name for file in files):
-        if target.is_dir():
-            raise OSError(f"{target} is a folder, and a file of that name is to be written: choose another --out")
-    before = staging / "before"
+    files = sorted(moving.iterdir())
+    before = moving / "before"
     before.mkdir()
     try:
         for file in files:
             target = folder / file.name
-            if target.exists():
+            if os.path.lexists(target):
                 target.replace(before / file.name)
             file.replace(target)
     except BaseException:
         for file in files:
             if not file.exists():
                 (folder / file.name).replace(file)
-            if (before / file.name).exists():
+            if os.path.lexists(before / file.name):
                 (before / file.name).replace(folder / file.name)
         raise
 

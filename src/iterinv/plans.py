@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from torch import Tensor
 
@@ -14,6 +14,7 @@ from iterinv.inverters import Inverter, Undo
 from iterinv.levels import Grid
 from iterinv.models import Stage
 from iterinv.steps import BDIA, OneStep, Step
+from iterinv.typed import Count, Range, check_fields
 
 if TYPE_CHECKING:
     from iterinv.stage_inversion import StageInversion
@@ -31,6 +32,9 @@ class Refinement(ABC):
     It is called with the stage, whose network calls are counted, and the inversion. A subclass is a frozen dataclass.
     """
 
+    exact: ClassVar[bool] = False
+    """It makes a rerun give every pixel back, whatever path was found."""
+
     @abstractmethod
     def __call__(self, stage: Stage, found: StageInversion) -> StageInversion: ...
 
@@ -38,8 +42,15 @@ class Refinement(ABC):
         """The tensors (steps, batch, ...) that were computed, which an inversion file keeps, by name."""
         return {}
 
+    def shapes(self, stage: Stage, plan: Plan, rows: int) -> dict[str, tuple[int, ...]]:
+        """The shapes of the fitted tensors, which a file keeps in float32, for ``rows`` pictures, by name.
+
+        An inversion with fitted tensors is saved only where a subclass gives these.
+        """
+        return {}
+
     def restored(self, stage: Stage, found: StageInversion, fitted: Mapping[str, Tensor]) -> StageInversion:
-        """The refined inversion with fitted tensors from a file. Raises ``ValueError`` for tensors of other shapes."""
+        """The refined inversion with fitted tensors from a file, which have the shapes above."""
         return self(stage, found)
 
 
@@ -58,13 +69,14 @@ class Plan:
     rule: Step = field(default_factory=BDIA)
     inverter: Inverter = field(default_factory=Undo)
     refine: Refinement | None = None
-    steps: int = 20
+    steps: Count = 20
     guidance: float = 1.0
     spacing: str | None = None
     dtype: str = "float64"
-    method: str = field(default="", compare=False)
+    method: Annotated[str, Range(0, 200)] = field(default="", compare=False)
 
     def __post_init__(self) -> None:
+        check_fields(self)
         self.inverter.check(self.rule)
         if self.refine is not None and (self.inverter.exact or not isinstance(self.rule, OneStep)):
             raise ValueError(
@@ -76,8 +88,8 @@ class Plan:
             raise ValueError(
                 f"{self.steps} step(s) leave {type(self.rule).__name__} nothing to undo: take {self.first + 1} or more"
             )
-        if not math.isfinite(self.guidance):
-            raise ValueError(f"guidance is {self.guidance}; it is a finite number, 1 for none")
+        if not self.method.isprintable():
+            raise ValueError(f"the method's name {self.method!r} holds characters that cannot be printed")
         if not self.method:
             refine = type(self.refine).__name__ if self.refine else ""
             parts = [part for part in (type(self.rule).__name__, self.inverter.name, refine) if part]

@@ -3,10 +3,12 @@ called."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from iterinv import images, metrics
-from iterinv.cascade import Cascade, resize
+from iterinv.arithmetic import Arithmetic
+from iterinv.cascade import Cascade
 from iterinv.edits.site import Edit, Editor
 from iterinv.inspect.diagnosis import diagnose
 from iterinv.inversion import Inversion
@@ -23,7 +25,7 @@ def inversion_report(
     losses, why = diagnose(cascade.stages, inversion, square)
     stages = []
     for stage, found, loss in zip(cascade.stages, inversion.stages, losses, strict=True):
-        expected = images.to_uint8(resize(square, stage.size))
+        expected = images.to_uint8(images.resize(square, stage.size))
         stages.append(
             {
                 "stage": stage.name,
@@ -38,6 +40,14 @@ def inversion_report(
             }
         )
     h, w = canvas.image.shape[:2]
+    origin, rerun = inversion.stages[0].origin, [found.rerun for found in inversion.stages if found.rerun is not None]
+    here = Arithmetic.here(cascade.stages[0].device, len(inversion))
+    arithmetic: dict[str, Any] = {"made": asdict(rerun[0].made if rerun else origin.arithmetic if origin else here)}
+    if rerun:
+        arithmetic |= {"here": asdict(rerun[0].here), "same_pixels": all(each.pixels for each in rerun)}
+        arithmetic["remedy"] = next((each.remedy for each in rerun if each.remedy), None)
+    if rerun and not arithmetic["same_pixels"]:
+        why = f"{why} It was {inversion.rerun_note()}."
     return {
         "method": plan.method,
         "steps": plan.steps,
@@ -50,6 +60,7 @@ def inversion_report(
         "seconds": round(seconds, 3),
         "peak_memory_mb": round(peak_memory_mb(), 1),
         "model": cascade.fingerprint,
+        "arithmetic": arithmetic,
         "picture": {"height": h, "width": w},
         "notes": notes,
         "versions": versions(),

@@ -15,6 +15,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from iterinv.typed import Checked, Count, Positive
+
 Residual = Callable[[Tensor], Tensor]
 
 
@@ -59,10 +61,10 @@ def each(values: Tensor, like: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class FixedPoint:
+class FixedPoint(Checked):
     """``u <- u - residual(u)``, a fixed number of times. Once, from the known state, is DDIM inversion."""
 
-    iterations: int = 1
+    iterations: Count = 1
 
     def __call__(self, residual: Residual, guess: Tensor, where: LevelInfo = LevelInfo()) -> Root:
         u = guess
@@ -72,7 +74,7 @@ class FixedPoint:
 
 
 @dataclass(frozen=True)
-class Average:
+class Average(Checked):
     """The mean of the ``last`` of as many fixed-point iterates: where they circle the root, their mean is nearer to it.
 
     ReNoise (Garibi, Patashnik, Voynov, Averbuch-Elor, Cohen-Or, 2024, https://arxiv.org/abs/2403.14602) averages
@@ -81,9 +83,9 @@ class Average:
     are still on their way make a worse root. Its regularisation of the noise is not part of this.
     """
 
-    iterations: int = 10
-    last: int = 2
-    small: float = 0.0
+    iterations: Count = 10
+    last: Count = 2
+    small: Positive = 0.0
 
     @classmethod
     def as_published(cls) -> Average:
@@ -103,15 +105,15 @@ class Average:
 
 
 @dataclass(frozen=True)
-class GradientDescent:
+class GradientDescent(Checked):
     """Descent on the summed square of the unscaled residual, as IterInv publishes it (Tang, Wang, van de Weijer, 2023).
 
     A fixed number of iterations from the known state, at the rate ``rate * sqrt(1 - share / 2)``, with neither test nor
     stop: the last iterate is returned unmeasured. Every iteration costs one call and one backward pass.
     """
 
-    iterations: int = 21
-    rate: float = 0.3
+    iterations: Count = 21
+    rate: Positive = 0.3
 
     def __call__(self, residual: Residual, guess: Tensor, where: LevelInfo = LevelInfo()) -> Root:
         u, rate = guess, self.rate * math.sqrt(1 - where.share / 2)
@@ -124,16 +126,16 @@ class GradientDescent:
 
 
 @dataclass(frozen=True)
-class Damped:
+class Damped(Checked):
     """``u <- u - damping * residual(u)`` with a residual test: no backward pass, and a sample stops at ``tolerance``.
 
     The first step is whole, and so DDIM inversion. Where a step made a sample worse, it goes on from its best iterate
     with half the damping. Returns the best iterate.
     """
 
-    iterations: int = 30
-    tolerance: float = 1e-5
-    damping: float = 0.5
+    iterations: Count = 30
+    tolerance: Positive = 1e-5
+    damping: Positive = 0.5
 
     def __call__(self, residual: Residual, guess: Tensor, where: LevelInfo = LevelInfo()) -> Root:
         u, best, least = guess, guess, torch.zeros_like(guess)
@@ -154,7 +156,7 @@ class Damped:
 
 
 @dataclass(frozen=True)
-class Anderson:
+class Anderson(Checked):
     """Anderson acceleration (Walker & Ni, 2011) with a residual test: stops a sample when its error is at most
     ``tolerance``.
 
@@ -164,10 +166,10 @@ class Anderson:
     best. Returns the best iterate.
     """
 
-    iterations: int = 12
-    tolerance: float = 1e-5
-    memory: int = 4
-    ridge: float = 1e-10
+    iterations: Count = 12
+    tolerance: Positive = 1e-5
+    memory: Count = 4
+    ridge: Positive = 1e-10
 
     def __call__(self, residual: Residual, guess: Tensor, where: LevelInfo = LevelInfo()) -> Root:
         u, best = guess, guess

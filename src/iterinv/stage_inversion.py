@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,8 +12,10 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from iterinv.arithmetic import Arithmetic
 from iterinv.conditions import Condition
 from iterinv.guidance import CFG, Denoiser, Guidance
+from iterinv.images import to_uint8
 from iterinv.levels import Field, Grid, State
 from iterinv.locks import Lock
 from iterinv.models import CountingDenoiser, Stage
@@ -21,6 +24,7 @@ from iterinv.plans import Plan
 from iterinv.roots import rms
 from iterinv.steps import Step, Wrapped
 from iterinv.steps.run import NotFinite, run
+from iterinv.typed import Natural, Positive
 
 _T = TypeVar("_T")
 
@@ -35,12 +39,48 @@ class StageReport:
     rerun is guided; its calls are not counted.
     """
 
-    forward: int = 0
-    backward: int = 0
-    seconds: float = 0.0
-    residual_max: float | None = None
-    root_error_max: float | None = None
-    unguided_rms: float | None = None
+    forward: Natural = 0
+    backward: Natural = 0
+    seconds: Positive = 0.0
+    residual_max: Positive | None = None
+    root_error_max: Positive | None = None
+    unguided_rms: Positive | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Origin:
+    """The picture (batch, 3, size, size) in [-1, 1] that a stage was inverted from, and what its rerun gave.
+
+    ``pixels`` is a hash of each 8-bit reconstruction, ``arithmetic`` that in which it was made. ``path`` holds the
+    states (batch, channels, h, w) that were found, where a file keeps those of an exact inverter.
+    """
+
+    picture: Tensor
+    seeds: tuple[int, ...]
+    pixels: tuple[str, ...]
+    arithmetic: Arithmetic
+    path: tuple[Tensor, ...] | None = None
+
+    def row(self, k: int) -> Origin:
+        """The origin of the ``k``-th picture of a batch."""
+        path = None if self.path is None else tuple(x[k : k + 1] for x in self.path)
+        picture, seeds, pixels = self.picture[k : k + 1], self.seeds[k : k + 1], self.pixels[k : k + 1]
+        return Origin(picture, seeds, pixels, self.arithmetic, path)
+
+
+@dataclass(frozen=True)
+class Rerun:
+    """How a rerun compares with the inversion it was made from.
+
+    ``pixels`` says whether every 8-bit pixel of the reconstruction is as it was. Where it is not, ``remedy`` says what
+    the stage's trajectory is now: ``inverted again`` from the picture, ``kept path`` of the file, ``refined again``, or
+    empty where the method promises no exact reconstruction.
+    """
+
+    made: Arithmetic
+    here: Arithmetic
+    pixels: bool
+    remedy: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +109,9 @@ class Trajectory:
     @classmethod
     def of(cls, states: Sequence[Tensor], picture: Tensor) -> Trajectory:
         """A trajectory that is known already."""
-        return cls(lambda: (tuple(states), picture))
+        known = cls(lambda: (tuple(states), picture))
+        known._all()
+        return known
 
     def _all(self) -> tuple[tuple[Tensor, ...], Tensor]:
         with self._lock:
@@ -87,8 +129,15 @@ class Trajectory:
         """The reconstruction (batch, 3, size, size), unclamped."""
         return self._all()[1]
 
+    @property
+    def known(self) -> bool:
+        """Whether it was computed already."""
+        return self._known is not None
+
     def row(self, k: int) -> Trajectory:
         """The trajectory of the ``k``-th picture of a batch."""
+        if self.known:
+            return Trajectory.of([x[k : k + 1] for x in self.states], self.picture[k : k + 1])
         return Trajectory(lambda: (tuple(x[k : k + 1] for x in self.states), self.picture[k : k + 1]))
 
 
@@ -98,7 +147,8 @@ class StageInversion:
 
     ``offsets``, one a step, are what a refinement adds after it. ``lost`` is what a latent stage's codec loses of the
     picture: it is added to what the states decode to, and is the only part that was not inverted. ``trajectory`` holds
-    the states that an editor may start from and blend with, and the reconstruction.
+    the states that an editor may start from and blend with, and the reconstruction. ``origin`` is what it was made of;
+    ``rerun`` says whether running it again gave the same, ``None`` before.
     """
 
     plan: Plan
@@ -112,6 +162,8 @@ class StageInversion:
     report: StageReport = StageReport()
     offsets: tuple[Tensor, ...] | None = None
     lost: Tensor | None = None
+    origin: Origin | None = None
+    rerun: Rerun | None = None
 
     def __repr__(self) -> str:
         shape = " x ".join(map(str, self.noise.shape))
@@ -153,6 +205,7 @@ class StageInversion:
             trajectory=self.trajectory.row(k),
             offsets=None if self.offsets is None else tuple(x[k : k + 1] for x in self.offsets),
             lost=None if self.lost is None else self.lost[k : k + 1],
+            origin=None if self.origin is None else self.origin.row(k),
         )
 
 
@@ -207,8 +260,10 @@ def _invert(
     report = StageReport(calls.forward, calls.backward, time.perf_counter() - began, residual, measured, unguided)
     # A solved path is kept in float32, as a file holds it. That of an exact inverter is the rerun's, computed again at
     # will.
-    states = path if inverter.exact else [x.float() for x in path]
-    return replace(found, trajectory=Trajectory.of(states, reconstructed(stage, found, y)), report=report)
+    states, again = path if inverter.exact else [x.float() for x in path], reconstructed(stage, found, y)
+    arithmetic = Arithmetic.here(stage.device, len(x))
+    origin = Origin(picture, tuple(seeds), pixels_of(again), arithmetic)
+    return replace(found, trajectory=Trajectory.of(states, again), report=report, origin=origin)
 
 
 def rerun_states(stage: Stage, found: StageInversion, observer: Observer) -> Generator[Tensor, None, None]:
@@ -225,15 +280,55 @@ def reconstructed(stage: Stage, found: StageInversion, clean: Tensor) -> Tensor:
     return stage.decode(clean) if found.lost is None else stage.decode(clean) + found.lost
 
 
+def pixels_of(picture: Tensor) -> tuple[str, ...]:
+    """A hash of the 8-bit pixels of each picture (batch, 3, size, size)."""
+    return tuple(hashlib.sha256(to_uint8(x[None]).tobytes()).hexdigest() for x in picture)
+
+
 def rerun_stage(stage: Stage, found: StageInversion, observer: Observer) -> StageInversion:
-    """An inversion with the trajectory of a rerun; a solved path stays as it was found."""
+    """An inversion with the trajectory of a rerun; a solved path stays as it was found.
+
+    The arithmetic of a network depends on threads, the batch and the machine. Where the rerun gives other pixels than
+    the inversion had, a method that reconstructs exactly does so here too: by the path in the file if it is there, else
+    by inverting the picture again in the arithmetic of here.
+    """
     began = time.perf_counter()
-    with annotate_errors(stage, found.plan):
+    origin, plan = found.origin, found.plan
+    with annotate_errors(stage, plan):
         states = tuple(rerun_states(stage, found, observer))
         picture = reconstructed(stage, found, states[-1])
-    report = replace(found.report, seconds=time.perf_counter() - began)
-    kept = states if found.plan.inverter.exact else found.path
-    return replace(found, trajectory=Trajectory.of(kept, picture), report=report)
+    kept = states if plan.inverter.exact else found.path
+    again = replace(found, trajectory=Trajectory.of(kept, picture))
+    if origin is not None:
+        check = Rerun(
+            origin.arithmetic, Arithmetic.here(stage.device, len(picture)), pixels_of(picture) == origin.pixels
+        )
+        again = replace(again, rerun=check)
+        if not check.pixels:
+            del states, picture, kept
+            again = _remade(stage, again, origin, check, observer)
+    return replace(again, report=replace(again.report, seconds=time.perf_counter() - began))
+
+
+def _remade(stage: Stage, found: StageInversion, origin: Origin, check: Rerun, observer: Observer) -> StageInversion:
+    """The inversion in the arithmetic of here, if its method reconstructs exactly; else as it is."""
+    refine, picture = found.plan.refine, origin.picture.to(found.noise)
+    if origin.path is None and found.plan.inverter.exact:
+        made = invert_stage(stage, found.plan, found.condition, picture, origin.seeds, observer)
+        return replace(made, rerun=replace(check, remedy="inverted again"))
+    if origin.path is None and not (refine is not None and refine.exact):
+        return found
+    # The last state of the path is the clean one, which is as it was; a decoder's last digits are not.
+    path = origin.path or found.path
+    clean = stage.decode(path[-1].to(found.noise))
+    lost = None if found.lost is None else (picture - clean).float()
+    found = replace(found, lost=lost, trajectory=Trajectory.of(path, clean if lost is None else clean + lost))
+    if origin.path is not None or refine is None:
+        return replace(found, rerun=replace(check, remedy="kept path"))
+    refined = refine(stage, replace(found, offsets=None))
+    *_, clean = rerun_states(stage, refined, observer)
+    states = Trajectory.of(path, reconstructed(stage, refined, clean))
+    return replace(refined, trajectory=states, rerun=replace(check, remedy="refined again"))
 
 
 def reported(

@@ -7,8 +7,6 @@ An exception that ``emit`` raises stops the work between any two network calls.
 
 from __future__ import annotations
 
-import json
-import os
 import time
 import unicodedata
 from collections.abc import Callable, Iterator
@@ -24,8 +22,9 @@ from iterinv import images
 from iterinv.cascade import Cascade, load
 from iterinv.edits import EDITORS
 from iterinv.edits.site import Edit, Editor
+from iterinv.evaluate.folder import write_json
 from iterinv.images import Picture
-from iterinv.inversion import Inversion
+from iterinv.inversion import Inversion, check_file
 from iterinv.levels import State
 from iterinv.loading import precision
 from iterinv.methods import plan, sampler
@@ -171,28 +170,31 @@ class Result:
             report["edit"] = edit_report(self.prompt, self.editor, self.edit)
         return report
 
-    def write(self, folder: Path, *, inversion: bool = True, reconstruction: bool = True) -> dict[str, Any]:
-        """Write the pictures, the inversion and the report to a folder; returns the report."""
+    def write(
+        self, folder: Path, *, inversion: bool = True, reconstruction: bool = True, trajectory: bool = False
+    ) -> dict[str, Any]:
+        """Write the pictures, the inversion (with its ``trajectory`` if asked for) and the report to a folder; returns
+        the report."""
         canvas, report = self.inversion.canvases[0], self.report()
-        images.to_pil(canvas.image).save(folder / "original.png")
+        images.save(canvas.image, folder / "original.png")
         if reconstruction:
-            images.to_pil(self.reconstruction).save(folder / "reconstruction.png")
+            images.save(self.reconstruction, folder / "reconstruction.png")
         if inversion:
-            self.inversion.save(folder / "inversion.safetensors")
+            self.inversion.save(folder / "inversion.safetensors", trajectory=trajectory)
         if self.edit is not None:
             edited = canvas.place(self.edit.pictures[-1])
             masks = self.edit.masks
             mask = canvas.place_mask(masks[-1] if masks else torch.ones(1, 1, canvas.size, canvas.size, device="cpu"))
-            images.to_pil(edited).save(folder / "edited.png")
-            Image.fromarray(mask).save(folder / "mask.png")
+            images.save(edited, folder / "edited.png")
+            images.save(mask, folder / "mask.png")
             shown = [
                 ("original", canvas.image),
                 ("reconstruction", self.reconstruction),
                 ("mask", np.repeat(mask[..., None], 3, -1)),
                 ("edited", edited),
             ]
-            images.strip(shown).save(folder / "comparison.png")
-        (folder / "report.json").write_text(json.dumps(report, indent=2) + os.linesep, encoding="utf-8")
+            images.save(images.strip(shown), folder / "comparison.png")
+        write_json(folder / "report.json", report)
         return report
 
 
@@ -222,6 +224,7 @@ class Workbench(Observer):
         began = time.perf_counter()
         prompt = checked_prompt(request.prompt, "prompt")
         how = plan(request.method, request.num_inference_steps, request.guidance_scale)
+        check_picture(request.picture, request.fit)
         cascade = request.model.load()
         self._advise(cascade, prompt, "prompt")
         inversion = cascade.invert(request.picture, prompt, how, seed=request.seed, fit=request.fit, observer=self)
@@ -234,6 +237,7 @@ class Workbench(Observer):
     def reopen(self, request: ReopenRequest) -> Result:
         """Reopen an inversion and run it again. Raises :class:`iterinv.store.BadInversion`."""
         began = time.perf_counter()
+        check_file(request.inversion)
         cascade = request.model.load()
         inversion = cascade.rerun(cascade.open(request.inversion), observer=self)
         return Result(cascade, inversion, self.notes, time.perf_counter() - began)
@@ -266,6 +270,9 @@ class Workbench(Observer):
 
         source = request.source
         prompt = checked_prompt(source.prompt, "prompt")
+        for method in request.methods:
+            plan(method, source.num_inference_steps, source.guidance_scale)
+        check_picture(source.picture, source.fit)
         cascade = source.model.load()
         self._advise(cascade, prompt, "prompt")
         yield from compare(
@@ -313,6 +320,12 @@ def checked_prompt(prompt: str, name: str, may_be_empty: bool = True) -> str:
     except UnicodeEncodeError:
         raise ValueError(f"the {name} is not text in UTF-8: type it again") from None
     return prompt.strip()
+
+
+def check_picture(picture: Picture, fit: str) -> None:
+    """Raise ``ValueError`` for a picture that cannot be read and for a fit that there is not, before a model loads."""
+    images.check_fit(fit)
+    images.to_array(picture)
 
 
 def editor_of(name: str, strength: float | None = None, guidance_scale: float | None = None) -> Editor:

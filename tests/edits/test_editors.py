@@ -134,7 +134,7 @@ def test_detail_is_for_super_resolution_stages(tiny, exact):
         next(Detail()(Site(tiny.stages[0], found, found.condition, (PROMPT,), (TARGET,))))
     with pytest.raises(ValueError, match="detail is 0"):
         Detail(share=0)
-    with pytest.raises(ValueError, match="sure is nan; it lies in"):
+    with pytest.raises(ValueError, match="sure is nan; it is a finite number"):
         FlowEdit(sure=float("nan"))
 
 

@@ -120,3 +120,36 @@ def test_the_command_draws_and_tells(tiny_folder, tmp_path):
     assert told["steps"] == 3
     assert "BDIA(gamma=0.5" in told["rule"]
     assert "frechet" in result.output
+
+
+@pytest.mark.parametrize("kind", ["empty", "text", "cut", "another shape", "another dtype", "pickle", "gone"])
+def test_a_block_that_cannot_be_read_is_drawn_again(tiny, tmp_path, monkeypatch, kind):
+    monkeypatch.setattr(samples, "BLOCK", 2)
+    small = tiny.up_to(16)
+    assert list(samples.draw(small, tmp_path, 4, DDIM(), 2)) == [2, 4]
+    file, other = tmp_path / "00002.npy", (tmp_path / "00000.npy").stat().st_mtime_ns
+    whole = file.read_bytes()
+    if kind == "pickle":
+        np.save(file, np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    elif kind.startswith("another"):
+        np.save(file, np.zeros((2, 8, 8, 3), np.uint8) if "shape" in kind else np.zeros((2, 16, 16, 3)))
+    elif kind == "gone":
+        file.unlink()
+    else:
+        file.write_bytes({"empty": b"", "text": b"hello", "cut": whole[: len(whole) // 2]}[kind])
+    assert list(samples.draw(small, tmp_path, 4, DDIM(), 2)) == [2, 4]
+    assert file.read_bytes() == whole
+    assert (tmp_path / "00000.npy").stat().st_mtime_ns == other
+
+
+def test_true_pictures_that_cannot_be_read_are_drawn_again(tmp_path):
+    drawn = np.array(data.scenes(tmp_path, 16, 3))
+    (file,) = tmp_path.iterdir()
+    for broken in (b"", b"hello", file.read_bytes()[:200]):
+        file.write_bytes(broken)
+        assert (data.scenes(tmp_path, 16, 3) == drawn).all()
+
+
+def test_guidance_that_is_no_number_is_a_sentence(tiny, tmp_path):
+    with pytest.raises(ValueError, match="guidance_scale is nan; it is a finite number"):
+        list(samples.draw(tiny.up_to(16), tmp_path, 2, DDIM(), 2, float("nan")))

@@ -83,7 +83,7 @@ def test_a_folder_is_gone_on_with_and_refuses_another_way(tiny, tmp_path):
     with pytest.raises(ValueError, match="done with another editor"):
         work(1, 0.5)
     (tmp_path / "settings.json").write_text("")
-    with pytest.raises(ValueError, match="is not JSON: delete"):
+    with pytest.raises(ValueError, match="holds no settings in JSON: delete"):
         work(1)
     with pytest.raises(ValueError, match="no kind of edit 'teleport'"):
         list(scenes.evaluate(tiny, DiffEdit(), tmp_path / "other", kinds=("teleport",)))
@@ -167,3 +167,50 @@ def test_a_mean_leaves_out_what_is_not_there():
     assert scenes.summary([row, {**row, "outside": None}])[0]["outside_exact"] == 0.5
     assert told["iou"] is None
     assert whole == {**told, "kind": "all"}
+
+
+def test_a_damaged_folder_is_mended_by_doing_what_is_lost_again(tiny, tmp_path):
+    """Lines that are JSON but no rows, a row without its picture, one with half of it: done again, all else kept."""
+    work = lambda count: list(  # noqa: E731
+        scenes.evaluate(tiny, DiffEdit(), tmp_path, "bdia", 2, ("wall", "recolour"), count)
+    )
+    done = work(2)
+    assert len(done) == 4
+    odd = [5, None, [], {}, {"kind": "wall"}, {**done[0], "seed": "5"}, {**done[0], "kind": ["wall"]}]
+    odd += [{**done[0], "success": 1}, {**done[0], "inside": "x"}, {**done[0], "kind": "teleport"}, {"kind": {}}]
+    with (tmp_path / "rows.jsonl").open("ab") as file:
+        file.write("".join(json.dumps(each) + "\n" for each in odd).encode() + b"\xff\xfe\n" + b"[" * 9999 + b"\n{")
+    assert work(2) == []
+    pictures = [tmp_path / "edited" / f"{row['kind']}-{row['seed']}.png" for row in done]
+    before = [picture.read_bytes() for picture in pictures]
+    pictures[0].unlink()
+    pictures[1].write_bytes(before[1][: len(before[1]) // 2])
+    pictures[2].write_bytes(b"")
+    assert len(scenes.rows(tmp_path)) == 1
+    again = work(2)
+    assert [(row["kind"], row["seed"]) for row in again] == [(row["kind"], row["seed"]) for row in done[:3]]
+    assert [picture.read_bytes() for picture in pictures] == before
+    assert len(scenes.rows(tmp_path)) == 4
+    scenes.sheets(tmp_path, scenes.rows(tmp_path))
+
+
+@pytest.mark.parametrize("text", ["[]", "5", "null", '"x"', "[" * 10_000, "\xff"])
+def test_settings_that_are_none_are_a_sentence(tiny, tmp_path, text):
+    (tmp_path / "settings.json").write_text(text)
+    with pytest.raises(ValueError, match=r"settings\.json holds no settings in JSON: delete .*, or choose another"):
+        list(scenes.evaluate(tiny, DiffEdit(), tmp_path, "bdia", 2, ("wall",), 1))
+
+
+def test_rows_are_not_written_through_a_link(tiny, tmp_path):
+    (tmp_path / "own.txt").write_text("mine")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "rows.jsonl").symlink_to(tmp_path / "own.txt")
+    with pytest.raises(ValueError, match=r"rows\.jsonl is a link to another file: delete it"):
+        list(scenes.evaluate(tiny, DiffEdit(), tmp_path / "out", "bdia", 2, ("wall",), 1))
+    assert (tmp_path / "own.txt").read_text() == "mine"
+
+
+def test_a_folder_that_cannot_be_made_is_a_sentence(tiny, tmp_path):
+    (tmp_path / "out").write_text("in the way")
+    with pytest.raises(OSError, match=r"out cannot be written \(File exists\): choose another place"):
+        list(scenes.evaluate(tiny, DiffEdit(), tmp_path / "out", "bdia", 2, ("wall",), 1))

@@ -213,3 +213,15 @@ def test_a_misspelt_setting_of_a_phase_is_named(tmp_path):
     recipe.write_text(RECIPE.read_text(encoding="utf-8").replace("blur: 0.8", "blurr: 0.8"), encoding="utf-8")
     with pytest.raises(ValueError, match="a phase of stage III sets 'blurr': a phase may set minutes, rate, batch"):
         read_recipe(recipe)
+
+
+def test_a_folder_of_ones_own_is_not_made_anew_by_packing(tmp_path):
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "own.txt").write_text("mine")
+    with pytest.raises(ValueError, match="holds other files, and would be made anew: move it"):
+        train("pack", tmp_path)
+    recipe = tmp_path / "weights" / "recipe.yaml"
+    recipe.write_bytes(RECIPE.read_bytes())
+    with pytest.raises(ValueError, match="which is made anew: give a copy of it that lies elsewhere"):
+        train("pack", tmp_path, recipe=recipe)
+    assert {file.name for file in (tmp_path / "weights").iterdir()} == {"own.txt", "recipe.yaml"}

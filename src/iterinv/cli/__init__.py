@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from iterinv.cli.options import (
+    App,
     Device,
     EditGuidance,
     EditorName,
@@ -23,18 +23,24 @@ from iterinv.cli.options import (
     Seed,
     Steps,
     Strength,
+    Trajectory,
+    finite,
     with_model,
 )
 from iterinv.cli.session import errors, session
 from iterinv.cli.tables import decibels_by_stage, print_comparison, print_costs, print_report
+from iterinv.files import printable
 
-app = typer.Typer(
+app = App(
     help="Turn a picture back into the noise and the path that reproduce it, and edit it with words.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+KEPT = "inversion.safetensors"
+"""The file that a command which reads it leaves as it is, in its own folder too."""
 
 
 @app.command()
@@ -55,10 +61,12 @@ def edit(
     num_inference_steps: Steps = 20,
     seed: Seed = 0,
     fit: Fit = "pad",
+    trajectory: Trajectory = False,
     model: Any = None,
 ) -> None:
     """Invert a picture, reconstruct it, and run it again with other words."""
-    with session(out, picture) as (staging, bench):
+    with session(out, picture, inversion, model.name, spared=KEPT) as (staging, bench):
+        from iterinv.files import same_file
         from iterinv.workbench import EditRequest, InvertRequest, ReopenRequest
 
         if (picture is None) == (inversion is None):
@@ -76,7 +84,10 @@ def edit(
             raise ValueError("--prompt is missing: say what the picture shows")
         else:
             source = InvertRequest(picture, prompt, method, num_inference_steps, 1.0, seed, fit, model)
-        report = bench.edit(EditRequest(source, to, editor, strength, edit_guidance)).write(staging)
+        # The file that is edited stays, where it lies in the output folder.
+        keep = inversion is not None and same_file(out / KEPT, [inversion])
+        request = EditRequest(source, to, editor, strength, edit_guidance)
+        report = bench.edit(request).write(staging, inversion=not keep, trajectory=trajectory)
     print_report(report, out)
 
 
@@ -91,14 +102,15 @@ def invert(
     guidance_scale: Guidance = 1.0,
     seed: Seed = 0,
     fit: Fit = "pad",
+    trajectory: Trajectory = False,
     model: Any = None,
 ) -> None:
     """Invert a picture and keep the inversion as a file."""
-    with session(out, picture) as (staging, bench):
+    with session(out, picture, model.name) as (staging, bench):
         from iterinv.workbench import InvertRequest
 
         request = InvertRequest(picture, prompt, method, num_inference_steps, guidance_scale, seed, fit, model)
-        report = bench.invert(request).write(staging, reconstruction=False)
+        report = bench.invert(request).write(staging, reconstruction=False, trajectory=trajectory)
     print_report(report, out)
 
 
@@ -108,7 +120,7 @@ def reconstruct(
     inversion: Annotated[Path, typer.Argument(help="An inversion file.")], out: Out = Path("out"), model: Any = None
 ) -> None:
     """Make the picture again from an inversion file."""
-    with session(out) as (staging, bench):
+    with session(out, inversion, model.name, spared=KEPT) as (staging, bench):
         from iterinv.workbench import ReopenRequest
 
         report = bench.reopen(ReopenRequest(inversion, model)).write(staging, inversion=False)
@@ -130,8 +142,9 @@ def compare(
 ) -> None:
     """Run many methods on one picture: what each costs and keeps."""
     rows: list[dict[str, Any]] = []
-    with session(out, picture) as (staging, bench):
+    with session(out, picture, model.name) as (staging, bench):
         from iterinv.evaluate.compare import plot
+        from iterinv.evaluate.folder import write_json
         from iterinv.manifest import versions
         from iterinv.workbench import CompareRequest, InvertRequest
 
@@ -144,7 +157,7 @@ def compare(
         told = {"picture": picture.name, "prompt": prompt.strip(), "steps": num_inference_steps}
         told |= {"guidance": guidance_scale, "seed": seed, "model": model.load().fingerprint}
         told |= {"versions": versions(), "methods": rows}
-        (staging / "compare.json").write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+        write_json(staging / "compare.json", told)
         plot(rows, staging / "compare.png", title)
     print_comparison(rows, title, out)
 
@@ -226,7 +239,10 @@ def sample(
         typer.Option("--num-inference-steps", "--steps", "-n", min=2, help="A stage; the model's own if not given."),
     ] = None,
     guidance_scale: Annotated[
-        float | None, typer.Option("--guidance-scale", "--guidance", help="The model's own if not given; 1 is none.")
+        float | None,
+        typer.Option(
+            "--guidance-scale", "--guidance", callback=finite, help="The model's own if not given; 1 is none."
+        ),
     ] = None,
     sampler: Sampler = None,
     gamma: Gamma = None,
@@ -234,7 +250,8 @@ def sample(
     model: Any = None,
 ) -> None:
     """Draw pictures from words alone."""
-    with session(out) as (staging, bench):
+    with session(out, model.name) as (staging, bench):
+        from iterinv.images import save
         from iterinv.workbench import SampleRequest
 
         request = SampleRequest(
@@ -242,8 +259,8 @@ def sample(
         )
         pictures = bench.sample(request)
         for k, picture in enumerate(pictures):
-            picture.save(staging / f"sample-{k}.png")
-    typer.echo(f"{len(pictures)} picture(s) of {pictures[0].width} px in {out}")
+            save(picture, staging / f"sample-{k}.png")
+    typer.echo(printable(f"{len(pictures)} picture(s) of {pictures[0].width} px in {out}"))
 
 
 @app.command()

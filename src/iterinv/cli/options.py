@@ -4,14 +4,41 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 if TYPE_CHECKING:
     from iterinv.workbench import Model as ModelRequest
+
+
+class App(typer.Typer):
+    """A command line that refuses an option which is given twice, where one of the two would be lost."""
+
+    def command(self, name: str | None = None, **settings: Any) -> Callable[[Any], Any]:
+        return super().command(name, cls=_Command, **settings)
+
+
+class _Command(TyperCommand):
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        *_, given = self.make_parser(ctx).parse_args(args=list(args))
+        for each in {id(each): each for each in given}.values():
+            single = each.param_type_name == "option" and not each.multiple and not getattr(each, "is_flag", False)
+            if single and sum(other is each for other in given) > 1:
+                ctx.fail(f"{max(each.opts, key=len)} is given twice: give it once")
+        return super().parse_args(ctx, args)
+
+
+def finite(value: float | None) -> float | None:
+    """A guidance scale, or none. Raises an error to the user for NaN and infinity."""
+    if value is not None and not math.isfinite(value):
+        raise typer.BadParameter(f"guidance is {value}; it is a finite number, 1 for none")
+    return value
+
 
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")]
 Prompt = Annotated[str, typer.Option("--prompt", "-p", help="A description of the picture.")]
@@ -22,18 +49,25 @@ Model = Annotated[
 Method = Annotated[str, typer.Option("--method", "-m", help="bdia is exact; `iterinv methods` lists all.")]
 Steps = Annotated[int, typer.Option("--num-inference-steps", "--steps", "-n", min=2, help="Steps at every stage.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Draws noise: on low-resolution conditions.")]
-Guidance = Annotated[float, typer.Option("--guidance-scale", "--guidance", help="Classifier-free guidance; 1 is none.")]
+Guidance = Annotated[
+    float, typer.Option("--guidance-scale", "--guidance", callback=finite, help="Classifier-free guidance; 1 is none.")
+]
 Sampler = Annotated[
     str | None, typer.Option("--sampler", help="The model's own if not given; `iterinv samplers` lists all.")
 ]
 Gamma = Annotated[float | None, typer.Option(help="Of a bdia sampler: 0 is its base, 1 the whole correction.")]
 Size = Annotated[int | None, typer.Option(help="Size in px of the last stage to run; stages above are left out.")]
 Fit = Annotated[str, typer.Option("--fit", help="A picture that is not square: 'pad' it, or 'crop' to its middle.")]
+Trajectory = Annotated[
+    bool, typer.Option("--trajectory", help="Keep every state in the file, so that any machine has the same noise.")
+]
 EditorName = Annotated[
     str | None, typer.Option("--editor", help="The model's own if not given; `iterinv editors` lists all.")
 ]
 Strength = Annotated[float | None, typer.Option(help="Share of the levels run again; the editor's own if not given.")]
-EditGuidance = Annotated[float | None, typer.Option(help="Guidance of the edit; the editor's own if not given.")]
+EditGuidance = Annotated[
+    float | None, typer.Option(callback=finite, help="Guidance of the edit; the editor's own if not given.")
+]
 
 Device = Annotated[str, typer.Option("--device", help="Device of the networks: cpu, cuda, mps.")]
 Precision = Annotated[str, typer.Option("--dtype", help="The networks' precision: float32, float16 or bfloat16.")]
@@ -77,8 +111,8 @@ def with_model(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def share_of(text: str) -> tuple[int, int]:
-    """``k/n`` as (k, n). Raises ``ValueError`` for anything else."""
+    """``k/n``, k from 1 to n, as (k, n). Raises ``ValueError`` for anything else."""
     k, slash, n = text.partition("/")
-    if not (slash and k.isdecimal() and n.isdecimal()):
+    if not (slash and k.isdecimal() and n.isdecimal() and 1 <= int(k) <= int(n) <= 1_000_000):
         raise ValueError(f"--share is {text!r}; it is k/n, as 1/2 and 2/2 are the halves")
     return int(k), int(n)

@@ -2,24 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
+from iterinv.files import printable
+
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from iterinv.workbench import Event, Workbench
+
+CLOSED_PIPE = 141
+"""The exit code where the reader of the output has gone, as a shell has it."""
+
+BETWEEN = 10.0
+"""Seconds between two lines of progress within one phase, where the output is no terminal."""
 
 
 @contextmanager
 def errors() -> Iterator[None]:
     """Turn user errors into a sentence and exit code 2; anything else is a bug and shows its traceback."""
+    from safetensors import SafetensorError
+
     try:
         yield
+    except BrokenPipeError:
+        raise typer.Exit(CLOSED_PIPE) from None
     except (ValueError, OSError, ArithmeticError, ModuleNotFoundError) as error:
-        typer.echo(f"iterinv: {error}", err=True)
+        said = str(error)
+        if isinstance(error, OSError) and error.strerror:
+            said = f"{error.filename or 'the output'}: {error.strerror}"
+        typer.echo(f"iterinv: {printable(said)}", err=True)
+        raise typer.Exit(2) from None
+    except SafetensorError as error:  # of weights that a library writes, as where the disk is full
+        typer.echo(f"iterinv: a file of weights cannot be written or read ({printable(str(error))})", err=True)
         raise typer.Exit(2) from None
     except MemoryError as error:
         said = str(error) or "there is not enough memory for this; take a smaller picture or fewer at once"
@@ -27,39 +49,101 @@ def errors() -> Iterator[None]:
         raise typer.Exit(2) from None
 
 
-@contextmanager
-def session(out: Path, picture: Path | None = None) -> Iterator[tuple[Path, Workbench]]:
-    """A staging folder, and a workbench whose events are drawn: a bar for each stage and phase, notes above the bars.
+def console(*, stderr: bool = False) -> Console:
+    """A console that prints text as it is, without markup, and raises where its reader has gone."""
+    from rich.console import Console
 
-    Raises, as an error to the user, where a result would replace the picture itself.
+    class Plain(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError  # rich would end the process at once, with exit code 1
+
+    return Plain(stderr=stderr, file=None if stderr else sys.stdout, markup=False, emoji=False, highlight=False)
+
+
+@contextmanager
+def session(out: Path, *inputs: Any, spared: str = "") -> Iterator[tuple[Path, Workbench]]:
+    """A staging folder, and a workbench whose events are drawn.
+
+    A terminal has a bar for each stage and phase, a file a line now and then; notes are sentences in both. Raises, as
+    an error to the user, where a result would replace one of the ``inputs``: those that are files on this disk.
+    ``spared`` is a name that is not written where an input has it.
     """
     with errors():
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
         from iterinv import workbench as work
+        from iterinv.files import same_file
         from iterinv.outputs import outputs
 
-        if picture is not None and picture.name in work.FILES and picture.resolve() == (out / picture.name).resolve():
-            raise ValueError(f"{picture} would be replaced by a result: choose another --out")
-        console = Console(stderr=True)
-        columns = TextColumn("{task.description:<24}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-        with outputs(out) as staging, Progress(*columns, console=console) as bars:
-            tasks: dict[str, Any] = {}
+        files = [Path(each) for each in inputs if isinstance(each, (str, Path)) and Path(each).is_file()]
+        names = [name for name in work.FILES if name != spared]
+        with outputs(out, files, names) as staging, progress() as draw:
 
-            def draw(event: Event) -> None:
+            def told(event: Event) -> None:
                 if isinstance(event, work.Note):
-                    bars.console.print(f"note: {event.text}", markup=False, highlight=False)
-                elif event.phase != "network call":
-                    name = f"stage {event.stage}: {event.phase}"
-                    if name not in tasks:
-                        tasks[name] = bars.add_task(name, total=event.total)
-                    elif bars.tasks[tasks[name]].finished:  # the next of many: the bar begins again
-                        bars.reset(tasks[name], total=event.total)
-                    bars.update(tasks[name], completed=event.done, total=event.total)
+                    draw.note(event.text)
+                elif event.phase == "network call":
+                    draw.wait(f"stage {event.stage}: {event.calls} network calls")
+                else:
+                    draw.step(f"stage {event.stage}: {event.phase}", event.done, event.total)
 
-            bench = work.Workbench(draw)
+            bench = work.Workbench(told)
             yield staging, bench
-            stale = sorted(name for name in work.FILES if (out / name).exists() and not (staging / name).exists())
-            if stale:
+            there = (name for name in work.FILES if (out / name).exists() and not same_file(out / name, files))
+            if stale := sorted(name for name in there if not (staging / name).exists()):
                 bench.on_note(f"{out} also holds {', '.join(stale)} of an earlier run")
+
+
+class Drawing:
+    """Progress on standard error: bars on a terminal, lines elsewhere."""
+
+    def __init__(self, console: Console, bars: Any) -> None:
+        self.console, self.bars = console, bars
+        self.tasks: dict[str, Any] = {}
+        self.last = time.monotonic()
+
+    def note(self, text: str) -> None:
+        """Print a sentence."""
+        self.console.print(f"note: {printable(text)}", soft_wrap=not self.console.is_terminal)
+
+    def wait(self, text: str) -> None:
+        """Print a line if none was printed for a while and there are no bars."""
+        if not self.console.is_terminal and time.monotonic() - self.last > BETWEEN:
+            self._line(text)
+
+    def step(self, name: str, done: int, total: int | None) -> None:
+        """Draw that ``done`` of ``total`` steps are done, ``None`` where the number is not known."""
+        if not self.console.is_terminal:
+            text = f"{name} {done}" + ("" if total is None else f" of {total}")
+            if done == total:
+                self._line(text)
+            else:
+                self.wait(text)
+            return
+        if name not in self.tasks:
+            self.tasks[name] = self.bars.add_task(name, total=total)
+        elif self.bars.tasks[self.tasks[name]].finished:  # the next of many: the bar begins again
+            self.bars.reset(self.tasks[name], total=total)
+        self.bars.update(self.tasks[name], completed=done, total=total)
+
+    def _line(self, text: str) -> None:
+        self.console.print(text, soft_wrap=True)
+        self.last = time.monotonic()
+
+
+@contextmanager
+def progress() -> Iterator[Drawing]:
+    """Draw progress on standard error while the block runs."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    where = console(stderr=True)
+    name = TextColumn("{task.description:<24}", markup=False)
+    with Progress(
+        name, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=where, disable=not where.is_terminal
+    ) as bars:
+        yield Drawing(where, bars)
+
+
+def counted(work: Iterator[Any], name: str, total: int, done: Callable[[int, Any], int] = lambda k, _: k) -> None:
+    """Run an iterator to its end and draw how far it is; ``done`` says so of the number of items and the latest."""
+    with progress() as draw:
+        for k, item in enumerate(work, 1):
+            draw.step(name, done(k, item), total)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from iterinv.cli.session import errors
+from iterinv.cli.session import console, errors
+from iterinv.files import printable
 
 if TYPE_CHECKING:
     from iterinv.costs import Cost
@@ -27,10 +27,9 @@ def decibels_by_stage(row: dict[str, Any]) -> str:
 def print_comparison(rows: list[dict[str, Any]], title: str, out: Path) -> None:
     """Print a table of methods, and the reasons of those that failed."""
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table = Table(title=printable(title), title_justify="left", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for column in ("method", "dB, stage by stage", "pixels", "calls", "back", "s", "MB", "noise"):
         table.add_column(column, justify="left" if column == "method" else "right", no_wrap=True)
     for row in rows:
@@ -49,16 +48,14 @@ def print_comparison(rows: list[dict[str, Any]], title: str, out: Path) -> None:
             cells[2:5] = f"{row['exact_pixels']:.2%}", str(calls["forward"]), str(calls["backward"])
             cells[-1] = f"{row['terminal_noise']['std']:.2f}"
         table.add_row(*cells)
-    console = Console(file=sys.stdout)
-    console.print(table)
+    screen = console()
+    screen.print(table)
     for row in rows:
         if not row["stages"]:
-            console.print(f"{row['method']}: {row['why']}", markup=False, highlight=False)
-    console.print(
+            screen.print(printable(f"{row['method']}: {row['why']}"))
+    screen.print(
         "exact: every pixel equal; noise: the spread at stage I, 1 in a sampler's; "
-        f"compare.json and compare.png in {out}",
-        markup=False,
-        highlight=False,
+        f"compare.json and compare.png in {printable(str(out))}"
     )
 
 
@@ -66,7 +63,6 @@ def print_comparison(rows: list[dict[str, Any]], title: str, out: Path) -> None:
 def print_costs(found: list[Cost], rate: float, peaks: dict[str, int]) -> None:
     """Print what each stage costs, the peak of the device's memory and the time."""
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
@@ -94,8 +90,8 @@ def print_costs(found: list[Cost], rate: float, peaks: dict[str, int]) -> None:
         table.add_column(column, justify="right" if k else "left", no_wrap=True, min_width=widest if k else None)
     for row in rows:
         table.add_row(*row)
-    console = Console(file=sys.stdout)
-    console.print(table)
+    screen = console()
+    screen.print(table)
     words = {"resident": "all networks at once", "staged": "a network at a time", "layered": "a layer at a time"}
     peak = ", ".join(f"{_gigabytes(size)} with {words[mode]}" for mode, size in peaks.items())
     whole = _duration(sum(cost.seconds(rate) for cost in found))
@@ -106,7 +102,7 @@ def print_costs(found: list[Cost], rate: float, peaks: dict[str, int]) -> None:
         "Held: by a call and the path. Calls: forward + backward, a solver's as on a toy.",
     ]
     for line in lines:
-        console.print(line, markup=False, highlight=False)
+        screen.print(printable(line))
 
 
 def _gigabytes(size: float) -> str:
@@ -126,7 +122,6 @@ def _duration(seconds: float) -> str:
 def print_summary(summary: list[dict[str, Any]], out: Path) -> None:
     """Print the summary of an evaluation of editors."""
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
@@ -145,18 +140,17 @@ def print_summary(summary: list[dict[str, Any]], out: Path) -> None:
     for row in summary:
         cells = ["" if row[key] is None else form.format(row[key]) for key, form in columns.items()]
         table.add_row(row["kind"], str(row["tasks"]), *cells)
-    console = Console(file=sys.stdout)
-    console.print(table)
-    console.print(f"rows.jsonl, summary.json, edited/ and three sheets in {out}", markup=False, highlight=False)
+    screen = console()
+    screen.print(table)
+    screen.print(printable(f"rows.jsonl, summary.json, edited/ and three sheets in {out}"))
 
 
 @errors()
 def print_report(told: dict[str, Any], out: Path) -> None:
     """The short report of an inversion or an edit."""
-    from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f"{told['method']}, {told['steps']} steps", title_justify="left")
+    table = Table(title=printable(f"{told['method']}, {told['steps']} steps"), title_justify="left")
     for column in ("stage", "size", "network calls", "seconds", "reconstruction", "exact pixels", "noise std"):
         table.add_column(column, justify="left" if column == "stage" else "right")
     for s in told["stages"]:
@@ -170,8 +164,8 @@ def print_report(told: dict[str, Any], out: Path) -> None:
             f"{fidelity['exact_pixels']:.2%}",
             f"{s['terminal_noise']['std']:.2f}",
         )
-    console = Console(file=sys.stdout)
-    console.print(table)
+    screen = console()
+    screen.print(table)
     whole = told["reconstruction"]
     lines = [f"reconstruction: {decibels(whole['psnr'])}, {whole['exact_pixels']:.2%} of pixels equal"]
     lines.append(told["why"])
@@ -185,4 +179,4 @@ def print_report(told: dict[str, Any], out: Path) -> None:
             )
     lines.append(f"{told['seconds']:.1f} s, {told['peak_memory_mb']:.0f} MB at most; files in {out}")
     for line in lines:
-        console.print(line, markup=False, highlight=False)
+        screen.print(printable(line))

@@ -13,6 +13,7 @@ from iterinv.edits.settings import check_shares
 from iterinv.edits.site import Running, Site
 from iterinv.guidance import CFG
 from iterinv.steps import DDIM, Step
+from iterinv.typed import Positive, check_fields
 
 
 @dataclass(frozen=True)
@@ -29,9 +30,10 @@ class Detail:
 
     share: float = 0.3
     rule: Step = dataclasses.field(default_factory=DDIM)
-    visible: float = 0.04
+    visible: Positive = 0.04
 
     def __post_init__(self) -> None:
+        check_fields(self)
         check_shares(detail=self.share)
 
     def __call__(self, site: Site) -> Running:

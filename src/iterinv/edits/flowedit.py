@@ -18,12 +18,13 @@ from torch.nn import functional as F
 
 from iterinv.edits.detail import Detail
 from iterinv.edits.regions import FromPrompts
-from iterinv.edits.settings import check_guidance, check_shares
+from iterinv.edits.settings import check_shares
 from iterinv.edits.site import Blend, Region, Running, Site, StageEdit, last_state, share_of, start_index
 from iterinv.levels import Field, Grid, State, move
 from iterinv.steps import Step
 from iterinv.steps.run import run
 from iterinv.streams import draw_noise
+from iterinv.typed import Count, Natural, check_fields
 
 STRENGTHS = (0.55, 0.7, 0.85, 1.0)
 """The strengths that a local edit tries in turn, until the network sees the target prompt in the result."""
@@ -85,24 +86,20 @@ class FlowEdit:
 
     strength: float | None = None
     guidance: float = 1.5
-    passes: int = 3
-    averages: int = 1
+    passes: Count = 3
+    averages: Count = 1
     local: float = 0.3
     sure: float = 0.5
     region: Region = dataclasses.field(default_factory=lambda: FromPrompts(grow=0))
     detail: Detail = dataclasses.field(default_factory=Detail)
-    seed: int = 0
+    seed: Natural = 0
 
     def __post_init__(self) -> None:
-        check_guidance(self.guidance)
+        check_fields(self)
         check_shares(strength=1.0 if self.strength is None else self.strength, local=self.local)
         if not 0 <= self.sure <= 1:
             raise ValueError(
                 f"sure is {self.sure}; it lies in [0, 1]: at 0 the new words need only be seen above the old"
-            )
-        if self.averages < 1 or self.passes < 1:
-            raise ValueError(
-                f"averages is {self.averages}, passes {self.passes}; at least one noise is drawn, in one pass"
             )
 
     def __call__(self, site: Site) -> Running:

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 
 from iterinv.edits.detail import Detail
 from iterinv.edits.regions import Everywhere
-from iterinv.edits.settings import check_guidance, check_shares
+from iterinv.edits.settings import check_shares
 from iterinv.edits.site import Region, Running, Site, share_of, start_index
 from iterinv.steps import DDIM, Step, rule_name
+from iterinv.typed import check_fields
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class PromptSwap:
     detail: Detail = field(default_factory=Detail)
 
     def __post_init__(self) -> None:
-        check_guidance(self.guidance)
+        check_fields(self)
         check_shares(strength=self.strength)
 
     def __call__(self, site: Site) -> Running:

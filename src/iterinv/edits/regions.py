@@ -4,6 +4,7 @@ combined."""
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from torch.nn import functional as F
 from iterinv.edits.settings import check_shares
 from iterinv.edits.site import Region, Site, start_index
 from iterinv.streams import draw_noise
+from iterinv.typed import Checked, Count, Natural, Positive, Range, check_fields
 
 
 @dataclass(frozen=True)
@@ -27,12 +29,13 @@ class FromPrompts:
     """
 
     strength: float = 0.7
-    maps: int = 10
-    clip: float | None = None
-    grow: int = 1
-    seed: int = 0
+    maps: Count = 10
+    clip: Positive | None = None
+    grow: Annotated[int, Range(0, 1000)] = 1
+    seed: Natural = 0
 
     def __post_init__(self) -> None:
+        check_fields(self)
         check_shares(mask_strength=self.strength)
 
     def __call__(self, site: Site) -> Tensor:
@@ -68,10 +71,15 @@ class Everywhere:
 
 
 @dataclass(frozen=True, eq=False)
-class Given:
+class Given(Checked):
     """A region that the user gives: ``mask`` (batch or 1, 1, h, w) in [0, 1], 1 inside, of any size."""
 
     mask: Tensor
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.mask.ndim != 4 or self.mask.shape[1] != 1:
+            raise ValueError(f"a mask is (batch or 1, 1, h, w), not {tuple(self.mask.shape)}")
 
     def __call__(self, site: Site) -> Tensor:
         mask = F.adaptive_max_pool2d(self.mask.float(), site.stage.shape[1:])  # no small part of it is lost
@@ -79,7 +87,7 @@ class Given:
 
 
 @dataclass(frozen=True)
-class Union:
+class Union(Checked):
     """Every pixel that lies in one of several regions."""
 
     regions: tuple[Region, ...]
@@ -91,7 +99,7 @@ class Union:
 
 
 @dataclass(frozen=True)
-class Intersection:
+class Intersection(Checked):
     """Every pixel that lies in all of several regions."""
 
     regions: tuple[Region, ...]

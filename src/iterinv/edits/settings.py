@@ -2,14 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
-
-def check_guidance(guidance: float) -> None:
-    """Raise ``ValueError`` for a scale that is not finite."""
-    if not math.isfinite(guidance):
-        raise ValueError(f"guidance is {guidance}; it is a finite number, 1 for none")
-
 
 def check_shares(**shares: float) -> None:
     """Raise ``ValueError``, naming it, for a share of the levels outside (0, 1]."""

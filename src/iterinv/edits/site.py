@@ -208,7 +208,7 @@ class Site:
 Editor = Callable[[Site], Running]
 """An editor, called once for each stage."""
 
-Region = Callable[[Site], "Tensor | None"]
+Region = Callable[[Site], Tensor | None]
 """The region where an edit may act at the first stage: (batch, 1, h, w), 1 inside; ``None`` for everywhere."""
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from iterinv.cli.options import (
+    App,
     EditGuidance,
     EditorName,
     Gamma,
@@ -23,10 +23,10 @@ from iterinv.cli.options import (
     share_of,
     with_model,
 )
-from iterinv.cli.session import errors
+from iterinv.cli.session import counted, errors
 from iterinv.cli.tables import print_summary
 
-evaluation = typer.Typer(help="Measure editors and samples.", no_args_is_help=True)
+evaluation = App(help="Measure editors and samples.", no_args_is_help=True)
 
 
 @evaluation.command()
@@ -44,12 +44,10 @@ def samples(
 ) -> None:
     """Samples against their words, and against true pictures, as the reader sees them."""
     with errors():
-        from rich.console import Console
-        from rich.progress import Progress
-
         from iterinv import methods
         from iterinv.embedded.evaluate import alignment as bench
         from iterinv.embedded.reader import SIZE as READ_SIZE
+        from iterinv.evaluate.folder import write_json
 
         rule = methods.sampler(sampler or "ddim", gamma)
         cascade = model.load()
@@ -58,12 +56,10 @@ def samples(
             raise ValueError(
                 f"samples are of {cascade.size} px; the reader sees {READ_SIZE} or more: choose a larger --size"
             )
-        with Progress(console=Console(stderr=True)) as bar:
-            task = bar.add_task("samples", total=count)
-            for done in bench.draw(cascade, out, count, rule, num_inference_steps, guidance_scale, seed):
-                bar.update(task, completed=done)
+        drawn = bench.draw(cascade, out, count, rule, num_inference_steps, guidance_scale, seed)
+        counted(drawn, "samples", count, lambda _, done: int(done))
         report = bench.report(out, count, out / "true")
-        (out / "alignment.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        write_json(out / "alignment.json", report)
     others = {f"{of} {name}": value for of in ("true", "shuffled") for name, value in report.pop(of).items()}
     for name, value in {**report, **others}.items():
         typer.echo(f"{name:<18} {value}")
@@ -88,29 +84,32 @@ def scenes(
 ) -> None:
     """SceneEdit: edits of rendered scenes, whose right answer exists."""
     with errors():
-        from rich.console import Console
-        from rich.progress import track
-
+        from iterinv import methods
         from iterinv.embedded.evaluate import scene_edit as bench
-        from iterinv.embedded.evaluate.tasks import KINDS
+        from iterinv.embedded.evaluate.tasks import KINDS, scene_edit
+        from iterinv.evaluate.folder import write_json
         from iterinv.manifest import versions
         from iterinv.workbench import editor_of
 
         names = [name.strip() for name in kinds.split(",") if name.strip()] or list(KINDS)
+        part = share_of(share)
+        for kind in names:
+            scene_edit(0, kind)
+        methods.plan(method, num_inference_steps)
+        if editor is not None:
+            editor_of(editor, strength, edit_guidance)
         cascade = model.load()
         cascade = cascade if size is None else cascade.up_to(size)
         how = editor_of(editor or cascade.defaults.editor, strength, edit_guidance)
-        part = share_of(share)
         done = bench.evaluate(cascade, how, out, method, num_inference_steps, names, count, part)
-        for _ in track(done, "tasks", total=count * len(names) // part[1], console=Console(stderr=True)):
-            pass
+        counted(done, "tasks", len(names) * len(range(part[0] - 1, count, part[1])))
         found = bench.rows(out, names, count)
         if not found:
             raise ValueError(
                 f"none of the first {count} scenes is in share {share}: ask for more scenes or fewer shares"
             )
         report = {"summary": bench.summary(found), "versions": versions()}
-        (out / "summary.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        write_json(out / "summary.json", report)
         bench.sheets(out, found)
         print_summary(bench.summary(found), out)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from iterinv.cascade import Cascade
+from iterinv.files import whole
 from iterinv.images import Picture
 from iterinv.manifest import peak_memory
 from iterinv.methods import plan
@@ -125,8 +126,10 @@ def plot(rows: Sequence[dict[str, Any]], path: Path, title: str) -> None:
     for axes in (left, right):
         axes.set_xscale("log")
         axes.set_xlabel("network work: forward + 2 backward evaluations")
-    figure.suptitle(f"{title}; red: none is both cheaper and better")
-    figure.savefig(path, dpi=110)
+    shown = title.encode(errors="backslashreplace").decode()
+    figure.suptitle(f"{shown}; red: none is both cheaper and better", parse_math=False)
+    with whole(path) as file:
+        figure.savefig(file, dpi=110, format="png")
 
 
 def _decibels(row: dict[str, Any]) -> float:

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from multiprocessing import get_context
 from multiprocessing.pool import Pool
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+
+from iterinv.files import whole, writing
 
 
 def settle(folder: Path, settings: dict[str, Any]) -> None:
@@ -15,18 +20,64 @@ def settle(folder: Path, settings: dict[str, Any]) -> None:
 
     Raises ``ValueError`` where it holds those of others, or where its settings cannot be read.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     file = folder / "settings.json"
     if not file.exists():
-        whole = folder / f"settings.json.{os.getpid()}"
-        whole.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-        whole.replace(file)
+        write_json(file, settings)
     try:
-        before = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError:
-        raise ValueError(f"{file} is not JSON: delete {folder}, or choose another --out") from None
+        before = json.loads(file.read_bytes())
+        if not isinstance(before, dict):
+            raise ValueError("not a mapping")
+    except (ValueError, RecursionError):
+        raise ValueError(f"{file} holds no settings in JSON: delete {folder}, or choose another --out") from None
     if unlike := sorted(key for key in {*settings, *before} if before.get(key) != settings.get(key)):
         raise ValueError(f"{folder} holds what was done with another {', '.join(unlike)}: choose another --out")
+
+
+def write_json(path: Path, values: Any) -> None:
+    """Write values as an indented JSON file, whole or not at all."""
+    with whole(path) as file:
+        file.write((json.dumps(values, indent=2) + "\n").encode())
+
+
+def read_lines(path: Path) -> list[Any]:
+    """The values of a file with one in JSON a line, empty if there is no file. Lines that are no JSON are left out."""
+    values = []
+    for line in path.read_bytes().splitlines() if path.exists() else []:
+        with suppress(ValueError, RecursionError):
+            values.append(json.loads(line))
+    return values
+
+
+def append_line(path: Path, value: Any) -> None:
+    """Add a value in JSON to a file with one a line, by one write, so that several processes may do so at once.
+
+    Raises ``ValueError`` for a link, since another file would be written.
+    """
+    if path.is_symlink():
+        raise ValueError(f"{path} is a link to another file: delete it, or choose another --out")
+    with writing(path):
+        cut = path.exists() and path.stat().st_size and not path.read_bytes().endswith(b"\n")
+        with open(path, "ab", buffering=0) as file:
+            # A line that a killed run cut off must not take the next one with it.
+            file.write((b"\n" if cut else b"") + json.dumps(value).encode() + b"\n")
+
+
+def read_array(path: Path, rows: int, shape: tuple[int, ...]) -> np.ndarray | None:
+    """The array of uint8 (at least ``rows``, *shape) in a file, mapped; ``None`` for what is missing or another."""
+    try:
+        found = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    fits = isinstance(found, np.ndarray) and found.dtype == np.uint8 and found.shape[1:] == shape
+    return found if fits and len(found) >= rows else None
+
+
+def write_array(path: Path, values: np.ndarray) -> None:
+    """Write an array to a file, whole or not at all."""
+    with whole(path) as file:
+        np.save(file, values, allow_pickle=False)
 
 
 def processes() -> Pool:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from iterinv.cascade import resize
+from iterinv.images import resize
 from iterinv.inversion import Inversion
 from iterinv.models import Stage
 from iterinv.roots import rms

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor
@@ -15,10 +16,11 @@ from iterinv.levels import Field, Grid, Prediction, constant
 from iterinv.roots import each, rms
 from iterinv.steps import Multistep, Step
 from iterinv.steps.run import check_finite
+from iterinv.typed import Checked, Positive, Range
 
 
 @dataclass(frozen=True)
-class Relax(Inverter):
+class Relax(Checked, Inverter):
     """At most ``sweeps`` walks over the grid, until none moves a state by more than ``tolerance``, an rms.
 
     The path starts as DDIM inversion's. In every sweep the noise is predicted at all its states, one call each, and
@@ -28,8 +30,8 @@ class Relax(Inverter):
     modes of the data) sweeps may circle for ever, and the error tells.
     """
 
-    sweeps: int = 30
-    tolerance: float = 3e-4
+    sweeps: Annotated[int, Range(0, 10_000)] = 30
+    tolerance: Positive = 3e-4
 
     @property
     def target_error(self) -> float | None:

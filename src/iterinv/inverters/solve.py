@@ -14,10 +14,11 @@ from iterinv.levels import Field, Grid, Level
 from iterinv.roots import FixedPoint, LevelInfo, RootFinder
 from iterinv.steps import Multistep, OneStep, Step
 from iterinv.steps.run import check_finite
+from iterinv.typed import Checked
 
 
 @dataclass(frozen=True)
-class Solve(Inverter):
+class Solve(Checked, Inverter):
     """At every level a root finder solves ``(alpha_a / alpha_b) (step(u) - known) = 0`` from the known state.
 
     Scaled so (by ``sigma_a / sigma_b`` at a level without signal), one fixed-point iteration is DDIM inversion with the

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+from iterinv.files import whole
 from iterinv.models.pipelines import read_json
 
 SUMS = "SHA256SUMS"
@@ -33,7 +34,8 @@ def seal(folder: Path) -> None:
     """Write the hashes of a folder's files, for :func:`damaged`."""
     files = sorted(file for file in folder.rglob("*") if file.is_file() and file.name != SUMS)
     lines = (f"{sha256(file)}  {file.relative_to(folder).as_posix()}\n" for file in files)
-    (folder / SUMS).write_text("".join(lines), encoding="utf-8")
+    with whole(folder / SUMS) as file:
+        file.write("".join(lines).encode())
 
 
 def damaged(folder: Path) -> list[str]:

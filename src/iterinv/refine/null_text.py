@@ -15,12 +15,13 @@ from torch import Tensor
 from iterinv.guidance import PerLevelNull
 from iterinv.levels import Level, Prediction, constant
 from iterinv.models import Stage
-from iterinv.plans import Refinement
+from iterinv.plans import Plan, Refinement
 from iterinv.stage_inversion import StageInversion
+from iterinv.typed import Checked, Count, Positive
 
 
 @dataclass(frozen=True)
-class NullText(Refinement):
+class NullText(Checked, Refinement):
     """At step j of N, from the embedding of the step before: Adam at ``rate (1 - j / (2 N))``, at most ``iterations``
     times, and no more once the square of what the guided step missed, before Adam's, is below ``tolerance + slope j``.
 
@@ -30,10 +31,10 @@ class NullText(Refinement):
     settings of IterInv for IF.
     """
 
-    iterations: int = 10
-    rate: float = 1e-2
-    tolerance: float = 1e-5
-    slope: float = 2e-5
+    iterations: Count = 10
+    rate: Positive = 1e-2
+    tolerance: Positive = 1e-5
+    slope: Positive = 2e-5
     total: bool = False
 
     @classmethod
@@ -66,16 +67,13 @@ class NullText(Refinement):
             return {}
         return {"nulls": torch.stack([found.guidance.nulls[level] for level in found.grid[:-1]])}
 
+    def shapes(self, stage: Stage, plan: Plan, rows: int) -> dict[str, tuple[int, ...]]:
+        return {"nulls": (plan.steps, rows, *stage.embed([""])["text"].shape[1:])}
+
     def restored(self, stage: Stage, found: StageInversion, fitted: Mapping[str, Tensor]) -> StageInversion:
-        nulls, text = fitted["nulls"], found.condition["text"]
-        shape = (found.plan.steps, len(found.noise), *text.shape[1:])
-        if tuple(nulls.shape) != shape or nulls.dtype != torch.float32:
-            raise ValueError(
-                f"the null embeddings are {tuple(nulls.shape)} of {nulls.dtype}, not {shape} of torch.float32"
-            )
-        rows = nulls.to(stage.device).unbind()
-        nulls_at = dict(zip(found.grid[:-1], rows, strict=True))
-        return replace(found, guidance=PerLevelNull(found.plan.guidance, nulls_at))
+        rows = fitted["nulls"].to(found.condition["text"]).unbind()
+        nulls = dict(zip(found.grid[:-1], rows, strict=True))
+        return replace(found, guidance=PerLevelNull(found.plan.guidance, nulls))
 
     def _fit(
         self, guided: Callable[[Tensor], Tensor], known: Tensor, null: Tensor, rate: float, limit: float

@@ -11,6 +11,7 @@ from iterinv import guidance
 from iterinv.models import Stage
 from iterinv.plans import Refinement
 from iterinv.stage_inversion import StageInversion
+from iterinv.typed import check_fields
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Proximal(Refinement):
     hard: bool = True
 
     def __post_init__(self) -> None:
+        check_fields(self)
         guidance.Proximal(1.0, self.quantile, self.hard)  # raises for settings outside their ranges
 
     def __call__(self, stage: Stage, found: StageInversion) -> StageInversion:

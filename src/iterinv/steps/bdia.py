@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor
@@ -20,6 +21,7 @@ from iterinv.steps.dpmpp import exponential_step, extrapolated
 from iterinv.steps.heun import heun_step
 from iterinv.steps.one_step import OneStep
 from iterinv.steps.step import Reversible, Step
+from iterinv.typed import Checked, Range, Share, check_fields
 
 
 def bdia_step(base: OneStep, field: Field, state: State, grid: Grid, i: int, gamma: float) -> State:
@@ -82,6 +84,7 @@ class BDIA(TwoState):
     base: OneStep = dataclasses.field(default_factory=DDIM)
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if not 0 < self.gamma <= 1:
             raise ValueError(
                 f"gamma = {self.gamma} is outside (0, 1]; at 0 the rule is DDIM, which does not undo itself"
@@ -102,7 +105,7 @@ class BDIA(TwoState):
 
 
 @dataclass(frozen=True)
-class FixedPointBDIA(Reversible):
+class FixedPointBDIA(Checked, Reversible):
     """BDIA at gamma = 1 in fixed-point arithmetic: undone bit for bit by construction, whatever the steps and guidance.
 
     ``x_b = x_p + g(x_a)`` with ``g = D(x_a, a, b) - D(x_a, a, p)`` rounded to a multiple of ``2 ** -bits``. All states
@@ -112,7 +115,7 @@ class FixedPointBDIA(Reversible):
     ways, and says the same, where rounding a float32 state to half precision may else fall either way.
     """
 
-    bits: int = 40
+    bits: Annotated[int, Range(1, 52)] = 40
     order = 2
     first = 1
 
@@ -165,14 +168,14 @@ class FixedPointBDIA(Reversible):
 
 
 @dataclass(frozen=True)
-class BDIAHeun(Step):
+class BDIAHeun(Checked, Step):
     """BDIA on Heun for sampling, with the slope of the level before kept: as many network calls as Heun.
 
     ``D(x_a, a, p)`` is the trapezoid of the slopes at ``a`` and ``p``, both known. It cannot be undone explicitly,
     since the kept slope depends on the oldest state: for that, ``BDIA(base=Heun())``. The state is ``(x_a, x_p, e_p)``.
     """
 
-    gamma: float = 1.0
+    gamma: Share = 1.0
     order = 2
 
     def step(self, field: Field, state: State, grid: Grid, i: int) -> State:
@@ -187,14 +190,14 @@ class BDIAHeun(Step):
 
 
 @dataclass(frozen=True)
-class BDIADPMPP(Step):
+class BDIADPMPP(Checked, Step):
     """BDIA on DPM-Solver++ 2M for sampling: one network call a step.
 
     ``D(x_a, a, p)`` holds the mean of the clean data predicted at ``a`` and ``p``. Not explicitly undone; at gamma near
     1 it is not stable. The state is ``(x_a, x0_p, x_p)``.
     """
 
-    gamma: float = 0.5
+    gamma: Share = 0.5
     order = 2
 
     def step(self, field: Field, state: State, grid: Grid, i: int) -> State:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from iterinv.levels import Field, Grid, State, move
 from iterinv.steps.step import Reversible
+from iterinv.typed import check_fields
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class EDICT(Reversible):
     first = 0
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if not 0 < self.p <= 1:
             raise ValueError(f"p = {self.p} is outside (0, 1]")
 

@@ -19,10 +19,11 @@ from iterinv.embedded.reader import Seen, features, read
 from iterinv.embedded.scenes import OF_THING, Scene, caption
 from iterinv.embedded.seeds import CAPTIONS, TRUE_PICTURES
 from iterinv.embedded.train import data
-from iterinv.evaluate.folder import settle
+from iterinv.evaluate.folder import read_array, settle, write_array
 from iterinv.images import from_uint8, to_uint8
 from iterinv.metrics import frechet, grain
 from iterinv.steps import Step
+from iterinv.typed import Count, checked
 
 BLOCK = 20
 """Samples drawn at once."""
@@ -41,16 +42,15 @@ def draw(
 
     What is there is not drawn again. Raises ``ValueError`` where the folder holds samples drawn in another way.
     """
+    steps, guidance = checked(steps, Count, "steps"), checked(guidance, float, "guidance_scale")
     how = {"rule": str(rule), "steps": steps, "guidance": guidance, "seed": seed, "px": cascade.size}
     settle(folder, {"model": cascade.fingerprint, **how})
     for first in range(0, count, BLOCK):
         file, n = folder / f"{first:05d}.npy", min(BLOCK, count - first)
-        if not file.exists() or len(np.load(file, mmap_mode="r")) < n:
+        if read_array(file, n, (cascade.size, cascade.size, 3)) is None:
             words = [caption(Scene.random(CAPTIONS + k)) for k in range(first, first + n)]
             *_, pictures = cascade.sample(words, steps, guidance, rule=rule, seed=1_000_000 * seed + first)
-            half = file.with_suffix(".half.npy")
-            np.save(half, np.stack([to_uint8(x[None]) for x in pictures]))
-            half.replace(file)
+            write_array(file, np.stack([to_uint8(x[None]) for x in pictures]))
         yield first + n
 
 

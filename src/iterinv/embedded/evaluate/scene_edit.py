@@ -8,7 +8,6 @@ render.
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -27,11 +26,16 @@ from iterinv.embedded.evaluate.tasks import KINDS, SceneEdit, scene_edit
 from iterinv.embedded.reader import WEIGHTS, Look, Seen, features, read
 from iterinv.embedded.scenes import Scene, render
 from iterinv.embedded.seeds import SCENE_EDIT
-from iterinv.evaluate.folder import settle
+from iterinv.evaluate.folder import append_line, read_lines, settle
+from iterinv.files import writing
 from iterinv.inversion import Inversion
 from iterinv.methods import plan
 from iterinv.metrics import psnr, ssim
 from iterinv.observer import Observer
+
+SHARES = ("success", "kept")
+MEANS = ("inside", "outside", "ssim", "features", "iou")
+"""The figures of a row: yes or no, and numbers or ``None``."""
 
 SHOWN = 10
 """Tasks on each contact sheet."""
@@ -58,15 +62,13 @@ def evaluate(
         raise ValueError(f"share is {share[0]}/{share[1]}; the shares of n are 1/n to n/n")
     for kind in kinds:
         scene_edit(0, kind)
+    how = plan(method, steps)
     judge = hashlib.sha256(WEIGHTS.read_bytes()).hexdigest()[:16]
     settle(
         folder, {"model": cascade.fingerprint, "editor": str(editor), "method": method, "steps": steps, "reader": judge}
     )
-    (folder / "edited").mkdir(exist_ok=True)
-    file = folder / "rows.jsonl"
-    if file.exists() and not file.read_bytes().endswith(b"\n"):
-        with file.open("a", encoding="utf-8") as end:
-            end.write("\n")  # or the next row would be lost with the line that was cut off
+    with writing(folder / "edited"):
+        (folder / "edited").mkdir(exist_ok=True)
     done = {(row["kind"], row["seed"]) for row in rows(folder, kinds, count)}
     for seed in range(SCENE_EDIT + share[0] - 1, SCENE_EDIT + count, share[1]):
         inverted: dict[Scene, Inversion] = {}
@@ -76,30 +78,51 @@ def evaluate(
             task, began = scene_edit(seed, kind), time.perf_counter()
             x = _drawn(task.source, cascade.size)
             if task.source not in inverted:
-                inverted[task.source] = cascade.invert(x, task.prompt, plan(method, steps), observer=observer)
+                inverted[task.source] = cascade.invert(x, task.prompt, how, observer=observer)
             edit = cascade.edit(inverted[task.source], task.to, editor, observer=observer)
             row = {"kind": kind, "seed": seed, "prompt": task.prompt, "to": task.to}
             row |= score(task, x, edit.pictures[-1].float(), edit.masks[-1] if edit.masks else None)
             row["seconds"] = round(time.perf_counter() - began, 3)
-            images.to_pil(images.to_uint8(edit.pictures[-1])).save(folder / "edited" / f"{kind}-{seed}.png")
-            with file.open("a", encoding="utf-8") as end:
-                end.write(json.dumps(row) + "\n")
+            images.save(images.to_uint8(edit.pictures[-1]), _edited(folder, row))
+            append_line(folder / "rows.jsonl", row)
             yield row
 
 
 def rows(folder: Path, kinds: Sequence[str] = KINDS, count: int | None = None) -> list[dict[str, Any]]:
-    """The rows of a folder, one a task of the first ``count`` scenes by ``kinds``, in the order they were done; a line
-    that was cut off is left out."""
+    """The rows of a folder, one a task of the first ``count`` scenes by ``kinds``, in the order they were done. Lines
+    that are cut off or no rows, and rows whose picture cannot be read, are left out."""
     found: dict[tuple[str, int], dict[str, Any]] = {}
-    file = folder / "rows.jsonl"
-    for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else []:
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        if row["kind"] in kinds and (count is None or row["seed"] < SCENE_EDIT + count):
-            found.setdefault((row["kind"], row["seed"]), row)
+    for row in read_lines(folder / "rows.jsonl"):
+        if _is_row(row) and row["kind"] in kinds and (count is None or row["seed"] < SCENE_EDIT + count):
+            key = row["kind"], row["seed"]
+            if key not in found and _readable(_edited(folder, row)):
+                found[key] = row
     return list(found.values())
+
+
+def _is_row(row: Any) -> bool:
+    return (
+        isinstance(row, dict)
+        and set(SHARES) | set(MEANS) | {"kind", "seed"} <= set(row)
+        and row["kind"] in KINDS
+        and type(row["seed"]) is int
+        and row["seed"] >= SCENE_EDIT
+        and all(type(row[key]) is bool for key in SHARES)
+        and all(row[key] is None or type(row[key]) in (int, float) for key in MEANS)
+    )
+
+
+def _edited(folder: Path, row: dict[str, Any]) -> Path:
+    return folder / "edited" / f"{row['kind']}-{row['seed']}.png"
+
+
+def _readable(picture: Path) -> bool:
+    try:
+        with Image.open(picture) as file:
+            file.load()
+    except (OSError, SyntaxError, ValueError):
+        return False
+    return True
 
 
 def score(task: SceneEdit, x: Tensor, edited: Tensor, mask: Tensor | None) -> dict[str, Any]:
@@ -169,9 +192,8 @@ def summary(found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     summaries = []
     for kind in [*(k for k in KINDS if any(row["kind"] == k for row in found)), "all"]:
         these = [row for row in found if kind in ("all", row["kind"])]
-        keys = ("success", "kept", "inside", "outside", "ssim", "features", "iou")
         least = min((row["outside"] for row in these if row["outside"] is not None), default=None)
-        means = {key: _mean(row[key] for row in these) for key in keys}
+        means = {key: _mean(row[key] for row in these) for key in (*SHARES, *MEANS)}
         exact = float(np.mean([row["outside"] is None for row in these]))
         summaries.append({"kind": kind, "tasks": len(these), **means, "outside_least": least, "outside_exact": exact})
     return summaries
@@ -185,14 +207,14 @@ def sheets(folder: Path, found: Sequence[dict[str, Any]], size: int = 128) -> No
         sheet = Image.new("RGB", (6 * size, -(-len(chosen) // 2) * size), "white")
         for k, row in enumerate(chosen):
             task = scene_edit(row["seed"], row["kind"])
-            with Image.open(folder / "edited" / f"{row['kind']}-{row['seed']}.png") as file:
+            with Image.open(_edited(folder, row)) as file:
                 edited = file.convert("RGB")
             drawn = [
                 Image.fromarray(images.to_uint8(_drawn(each, edited.width))) for each in (task.source, task.target)
             ]
             for j, picture in enumerate((drawn[0], edited, drawn[1])):
                 sheet.paste(picture.resize((size, size)), ((k % 2 * 3 + j) * size, k // 2 * size))
-        sheet.save(folder / f"{name}.png")
+        images.save(sheet, folder / f"{name}.png")
 
 
 def _mean(values: Iterable[float | None]) -> float | None:

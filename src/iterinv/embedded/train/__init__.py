@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -88,16 +87,17 @@ def _copy_text(weights: Path, out: Path) -> Path:
 
 
 def _reader(recipe: dict[str, Any], out: Path, minutes: float | None) -> Path:
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     from iterinv.embedded.train.progress import Clock
     from iterinv.embedded.train.reader import train_reader
+    from iterinv.files import whole
 
     network = train_reader(recipe, out / "data", Clock("reader", _within([recipe["reader"]], minutes)))
     file = out / "reader" / "reader.safetensors"
     file.parent.mkdir(exist_ok=True)
-    save_file({name: x.half().contiguous() for name, x in network.state_dict().items()}, file)
-    file.chmod(0o644)  # safetensors writes 0600, which a package must not
+    with whole(file) as opened:
+        opened.write(save({name: x.half().contiguous() for name, x in network.state_dict().items()}))
     return file
 
 
@@ -151,9 +151,16 @@ def _pack(recipe: dict[str, Any], out: Path, path: Path) -> Path:
     from diffusers import UNet2DConditionModel
 
     from iterinv.embedded.train import networks
+    from iterinv.evaluate.folder import write_json
+    from iterinv.files import same_file
     from iterinv.models import folders
 
     weights = out / "weights"
+    if same_file(weights, path.resolve().parents):
+        raise ValueError(f"{path} lies in {weights}, which is made anew: give a copy of it that lies elsewhere")
+    packed = {"cascade.json", "recipe.yaml", folders.SUMS, *(f"stage{k + 1}" for k in range(len(recipe["stages"])))}
+    if weights.is_symlink() or (weights.exists() and not {file.name for file in weights.iterdir()} <= packed):
+        raise ValueError(f"{weights} holds other files, and would be made anew: move it, or choose another --out")
     shutil.rmtree(weights, ignore_errors=True)
     text = _load_text(out)
     for k, stage in enumerate(recipe["stages"]):
@@ -164,7 +171,7 @@ def _pack(recipe: dict[str, Any], out: Path, path: Path) -> Path:
         low = stage.get("low") is not None
         networks.save_stage(weights / f"stage{k + 1}", network, stage["sample_max"], low, None if low else text)
     cascade = {"stages": [f"stage{k + 1}" for k in range(len(recipe["stages"]))], "noise_level": recipe["noise_level"]}
-    (weights / "cascade.json").write_text(json.dumps(cascade, indent=2) + "\n", encoding="utf-8")
+    write_json(weights / "cascade.json", cascade)
     shutil.copy(path, weights / "recipe.yaml")
     folders.seal(weights)
     return weights

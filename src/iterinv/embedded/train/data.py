@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from iterinv.embedded.scenes import Scene, render
-from iterinv.evaluate.folder import processes
+from iterinv.evaluate.folder import processes, read_array, write_array
 
 # Astronaut, coffee and chelsea are left out: the benchmarks invert them as photographs never seen.
 PHOTOGRAPHS = {
@@ -48,15 +48,15 @@ def scenes(folder: Path, size: int, count: int, first: int = 0) -> np.ndarray:
     from rich.progress import track
 
     path = folder / (f"scenes-{size}-{count}.npy" if first == 0 else f"scenes-{size}-{first}-{count}.npy")
-    if not path.exists() or not _is_of(np.load(path, mmap_mode="r"), size, first):
+    there = read_array(path, count, (size, size, 3))
+    if there is None or not _is_of(there, size, first):
         folder.mkdir(parents=True, exist_ok=True)
         pictures = np.empty((count, size, size, 3), np.uint8)
         with processes() as pool:
             drawn = pool.imap(_draw, ((first + k, size) for k in range(count)), chunksize=20)
             for k, picture in enumerate(track(drawn, f"rendering {count} scenes at {size} px", total=count)):
                 pictures[k] = picture
-        np.save(path.with_suffix(".tmp.npy"), pictures)
-        path.with_suffix(".tmp.npy").rename(path)
+        write_array(path, pictures)
     return np.load(path, mmap_mode="r")
 
 

@@ -116,4 +116,4 @@ def save_stage(folder: Path, network: Any, sample_max: float, low: bool, text: t
         pipe = IFPipeline(**parts, **absent)
     pipe.to(dtype=torch.float16).save_pretrained(folder)
     for file in folder.rglob("*.safetensors"):
-        file.chmod(0o644)  # safetensors writes 0600, which a package must not
+        file.chmod((folder / "model_index.json").stat().st_mode)  # safetensors writes 0600, whatever the umask

@@ -14,6 +14,7 @@ from skimage.filters import gaussian
 from torch import Tensor
 from torch.nn import functional as F
 
+from iterinv import images
 from iterinv.embedded.scenes import TEMPLATES, Scene, caption
 from iterinv.embedded.train import data
 from iterinv.embedded.train.progress import Clock
@@ -159,7 +160,9 @@ def train_stage(
     network = network.to(memory_format=torch.channels_last)
     network, optimizer = accelerator.prepare(network, optimizer)
     accelerator.register_for_checkpointing(average, clock)
-    checkpoint = folder / "checkpoint"
+    checkpoint, before = folder / "checkpoint", folder / "checkpoint.before"
+    if before.exists() and not checkpoint.exists():  # killed between the two moves below
+        before.rename(checkpoint)
     if checkpoint.exists():
         accelerator.load_state(str(checkpoint))
         average.to(accelerator.device)
@@ -170,11 +173,14 @@ def train_stage(
     def save() -> None:
         partial = folder / "checkpoint.partial"
         accelerator.save_state(str(partial))
-        shutil.rmtree(checkpoint, ignore_errors=True)
+        if checkpoint.exists():
+            shutil.rmtree(before, ignore_errors=True)
+            checkpoint.rename(before)
         partial.rename(checkpoint)
+        shutil.rmtree(before, ignore_errors=True)
         average.store(network.parameters())
         average.copy_to(network.parameters())
-        preview(accelerator.unwrap_model(network)).save(folder / f"samples-{clock.step:06d}.png")
+        images.save(preview(accelerator.unwrap_model(network)), folder / f"samples-{clock.step:06d}.png")
         average.restore(network.parameters())
 
     for step in clock:
