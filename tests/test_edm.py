@@ -181,7 +181,7 @@ def sampled_by_edm(network, noise, steps):
 def test_a_network_is_sampled_in_its_own_range_and_rounding_as_its_authors_sample_it(network, steps, tmp_path):
     torch.jit.script(network).save(tmp_path / "net.ts")
     for what in (network, tmp_path / "net.ts"):
-        cascade = iterinv.load(what)
+        cascade = iterinv.load(what, allow_pickle=True)
         stage = cascade.stages[0]
         noise = draw_noise(stage.shape, [0], "sample", stage.name, 0)
         truth = sampled_by_edm(network, noise, steps)

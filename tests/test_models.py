@@ -410,12 +410,8 @@ def without(name):
 def tiny_vae(pipe):
     from diffusers import AutoencoderTiny
 
-    pipe.vae = AutoencoderTiny(
-        encoder_block_out_channels=(8, 8),
-        decoder_block_out_channels=(8, 8),
-        num_encoder_blocks=(1, 1),
-        num_decoder_blocks=(1, 1),
-    )
+    widths = {"encoder_block_out_channels": (8, 8), "decoder_block_out_channels": (8, 8)}
+    pipe.vae = AutoencoderTiny(**widths, num_encoder_blocks=(1, 1), num_decoder_blocks=(1, 1))
 
 
 def built(size=8, **config):
@@ -423,6 +419,10 @@ def built(size=8, **config):
         pipe.unet = published.unet(size, [published.ATTENTION, published.PLAIN], **config)
 
     return change
+
+
+def oblong(pipe):
+    pipe.unet.register_to_config(sample_size=[8, 16])
 
 
 def ip_adapter(pipe):
@@ -441,11 +441,7 @@ REFUSED = {
     "no scheduler": (published.sdxl, without("scheduler"), r"has no scheduler"),
     "no tokenizer": (published.sd, without("tokenizer"), r"holds no text encoder or no tokenizer"),
     "inpainting": (published.sd, built(in_channels=9), r"takes 9 channels and gives 4, .* takes 4 .*inpainting"),
-    "other latents": (
-        published.sd,
-        built(out_channels=16),
-        r"gives 16, where this kind of model takes 4 and gives 4 or 8",
-    ),
+    "other latents": (published.sd, built(out_channels=16), r"gives 16, where this kind of model takes 4"),
     "no size": (published.sd, built(None), r"has the sample_size None: set the side"),
     "a size that is no square": (
         published.sdxl,
@@ -464,11 +460,7 @@ REFUSED = {
         lambda pipe: pipe.register_to_config(requires_aesthetics_score=True),
         r"takes an aesthetics score, as SDXL's refiner does",
     ),
-    "another width of words": (
-        published.sd,
-        shortened,
-        r"the network of .* cannot be run as this kind of model is run",
-    ),
+    "another width of words": (published.sd, shortened, r"the network of .* cannot be run as this kind of model"),
     "an encoder that fails": (
         published.sd,
         lambda pipe: setattr(pipe.text_encoder, "forward", None),
@@ -494,9 +486,7 @@ def test_a_square_size_in_a_list_is_a_size(picture):
 
 def test_a_stage_that_enlarges_is_refused_alone(tiny_folder):
     for what in (published.x4(), [published.x4(), published.x4()], tiny_folder / "stage2"):
-        with pytest.raises(
-            (ValueError, FileNotFoundError), match=r"cannot be a cascade by itself: load it after|text encoder"
-        ):
+        with pytest.raises((ValueError, FileNotFoundError), match=r"cannot be a cascade by itself|text encoder"):
             iterinv.load(what)
 
 

@@ -206,7 +206,9 @@ def test_a_revision_is_of_one_repository(tiny_folder, monkeypatch):
         return str(tiny_folder / name.split("/")[1])
 
     monkeypatch.setattr(sources, "unreachable", lambda name: None)
-    monkeypatch.setattr(DiffusionPipeline, "load_config", lambda name, **how: config(tiny_folder / name.split("/")[1]))
+    monkeypatch.setattr(
+        DiffusionPipeline, "load_config", lambda name, **_: config(tiny_folder / str(name).split("/")[-1])
+    )
     monkeypatch.setattr(DiffusionPipeline, "download", download)
     sources.stages(["someone/stage1@v2", "someone/stage2"])
     assert asked == [("someone/stage1", "v2"), ("someone/stage2", None)]
