@@ -4,6 +4,7 @@ import json
 import shutil
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import pytest
 import skimage
@@ -560,11 +561,12 @@ def test_the_recipe_of_iterinvs_paper(monkeypatch, tiny_folder):
     """IF-I of size M, and the x4 upscaler twice at noise level 100, whatever that pipeline's own is."""
     asked, small = [], sources.open_folder(tiny_folder / "stage1")
 
-    def fetched(name, *_, **__):
-        asked.append(name)
-        return published.x4() if "x4" in name else small
+    def opened(folder, *_):
+        asked.append(folder.as_posix())
+        return published.x4() if "x4" in folder.name else small
 
-    monkeypatch.setattr(sources, "from_pretrained", fetched)
+    monkeypatch.setattr(sources, "_fetched", lambda source, *_: Path(source.name))
+    monkeypatch.setattr(sources, "open_folder", opened)
     first, second, third = sources.stages("deepfloyd-x4", clean=False)
     assert asked == ["DeepFloyd/IF-I-M-v1.0", "stabilityai/stable-diffusion-x4-upscaler"]
     assert first.low_level is None
