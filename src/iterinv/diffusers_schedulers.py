@@ -48,14 +48,10 @@ SHARED = (
 """The settings that two schedulers must share to undo each other."""
 
 
-class BDIAScheduler(DDIMScheduler):
-    """DDIM, and from its second step on ``gamma`` times what a step back would miss of the state before.
+class Configured(DDIMScheduler):
+    """DDIM's settings and ``gamma``, in one signature for both directions."""
 
-    ``gamma`` 0 is DDIM bit for bit. About 0.5 is best at ten steps, towards 1 at forty and more. Above 0 the rule is
-    undone exactly by :class:`BDIAInverseScheduler`, best at 1. Its steps end at the next timestep of the grid; DDIM's
-    own do not under ``linspace``. Everything else (``timestep_spacing``, ``prediction_type``, clipping ...) is as in
-    ``DDIMScheduler``. Deterministic: raises ``ValueError`` for an ``eta`` other than 0.
-    """
+    timesteps: Tensor
 
     @register_to_config
     def __init__(
@@ -77,28 +73,31 @@ class BDIAScheduler(DDIMScheduler):
         rescale_betas_zero_snr: bool = False,
         gamma: float = 1.0,
     ) -> None:
-        if not 0 <= checked(gamma, float, "gamma") <= 1:
-            raise ValueError(f"gamma is {gamma}; it lies in [0, 1], 0 for DDIM")
-        super().__init__(
-            num_train_timesteps=num_train_timesteps,
-            beta_start=beta_start,
-            beta_end=beta_end,
-            beta_schedule=beta_schedule,
-            trained_betas=trained_betas,
-            clip_sample=clip_sample,
-            set_alpha_to_one=set_alpha_to_one,
-            steps_offset=steps_offset,
-            prediction_type=prediction_type,
-            thresholding=thresholding,
-            dynamic_thresholding_ratio=dynamic_thresholding_ratio,
-            clip_sample_range=clip_sample_range,
-            sample_max_value=sample_max_value,
-            timestep_spacing=timestep_spacing,
-            rescale_betas_zero_snr=rescale_betas_zero_snr,
-        )
-        self.older: tuple[Tensor, Level] | None = None
+        self.check()
+        own = {key: value for key, value in self.config.items() if key != "gamma" and not key.startswith("_")}
+        DDIMScheduler.__init__.__wrapped__(self, **own)  # undecorated: it would register the settings anew
         self.pair: Pair | None = None
-        self.path: list[int] = []
+
+    def check(self) -> None:
+        """Raise ``ValueError`` for settings that this direction cannot run."""
+
+
+class BDIAScheduler(Configured):
+    """DDIM, and from its second step on ``gamma`` times what a step back would miss of the state before.
+
+    ``gamma`` 0 is DDIM bit for bit. About 0.5 is best at ten steps, towards 1 at forty and more. Above 0 the rule is
+    undone exactly by :class:`BDIAInverseScheduler`, best at 1. Its steps end at the next timestep of the grid; DDIM's
+    own do not under ``linspace``. Everything else (``timestep_spacing``, ``prediction_type``, clipping ...) is as in
+    ``DDIMScheduler``. Deterministic: raises ``ValueError`` for an ``eta`` other than 0.
+    """
+
+    older: tuple[Tensor, Level] | None = None
+    path: Sequence[int] = ()
+
+    def check(self) -> None:
+        """Raise ``ValueError`` for a gamma outside [0, 1]."""
+        if not 0 <= checked(self.config.gamma, float, "gamma") <= 1:
+            raise ValueError(f"gamma is {self.config.gamma}; it lies in [0, 1], 0 for DDIM")
 
     def set_timesteps(self, num_inference_steps: int, device: str | torch.device | None = None) -> None:
         """Set the timesteps as DDIM does, and forget the run before."""
@@ -112,8 +111,8 @@ class BDIAScheduler(DDIMScheduler):
         """
         unlike = [key for key in (*SHARED, "clip_sample", "thresholding") if self.config[key] != inverse.config[key]]
         if unlike:
-            told = ", ".join(f"{key} {self.config[key]} and {inverse.config[key]}" for key in unlike)
-            raise ValueError(f"these schedulers do not undo each other: {told}; make both from one configuration")
+            differing = ", ".join(f"{key} {self.config[key]} and {inverse.config[key]}" for key in unlike)
+            raise ValueError(f"these schedulers do not undo each other: {differing}; make both from one configuration")
         if inverse.pair is None or inverse.done != len(inverse.labels):
             raise ValueError(
                 f"{inverse.done} of {len(inverse.labels)} steps were inverted: step the inverse scheduler "
@@ -132,11 +131,21 @@ class BDIAScheduler(DDIMScheduler):
         return_dict: bool = True,
         **settings: Any,
     ) -> DDIMSchedulerOutput | tuple[Tensor, ...]:
-        """One step, as DDIM's. ``sample`` must be what the step before gave."""
+        """One step, as DDIM's. ``sample`` must be what the step before gave.
+
+        Raises ``ValueError`` for a timestep that is not on the grid.
+        """
         if eta != 0:
             raise ValueError(f"eta is {eta}; BDIA is deterministic and takes 0")
         if use_clipped_model_output and self.config.gamma > 0:
             raise ValueError("use_clipped_model_output is for GLIDE under DDIM (gamma 0); BDIA takes False")
+        if self.num_inference_steps is None:
+            raise ValueError("there are no timesteps yet: call set_timesteps before the first step")
+        if int(timestep) not in self.timesteps.tolist():
+            raise ValueError(
+                f"timestep {int(timestep)} is none of the {len(self.timesteps)} that set_timesteps gave: step "
+                "through scheduler.timesteps"
+            )
         out = super().step(
             model_output, timestep, sample, 0.0, use_clipped_model_output, *args, return_dict=True, **settings
         )
@@ -164,7 +173,7 @@ class BDIAScheduler(DDIMScheduler):
         return BDIA(self.config.gamma).step(constant(prediction), state, grid, i)[0]
 
 
-class BDIAInverseScheduler(DDIMScheduler):
+class BDIAInverseScheduler(Configured):
     """Undoes :class:`BDIAScheduler` of the same configuration: from clean data to the pair that it starts from.
 
     A loop over ``timesteps`` calls the network as often as sampling does; after it, ``pair`` goes to
@@ -172,49 +181,18 @@ class BDIAInverseScheduler(DDIMScheduler):
     be off: ``ValueError`` where they are not.
     """
 
-    timesteps: Tensor
+    labels: Sequence[int] = ()
+    done = 0
+    older: Tensor | None = None
 
-    @register_to_config
-    def __init__(
-        self,
-        num_train_timesteps: int = 1000,
-        beta_start: float = 0.0001,
-        beta_end: float = 0.02,
-        beta_schedule: str = "linear",
-        trained_betas: np.ndarray | list[float] | None = None,
-        clip_sample: bool = True,
-        set_alpha_to_one: bool = True,
-        steps_offset: int = 0,
-        prediction_type: str = "epsilon",
-        thresholding: bool = False,
-        timestep_spacing: str = "leading",
-        rescale_betas_zero_snr: bool = False,
-        gamma: float = 1.0,
-    ) -> None:
-        if not 0 < gamma <= 1:
-            raise ValueError(f"gamma is {gamma}; to undo it, it must lie in (0, 1]")
-        if clip_sample or thresholding:
+    def check(self) -> None:
+        """Raise ``ValueError`` for a gamma outside (0, 1], clipping and thresholding."""
+        if not 0 < checked(self.config.gamma, float, "gamma") <= 1:
+            raise ValueError(f"gamma is {self.config.gamma}; to undo it, it must lie in (0, 1]")
+        if self.config.clip_sample or self.config.thresholding:
             raise ValueError(
                 "clipping and thresholding cannot be undone: pass clip_sample=False, thresholding=False to both"
             )
-        super().__init__(
-            num_train_timesteps=num_train_timesteps,
-            beta_start=beta_start,
-            beta_end=beta_end,
-            beta_schedule=beta_schedule,
-            trained_betas=trained_betas,
-            clip_sample=clip_sample,
-            set_alpha_to_one=set_alpha_to_one,
-            steps_offset=steps_offset,
-            prediction_type=prediction_type,
-            thresholding=thresholding,
-            timestep_spacing=timestep_spacing,
-            rescale_betas_zero_snr=rescale_betas_zero_snr,
-        )
-        self.labels: list[int] = []
-        self.done = 0
-        self.older: Tensor | None = None
-        self.pair: Pair | None = None
 
     def set_timesteps(self, num_inference_steps: int, device: str | torch.device | None = None) -> None:
         """The labels of sampling, backwards, the cleanest of them twice: the start-up step needs it too."""
@@ -227,8 +205,20 @@ class BDIAInverseScheduler(DDIMScheduler):
     def step(
         self, model_output: Tensor, timestep: int, sample: Tensor, *args: Any, return_dict: bool = True, **settings: Any
     ) -> DDIMSchedulerOutput | tuple[Tensor, ...]:
-        """From one state to the next noisier one; ``prev_sample`` of what comes back is that."""
-        grid, k = grid_of(self, self.labels), self.done
+        """Step from one state to the next noisier one, the ``prev_sample`` of the output.
+
+        Raises ``ValueError`` before ``set_timesteps``, for another timestep than the next, and after the last.
+        """
+        k = self.done
+        if k == len(self.labels):
+            done = f"all {k} steps are done" if k else "there are no timesteps yet"
+            raise ValueError(f"{done}: call set_timesteps before an inversion")
+        if int(timestep) != int(self.timesteps[k]):
+            raise ValueError(
+                f"timestep {int(timestep)} is not the next, {int(self.timesteps[k])}: step through "
+                "scheduler.timesteps in order"
+            )
+        grid = grid_of(self, self.labels)
         i = len(self.labels) - max(k, 1)  # the index of the level that the network was given
         prediction = prediction_from(model_output, sample, grid[i], self.config.prediction_type)
         if self.older is None:
