@@ -206,7 +206,7 @@ def test_bad_input_is_a_sentence_and_nothing_is_written(tiny_folder, photo, done
     prompts = "--prompt", PROMPT, "--to", TO, "--out", out
     refused("there is no file", "edit", tmp_path / "none.png", *prompts, *model)
     (tmp_path / "text.png").write_text("hello")
-    refused("not a picture that Pillow can read", "edit", tmp_path / "text.png", *prompts, *model)
+    refused("not a picture that can be read here", "edit", tmp_path / "text.png", *prompts, *model)
     refused("the target prompt is empty", "edit", photo, "--prompt", PROMPT, "--to", "", "--out", out, *model)
     refused("the target prompt is empty", "edit", photo, "--prompt", PROMPT, "--to", " \u200b", "--out", out, *model)
     refused("--prompt is missing", "edit", photo, "--to", TO, "--out", out, *model)
