@@ -220,7 +220,8 @@ def invert_stage(
     """Invert pictures (batch, 3, size, size) at one stage and rerun them. ``seeds``, one a picture, draw what a path
     needs.
 
-    Raises :class:`iterinv.steps.run.NotFinite`.
+    Raises :class:`iterinv.steps.run.NotFinite`, and :class:`NotExact` where a rule that multiplies no rounding loses a
+    pixel all the same.
     """
     with annotate_errors(stage, plan):
         return _invert(stage, plan, condition, picture, seeds, observer or Observer())
@@ -251,7 +252,7 @@ def _invert(
     if plan.refine is not None and plan.guidance != 1 and found.offsets is None:
         *_, clean = rerun_states(stage, replace(found, guidance=CFG()), Observer())
         unguided = float(rms(reconstructed(stage, found, clean) - picture).max())
-    residual = 0.0
+    residual = float(rms(path[-1] - x).max())  # a state of fixed point is the picture's to its last bit only
     for i, y in enumerate(rerun_states(counted, found, observer)):
         residual = max(residual, float(rms(path[i] - y).max()))
         if inverter.exact:
@@ -261,6 +262,8 @@ def _invert(
     # A solved path is kept in float32, as a file holds it. That of an exact inverter is the rerun's, computed again at
     # will.
     states, again = path if inverter.exact else [x.float() for x in path], reconstructed(stage, found, y)
+    if inverter.exact and inverter.growth(rule, grid) <= 1:
+        refuse_loss(picture, again, plan)
     arithmetic = Arithmetic.here(stage.device, len(x))
     origin = Origin(picture, tuple(seeds), pixels_of(again), arithmetic)
     return replace(found, trajectory=Trajectory.of(states, again), report=report, origin=origin)
@@ -278,6 +281,26 @@ def rerun_states(stage: Stage, found: StageInversion, observer: Observer) -> Gen
 def reconstructed(stage: Stage, found: StageInversion, clean: Tensor) -> Tensor:
     """The picture (batch, 3, size, size) of the clean state that a rerun ends in."""
     return stage.decode(clean) if found.lost is None else stage.decode(clean) + found.lost
+
+
+class NotExact(ArithmeticError):
+    """A rule that undoes itself without growth of rounding does not give the picture back."""
+
+
+def refuse_loss(picture: Tensor, again: Tensor, plan: Plan) -> None:
+    """Raise :class:`NotExact` where a reconstruction (batch, 3, size, size) is an 8-bit step off the picture or more.
+
+    The rounding of a float state may fall either way in the input of the network. Where the network makes much of that,
+    in half precision, under strong guidance, or from a level with nearly no signal, the way back leaves the path.
+    """
+    lost = int(((again.clamp(-1, 1) - picture).abs() >= 1 / 255).any(1).sum())
+    if lost:
+        ways = "" if plan.method == "bdia-fixed" else "bdia-fixed, which is exact by construction, or "
+        raise NotExact(
+            f"{lost} of {picture[:, 0].numel()} pixels do not come back: the network makes too much of the rounding of "
+            f"its input; take {ways}float32 networks, less guidance or other steps. If none helps, the network does "
+            "not predict the same twice, which `iterinv doctor` tries"
+        )
 
 
 def pixels_of(picture: Tensor) -> tuple[str, ...]:
@@ -377,6 +400,8 @@ def annotate_errors(stage: Stage, plan: Plan, editor: str = "") -> Iterator[None
     except (NotFinite, OverflowError) as error:
         layer = stage.first_nonfinite_layer(error.sample, error.level) if isinstance(error, NotFinite) else ""
         raise NotFinite(f"{where}: {error}{layer}") from None
+    except NotExact as error:
+        raise NotExact(f"{where}: {error}") from None
     except RuntimeError as error:
         if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
             raise
