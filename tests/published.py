@@ -120,7 +120,7 @@ def sdxl():
             tokenizer=words(),
             tokenizer_2=words(),
             unet=network,
-            scheduler=EulerDiscreteScheduler(**betas),
+            scheduler=EulerDiscreteScheduler(**betas, timestep_spacing="leading"),
             add_watermarker=False,
         )
     )

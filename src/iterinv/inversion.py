@@ -326,7 +326,7 @@ def _expected(header: _Header, stages: Sequence[Stage]) -> dict[str, store.Shape
 
 def _states(plan: Plan) -> int:
     """The number of tensors in the state that a rerun starts from."""
-    return len(plan.rule.init(*[torch.zeros(1)] * 2))
+    return len(plan.rule.init(*[torch.zeros(1, dtype=torch.float64, device="cpu")] * 2))
 
 
 def _stage(k: int, header: _Header, tensors: dict[str, Tensor], stage: Stage, square: Tensor) -> StageInversion:
