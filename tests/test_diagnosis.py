@@ -12,6 +12,7 @@ from iterinv.levels import Prediction
 from iterinv.methods import plan
 from iterinv.plans import Plan, Refinement
 from iterinv.roots import FixedPoint
+from iterinv.stage_inversion import NotExact
 from iterinv.steps import BDIA, DDIM
 
 PROMPT = "a red sphere on a wooden floor"
@@ -77,6 +78,8 @@ def test_what_nothing_explains_is_not_laid_on_rounding(first, photo):
         return Prediction.from_eps(x, level, x + 0.3 * torch.randn(x.shape, generator=draws, dtype=x.dtype))
 
     broken = Cascade((replace(first.stages[0], denoiser=moody),))
-    (told,), why = diagnose(broken.stages, broken.invert(photo, PROMPT, plan("bdia", 6)), photo)
+    (told,), why = diagnose(broken.stages, broken.invert(photo, PROMPT, plan("edict", 6)), photo)
     assert told["round_trip"] > 1e-2
     assert "the network may not predict the same noise twice" in why
+    with pytest.raises(NotExact, match=r"pixels do not come back.*`iterinv doctor`"):
+        broken.invert(photo, PROMPT, plan("bdia", 6))

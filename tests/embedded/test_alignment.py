@@ -142,6 +142,7 @@ def test_a_block_that_cannot_be_read_is_drawn_again(tiny, tmp_path, monkeypatch,
     assert (tmp_path / "00000.npy").stat().st_mtime_ns == other
 
 
+@pytest.mark.slow
 def test_true_pictures_that_cannot_be_read_are_drawn_again(tmp_path):
     drawn = np.array(data.scenes(tmp_path, 16, 3))
     (file,) = tmp_path.iterdir()

@@ -105,6 +105,7 @@ def test_pictures_and_photographs_come_back_exactly_at_the_default_settings(casc
     assert (frame.place(inversion.picture) == frame.image).all()
 
 
+@pytest.mark.slow
 def test_ddim_loses_what_iterinv_keeps(cascade):
     """At stage I, on pictures it was trained for: DDIM inversion under 40 dB, solved to a tolerance over 45."""
     stage = Cascade(cascade.stages[:1])
@@ -116,6 +117,7 @@ def test_ddim_loses_what_iterinv_keeps(cascade):
         assert decibels(solved, x, where) > 45
 
 
+@pytest.mark.slow
 def test_exactness_is_not_editability(cascade):
     """Rerun under other words from the same exact inversion, the exact pair spoils the background; a damped rule does
     not."""
