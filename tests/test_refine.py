@@ -222,7 +222,7 @@ def worded(size=8):
         return Prediction.from_eps(x, level, eps)
 
     def embed(prompts):
-        values = [draw((1, 4, WIDTH), len(prompt)).double() for prompt in prompts]
+        values = [draw((1, 4, WIDTH), len(prompt or "")).double() for prompt in prompts]
         return Condition({"text": torch.cat(values)})
 
     return Stage("I", size, denoiser, from_config(STABLE), embed, "worded")
