@@ -172,7 +172,7 @@ def test_method_names_go_both_ways():
     [
         (BDIA(0.5), "float64", "30 steps or a gamma of 0.656 or more or another method"),
         (BDIA(0.8), "float32", "42 steps or a gamma of 0.829 or more"),
-        (EDICT(0.8), "float64", "39 steps or another method"),
+        (EDICT(0.8), "float64", "46 steps or another method"),
     ],
 )
 def test_growth_that_the_dtype_cannot_carry_is_refused_and_the_way_out_works(tiny, rule, dtype, ways):

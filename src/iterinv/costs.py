@@ -27,6 +27,7 @@ from iterinv.families.family import Family
 from iterinv.levels import Level, Prediction
 from iterinv.models import CountingDenoiser, Stage, folders
 from iterinv.models.blueprint import Blueprint
+from iterinv.models.memory import checked_device
 from iterinv.models.pipelines import own_settings, read_json, square_side
 from iterinv.models.toy import gaussian
 from iterinv.models.unet import labelled
@@ -137,6 +138,7 @@ def fitting(what: str | Path, dtype: torch.dtype, size: int) -> str:
 
 def rate(device: str = "cpu", dtype: torch.dtype = torch.float32, seconds: float = 1.0) -> float:
     """Floating-point operations a second that convolutions reach here, from running some for about ``seconds``."""
+    device = checked_device(device)
     x = torch.randn(1, 320, 64, 64, device=device, dtype=dtype).to(memory_format=torch.channels_last)
     kernel = torch.randn(320, 320, 3, 3, device=device, dtype=dtype).to(memory_format=torch.channels_last)
     F.conv2d(x, kernel, padding=1)

@@ -220,8 +220,8 @@ def invert_stage(
     """Invert pictures (batch, 3, size, size) at one stage and rerun them. ``seeds``, one a picture, draw what a path
     needs.
 
-    Raises :class:`iterinv.steps.run.NotFinite`, and :class:`NotExact` where a rule that multiplies no rounding loses a
-    pixel all the same.
+    Raises :class:`iterinv.steps.run.NotFinite`, and :class:`NotExact` where an exact rule loses a pixel all the same:
+    in float32 states, or though it multiplies no rounding.
     """
     with annotate_errors(stage, plan):
         return _invert(stage, plan, condition, picture, seeds, observer or Observer())
@@ -262,7 +262,7 @@ def _invert(
     # A solved path is kept in float32, as a file holds it. That of an exact inverter is the rerun's, computed again at
     # will.
     states, again = path if inverter.exact else [x.float() for x in path], reconstructed(stage, found, y)
-    if inverter.exact and inverter.growth(rule, grid) <= 1:
+    if inverter.exact and (plan.dtype == "float32" or inverter.growth(rule, grid) <= 1):
         refuse_loss(picture, again, plan)
     arithmetic = Arithmetic.here(stage.device, len(x))
     origin = Origin(picture, tuple(seeds), pixels_of(again), arithmetic)
@@ -284,7 +284,7 @@ def reconstructed(stage: Stage, found: StageInversion, clean: Tensor) -> Tensor:
 
 
 class NotExact(ArithmeticError):
-    """A rule that undoes itself without growth of rounding does not give the picture back."""
+    """A rule that undoes itself does not give the picture back."""
 
 
 def refuse_loss(picture: Tensor, again: Tensor, plan: Plan) -> None:
@@ -296,6 +296,7 @@ def refuse_loss(picture: Tensor, again: Tensor, plan: Plan) -> None:
     lost = int(((again.clamp(-1, 1) - picture).abs() >= 1 / 255).any(1).sum())
     if lost:
         ways = "" if plan.method == "bdia-fixed" else "bdia-fixed, which is exact by construction, or "
+        ways += "" if plan.dtype == "float64" else "float64 states, "
         raise NotExact(
             f"{lost} of {picture[:, 0].numel()} pixels do not come back: the network makes too much of the rounding of "
             f"its input; take {ways}float32 networks, less guidance or other steps. If none helps, the network does "

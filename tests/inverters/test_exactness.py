@@ -78,10 +78,12 @@ def test_a_loss_is_refused_with_the_remedy(stages):
     assert (to_uint8(fixed.picture) == to_uint8(x)).all()
 
 
-def test_the_growth_of_edict_follows_the_schedule(stages):
-    """A grid that begins where nearly no signal is left enlarges what is rounded there."""
-    with pytest.raises(ValueError, match="more than float32 carries"):
-        stages[torch.float32].invert(photo(0), PROMPT, Plan(EDICT(), steps=20, spacing="linspace", dtype="float32"))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_a_loss_in_float32_states_is_refused_whatever_the_rule(stages, dtype):
+    """A grid that begins where nearly no signal is left enlarges what is rounded there; half precision does so too."""
+    spacing = "linspace" if dtype == torch.float32 else None
+    with pytest.raises(NotExact, match="float64 states"):
+        stages[dtype].invert(photo(0), PROMPT, Plan(EDICT(), spacing=spacing, dtype="float32", guidance=15.0))
 
 
 def test_the_residual_of_fixed_point_states_holds_the_rounding_of_the_picture(stages):

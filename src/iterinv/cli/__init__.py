@@ -205,7 +205,9 @@ def cost(
     with errors():
         from iterinv import costs, methods
         from iterinv.loading import precision
+        from iterinv.models.memory import checked_device
 
+        device = checked_device(device)
         numbers = precision(dtype or ("float32" if device == "cpu" else "float16"))
         found = costs.costs(model, methods.plan(method, num_inference_steps, guidance_scale), numbers)
         print_costs(found, costs.rate(device, numbers), {mode: costs.peak(found, mode) for mode in costs.MODES})

@@ -65,8 +65,7 @@ class EDICT(Reversible):
     def growth(self, grid: Grid) -> float:
         if grid[0].alpha == 0:  # a step from there needs the clean data of one state and the noise of the other
             return math.inf
-        # States are scaled by alpha: rounding at the noisiest level is enlarged on the way to the clean end.
-        return self.p ** (-2 * (len(grid) - 1)) * max(grid[-1].alpha / grid[0].alpha, 1.0)
+        return self.p ** (-2 * (len(grid) - 1))
 
 
 def _swapped(pair: State, i: int) -> State:
