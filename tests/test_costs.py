@@ -114,3 +114,9 @@ def test_the_command_says_it_without_weights():
 def test_what_stages_given_one_by_one_cost_is_not_known(tiny_folder):
     with pytest.raises(FileNotFoundError, match="known of names and folders only: leave `memory` out"):
         iterinv.load([tiny_folder], memory="16gb")
+
+
+def test_a_device_that_is_not_there_is_a_sentence():
+    result = CliRunner().invoke(command_line(), ["cost", "embedded", "--device", "gpu"])
+    assert result.exit_code == 2
+    assert "there is no device 'gpu' here: take cpu" in result.output
