@@ -53,14 +53,16 @@ Job = tuple[int, float, str, str]
 
 
 def jobs() -> list[Job]:
-    """What has a figure to reach first, then the others, the coarse grid before the fine; under guidance the methods
-    that are exact at any."""
+    """The exact methods on all pictures, every other method on the first picture, the exact methods under guidance, and
+    then the rest."""
     names, others = list(pictures()), [m for m in METHODS if m not in FIRST + SLOW]
-    found = [(n, w, name, m) for n in STEPS for w in GUIDANCE for name in names for m in FIRST[:2]]
+    found = [(n, 1.0, name, m) for n in STEPS for name in names for m in FIRST[:2]]
     for n in STEPS:
-        found += [(n, 1.0, names[0], m) for m in (FIRST[2], *others, *SLOW)]
+        found += [(n, 1.0, names[0], m) for m in (FIRST[2], *others)]
+        found += [(n, w, name, m) for w in GUIDANCE[1:] for name in names for m in FIRST[:2]]
         found += [(n, 1.0, name, FIRST[2]) for name in names]
         found += [(n, 1.0, names[1], m) for m in others]
+        found += [(n, 1.0, names[0], m) for m in SLOW]
     found += [(n, 1.0, names[1], m) for n in STEPS for m in SLOW]
     found += [(n, 1.0, name, m) for n in STEPS for name in names for m in others]
     return list(dict.fromkeys(found))
