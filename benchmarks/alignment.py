@@ -1,4 +1,4 @@
-"""Whether samples of the embedded cascade show what their words say: 1,000 held-out captions, one sample each.
+"""Alignment of the embedded cascade's samples with their captions: 1,000 held-out captions, one sample each.
 
 Read at 64 px, where the stages that decide what is shown end; `python benchmarks/alignment.py 256 100` draws 100 whole
 ones.
@@ -76,7 +76,7 @@ def _rows(px: str, row: dict[str, Any], names: list[str]) -> list[list[str]]:
 
 
 def _alike(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Whether two sizes were drawn in one way, by a cascade and its first stages."""
+    """Tell whether two sizes were drawn with the same settings, by a cascade and its first stages."""
     (few, many) = sorted((one["model"].split("-"), other["model"].split("-")), key=len)
     return few == many[: len(few)] and all(one[key] == other[key] for key in ("rule", "steps", "guidance", "seed"))
 

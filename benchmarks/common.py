@@ -1,4 +1,4 @@
-"""What all benchmarks share: where results go, what they were made on, the pictures they use."""
+"""Helpers of the benchmarks: the folder of results, the machine they were made on, and the pictures they use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a newcomer waits for: the demo's command in a process of its own, and `iterinv --help`."""
+"""Time and memory of the demo's command in a process of its own, and of `iterinv --help`."""
 
 from __future__ import annotations
 

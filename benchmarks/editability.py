@@ -37,8 +37,8 @@ def decibels(a: Tensor, b: Tensor, where: Tensor) -> float:
 
 
 def measure(cascade: Cascade, plan: Plan, rule: Step, count: int = COUNT) -> tuple[int, float, float]:
-    """How many of ``count`` prompt swaps at stage I show the new colour, and mean PSNR: background, thing against
-    truth."""
+    """Count the prompt swaps at stage I, of ``count``, that show the new colour, and take two mean PSNR: of the
+    background, and of the thing against the truth."""
     stage = Cascade(cascade.stages[:1])
     changed, background, true = 0, 0.0, 0.0
     for source, target in recolourings(count):

@@ -30,7 +30,7 @@ from iterinv.streams import draw_noise
 X4 = "stabilityai/stable-diffusion-x4-upscaler"
 NAMES = ("DeepFloyd/IF-I-M-v1.0", "DeepFloyd/IF-II-M-v1.0", X4)
 STEPS, LEVELS, CALLS = 50, 2, 5
-"""Of the inversions; the levels at the noisy end that the published loop is timed on; calls that a median is of."""
+"""Steps of the inversions; levels at the noisy end that the published loop is timed on; calls that a median is of."""
 
 
 class Latents:

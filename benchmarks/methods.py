@@ -79,7 +79,7 @@ def cascade() -> Cascade:
 
 
 def current(row: dict[str, Any]) -> bool:
-    """Whether a row is of the weights that are shipped now."""
+    """Tell whether a row was measured on the weights that ship now."""
     return row.get("weights") == short(cascade())
 
 
@@ -118,7 +118,7 @@ def of(rows: dict[Job, dict[str, Any]], steps: int, method: str, guidance: float
 
 
 def ratios(rows: dict[Job, dict[str, Any]]) -> str:
-    """How much less the exact and the best solved method work than the published one, at stages II and III."""
+    """Compare the work of the exact and the best solved method with the published one, at stages II and III."""
     lines = []
     for ours, method, theirs in ((20, "bdia", 20), (20, "iterinv-anderson", 20)):
         mine, published = of(rows, ours, method), of(rows, theirs, "iterinv")
@@ -150,8 +150,7 @@ def lowest(rows: dict[str, dict[str, Any]], names: list[str]) -> list[float | No
 
 
 def solved(rows: dict[Job, dict[str, Any]]) -> str:
-    """What the best solved method reaches at stages II and III, and in how many calls a level: those of the rerun taken
-    off."""
+    """Fidelity of the best solved method at stages II and III, and its calls a level, without those of the rerun."""
     lines = []
     for steps in STEPS:
         found = of(rows, steps, FIRST[2])

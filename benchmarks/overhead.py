@@ -1,4 +1,4 @@
-"""What BDIA adds to its network's own time and memory: at 256 px, against the bare network called as often."""
+"""Overhead of BDIA in time and memory at 256 px, against the bare network called as often."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How often the reader is right: on held-out renders, at the sizes it is asked at."""
+"""Accuracy of the reader on held-out renders, at the sizes that it is used at."""
 
 from __future__ import annotations
 

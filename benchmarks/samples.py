@@ -1,4 +1,4 @@
-"""What the embedded cascade draws from words alone: a grid of eight colours by four shapes."""
+"""Samples of the embedded cascade: a grid of eight colours by four shapes."""
 
 from __future__ import annotations
 

@@ -110,7 +110,7 @@ Shares are of what the captions say that the [reader](reader.md) sees; *all*: al
 
 
 def drawn(asked: tuple[str, int, float, int, float, float]) -> Path | None:
-    """Where the samples of one way are, ``None`` where the time ran out before they were all drawn."""
+    """The folder of the samples of one setting, ``None`` where the time ran out before all were drawn."""
     name, seed, guidance, steps, gamma, until = asked
     folder = _folder(name, seed, guidance, steps, gamma)
     drawing, done = samples.draw(load().up_to(SIZE), folder, COUNT, sampler("bdia", gamma), steps, guidance, seed), 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -57,7 +58,9 @@ def _state(what: str | Path, config: str | Path | None) -> str:
     if found := sources.cascade_folder(every[0]):
         every += found[0]
     names = [name for each in [*every, config or ""] for name in getattr(each, "names", (str(each),))]
-    return signature(Path(name) if Path(name).exists() else sources.hub_folder(name) for name in names if name)
+    there = {name: Path(name) for name in names if name and os.path.exists(name)}
+    on_hub = (name for name in names if name not in there and sources.HUB_NAME.fullmatch(name.partition("@")[0]))
+    return signature([*there.values(), *map(sources.hub_folder, on_hub)])
 
 
 def precision(name: str) -> torch.dtype:

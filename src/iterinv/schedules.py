@@ -28,7 +28,7 @@ WALKS = {
     **dict.fromkeys(("LCMScheduler", "TCDScheduler"), "lcm"),
     **dict.fromkeys(("BDIAScheduler", "BDIAInverseScheduler"), "ddim"),
 }
-"""How the classes of diffusers' schedulers that are known here space their labels: ``ddim`` in whole numbers; ``euler``
+"""Spacing of labels by class of diffusers' schedulers that is known here: ``ddim`` in whole numbers; ``euler``
 between them too, under linspace; ``dpm`` one more than asked for, without the lowest; ``lcm`` among those that a
 network was distilled from."""
 
@@ -123,7 +123,7 @@ class Schedule:
         raise ValueError(f"spacing {spacing!r} is not one of {', '.join(SPACINGS)}")
 
     def _karras(self, levels: Sequence[Level]) -> list[Level]:
-        """As many levels between the same ends, or those of the table, spaced as EDM's are."""
+        """Replace levels by as many between the same ends, or those of the table, spaced as EDM's are."""
         ratios = self._ratios()
         first, last = (each.sigma / each.alpha for each in (levels[0], levels[-1]))
         if self.walk == "dpm":

@@ -24,6 +24,9 @@ ModelSource = str | Path | Any
 """A preset's name, a cascade folder, a diffusers folder, a file of all weights, a TorchScript file, a name on the hub
 (``owner/name``, or ``owner/name@revision``), a live pipeline or module."""
 
+HUB_NAME = re.compile(r"[\w.-]*\w[\w.-]*/[\w.-]+")
+"""A name on the hub, ``owner/name``."""
+
 UNUSED = ("safety_checker", "feature_extractor", "watermarker")
 """Parts of pipelines that inversion has no use for."""
 
@@ -37,7 +40,7 @@ _CHECKPOINT = {
 
 @dataclass(frozen=True)
 class Reading:
-    """How weights are read: their precision, whether pickles may be, and diffusers' ``variant``, ``revision``,
+    """Settings of loading: the precision of weights, consent to pickles, and diffusers' ``variant``, ``revision``,
     ``local_files_only`` and, for one file of all weights, ``config``."""
 
     dtype: torch.dtype = torch.float32
@@ -154,7 +157,7 @@ def _fetched(part: ModelSource, number: int, how: Reading) -> Path:
     if not isinstance(source, Source):
         name, _, given = str(part).partition("@")
         source, revision = Source(name), given or revision
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", source.name):
+    if not HUB_NAME.fullmatch(source.name):
         raise FileNotFoundError(
             f"there is no file or folder {source.name}, and no cascade of that name: take a folder, a name on the hub "
             f"(owner/name) or one of {', '.join(presets())}"
@@ -276,7 +279,32 @@ def open_folder(folder: Path, number: int = 0, text: bool = True, how: Reading =
         pipe = DiffusionPipeline.from_pretrained(
             folder, dtype=dtypes, use_safetensors=safe, variant=how.variant, local_files_only=True, **absent
         )
+    check_filled(folder, pipe)
     return _ours(pipe, how.dtype)
+
+
+def check_filled(folder: Path, pipe: Any) -> None:
+    """Check that the files of a folder held every tensor of a pipeline's networks.
+
+    diffusers leaves a missing tensor without data, and transformers draws one at random. Raises ``ValueError``, naming
+    the first that is missing.
+    """
+    for name in PARTS:
+        part = getattr(pipe, name, None)
+        if part is None or "tokenizer" in name:
+            continue
+        tensors = part.state_dict()
+        lacking = [key for key, x in tensors.items() if x.is_meta]
+        files = list((folder / name).glob("*.safetensors"))
+        if "text_encoder" in name and files:
+            held = {key for file in files for key in tensor_names(file)}
+            ends = {key.partition(".")[2] for key in held}  # a model may be stored within another
+            there = {key for key in tensors if {key, key.partition(".")[2]} & held or key in ends}
+            tied = {tensors[key].data_ptr() for key in there}
+            lacking += [key for key, x in tensors.items() if key not in there and x.data_ptr() not in tied]
+        if lacking:
+            more = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
+            raise ValueError(f"the weights in {folder / name} lack {lacking[0]}{more}: get the folder again")
 
 
 @contextmanager

@@ -70,7 +70,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class Rerun:
-    """How a rerun compares with the inversion it was made from.
+    """A rerun compared with the inversion it was made from.
 
     ``pixels`` says whether every 8-bit pixel of the reconstruction is as it was. Where it is not, ``remedy`` says what
     the stage's trajectory is now: ``inverted again`` from the picture, ``kept path`` of the file, ``refined again``, or
@@ -131,7 +131,7 @@ class Trajectory:
 
     @property
     def known(self) -> bool:
-        """Whether it was computed already."""
+        """Tell whether it was computed already."""
         return self._known is not None
 
     def row(self, k: int) -> Trajectory:

@@ -18,6 +18,7 @@ from iterinv.loading import precision
 from iterinv.manifest import versions
 from iterinv.methods import plan
 from iterinv.models import Stage, folders
+from iterinv.models.memory import checked_device
 from iterinv.presets import Source, presets
 from iterinv.stage_inversion import NotExact
 from iterinv.streams import draw_noise
@@ -35,9 +36,13 @@ class Finding(NamedTuple):
 
 
 def findings(model: Any = "embedded", device: str = "cpu") -> Iterator[Finding]:
-    """Yield the findings, one by one. Checks of a network are of the model's first stage, on ``device``."""
+    """Yield the findings, one by one. Checks of a network are of the model's first stage, on ``device``.
+
+    Raises ``ValueError`` for a device that is not here.
+    """
+    checked_device(device)
     yield Finding("versions", None, ", ".join(f"{name} {version}" for name, version in versions().items()))
-    yield from _devices(device)
+    yield from _devices()
     for extra, modules in EXTRAS.items():
         missing = [name for name in modules if find_spec(name) is None]
         yield Finding(
@@ -59,13 +64,13 @@ def findings(model: Any = "embedded", device: str = "cpu") -> Iterator[Finding]:
         yield from _network(cascade.stages[0], name)
 
 
-def _devices(device: str) -> Iterator[Finding]:
+def _devices() -> Iterator[Finding]:
     yield Finding("cpu", None, f"{torch.get_num_threads()} threads")
     for k in range(torch.cuda.device_count()):
         of = torch.cuda.get_device_properties(k)
         yield Finding(f"cuda:{k}", None, f"{of.name}, {of.total_memory / 1e9:.0f} GB")
     if not torch.cuda.is_available():
-        yield Finding("cuda", False if device.startswith("cuda") else None, "no GPU that torch sees")
+        yield Finding("cuda", None, "no GPU that torch sees")
 
 
 def _presets() -> Iterator[Finding]:

@@ -64,7 +64,7 @@ def probed(stage: Stage, whose: str) -> Stage:
     with _part("network", stage, whose):
         low = {name: draw_noise((3, side, side), [0], "probe", name) for name in ("low_image", "low_noise")}
         given = words[2] if stage.low_level is None else words[2].updated(**{k: y.to(x.device) for k, y in low.items()})
-        for level in stage.schedule.grid(4)[1:4:2]:
+        for level in stage.schedule.grid(8)[1:8:2]:
             values += map(_numbers, stage.denoiser((level.alpha + level.sigma) * x, level, given))
     if stage.codec is not None:
         with _part("autoencoder", stage, whose):
