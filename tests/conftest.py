@@ -114,3 +114,28 @@ def picture():
     from iterinv.images import from_uint8, to_uint8
 
     return from_uint8(to_uint8(render(Scene.random(3), 64)[None]))
+
+
+@pytest.fixture
+def first(tiny):
+    """The first stage of the tiny cascade, as a cascade."""
+    from iterinv.cascade import Cascade
+
+    return Cascade(tiny.stages[:1])
+
+
+def call(*words):
+    """Run the command line in this process."""
+    from typer.testing import CliRunner
+
+    from iterinv.__main__ import command_line
+
+    return CliRunner().invoke(command_line(), [str(word) for word in words])
+
+
+def refused(words, *command):
+    """Assert that a command is refused by a sentence with these words, and exit code 2."""
+    result = call(*command)
+    assert result.exit_code == 2, result.output
+    assert words in " ".join(result.output.split()), result.output
+    assert "Traceback" not in result.output

@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from typer.testing import CliRunner
 
 from iterinv import workbench
-from iterinv.__main__ import command_line
 from iterinv.files import CannotWrite, same_file, whole
 from iterinv.outputs import outputs
+
+from conftest import call, refused
 
 PROMPT = "a red sphere on a wooden floor"
 
@@ -25,17 +25,6 @@ PROMPT = "a red sphere on a wooden floor"
 def picture(path, seed=0, size=(48, 64)):
     Image.fromarray(np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)).save(path, "PNG")
     return path
-
-
-def call(*words):
-    return CliRunner().invoke(command_line(), [str(word) for word in words])
-
-
-def refused(words, *args):
-    result = call(*args)
-    assert result.exit_code == 2, result.output
-    assert words in " ".join(result.output.split()), result.output
-    assert "Traceback" not in result.output
 
 
 def write(folder, **files):

@@ -11,11 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from typer.testing import CliRunner
 
 import iterinv
 from iterinv import workbench
-from iterinv.__main__ import command_line
 from iterinv.edits import FlowEdit
 from iterinv.images import to_uint8
 from iterinv.inverters import Solve
@@ -23,6 +21,8 @@ from iterinv.methods import METHODS, plan, sampler
 from iterinv.outputs import outputs
 from iterinv.roots import Anderson
 from iterinv.steps import BDIA, RULES, BDIAHeun
+
+from conftest import call, refused
 
 PROMPT, TO = "a red sphere on a wooden floor", "a blue sphere on a wooden floor"
 FILES = {name for name in workbench.FILES if not name.startswith("compare.")}
@@ -41,17 +41,6 @@ def done(tiny_folder, photo, tmp_path_factory):
     result = call("edit", photo, "--prompt", PROMPT, "--to", TO, "--out", out, "--steps", 5, "--model", tiny_folder)
     assert result.exit_code == 0, result.output
     return out, result
-
-
-def call(*words):
-    return CliRunner().invoke(command_line(), [str(word) for word in words])
-
-
-def refused(words, *args):
-    result = call(*args)
-    assert result.exit_code == 2, result.output
-    assert words in " ".join(result.output.split()), result.output
-    assert "Traceback" not in result.output
 
 
 def test_edit_writes_its_seven_files_and_a_short_report(done):

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from typer.testing import CliRunner
 
 from iterinv import workbench
-from iterinv.__main__ import command_line
 from iterinv.files import printable
+
+from conftest import call
 
 PROMPT = "a red sphere on a wooden floor"
 
@@ -23,10 +23,6 @@ PROMPT = "a red sphere on a wooden floor"
 def photo(tmp_path):
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)).save(tmp_path / "photo.png")
     return tmp_path / "photo.png"
-
-
-def call(*words):
-    return CliRunner().invoke(command_line(), [str(word) for word in words])
 
 
 def run(*words, encoding="utf-8", **how):

@@ -24,11 +24,6 @@ def photo():
     return values.float() / 127.5 - 1
 
 
-@pytest.fixture
-def first(tiny):
-    return Cascade(tiny.stages[:1])
-
-
 def test_an_exact_inversion_loses_nothing(first, photo):
     (told,), why = diagnose(first.stages, first.invert(photo, PROMPT, plan("bdia", 6)), photo)
     assert why == "Every pixel comes back, at every stage."

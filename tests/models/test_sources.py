@@ -12,13 +12,9 @@ from iterinv import sources
 from iterinv.__main__ import command_line
 from iterinv.images import to_uint8
 
+from conftest import refused
+
 PROMPT = "a red ball"
-
-
-def refused(words, *asked):
-    told = CliRunner().invoke(command_line(), [str(word) for word in asked])
-    assert told.exit_code == 2, told.output
-    assert words in told.output.replace("\n", " ")
 
 
 @pytest.mark.parametrize("device", ["cuda:99", "gpu", "meta", "xpu", "cpu0", ""])

@@ -4,6 +4,9 @@ import struct
 import zlib
 
 import numpy as np
+import pytest
+
+from iterinv.images import BadPicture, read
 
 D50 = (0.9642, 1.0, 0.8249)
 CHROMATICITIES = {
@@ -103,3 +106,10 @@ def _gamma(gamma):
 
 def _desc(text):
     return b"desc\0\0\0\0" + struct.pack(">I", len(text) + 1) + text.encode() + b"\0" + bytes(78)
+
+
+def refused(path, words="."):
+    """Assert that reading a file gives the package's error, which names the file and has these words."""
+    with pytest.raises(BadPicture, match=words) as error:
+        read(path)
+    assert str(path) in str(error.value)

@@ -10,7 +10,7 @@ import zlib
 import numpy as np
 import pytest
 import tifffile
-from made import chunked, pixels, png, rgb_png
+from made import chunked, pixels, png, refused, rgb_png
 from PIL import ExifTags, Image, ImageFile, ImageOps, TiffImagePlugin
 
 from iterinv.images import to_array
@@ -24,12 +24,6 @@ def told(path, *words):
     assert [word for word in words if not any(word in note for note in notes)] == []
     assert len(notes) == len(words), notes
     return picture
-
-
-def refused(path, words):
-    with pytest.raises(BadPicture, match=words) as error:
-        read(path)
-    assert str(path) in str(error.value)
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])

@@ -34,11 +34,6 @@ def photo():
     return values.float() / 127.5 - 1
 
 
-@pytest.fixture
-def first(tiny):
-    return Cascade(tiny.stages[:1])
-
-
 class Unfitted(Refinement):
     """No refinement, but inverted without guidance like one."""
 
