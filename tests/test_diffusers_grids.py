@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DDIMScheduler, EulerDiscreteScheduler
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import published
@@ -80,7 +80,8 @@ def test_every_exported_scheduler_is_known_or_refused_by_name(name):
         from_config({"_class_name": name})
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
+@example("DPMSolverMultistepScheduler", "cosine", "leading", 1, False, 999)
 @given(
     st.sampled_from(KNOWN),
     st.sampled_from(sorted(BETAS)),
@@ -99,7 +100,12 @@ def test_known_schedulers_are_read_as_they_walk(name, betas, spacing, offset, to
         steps = 20
     config = {**BETAS[betas], "timestep_spacing": spacing, "steps_offset": offset, "set_alpha_to_one": to_one}
     config["final_sigmas_type"] = "zero" if to_one else "sigma_min"
-    assert_as_walked(made(name, **config), steps)
+    scheduler = made(name, **config)
+    if spacing == "leading" and WALKS[name] == "dpm" and steps == 999 and offset:  # beyond the table
+        with pytest.raises(ValueError, match="reach label 1000; the last label is 999: take fewer"):
+            pipelines.schedule(scheduler).grid(steps)
+        return
+    assert_as_walked(scheduler, steps)
 
 
 @pytest.mark.parametrize("name", KNOWN)

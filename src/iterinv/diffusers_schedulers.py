@@ -85,7 +85,7 @@ class Configured(DDIMScheduler):
 class BDIAScheduler(Configured):
     """DDIM, and from its second step on ``gamma`` times what a step back would miss of the state before.
 
-    ``gamma`` 0 is DDIM bit for bit. About 0.5 is best at ten steps, towards 1 at forty and more. Above 0 the rule is
+    ``gamma`` 0 is DDIM bit for bit. ``docs/benchmarks/sampling.md`` compares values between. Above 0 the rule is
     undone exactly by :class:`BDIAInverseScheduler`, best at 1. Its steps end at the next timestep of the grid; DDIM's
     own do not under ``linspace``. Everything else (``timestep_spacing``, ``prediction_type``, clipping ...) is as in
     ``DDIMScheduler``. Deterministic: raises ``ValueError`` for an ``eta`` other than 0.

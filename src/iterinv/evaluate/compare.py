@@ -102,19 +102,22 @@ def plot(rows: Sequence[dict[str, Any]], path: Path, title: str) -> None:
         (left, lambda row: top if row["psnr"] is None else _decibels(row)),
         (right, lambda row: row["terminal_noise"]["std"]),
     ):
-        named: dict[tuple[float, float], list[str]] = {}  # methods that lie on each other share a label
+        # Methods that lie on each other share a label, at the first of them.
+        named: dict[tuple[float, float], tuple[tuple[int, float], list[str]]] = {}
         for row in rows:
             axes.plot(work(row), height(row), "o", color="tab:red" if row["method"] in best else "tab:blue")
-            named.setdefault((round(math.log10(work(row)), 1), round(height(row), 2)), []).append(row["method"])
-        for (x, y), names in named.items():
+            near = round(math.log10(work(row)), 1), round(height(row), 2)
+            named.setdefault(near, ((work(row), height(row)), []))[1].append(row["method"])
+        for (x, y), names in named.values():
             below = axes is left and abs(y - top) < 0.1
             axes.annotate(
                 "\n".join(names),
-                (10**x, y),
+                (x, y),
                 xytext=(4, -4 if below else 3),
                 textcoords="offset points",
                 fontsize=7,
                 verticalalignment="top" if below else "bottom",
+                annotation_clip=False,
             )
     if not rows:
         left.set_title("no method came to an end")
