@@ -80,7 +80,7 @@ def test_every_exported_scheduler_is_known_or_refused_by_name(name):
         from_config({"_class_name": name})
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=150, deadline=None)
 @example("DPMSolverMultistepScheduler", "cosine", "leading", 1, False, 999)
 @given(
     st.sampled_from(KNOWN),
