@@ -13,7 +13,7 @@ PIP_ARGS ?=
 demo: $(VENV)/.installed
 	$(BIN)/iterinv edit examples/red-sphere.png \
 	  --prompt "a large red shiny sphere on a wooden floor in front of a beige wall" \
-	  --to "a large blue shiny sphere on a wooden floor in front of a beige wall" --out out/
+	  --to "a large blue shiny sphere on a wooden floor in front of a beige wall" --keep-inversion --out out/
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -q -n auto

@@ -258,7 +258,9 @@ def test_results_that_are_written_from_python_go_through_no_link(tiny_folder, tm
         (tmp_path / name).symlink_to(photo)
     before = photo.read_bytes()
     request = workbench.InvertRequest(photo, PROMPT, num_inference_steps=2, model=workbench.Model(str(tiny_folder)))
-    workbench.Workbench().edit(workbench.EditRequest(request, "a blue sphere", "prompt-swap")).write(tmp_path)
+    workbench.Workbench().edit(
+        workbench.EditRequest(request, ("a blue sphere",), "prompt-swap", keep_inversion=True)
+    ).write(tmp_path)
     assert photo.read_bytes() == before
     assert json.loads((tmp_path / "report.json").read_text())["steps"] == 2
 

@@ -36,7 +36,7 @@ def request(tiny_folder, picture, **settings):
 
 def test_an_edit_emits_its_events_and_returns_its_result(tiny_folder, picture, tmp_path):
     events = []
-    result = Workbench(events.append).edit(EditRequest(request(tiny_folder, picture), TARGET))
+    result = Workbench(events.append).edit(EditRequest(request(tiny_folder, picture), (TARGET,), keep_inversion=True))
     notes = [event.text for event in events if isinstance(event, Note)]
     steps = [event for event in events if isinstance(event, Progress) and event.phase != "network call"]
     calls = [event.calls for event in events if isinstance(event, Progress) and event.phase == "network call"]
@@ -51,7 +51,11 @@ def test_an_edit_emits_its_events_and_returns_its_result(tiny_folder, picture, t
 
 def test_a_report_calls_no_network(tiny_folder, picture, monkeypatch):
     result = Workbench().edit(
-        EditRequest(request(tiny_folder / "stage1", picture, method="null-text", guidance_scale=3.0), TARGET)
+        EditRequest(
+            request(tiny_folder / "stage1", picture, method="null-text", guidance_scale=3.0),
+            (TARGET,),
+            keep_inversion=True,
+        )
     )
     monkeypatch.setattr("iterinv.models.unet.UNetDenoiser.__call__", lambda *_: pytest.fail("a network was called"))
     assert result.report()["stages"][0]["loss"]["guidance"] is not None
@@ -78,8 +82,8 @@ def test_two_threads_use_one_cascade(tiny_folder, picture, tmp_path):
 
     def work(seed):
         events = []
-        result = Workbench(events.append).edit(EditRequest(request(tiny_folder, picture, seed=seed), TARGET))
-        return np.array(result.edit.images[0]), len(events), result.notes
+        result = Workbench(events.append).edit(EditRequest(request(tiny_folder, picture, seed=seed), (TARGET,)))
+        return np.array(result.edits[0].images[0]), len(events), result.notes
 
     alone = [work(seed) for seed in range(2)]
     with ThreadPoolExecutor(2) as pool:
@@ -90,14 +94,14 @@ def test_two_threads_use_one_cascade(tiny_folder, picture, tmp_path):
 
 
 def test_python_and_the_workbench_make_the_same_picture(tiny_folder, picture, tmp_path):
-    result = Workbench().edit(EditRequest(request(tiny_folder, picture), TARGET))
+    result = Workbench().edit(EditRequest(request(tiny_folder, picture), (TARGET,)))
     cascade = iterinv.load(str(tiny_folder))
     with pytest.warns(UserWarning, match="not square"):
         inversion = cascade.invert(picture, PROMPT, num_inference_steps=4)
-    assert (np.array(cascade.edit(inversion, TARGET).images[0]) == np.array(result.edit.images[0])).all()
+    assert (np.array(cascade.edit(inversion, TARGET).images[0]) == np.array(result.edits[0].images[0])).all()
     inversion.save(tmp_path / "a.safetensors")
-    again = Workbench().edit(EditRequest(ReopenRequest(tmp_path / "a.safetensors", Model(str(tiny_folder))), TARGET))
-    assert (np.array(again.edit.images[0]) == np.array(result.edit.images[0])).all()
+    again = Workbench().edit(EditRequest(ReopenRequest(tmp_path / "a.safetensors", Model(str(tiny_folder))), (TARGET,)))
+    assert (np.array(again.edits[0].images[0]) == np.array(result.edits[0].images[0])).all()
 
 
 def test_comparing_and_sampling(tiny_folder, picture):
@@ -107,13 +111,13 @@ def test_comparing_and_sampling(tiny_folder, picture):
     pictures = bench.sample(SampleRequest(PROMPT, 2, 3, model=Model(str(tiny_folder))))
     assert [each.size for each in pictures] == [(64, 64)] * 2
     with pytest.raises(ValueError, match="there is no editor 'magic'"):
-        bench.edit(EditRequest(request(tiny_folder, picture), TARGET, "magic"))
+        bench.edit(EditRequest(request(tiny_folder, picture), (TARGET,), "magic"))
     with pytest.raises(ValueError, match="there is no precision 'int8'"):
         bench.sample(SampleRequest(PROMPT, model=Model(str(tiny_folder), dtype="int8")))
 
 
 def test_everything_that_is_noted_is_in_the_report(tiny_folder, picture):
-    result = Workbench().edit(EditRequest(request(tiny_folder, picture), PROMPT))
+    result = Workbench().edit(EditRequest(request(tiny_folder, picture), (PROMPT,)))
     report = result.report()
     assert any("nothing is asked to change" in note for note in report["notes"])
     assert any("the mask is empty" in note for note in report["notes"])

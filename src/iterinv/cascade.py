@@ -28,7 +28,15 @@ from iterinv.models.probe import Probe
 from iterinv.observer import CallbackObserver, Observer, StepCallback
 from iterinv.plans import Plan
 from iterinv.presets import Defaults
-from iterinv.stage_inversion import StageInversion, annotate_errors, finish, invert_stage, reported, rerun_stage
+from iterinv.stage_inversion import (
+    StageInversion,
+    annotate_errors,
+    as_needed,
+    finish,
+    invert_stage,
+    reported,
+    rerun_stage,
+)
 from iterinv.steps import Step
 from iterinv.steps.run import run
 from iterinv.streams import draw_noise
@@ -134,6 +142,7 @@ class Cascade:
         seed: int | Sequence[int] = 0,
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
         fit: str = "pad",
+        as_needed: bool = False,
         callback_on_step_end: StepCallback | None = None,
         observer: Observer | None = None,
     ) -> Inversion:
@@ -144,13 +153,16 @@ class Cascade:
         ``prompt`` is one for all or one for each picture. ``method`` is a name of :data:`iterinv.methods.METHODS`, with
         ``num_inference_steps`` (20 unless given) and ``guidance_scale`` (1, none, unless given), or a plan, or one plan
         for each stage. ``seed`` or ``generator``, one for all or one for each picture, draw the noise on the
-        low-resolution conditions and that of an independent path. ``callback_on_step_end`` is called after every step
-        (:data:`iterinv.observer.StepCallback`); ``observer`` hears of more.
+        low-resolution conditions and that of an independent path. With ``as_needed`` an exact method inverts each stage
+        only as deep as its states are asked for, by an edit or by ``noise``, and does not run it again to check.
+        ``callback_on_step_end`` is called after every step (:data:`iterinv.observer.StepCallback`); ``observer`` hears
+        of more.
 
         Raises ``ValueError`` for pictures, prompts, methods and settings that cannot work.
         """
         watch = self._observer(observer, callback_on_step_end)
         plans = self._plans(method, num_inference_steps, guidance_scale)
+        lazily = checked(as_needed, bool, "as_needed")
         x, canvases = self._pictures(picture, fit, watch)
         prompts = self._prompts(prompt, len(x))
         seeds = _seeds(seed, generator, len(x))
@@ -159,7 +171,7 @@ class Cascade:
             condition = stage.condition(prompts, found[-1].picture if found else None, seeds=seeds)
             for note in () if found else condition.notes:  # the stages above read the same prompts
                 watch.on_note(note)
-            found.append(invert_stage(stage, how, condition, resize(x, stage.size), seeds, watch))
+            found.append(invert_stage(stage, how, condition, resize(x, stage.size), seeds, watch, lazily))
         return Inversion(prompts, seeds, self.fingerprint, tuple(found), canvases, self.probes)
 
     @torch.no_grad()
@@ -178,6 +190,18 @@ class Cascade:
         if said := again.rerun_note():
             watch.on_note(said)
         return again
+
+    def as_needed(self, inversion: Inversion, *, observer: Observer | None = None) -> Inversion:
+        """A reopened inversion whose states are computed as deep as an edit asks for them, once for several edits.
+
+        The states of an exact method are those of the picture in the file, inverted in the arithmetic of here; a solved
+        path is the file's. Nothing is run to reconstruct. Raises ``ValueError`` for an inversion made with other
+        weights.
+        """
+        self._check(inversion)
+        watch = self._observer(observer, None)
+        pairs = zip(self._watched(watch), inversion.stages, strict=True)
+        return replace(inversion, stages=tuple(as_needed(stage, found, watch) for stage, found in pairs))
 
     @torch.no_grad()
     def edit(
@@ -202,8 +226,7 @@ class Cascade:
         watch = self._observer(observer, callback_on_step_end)
         how = self._editor(editor)
         prompts = self._prompts(prompt, len(inversion))
-        if not all(found.trajectory.known for found in inversion.stages):
-            inversion = self.rerun(inversion, observer=watch)
+        inversion = self.as_needed(inversion, observer=watch)
         edits: list[StageEdit] = []
         for stage, found in zip(self._watched(watch), inversion.stages, strict=True):
             below = edits[-1] if edits else None
@@ -213,7 +236,7 @@ class Cascade:
             with annotate_errors(stage, found.plan, type(how).__name__):
                 work = how(Site(stage, found, target, inversion.prompts, prompts, below))
                 edits.append(finish(reported(work, stage, "editing", watch)))
-        return Edit(tuple(edits), inversion.canvases, output_type)
+        return Edit(tuple(edits), inversion.canvases, output_type, prompts)
 
     @torch.no_grad()
     def sample(

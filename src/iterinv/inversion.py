@@ -25,9 +25,10 @@ from iterinv.models import Stage
 from iterinv.models.probe import Probe
 from iterinv.observer import Observer
 from iterinv.plans import Plan, Refinement
-from iterinv.stage_inversion import Origin, StageInversion, StageReport, Trajectory, pixels_of, rerun_stage
+from iterinv.stage_inversion import Origin, StageInversion, pixels_of, rerun_stage
 from iterinv.steps import RULES
 from iterinv.store import BadInversion
+from iterinv.trajectory import Deferred, Known, StageReport, Trajectory
 from iterinv.typed import Count, Natural, Range, checked, from_json
 
 LOW = ("low_image", "low_noise")
@@ -62,7 +63,8 @@ class Inversion:
     probes: tuple[Probe | None, ...] = ()
 
     def __repr__(self) -> str:
-        sizes = " -> ".join(str(found.picture.shape[-1]) for found in self.stages)
+        pictures = [found.picture if found.origin is None else found.origin.picture for found in self.stages]
+        sizes = " -> ".join(str(x.shape[-1]) for x in pictures)
         plan, prompt = self.stages[0].plan, textwrap.shorten(self.prompt, 40, placeholder=" ...")
         return f"Inversion({len(self)} of {sizes} px by {plan.method}, {plan.steps} steps: {prompt!r})"
 
@@ -87,7 +89,7 @@ class Inversion:
     @property
     def trajectory(self) -> tuple[tuple[Tensor, ...], ...]:
         """The states (batch, channels, h, w) of every stage, noisy to clean, one for each level of its grid."""
-        return tuple(found.path for found in self.stages)
+        return tuple(tuple(found.path) for found in self.stages)
 
     @property
     def picture(self) -> Tensor:
@@ -98,6 +100,13 @@ class Inversion:
     def images(self) -> list[Image.Image]:
         """The reconstructions, at the pictures' own shape and the model's scale."""
         return [to_pil(canvas.place(self.picture[k : k + 1])) for k, canvas in enumerate(self.canvases)]
+
+    @property
+    def whole(self) -> bool:
+        """Tell whether every stage was inverted to its noisiest level and run again."""
+        return all(
+            isinstance(found.trajectory, Known) and found.report.residual_max is not None for found in self.stages
+        )
 
     def row(self, k: int) -> Inversion:
         """The inversion of the ``k``-th picture alone. Raises ``IndexError`` where there is none."""
@@ -337,7 +346,12 @@ def _stage(k: int, header: _Header, tensors: dict[str, Tensor], stage: Stage, sq
     condition = stage.condition(header.prompts, mine.get(LOW_FILE[0]), mine.get(LOW_FILE[1]))
     negative, path = stage.with_prompt(condition, None), mine["path"].unbind() if "path" in mine else None
     picture = resize(square, stage.size)
-    origin = Origin(picture, header.seeds, kept.pixels, header.arithmetic, path if plan.inverter.exact else None)
+    exact, whole = plan.inverter.exact, list[StageInversion]()
+
+    @torch.no_grad()
+    def compute() -> Trajectory:
+        return rerun_stage(stage, whole[0], Observer()).trajectory
+
     found = StageInversion(
         plan,
         kept.grid,
@@ -345,23 +359,15 @@ def _stage(k: int, header: _Header, tensors: dict[str, Tensor], stage: Stage, sq
         negative,
         CFG(plan.guidance),
         plan.first,
-        state,
-        Trajectory.of(path or (), state[0]),  # of a solved path until the inversion is whole
-        kept.report,
+        Deferred(state, kept.report, None if exact else path, compute),
         lost=mine.get("lost"),
-        origin=origin,
+        origin=Origin(picture, header.seeds, kept.pixels, header.arithmetic, path if exact else None),
     )
     if plan.refine is not None:
         fitted = {name.removeprefix("refine."): x for name, x in mine.items() if name.startswith("refine.")}
         found = plan.refine.restored(stage, found, fitted)
-    whole = found
-
-    @torch.no_grad()
-    def compute() -> tuple[tuple[Tensor, ...], Tensor]:
-        again = rerun_stage(stage, whole, Observer())
-        return again.path, again.picture
-
-    return replace(found, trajectory=Trajectory(compute))
+    whole.append(found)
+    return found
 
 
 def plan_to_json(plan: Plan) -> dict[str, Any]:

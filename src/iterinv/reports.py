@@ -21,24 +21,17 @@ def inversion_report(
     """The report of the ``k``-th picture of an inversion, as ``report.json`` holds it (``docs/report.md``)."""
     inversion = inversion.row(k) if len(inversion) > 1 else inversion
     (canvas,), plan = inversion.canvases, inversion.stages[-1].plan
-    square = canvas.square()
-    losses, why = diagnose(cascade.stages, inversion, square)
-    stages = []
-    for stage, found, loss in zip(cascade.stages, inversion.stages, losses, strict=True):
-        expected = images.to_uint8(images.resize(square, stage.size))
-        stages.append(
-            {
-                "stage": stage.name,
-                "size": stage.size,
-                "network_calls": {"forward": found.report.forward, "backward": found.report.backward},
-                "seconds": round(found.report.seconds, 3),
-                "residual_max": found.report.residual_max,
-                "root_error_max": found.report.root_error_max,
-                "terminal_noise": metrics.terminal_noise(found.noise / found.grid[0].noise_scale),
-                "reconstruction": metrics.fidelity(expected, images.to_uint8(found.picture)),
-                "loss": loss,
-            }
-        )
+    stages: list[dict[str, Any]] = [
+        {
+            "stage": stage.name,
+            "size": stage.size,
+            "network_calls": {"forward": found.report.forward, "backward": found.report.backward},
+            "seconds": round(found.report.seconds, 3),
+            "depth": found.trajectory.depth,
+        }
+        for stage, found in zip(cascade.stages, inversion.stages, strict=True)
+    ]
+    measured, why = _measured(cascade, inversion, canvas, stages) if inversion.whole else ({}, "")
     h, w = canvas.image.shape[:2]
     origin, rerun = inversion.stages[0].origin, [found.rerun for found in inversion.stages if found.rerun is not None]
     here = Arithmetic.here(cascade.stages[0].device, len(inversion))
@@ -46,8 +39,8 @@ def inversion_report(
     if rerun:
         arithmetic |= {"here": asdict(rerun[0].here), "same_pixels": all(each.pixels for each in rerun)}
         arithmetic["remedy"] = next((each.remedy for each in rerun if each.remedy), None)
-    if rerun and not arithmetic["same_pixels"]:
-        why = f"{why} It was {inversion.rerun_note()}."
+    if measured:
+        measured["why"] = f"{why} It was {inversion.rerun_note()}." if rerun and not arithmetic["same_pixels"] else why
     return {
         "method": plan.method,
         "steps": plan.steps,
@@ -55,8 +48,7 @@ def inversion_report(
         "prompt": inversion.prompt,
         "seed": inversion.seeds[0],
         "stages": stages,
-        "reconstruction": metrics.fidelity(canvas.crop(canvas.image), canvas.crop(canvas.place(inversion.picture))),
-        "why": why,
+        **measured,
         "seconds": round(seconds, 3),
         "peak_memory_mb": round(peak_memory_mb(), 1),
         "model": cascade.fingerprint,
@@ -67,10 +59,29 @@ def inversion_report(
     }
 
 
-def edit_report(prompt: str, editor: Editor, edit: Edit) -> dict[str, Any]:
+def _measured(
+    cascade: Cascade, inversion: Inversion, canvas: images.Canvas, stages: list[dict[str, Any]]
+) -> tuple[dict[str, Any], str]:
+    """What only a whole inversion can say: it is added to ``stages``; the fidelity of all, and why."""
+    square = canvas.square()
+    losses, why = diagnose(cascade.stages, inversion, square)
+    for entry, stage, found, loss in zip(stages, cascade.stages, inversion.stages, losses, strict=True):
+        expected = images.to_uint8(images.resize(square, stage.size))
+        entry |= {
+            "residual_max": found.report.residual_max,
+            "root_error_max": found.report.root_error_max,
+            "terminal_noise": metrics.terminal_noise(found.noise / found.grid[0].noise_scale),
+            "reconstruction": metrics.fidelity(expected, images.to_uint8(found.picture)),
+            "loss": loss,
+        }
+    fidelity = metrics.fidelity(canvas.crop(canvas.image), canvas.crop(canvas.place(inversion.picture)))
+    return {"reconstruction": fidelity}, why
+
+
+def edit_report(editor: Editor, edit: Edit) -> dict[str, Any]:
     """The report of an edit of one picture: the settings used, the share of the picture in the mask, the background."""
     (canvas,) = edit.canvases
-    report: dict[str, Any] = {"to": prompt, "editor": type(editor).__name__, **edit.reports[0]}
+    report: dict[str, Any] = {"to": edit.prompts[0], "editor": type(editor).__name__, **edit.reports[0]}
     if edit.masks is not None:
         outside = ~(canvas.crop(canvas.place_mask(edit.masks[-1])) > 0)
         same = canvas.crop((canvas.place(edit.pictures[-1]) == canvas.image).all(-1))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -16,35 +16,17 @@ from iterinv.arithmetic import Arithmetic
 from iterinv.conditions import Condition
 from iterinv.guidance import CFG, Denoiser, Guidance
 from iterinv.images import to_uint8
+from iterinv.inverters.inverter import Walk
 from iterinv.levels import Field, Grid, State
-from iterinv.locks import Lock
 from iterinv.models import CountingDenoiser, Stage
 from iterinv.observer import Observer
 from iterinv.plans import Plan
 from iterinv.roots import rms
 from iterinv.steps import Step, Wrapped
 from iterinv.steps.run import NotFinite, run
-from iterinv.typed import Natural, Positive
+from iterinv.trajectory import Deferred, Known, StageReport, Trajectory, Walked, row_of
 
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True)
-class StageReport:
-    """The cost of inverting and reconstructing at one stage, and how well the two met. ``seconds`` are of the last run.
-
-    ``residual_max`` is the largest rms, over the levels, between the states found by inverting and those of the rerun.
-    ``root_error_max`` is the largest error that the root finder measured, ``None`` where none is measured.
-    ``unguided_rms`` is the rms in [-1, 1] that a rerun without guidance loses of the picture, measured where only the
-    rerun is guided; its calls are not counted.
-    """
-
-    forward: Natural = 0
-    backward: Natural = 0
-    seconds: Positive = 0.0
-    residual_max: Positive | None = None
-    root_error_max: Positive | None = None
-    unguided_rms: Positive | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,61 +76,14 @@ class Corrected(Wrapped):
         return (new + self.offsets[i], *rest)
 
 
-class Trajectory:
-    """The inverted states of one stage and the picture that they end in, computed when they are first asked for.
-
-    ``states`` holds a sample (batch, channels, h, w) for each level of the grid, noisy to clean: those of the rerun for
-    an exact inverter, those that were found for a solver. ``picture`` (batch, 3, size, size) is the reconstruction,
-    unclamped.
-    """
-
-    def __init__(self, compute: Callable[[], tuple[tuple[Tensor, ...], Tensor]]) -> None:
-        self._compute, self._lock = compute, Lock()
-        self._known: tuple[tuple[Tensor, ...], Tensor] | None = None
-
-    @classmethod
-    def of(cls, states: Sequence[Tensor], picture: Tensor) -> Trajectory:
-        """A trajectory that is known already."""
-        known = cls(lambda: (tuple(states), picture))
-        known._all()
-        return known
-
-    def _all(self) -> tuple[tuple[Tensor, ...], Tensor]:
-        with self._lock:
-            if self._known is None:
-                self._known = self._compute()
-            return self._known
-
-    @property
-    def states(self) -> tuple[Tensor, ...]:
-        """The samples (batch, channels, h, w), noisy to clean."""
-        return self._all()[0]
-
-    @property
-    def picture(self) -> Tensor:
-        """The reconstruction (batch, 3, size, size), unclamped."""
-        return self._all()[1]
-
-    @property
-    def known(self) -> bool:
-        """Tell whether it was computed already."""
-        return self._known is not None
-
-    def row(self, k: int) -> Trajectory:
-        """The trajectory of the ``k``-th picture of a batch."""
-        if self.known:
-            return Trajectory.of([x[k : k + 1] for x in self.states], self.picture[k : k + 1])
-        return Trajectory(lambda: (tuple(x[k : k + 1] for x in self.states), self.picture[k : k + 1]))
-
-
 @dataclass(frozen=True, eq=False)
 class StageInversion:
     """The inversion of one stage: ``state`` at ``grid[start]``, the conditions and the guidance that rerun the picture.
 
     ``offsets``, one a step, are what a refinement adds after it. ``lost`` is what a latent stage's codec loses of the
     picture: it is added to what the states decode to, and is the only part that was not inverted. ``trajectory`` holds
-    the states that an editor may start from and blend with, and the reconstruction. ``origin`` is what it was made of;
-    ``rerun`` says whether running it again gave the same, ``None`` before.
+    ``state``, the states that an editor may start from and blend with, and the reconstruction, as far as they are asked
+    for. ``origin`` is what it was made of; ``rerun`` says whether running it again gave the same, ``None`` before.
     """
 
     plan: Plan
@@ -157,17 +92,24 @@ class StageInversion:
     negative: Condition
     guidance: Guidance
     start: int
-    state: State
     trajectory: Trajectory
-    report: StageReport = StageReport()
     offsets: tuple[Tensor, ...] | None = None
     lost: Tensor | None = None
     origin: Origin | None = None
     rerun: Rerun | None = None
 
     def __repr__(self) -> str:
-        shape = " x ".join(map(str, self.noise.shape))
-        return f"StageInversion({self.plan.method}, {self.plan.steps} steps, guidance {self.plan.guidance:g}, {shape})"
+        return f"StageInversion({self.plan.method}, {self.plan.steps} steps, guidance {self.plan.guidance:g})"
+
+    @property
+    def state(self) -> State:
+        """The rule's state at ``grid[start]``, where a rerun starts."""
+        return self.trajectory.state
+
+    @property
+    def report(self) -> StageReport:
+        """The cost, and how well inversion and rerun met."""
+        return self.trajectory.report
 
     @property
     def noise(self) -> Tensor:
@@ -175,8 +117,8 @@ class StageInversion:
         return self.state[-1]
 
     @property
-    def path(self) -> tuple[Tensor, ...]:
-        """The states of the trajectory."""
+    def path(self) -> Sequence[Tensor]:
+        """The states of the trajectory, noisy to clean."""
         return self.trajectory.states
 
     @property
@@ -201,8 +143,7 @@ class StageInversion:
             condition=condition,
             negative=condition if self.negative is self.condition else self.negative.row(k),
             guidance=self.guidance.row(k),
-            state=tuple(x[k : k + 1] for x in self.state),
-            trajectory=self.trajectory.row(k),
+            trajectory=row_of(self.trajectory, k),
             offsets=None if self.offsets is None else tuple(x[k : k + 1] for x in self.offsets),
             lost=None if self.lost is None else self.lost[k : k + 1],
             origin=None if self.origin is None else self.origin.row(k),
@@ -216,36 +157,79 @@ def invert_stage(
     picture: Tensor,
     seeds: Sequence[int] = (0,),
     observer: Observer | None = None,
+    as_needed: bool = False,
 ) -> StageInversion:
     """Invert pictures (batch, 3, size, size) at one stage and rerun them. ``seeds``, one a picture, draw what a path
-    needs.
+    needs. With ``as_needed`` an exact rule is undone only as deep as its states are asked for, and nothing is rerun.
 
     Raises :class:`iterinv.steps.run.NotFinite`, and :class:`NotExact` where an exact rule loses a pixel all the same:
     in float32 states, or though it multiplies no rounding.
     """
+    observer = observer or Observer()
     with annotate_errors(stage, plan):
-        return _invert(stage, plan, condition, picture, seeds, observer or Observer())
+        if as_needed and plan.inverter.exact and plan.refine is None:
+            return _walked(stage, plan, condition, picture, seeds, observer)
+        return _invert(stage, plan, condition, picture, seeds, observer)
 
 
-def _invert(
+@dataclass(frozen=True, eq=False)
+class _Start:
+    """The walk back from pictures at one stage, before its first step."""
+
+    grid: Grid
+    picture: Tensor
+    x: Tensor
+    lost: Tensor | None
+    calls: CountingDenoiser
+    negative: Condition
+    walk: Walk
+
+
+def _start(
     stage: Stage, plan: Plan, condition: Condition, picture: Tensor, seeds: Sequence[int], observer: Observer
-) -> StageInversion:
-    began, grid, rule, inverter = time.perf_counter(), plan.check(stage), plan.rule, plan.inverter
+) -> _Start:
+    grid = plan.check(stage)
     for advice in plan.advice(grid):
         observer.on_note(advice)
     picture = picture.to(stage.device, getattr(torch, plan.dtype))
     x = stage.encode(picture)
     lost = None if stage.codec is None else (picture - stage.decode(x)).float()
     calls = CountingDenoiser(stage.denoiser, len(x))
+    negative = stage.with_prompt(condition, None)
+    field = CFG(1.0 if plan.refine else plan.guidance)(calls, condition, negative)
+    return _Start(grid, picture, x, lost, calls, negative, plan.inverter(plan.rule, field, x, grid, seeds))
+
+
+def _walked(
+    stage: Stage, plan: Plan, condition: Condition, picture: Tensor, seeds: Sequence[int], observer: Observer
+) -> StageInversion:
+    """The inversion by an exact rule, undone as deep as its states are asked for."""
+    start = _start(stage, plan, condition, picture, seeds, observer)
+    grid = start.grid
+
+    def on_state(done: int, total: int, state: State) -> None:
+        observer.on_step(stage.name, "inverting", done, total, grid[len(grid) - 1 - done].t, state)
+
+    states = Walked(start.walk, start.x, len(grid), start.picture, lambda: start.calls.forward, on_state)
+    origin = Origin(start.picture, tuple(seeds), pixels_of(start.picture), Arithmetic.here(stage.device, len(picture)))
+    guidance = CFG(plan.guidance)
+    return StageInversion(
+        plan, grid, condition, start.negative, guidance, plan.first, states, lost=start.lost, origin=origin
+    )
+
+
+def _invert(
+    stage: Stage, plan: Plan, condition: Condition, picture: Tensor, seeds: Sequence[int], observer: Observer
+) -> StageInversion:
+    began, rule, inverter = time.perf_counter(), plan.rule, plan.inverter
+    start = _start(stage, plan, condition, picture, seeds, observer)
+    grid, picture, x, lost, calls = start.grid, start.picture, start.x, start.lost, start.calls
     counted = replace(stage, denoiser=calls)
-    negative, guidance = stage.with_prompt(condition, None), CFG(plan.guidance)
-    field = (CFG() if plan.refine else guidance)(calls, condition, negative)
-    work = inverter(rule, field, x, grid, seeds)
     total = inverter.updates(rule, grid)
     timesteps = [level.t for level in reversed(grid)] if total <= len(grid) else None
-    state, path, error = finish(reported(work, stage, "inverting", observer, total, timesteps))
-    known = Trajectory.of(path, picture)
-    found = StageInversion(plan, grid, condition, negative, guidance, plan.first, state, known, lost=lost)
+    state, path, error = finish(reported(start.walk, stage, "inverting", observer, total, timesteps))
+    known = Known(path, state, picture)
+    found = StageInversion(plan, grid, condition, start.negative, CFG(plan.guidance), plan.first, known, lost=lost)
     if plan.refine is not None:
         found = plan.refine(counted, found)
     unguided = None
@@ -266,7 +250,19 @@ def _invert(
         refuse_loss(picture, again, plan)
     arithmetic = Arithmetic.here(stage.device, len(x))
     origin = Origin(picture, tuple(seeds), pixels_of(again), arithmetic)
-    return replace(found, trajectory=Trajectory.of(states, again), report=report, origin=origin)
+    return replace(found, trajectory=Known(tuple(states), state, again, report), origin=origin)
+
+
+def as_needed(stage: Stage, found: StageInversion, observer: Observer) -> StageInversion:
+    """The inversion with a trajectory for an edit, which runs nothing again: the states that are known or in the file;
+    else those of the picture in the file, inverted as deep as they are asked for, in the arithmetic of here."""
+    origin, plan = found.origin, found.plan
+    if not isinstance(found.trajectory, Deferred) or origin is None:
+        return found
+    path = origin.path if plan.inverter.exact else found.path
+    if path is not None:
+        return replace(found, trajectory=Known(path, found.state, origin.picture))
+    return _walked(stage, plan, found.condition, origin.picture, origin.seeds, observer)
 
 
 def rerun_states(stage: Stage, found: StageInversion, observer: Observer) -> Generator[Tensor, None, None]:
@@ -322,7 +318,7 @@ def rerun_stage(stage: Stage, found: StageInversion, observer: Observer) -> Stag
         states = tuple(rerun_states(stage, found, observer))
         picture = reconstructed(stage, found, states[-1])
     kept = states if plan.inverter.exact else found.path
-    again = replace(found, trajectory=Trajectory.of(kept, picture))
+    again = replace(found, trajectory=Known(kept, found.state, picture, found.report))
     if origin is not None:
         check = Rerun(
             origin.arithmetic, Arithmetic.here(stage.device, len(picture)), pixels_of(picture) == origin.pixels
@@ -331,7 +327,8 @@ def rerun_stage(stage: Stage, found: StageInversion, observer: Observer) -> Stag
         if not check.pixels:
             del states, picture, kept
             again = _remade(stage, again, origin, check, observer)
-    return replace(again, report=replace(again.report, seconds=time.perf_counter() - began))
+    report = replace(again.report, seconds=time.perf_counter() - began)
+    return replace(again, trajectory=Known(again.path, again.state, again.picture, report))
 
 
 def _remade(stage: Stage, found: StageInversion, origin: Origin, check: Rerun, observer: Observer) -> StageInversion:
@@ -346,13 +343,14 @@ def _remade(stage: Stage, found: StageInversion, origin: Origin, check: Rerun, o
     path = origin.path or found.path
     clean = stage.decode(path[-1].to(found.noise))
     lost = None if found.lost is None else (picture - clean).float()
-    found = replace(found, lost=lost, trajectory=Trajectory.of(path, clean if lost is None else clean + lost))
+    known = Known(path, found.state, clean if lost is None else clean + lost, found.report)
+    found = replace(found, lost=lost, trajectory=known)
     if origin.path is not None or refine is None:
         return replace(found, rerun=replace(check, remedy="kept path"))
     refined = refine(stage, replace(found, offsets=None))
     *_, clean = rerun_states(stage, refined, observer)
-    states = Trajectory.of(path, reconstructed(stage, refined, clean))
-    return replace(refined, trajectory=states, rerun=replace(check, remedy="refined again"))
+    known = Known(path, found.state, reconstructed(stage, refined, clean), found.report)
+    return replace(refined, trajectory=known, rerun=replace(check, remedy="refined again"))
 
 
 def reported(

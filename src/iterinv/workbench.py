@@ -94,13 +94,19 @@ class ReopenRequest:
 
 @dataclass(frozen=True)
 class EditRequest:
-    """Edit a picture or an inversion by another prompt; ``editor`` is a name, ``None`` the cascade's default."""
+    """Edit a picture or an inversion by one or more other prompts; ``editor`` is a name, ``None`` the cascade's
+    default.
+
+    Each stage is inverted as deep as the editor needs. With ``keep_inversion`` all of it is inverted and run again, so
+    that the inversion can be written and the report says how well the picture comes back.
+    """
 
     source: InvertRequest | ReopenRequest
-    prompt: str
+    prompts: tuple[str, ...]
     editor: str | None = None
     strength: float | None = None
     guidance_scale: float | None = None
+    keep_inversion: bool = False
 
 
 @dataclass(frozen=True)
@@ -148,15 +154,14 @@ Event = Progress | Note
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """One picture's inversion and edit; what was noted on the way; and how it is written."""
+    """One picture's inversion and its edits; what was noted on the way; and how it is written."""
 
     cascade: Cascade
     inversion: Inversion
     notes: list[str]
     seconds: float
-    edit: Edit | None = None
+    edits: tuple[Edit, ...] = ()
     editor: Editor | None = None
-    prompt: str = ""
 
     @property
     def reconstruction(self) -> np.ndarray:
@@ -166,8 +171,8 @@ class Result:
     def report(self) -> dict[str, Any]:
         """The report, as ``report.json`` holds it."""
         report = inversion_report(self.cascade, self.inversion, self.seconds, self.notes)
-        if self.edit is not None and self.editor is not None:
-            report["edit"] = edit_report(self.prompt, self.editor, self.edit)
+        if self.editor is not None:
+            report["edits"] = [edit_report(self.editor, edit) for edit in self.edits]
         return report
 
     def write(
@@ -177,22 +182,21 @@ class Result:
         the report."""
         canvas, report = self.inversion.canvases[0], self.report()
         images.save(canvas.image, folder / "original.png")
-        if reconstruction:
+        shown = [("original", canvas.image)]
+        if reconstruction and self.inversion.whole:
             images.save(self.reconstruction, folder / "reconstruction.png")
+            shown.append(("reconstruction", self.reconstruction))
         if inversion:
             self.inversion.save(folder / "inversion.safetensors", trajectory=trajectory)
-        if self.edit is not None:
-            edited = canvas.place(self.edit.pictures[-1])
-            masks = self.edit.masks
+        for k, edit in enumerate(self.edits, 1):
+            number, masks = f"-{k}" if len(self.edits) > 1 else "", edit.masks
+            edited = canvas.place(edit.pictures[-1])
             mask = canvas.place_mask(masks[-1] if masks else torch.ones(1, 1, canvas.size, canvas.size, device="cpu"))
-            images.save(edited, folder / "edited.png")
-            images.save(mask, folder / "mask.png")
-            shown = [
-                ("original", canvas.image),
-                ("reconstruction", self.reconstruction),
-                ("mask", np.repeat(mask[..., None], 3, -1)),
-                ("edited", edited),
-            ]
+            images.save(edited, folder / f"edited{number}.png")
+            images.save(mask, folder / f"mask{number}.png")
+            number = number.replace("-", " ")
+            shown += [(f"mask{number}", np.repeat(mask[..., None], 3, -1)), (f"edited{number}", edited)]
+        if self.edits:
             images.save(images.strip(shown), folder / "comparison.png")
         write_json(folder / "report.json", report)
         return report
@@ -219,49 +223,63 @@ class Workbench(Observer):
         self.notes.append(text)
         self.emit(Note(text))
 
-    def invert(self, request: InvertRequest) -> Result:
-        """Invert a picture. Raises ``ValueError`` and ``OSError`` for what cannot work, before any work."""
+    def invert(self, request: InvertRequest, as_needed: bool = False) -> Result:
+        """Invert a picture; ``as_needed``, an exact method does so only as deep as its states are asked for.
+
+        Raises ``ValueError`` and ``OSError`` for what cannot work, before any work.
+        """
         began = time.perf_counter()
         prompt = checked_prompt(request.prompt, "prompt")
         how = plan(request.method, request.num_inference_steps, request.guidance_scale)
         check_picture(request.picture, request.fit)
         cascade = request.model.load()
         self._advise(cascade, prompt, "prompt")
-        inversion = cascade.invert(request.picture, prompt, how, seed=request.seed, fit=request.fit, observer=self)
+        inversion = cascade.invert(
+            request.picture, prompt, how, seed=request.seed, fit=request.fit, as_needed=as_needed, observer=self
+        )
         for stage, found in zip(cascade.stages, inversion.stages, strict=True):
             error, target = found.report.root_error_max, how.inverter.target_error
             if error is not None and target is not None and not error <= target:
                 self.on_note(f"stage {stage.name}: solved to {error:.0e}, not to {target:.0e}; take more steps")
         return Result(cascade, inversion, self.notes, time.perf_counter() - began)
 
-    def reopen(self, request: ReopenRequest) -> Result:
-        """Reopen an inversion and run it again. Raises :class:`iterinv.store.BadInversion`."""
+    def reopen(self, request: ReopenRequest, as_needed: bool = False) -> Result:
+        """Reopen an inversion and run it again; ``as_needed``, nothing is run until an editor asks for its states.
+
+        Raises :class:`iterinv.store.BadInversion`.
+        """
         began = time.perf_counter()
         check_file(request.inversion)
         cascade = request.model.load()
-        inversion = cascade.rerun(cascade.open(request.inversion), observer=self)
+        inversion = cascade.open(request.inversion)
+        inversion = (cascade.as_needed if as_needed else cascade.rerun)(inversion, observer=self)
         return Result(cascade, inversion, self.notes, time.perf_counter() - began)
 
     def edit(self, request: EditRequest) -> Result:
         """Invert or reopen, then edit. Raises as these do, and ``ValueError`` for an editor that there is not."""
         began = time.perf_counter()
-        prompt = checked_prompt(request.prompt, "target prompt", may_be_empty=False)
+        if not request.prompts:
+            raise ValueError("there is no target prompt: say in words what the picture should show")
+        prompts = [checked_prompt(prompt, "target prompt", may_be_empty=False) for prompt in request.prompts]
         editor = editor_of(request.editor, request.strength, request.guidance_scale) if request.editor else None
-        source = request.source
-        found = self.invert(source) if isinstance(source, InvertRequest) else self.reopen(source)
+        source, as_needed = request.source, not request.keep_inversion
+        found = self.invert(source, as_needed) if isinstance(source, InvertRequest) else self.reopen(source, as_needed)
         cascade = found.cascade
-        self._advise(cascade, prompt, "target prompt")
         editor = editor or editor_of(cascade.defaults.editor, request.strength, request.guidance_scale)
+        edits = tuple(self._edited(found, prompt, editor) for prompt in prompts)
+        return Result(cascade, found.inversion, self.notes, time.perf_counter() - began, edits, editor)
+
+    def _edited(self, found: Result, prompt: str, editor: Editor) -> Edit:
+        self._advise(found.cascade, prompt, "target prompt")
         if prompt.lower() == found.inversion.prompt.lower():
             self.on_note("the target prompt is the prompt, so nothing is asked to change")
-        edit = cascade.edit(found.inversion, prompt, editor, observer=self)
+        edit = found.cascade.edit(found.inversion, prompt, editor, observer=self)
         if edit.masks is not None and not edit.masks[0].any():
             self.on_note(
                 "the mask is empty: the model sees no difference between the two prompts in this picture, so "
                 "nothing changed"
             )
-        seconds = time.perf_counter() - began
-        return Result(cascade, found.inversion, self.notes, seconds, edit, editor, prompt)
+        return edit
 
     def compare(self, request: CompareRequest) -> Iterator[dict[str, Any]]:
         """A row of :func:`iterinv.evaluate.compare.compare` for each method, as it is done."""

@@ -26,6 +26,7 @@ from conftest import call, refused
 
 PROMPT, TO = "a red sphere on a wooden floor", "a blue sphere on a wooden floor"
 FILES = {name for name in workbench.FILES if not name.startswith("compare.")}
+SHOWN = ("original", "edited", "mask", "comparison")
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +39,8 @@ def photo(tmp_path_factory):
 @pytest.fixture(scope="module")
 def done(tiny_folder, photo, tmp_path_factory):
     out = tmp_path_factory.mktemp("done")
-    result = call("edit", photo, "--prompt", PROMPT, "--to", TO, "--out", out, "--steps", 5, "--model", tiny_folder)
+    words = "edit", photo, "--prompt", PROMPT, "--to", TO, "--out", out, "--steps", 5, "--keep-inversion"
+    result = call(*words, "--model", tiny_folder)
     assert result.exit_code == 0, result.output
     return out, result
 
@@ -66,7 +68,7 @@ def test_the_background_of_an_edit_is_the_pictures_own(done):
     out, _ = done
     original, edited, mask = (np.array(Image.open(out / f"{name}.png")) for name in ("original", "edited", "mask"))
     assert (original[mask == 0] == edited[mask == 0]).all()
-    told = json.loads((out / "report.json").read_text())["edit"]
+    told = json.loads((out / "report.json").read_text())["edits"][0]
     assert told["background_exact_pixels"] == 1.0
     assert told["mask"] == pytest.approx((mask > 0).mean())
 
@@ -102,10 +104,11 @@ def test_the_report_has_the_keys_that_other_tools_rely_on(done):
 def test_three_commands_do_what_one_does_with_equal_bytes(tiny_folder, photo, tmp_path, method):
     model, how = ("--model", tiny_folder), ("--prompt", PROMPT, "--steps", 5, "--method", method)
     one, a, b, c = (tmp_path / name for name in ("one", *"abc"))
-    assert call("edit", photo, "--to", TO, "--out", one, *how, *model).exit_code == 0
+    assert call("edit", photo, "--to", TO, "--out", one, "--keep-inversion", *how, *model).exit_code == 0
     assert call("invert", photo, "--out", a, *how, *model).exit_code == 0
     assert call("reconstruct", a / "inversion.safetensors", "--out", b, *model).exit_code == 0
-    assert call("edit", "--inversion", a / "inversion.safetensors", "--to", TO, "--out", c, *model).exit_code == 0
+    again = "edit", "--inversion", a / "inversion.safetensors", "--to", TO, "--keep-inversion", "--out", c
+    assert call(*again, *model).exit_code == 0
     assert {file.name for file in a.iterdir()} == {"original.png", "inversion.safetensors", "report.json"}
     assert {file.name for file in b.iterdir()} == {"original.png", "reconstruction.png", "report.json"}
     assert {file.name for file in c.iterdir()} == FILES
@@ -113,6 +116,34 @@ def test_three_commands_do_what_one_does_with_equal_bytes(tiny_folder, photo, tm
         for file in folder.iterdir():
             if file.name != "report.json":
                 assert file.read_bytes() == (one / file.name).read_bytes(), file
+
+
+def test_an_edit_inverts_as_deep_as_its_editor_needs(tiny_folder, photo, done, tmp_path):
+    """FlowEdit works from picture to picture at stage I; above it the last 30 % of five levels are one."""
+    words = "--to", TO, "--out", tmp_path, "--model", tiny_folder
+    result = call("edit", photo, "--prompt", PROMPT, "--steps", 5, *words)
+    assert result.exit_code == 0, result.output
+    assert {file.name for file in tmp_path.iterdir()} == {f"{n}.png" for n in SHOWN} | {"report.json"}
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert [stage["depth"] for stage in report["stages"]] == [0, 1, 1]
+    assert [stage["network_calls"]["forward"] for stage in report["stages"]] == [0, 2, 2]
+    assert not {"reconstruction", "why"} & set(report)
+    assert "1 of 5" in result.output
+    assert (tmp_path / "edited.png").read_bytes() == (done[0] / "edited.png").read_bytes()
+    again = call("edit", "--inversion", done[0] / "inversion.safetensors", *words)
+    assert again.exit_code == 0, again.output
+    assert (tmp_path / "edited.png").read_bytes() == (done[0] / "edited.png").read_bytes()
+
+
+def test_several_edits_share_one_inversion(tiny_folder, photo, done, tmp_path):
+    how = "--prompt", PROMPT, "--steps", 5, "--model", tiny_folder, "--out", tmp_path
+    assert call("edit", photo, "--to", TO, "--to", "a red cube", *how).exit_code == 0
+    numbered = {f"{name}-{k}.png" for name in ("edited", "mask") for k in (1, 2)}
+    assert {file.name for file in tmp_path.iterdir()} == numbered | {"original.png", "comparison.png", "report.json"}
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert [edit["to"] for edit in report["edits"]] == [TO, "a red cube"]
+    assert [stage["network_calls"]["forward"] for stage in report["stages"]] == [0, 2, 2]
+    assert (tmp_path / "edited-1.png").read_bytes() == (done[0] / "edited.png").read_bytes()
 
 
 def test_the_command_line_and_the_library_make_the_same_bytes(done, tiny, photo):
@@ -156,7 +187,7 @@ def test_prompt_swap_has_no_mask(tiny_folder, done, tmp_path):
     words = "edit", "--inversion", file, "--to", TO, "--out", tmp_path, "--editor", "prompt-swap", "--strength", 0.5
     assert call(*words, "--model", tiny_folder).exit_code == 0
     assert (np.array(Image.open(tmp_path / "mask.png")) == 255).all()
-    told = json.loads((tmp_path / "report.json").read_text())["edit"]
+    told = json.loads((tmp_path / "report.json").read_text())["edits"][0]
     assert (told["editor"], told["strength"]) == ("PromptSwap", 0.6)  # of five steps, three
     assert "mask" not in told
 

@@ -47,7 +47,9 @@ KEPT = "inversion.safetensors"
 @with_model
 def edit(
     context: typer.Context,
-    to: Annotated[str, typer.Option("--to", "-t", help="A description of the edited picture.")],
+    to: Annotated[
+        list[str], typer.Option("--to", "-t", help="A description of the edited picture; again for another edit.")
+    ],
     picture: Annotated[Path | None, typer.Argument(help="A picture file.", show_default=False)] = None,
     prompt: Annotated[str | None, typer.Option("--prompt", "-p", help="A description of the picture.")] = None,
     inversion: Annotated[
@@ -61,10 +63,13 @@ def edit(
     num_inference_steps: Steps = 20,
     seed: Seed = 0,
     fit: Fit = "pad",
-    trajectory: Trajectory = False,
+    keep_inversion: Annotated[
+        bool,
+        typer.Option("--keep-inversion", help="Invert every level, reconstruct, and write the inversion and both."),
+    ] = False,
     model: Any = None,
 ) -> None:
-    """Invert a picture, reconstruct it, and run it again with other words."""
+    """Edit a picture by other words; each stage is inverted as deep as the editor needs."""
     with session(out, picture, inversion, model.name, spared=KEPT) as (staging, bench):
         from iterinv.files import same_file
         from iterinv.workbench import EditRequest, InvertRequest, ReopenRequest
@@ -85,9 +90,9 @@ def edit(
         else:
             source = InvertRequest(picture, prompt, method, num_inference_steps, 1.0, seed, fit, model)
         # The file that is edited stays, where it lies in the output folder.
-        keep = inversion is not None and same_file(out / KEPT, [inversion])
-        request = EditRequest(source, to, editor, strength, edit_guidance)
-        report = bench.edit(request).write(staging, inversion=not keep, trajectory=trajectory)
+        write = keep_inversion and not (inversion is not None and same_file(out / KEPT, [inversion]))
+        request = EditRequest(source, tuple(to), editor, strength, edit_guidance, keep_inversion)
+        report = bench.edit(request).write(staging, inversion=write)
     print_report(report, out)
 
 

@@ -151,26 +151,24 @@ def print_report(told: dict[str, Any], out: Path) -> None:
     from rich.table import Table
 
     table = Table(title=printable(f"{told['method']}, {told['steps']} steps"), title_justify="left")
-    for column in ("stage", "size", "network calls", "seconds", "reconstruction", "exact pixels", "noise std"):
+    whole, lines = told.get("reconstruction"), []
+    columns = ("reconstruction", "exact pixels", "noise std") if whole else ("levels inverted",)
+    for column in ("stage", "size", "network calls", "seconds", *columns):
         table.add_column(column, justify="left" if column == "stage" else "right")
     for s in told["stages"]:
-        calls, fidelity = s["network_calls"], s["reconstruction"]
-        table.add_row(
-            s["stage"],
-            str(s["size"]),
-            f"{calls['forward']} + {calls['backward']} back",
-            f"{s['seconds']:.1f}",
-            decibels(fidelity["psnr"]),
-            f"{fidelity['exact_pixels']:.2%}",
-            f"{s['terminal_noise']['std']:.2f}",
-        )
+        calls, fidelity = s["network_calls"], s.get("reconstruction")
+        cells = [s["stage"], str(s["size"]), f"{calls['forward']} + {calls['backward']} back", f"{s['seconds']:.1f}"]
+        if fidelity:
+            cells += decibels(fidelity["psnr"]), f"{fidelity['exact_pixels']:.2%}", f"{s['terminal_noise']['std']:.2f}"
+        else:
+            cells.append(f"{s['depth']} of {told['steps']}")
+        table.add_row(*cells)
     screen = console()
     screen.print(table)
-    whole = told["reconstruction"]
-    lines = [f"reconstruction: {decibels(whole['psnr'])}, {whole['exact_pixels']:.2%} of pixels equal"]
-    lines.append(told["why"])
-    if "edit" in told:
-        edited = told["edit"]
+    if whole:
+        lines = [f"reconstruction: {decibels(whole['psnr'])}, {whole['exact_pixels']:.2%} of pixels equal"]
+        lines.append(told["why"])
+    for edited in told.get("edits", ()):
         lines.append(f"edit: {edited['editor']} to {edited['to']!r}")
         if edited.get("background_exact_pixels") is not None:
             lines.append(

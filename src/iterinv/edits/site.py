@@ -16,7 +16,7 @@ from iterinv.images import Canvas, Pictures, output
 from iterinv.levels import Field, Grid, State
 from iterinv.models import Stage
 from iterinv.stage_inversion import StageInversion
-from iterinv.steps import Step, Wrapped
+from iterinv.steps import OneStep, Step, Wrapped
 from iterinv.steps.run import run
 
 
@@ -51,11 +51,12 @@ class StageEdit:
 
 @dataclass(frozen=True, eq=False)
 class Edit:
-    """An edit of every stage of a cascade, small to large, of the pictures on ``canvases``."""
+    """An edit of every stage of a cascade, small to large, of the pictures on ``canvases``, by ``prompts``."""
 
     stages: tuple[StageEdit, ...]
     canvases: tuple[Canvas, ...]
     output_type: str = "pil"
+    prompts: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return (
@@ -115,14 +116,17 @@ class Site:
         return self.target_prompts[0]
 
     @property
-    def path(self) -> tuple[Tensor, ...]:
-        """The inverted states (batch, channels, h, w), one for each level of the grid, noisy to clean."""
+    def path(self) -> Sequence[Tensor]:
+        """The inverted states (batch, channels, h, w), one for each level of the grid, noisy to clean.
+
+        Those of an exact method are inverted as deep as they are asked for: ``path[-1]`` costs nothing.
+        """
         return self.inversion.path
 
     @property
     def picture(self) -> Tensor:
-        """The reconstruction at this stage (batch, 3, size, size), unclamped."""
-        return self.inversion.picture
+        """The picture at this stage (batch, 3, size, size), as it was inverted."""
+        return self.inversion.picture if self.inversion.origin is None else self.inversion.origin.picture
 
     @property
     def grid(self) -> Grid:
@@ -166,9 +170,10 @@ class Site:
         """
         own = self.rule_for(rule)
         start = start_index(self.grid, share)
-        samples = self.path[start::-1]
+        kept = 1 if isinstance(own, OneStep) else min(2, start + 1)  # rules remember the level before, at most
+        samples = [self.path[start - k] for k in range(kept)]
         if shift is not None:
-            samples = tuple(x + a.alpha * shift for x, a in zip(samples, self.grid[start::-1], strict=True))
+            samples = [x + self.grid[start - k].alpha * shift for k, x in enumerate(samples)]
         state = own.init(*samples)
         return last_state(run(own if mask is None else Blend(own, mask, self.path), field, state, self.grid, start))
 
@@ -186,7 +191,7 @@ class Site:
 
     def rows(self) -> Iterator[Site]:
         """The site of each picture of the batch alone, for editors that decide something by looking at the picture."""
-        n = len(self.inversion.state[0])
+        n = len(self.path[-1])
         if n == 1:
             yield self
             return
