@@ -41,7 +41,11 @@ def elsewhere(cascade, size=1e-2):
 
 
 def pixels(inversion):
-    return [to_uint8(found.picture[k : k + 1]) for found in inversion.stages for k in range(len(inversion))]
+    return [
+        to_uint8(stage_inversion.picture[k : k + 1])
+        for stage_inversion in inversion.stages
+        for k in range(len(inversion))
+    ]
 
 
 def equal(a, b):
@@ -80,7 +84,7 @@ def test_an_exact_method_reconstructs_elsewhere_too(small, photo, tmp_path, meth
     there, hearing = elsewhere(small), Hearing()
     again = there.rerun(iterinv.open(tmp_path / "a", there), observer=hearing)
     assert equal(made, again)
-    plain = [found.rerun.pixels for found in again.stages]
+    plain = [stage_inversion.rerun.pixels for stage_inversion in again.stages]
     assert not all(plain), "the test's other machine must be another"
     (said,) = (note for note in hearing.notes if note.startswith("made in other arithmetic"))
     assert "so that every pixel comes back" in said
@@ -113,7 +117,7 @@ def test_a_method_that_promises_nothing_says_that_the_reconstruction_is_another(
     there, hearing = elsewhere(small), Hearing()
     again = there.rerun(iterinv.open(tmp_path / "a", there), observer=hearing)
     assert any("the reconstruction is not the one that was made; an exact method" in note for note in hearing.notes)
-    assert [found.rerun.remedy for found in again.stages] == ["", ""]
+    assert [stage_inversion.rerun.remedy for stage_inversion in again.stages] == ["", ""]
 
 
 def test_here_nothing_is_said_and_the_bits_are_the_same(small, photo, tmp_path):
@@ -122,7 +126,7 @@ def test_here_nothing_is_said_and_the_bits_are_the_same(small, photo, tmp_path):
     again = small.rerun(iterinv.open(tmp_path / "a", small), observer=hearing)
     assert hearing.notes == []
     assert all(torch.equal(a.picture, b.picture) for a, b in zip(made.stages, again.stages, strict=True))
-    assert all(found.rerun.pixels for found in again.stages)
+    assert all(stage_inversion.rerun.pixels for stage_inversion in again.stages)
 
 
 def test_what_differs_is_named_and_reported(small, photo, tmp_path, threads):
@@ -135,9 +139,9 @@ def test_what_differs_is_named_and_reported(small, photo, tmp_path, threads):
     (said,) = hearing.notes
     assert said.startswith("made in other arithmetic (threads 1, here 2), which changes stage 1, 2 of 2: the picture")
     report = inversion_report(there, again, 1.0, hearing.notes)
-    told = report["arithmetic"]
-    assert (told["made"]["threads"], told["here"]["threads"]) == (1, 2)
-    assert (told["same_pixels"], told["remedy"]) == (False, "inverted again")
+    arithmetic = report["arithmetic"]
+    assert (arithmetic["made"]["threads"], arithmetic["here"]["threads"]) == (1, 2)
+    assert (arithmetic["same_pixels"], arithmetic["remedy"]) == (False, "inverted again")
     assert "threads 1, here 2" in report["why"]
     assert report["reconstruction"]["exact_pixels"] == 1.0
     same = Hearing()
@@ -194,7 +198,7 @@ def test_made_with_one_thread_it_reconstructs_with_two(tmp_path, threads, dtype,
     again = cascade.rerun(iterinv.open(tmp_path / "a", cascade), observer=Hearing())
     assert equal(made, again)
     if dtype == torch.bfloat16:
-        assert not any(found.rerun.pixels for found in again.stages)
+        assert not any(stage_inversion.rerun.pixels for stage_inversion in again.stages)
     threads(1)
     again.save(tmp_path / "b")
     assert equal(made, cascade.rerun(iterinv.open(tmp_path / "b", cascade), observer=Hearing()))

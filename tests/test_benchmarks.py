@@ -63,9 +63,9 @@ def test_ratios_are_of_the_pictures_that_both_ran_on(methods):
         (20, 1.0, "c", "iterinv"): row(46.0, 1),
         (50, 1.0, "a", "iterinv"): row("failed", 0),
     }
-    told = methods.ratios(rows)
-    assert "| `bdia`, 20 steps | `iterinv`, 20 steps | 1 | 32.8 | 41.0 | exact / exact | 46 / 46 |" in told
-    assert "50 steps" not in told
+    ratios = methods.ratios(rows)
+    assert "| `bdia`, 20 steps | `iterinv`, 20 steps | 1 | 32.8 | 41.0 | exact / exact | 46 / 46 |" in ratios
+    assert "50 steps" not in ratios
 
 
 def test_what_failed_is_not_exact(methods):
@@ -81,8 +81,8 @@ def test_full_sizes_are_timed_on_the_networks_that_are_named(monkeypatch):
     import full_size
     from iterinv.families import PUBLISHED, deepfloyd, upscaler
 
-    told = []
-    monkeypatch.setattr(full_size, "publish", lambda *page: told.append(page))
+    lines = []
+    monkeypatch.setattr(full_size, "publish", lambda *page: lines.append(page))
     for name, value in (("STEPS", 4), ("CALLS", 1)):
         monkeypatch.setattr(full_size, name, value)
     name, x4 = "DeepFloyd/IF-I-M-v1.0", full_size.X4
@@ -91,7 +91,7 @@ def test_full_sizes_are_timed_on_the_networks_that_are_named(monkeypatch):
         monkeypatch.setitem(full_size.PUBLISHED, each, replace(PUBLISHED[each], unet=unet))
     monkeypatch.setattr(full_size, "NAMES", (name,))
     full_size.main("cpu", (name,))
-    ((page, _, body, _),) = told
+    ((page, _, body, _),) = lines
     assert page == "full-size"
     assert [line.count("IF-I-M-v1.0") for line in body.splitlines()].count(1) == 3 + 1
     where = full_size.stage(x4, full_size.torch.float32, "cpu")

@@ -43,7 +43,7 @@ def test_every_method_works_at_every_stage_at_any_guidance_and_leaves_its_files(
     """What comes back is told truly, and what is reopened reruns to the same bits."""
     x = photo()
     inversion = tiny.invert(x, PROMPT, plan(method, 3, guidance))
-    assert [found.plan.method for found in inversion.stages] == [method] * 3
+    assert [stage_inversion.plan.method for stage_inversion in inversion.stages] == [method] * 3
     if method in EXACT:
         assert (to_uint8(inversion.picture) == to_uint8(x)).all()
     inversion.save(tmp_path / "a.safetensors")
@@ -75,7 +75,7 @@ def test_fixed_point_arithmetic_gives_the_float_picture_back_with_no_bit_changed
         x = photo()
         inversion = tiny.invert(x, PROMPT, plan("bdia-fixed", 20, guidance))
         assert torch.equal(inversion.stages[-1].picture, x.double())
-        assert all(found.report.residual_max == 0 for found in inversion.stages)
+        assert all(stage_inversion.report.residual_max == 0 for stage_inversion in inversion.stages)
 
 
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
@@ -83,11 +83,11 @@ def test_fixed_point_arithmetic_gives_the_float_picture_back_with_no_bit_changed
 def test_bdia_gives_every_pixel_back_at_every_stage_in_2n_minus_1_calls(tiny, steps, guidance):
     x = photo()
     inversion = tiny.invert(x, PROMPT, plan("bdia", steps, guidance))
-    for stage, found in zip(tiny.stages, inversion.stages, strict=True):
-        assert (to_uint8(found.picture) == to_uint8(resize(x, stage.size))).all()
-        assert found.report.forward == (2 * steps - 1) * (1 if guidance == 1 else 2)
-        assert found.report.backward == 0
-        assert found.report.residual_max < 1e-9
+    for stage, stage_inversion in zip(tiny.stages, inversion.stages, strict=True):
+        assert (to_uint8(stage_inversion.picture) == to_uint8(resize(x, stage.size))).all()
+        assert stage_inversion.report.forward == (2 * steps - 1) * (1 if guidance == 1 else 2)
+        assert stage_inversion.report.backward == 0
+        assert stage_inversion.report.residual_max < 1e-9
 
 
 def test_float32_states_are_exact_too(tiny):
@@ -101,7 +101,7 @@ def test_ddim_costs_2n_and_loses_the_picture_and_iterinv_finds_it(tiny):
     x, steps = photo(), 10
     ddim = tiny.invert(x, PROMPT, plan("ddim", steps))
     solved = tiny.invert(x, PROMPT, Plan(DDIM(), Solve(Anderson(60, 1e-7)), steps=steps))
-    assert [found.report.forward for found in ddim.stages] == [2 * steps] * 3
+    assert [stage_inversion.report.forward for stage_inversion in ddim.stages] == [2 * steps] * 3
     assert ddim.stages[-1].report.root_error_max is None  # one fixed-point iteration measures nothing
     error = [float((i.picture - x).square().mean()) for i in (ddim, solved)]
     assert error[0] > 1e-3 > 1e-5 > error[1]
@@ -109,8 +109,10 @@ def test_ddim_costs_2n_and_loses_the_picture_and_iterinv_finds_it(tiny):
 
 
 def test_stages_are_conditioned_on_the_reconstruction_below(tiny, exact):
-    for below, found in zip(exact.stages, exact.stages[1:], strict=False):
-        torch.testing.assert_close(found.condition["low_image"], below.picture.clamp(-1, 1).float(), rtol=0, atol=0)
+    for below, stage_inversion in zip(exact.stages, exact.stages[1:], strict=False):
+        torch.testing.assert_close(
+            stage_inversion.condition["low_image"], below.picture.clamp(-1, 1).float(), rtol=0, atol=0
+        )
 
 
 def test_rerunning_from_the_states_alone_gives_the_same_bits(tiny, exact):

@@ -136,8 +136,8 @@ def test_other_levels_of_a_class_are_read_or_refused_by_name(name, option):
         return
     for steps in (4, 20, 35):
         assert_as_walked(scheduler, steps)
-    told = pipelines.schedule(scheduler).grid(10, "leading")  # a spacing that is asked for is of labels
-    assert told == pipelines.schedule(made(name, **BETAS["sd"])).grid(10, "leading")
+    grid = pipelines.schedule(scheduler).grid(10, "leading")  # a spacing that is asked for is of labels
+    assert grid == pipelines.schedule(made(name, **BETAS["sd"])).grid(10, "leading")
 
 
 @pytest.mark.parametrize(

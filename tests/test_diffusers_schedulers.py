@@ -30,7 +30,7 @@ def data(seed=0):
     return torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def told(scheduler, x, t):
+def predicted(scheduler, x, t):
     """What a network of the scheduler's prediction type would say of the mixture."""
     a, (x0, e) = level(scheduler, int(t)), mixture()(x, level(scheduler, int(t)))
     kind = scheduler.config.prediction_type
@@ -40,7 +40,7 @@ def told(scheduler, x, t):
 def sampled(scheduler, x, steps):
     scheduler.set_timesteps(steps)
     for t in scheduler.timesteps:
-        x = scheduler.step(told(scheduler, x, t), t, x).prev_sample
+        x = scheduler.step(predicted(scheduler, x, t), t, x).prev_sample
     return x
 
 
@@ -74,7 +74,7 @@ def test_what_is_inverted_is_sampled_again(spacing, kind, gamma):
     assert len(inverse.timesteps) == 20
     z = x
     for t in inverse.timesteps:
-        z = inverse.step(told(inverse, z, t), t, z).prev_sample
+        z = inverse.step(predicted(inverse, z, t), t, z).prev_sample
     assert torch.equal(z, inverse.pair[0])
     forward.start_from(inverse)
     assert float((sampled(forward, z, 20) - x).abs().max()) < 1e-9
@@ -152,7 +152,7 @@ def test_what_cannot_be_undone_is_refused():
 def inverted(scheduler, x, steps):
     scheduler.set_timesteps(steps)
     for t in scheduler.timesteps:
-        x = scheduler.step(told(scheduler, x, t), t, x).prev_sample
+        x = scheduler.step(predicted(scheduler, x, t), t, x).prev_sample
     return x
 
 
@@ -221,7 +221,7 @@ def test_the_pair_is_exact_on_any_grid(steps, spacing, offset, to_one, kind, gui
     x = z = data().to(dtype)
 
     def guided(scheduler, x, t):
-        return guidance * told(scheduler, x, t) + (1 - guidance) * told(scheduler, 0.9 * x, t)
+        return guidance * predicted(scheduler, x, t) + (1 - guidance) * predicted(scheduler, 0.9 * x, t)
 
     inverse.set_timesteps(steps)
     for t in inverse.timesteps:

@@ -9,8 +9,8 @@ import iterinv
 
 def modules():
     yield iterinv
-    for found in pkgutil.walk_packages(iterinv.__path__, "iterinv."):
-        yield importlib.import_module(found.name)
+    for info in pkgutil.walk_packages(iterinv.__path__, "iterinv."):
+        yield importlib.import_module(info.name)
 
 
 def public(module):
@@ -21,11 +21,11 @@ def public(module):
             yield f"{module.__name__}.{name}", thing
         if inspect.isclass(thing):
             for part, method in vars(thing).items():
-                held = getattr(method, "__func__", method)
+                function = getattr(method, "__func__", method)
                 if (
                     not part.startswith("_")
-                    and getattr(held, "__name__", "") != "<lambda>"
-                    and (inspect.isfunction(held) or isinstance(method, property))
+                    and getattr(function, "__name__", "") != "<lambda>"
+                    and (inspect.isfunction(function) or isinstance(method, property))
                 ):
                     yield f"{module.__name__}.{name}.{part}", getattr(thing, part)
 

@@ -33,7 +33,7 @@ def write(folder, **files):
             (staging / name).write_text(text)
 
 
-def held(folder):
+def contents(folder):
     return {file.name: file.read_text() for file in folder.iterdir()}
 
 
@@ -101,13 +101,13 @@ def test_a_link_in_the_output_folder_is_replaced_and_what_is_behind_it_kept(tmp_
     (out / "a").symlink_to(tmp_path / "own.txt")
     (out / "gone").symlink_to(tmp_path / "nothing")
     write(out, a="new", gone="new")
-    assert held(out) == {"a": "new", "gone": "new"}
+    assert contents(out) == {"a": "new", "gone": "new"}
     with whole(out / "a") as file:
         file.write(b"newer")
     (out / "b").symlink_to(tmp_path / "own.txt")
     with whole(out / "b") as file:
         file.write(b"newest")
-    assert held(out) == {"a": "newer", "gone": "new", "b": "newest"}
+    assert contents(out) == {"a": "newer", "gone": "new", "b": "newest"}
     assert (tmp_path / "own.txt").read_text() == "mine"
 
 
@@ -177,7 +177,7 @@ def test_killed_while_its_files_move_a_run_is_all_old_or_all_new_after_the_next(
     killed(tmp_path, code)
     write(tmp_path, z="next")
     new = dict.fromkeys("abc", "new") if moves else dict.fromkeys("ab", "old")
-    assert held(tmp_path) == {**new, "z": "next"}
+    assert contents(tmp_path) == {**new, "z": "next"}
 
 
 def test_a_second_run_on_a_folder_is_refused_while_the_first_goes_on(tmp_path):
@@ -187,12 +187,12 @@ def test_a_second_run_on_a_folder_is_refused_while_the_first_goes_on(tmp_path):
             write(tmp_path / "out", a="second")
         code = f"from iterinv.outputs import outputs\nwith outputs({str(tmp_path / 'out')!r}): pass"
         code = code.replace("outputs('", "outputs(__import__('pathlib').Path('").replace("'):", "')):")
-        told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-        assert "another run is writing to" in told.stderr
+        result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert "another run is writing to" in result.stderr
         write(tmp_path / "other", a="elsewhere")
-    assert held(tmp_path / "out") == {"a": "first"}
+    assert contents(tmp_path / "out") == {"a": "first"}
     write(tmp_path / "out", a="second")
-    assert held(tmp_path / "out") == {"a": "second"}
+    assert contents(tmp_path / "out") == {"a": "second"}
 
 
 FULL_DISK = """
@@ -235,21 +235,21 @@ def test_a_disk_that_is_full_is_a_sentence_and_leaves_nothing(tiny_folder, tmp_p
 
 
 def test_a_full_disk_is_a_sentence_where_an_inversion_is_saved(tiny, tmp_path):
-    found = tiny.up_to(16).invert(np.zeros((16, 16, 3), np.uint8), PROMPT, num_inference_steps=2)
+    inversion = tiny.up_to(16).invert(np.zeros((16, 16, 3), np.uint8), PROMPT, num_inference_steps=2)
     before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     (tmp_path / "a").write_text("old")
     resource.setrlimit(resource.RLIMIT_FSIZE, (500, before[1]))
     try:
         with pytest.raises(CannotWrite, match=r"a cannot be written \(File too large\): make room, or choose another"):
-            found.save(tmp_path / "a")
+            inversion.save(tmp_path / "a")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, handler)
-    assert held(tmp_path) == {"a": "old"}
+    assert contents(tmp_path) == {"a": "old"}
     with pytest.raises(CannotWrite, match=r"cannot be written \(No such file or directory\)"):
-        found.save(tmp_path / "none" / "a")
+        inversion.save(tmp_path / "none" / "a")
     with pytest.raises(CannotWrite, match=r"cannot be written \(Is a directory\)"):
-        found.save(tmp_path)
+        inversion.save(tmp_path)
 
 
 def test_results_that_are_written_from_python_go_through_no_link(tiny_folder, tmp_path):

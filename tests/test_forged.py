@@ -183,22 +183,22 @@ def attack(cascade, files, draw, path):
             False,
         )
     forge(path, header, tensors)
-    found = opened(cascade, path)
-    assert taken or found is None, f"{name} as {None if new is None else new.shape} was taken"
-    return found, None
+    outcome = opened(cascade, path)
+    assert taken or outcome is None, f"{name} as {None if new is None else new.shape} was taken"
+    return outcome, None
 
 
 def fuzz(cascade, files, count, seed, tmp_path):
     draw, sound = random.Random(seed), [iterinv.open(file, cascade) for file in files]
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for k in range(count):
-        found, way = attack(cascade, files, draw, tmp_path / "forged")
+        outcome, way = attack(cascade, files, draw, tmp_path / "forged")
         assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000, k  # kB
-        if found is None or way is None:
+        if outcome is None or way is None:
             continue
         plans = [stage["plan"] for stage in parts(tmp_path / "forged")[0]["stages"]]
-        assert [plan_to_json(stage.plan) for stage in found.stages] == plans, (k, way)
-        assert harmless(way) or any(same(found, one) for one in sound), (k, way)
+        assert [plan_to_json(stage.plan) for stage in outcome.stages] == plans, (k, way)
+        assert harmless(way) or any(same(outcome, one) for one in sound), (k, way)
 
 
 def test_200_mutated_or_forged_files(cascade, files, tmp_path):

@@ -176,9 +176,9 @@ def test_what_lies_under_the_square_is_what_was_worked_on(h, w, how):
     assert fits(*frame.image.shape[:2], frame.size, frame.top, frame.left)
     inverted = frame.place(-frame.square())
     assert (frame.crop(inverted) == 255 - frame.crop(frame.image)).all()
-    rest = np.ones(frame.image.shape[:2], bool)
-    frame.crop(rest)[:] = False
-    assert (inverted[rest] == frame.image[rest]).all()
+    outside = np.ones(frame.image.shape[:2], bool)
+    frame.crop(outside)[:] = False
+    assert (inverted[outside] == frame.image[outside]).all()
 
 
 def test_nothing_is_said_of_what_was_not_done(tmp_path):

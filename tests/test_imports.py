@@ -72,13 +72,13 @@ def test_a_module_imports_from_those_above_it_only(module):
 def test_no_imports_go_round():
     """Follow every chain of imports between modules, lazy ones too; a package's ``__init__`` may gather its files."""
     gathers = {module for module, file in MODULES.items() if file.name == "__init__.py"}
-    seen, chain = set(), []
+    visited, chain = set(), []
 
     def follow(module):
         assert module not in chain, " -> ".join([*chain[chain.index(module) :], module])
-        if module in seen:
+        if module in visited:
             return
-        seen.add(module)
+        visited.add(module)
         chain.append(module)
         for name in sorted(GRAPH[module]):
             if name not in NAMES and not (name in gathers and module.startswith(name + ".")):

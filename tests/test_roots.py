@@ -99,15 +99,15 @@ def test_anderson_counts_its_calls_and_stops_when_all_samples_are_there():
 
 
 def test_anderson_returns_its_best_iterate_where_nothing_converges():
-    seen = []
+    errors = []
 
     def residual(u):
         r = torch.sin(5 * u) + 3
-        seen.append(rms(r))
+        errors.append(rms(r))
         return r
 
     root = Anderson(8, 1e-9)(residual, x())
-    torch.testing.assert_close(root.error, torch.stack(seen).min(0).values)
+    torch.testing.assert_close(root.error, torch.stack(errors).min(0).values)
 
 
 EVERY = {**TESTED, "fixed": FixedPoint(9), "average": Average(), "gradient": GradientDescent()}
@@ -161,15 +161,15 @@ def test_anderson_steps_over_a_residual_that_is_not_finite():
 def test_the_published_loop_steps_widest_at_the_data():
     """s_j = 0.3 sqrt(1 - j / (2 (N - 1))): j counts from the clean end, where walking back begins."""
     assert GradientDescent() == GradientDescent(21, 0.3)
-    seen = []
+    calls = []
 
     def find(residual, guess, where):
-        seen.append(where)
+        calls.append(where)
         return FixedPoint(1)(residual, guess, where)
 
     result(Solve(find)(DDIM(), mixture(), x(), GRID))
-    assert [where.share for where in seen] == pytest.approx([j / 9 for j in range(10)])
-    assert [where.scale for where in seen] == [
+    assert [where.share for where in calls] == pytest.approx([j / 9 for j in range(10)])
+    assert [where.scale for where in calls] == [
         a.alpha / b.alpha for a, b in zip(GRID[-2::-1], GRID[:0:-1], strict=True)
     ]
 

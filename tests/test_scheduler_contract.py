@@ -69,8 +69,8 @@ def test_it_is_made_from_another_schedulers_configuration(kind, other):
     ours = kind.from_config(theirs.config, gamma=0.5, **OWN)
     assert (ours.config.beta_end, ours.config.beta_schedule, ours.config.gamma) == (0.01, "scaled_linear", 0.5)
     back = other.from_config(ours.config)
-    kept = {key: back.config[key] for key in plain(theirs.config)}
-    assert {**kept, "clip_sample": None} == {**plain(theirs.config), "clip_sample": None}
+    shared = {key: back.config[key] for key in plain(theirs.config)}
+    assert {**shared, "clip_sample": None} == {**plain(theirs.config), "clip_sample": None}
 
 
 @BOTH

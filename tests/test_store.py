@@ -40,10 +40,12 @@ def rewrite(file, header=None, **tensors):
     """The same file with parts of it changed and a checksum that fits; a tensor given as None is taken out."""
     with safe_open(file, framework="pt") as f:
         metadata = json.loads(f.metadata()["iterinv"])
-    kept = {name: x for name, x in {**load_file(file), **tensors}.items() if x is not None}
+    remaining = {name: x for name, x in {**load_file(file), **tensors}.items() if x is not None}
     del metadata["sha256"]
     metadata.update(header or {})
-    save_file(kept, file, metadata={"iterinv": json.dumps({"sha256": store.checksum(metadata, kept), **metadata})})
+    save_file(
+        remaining, file, metadata={"iterinv": json.dumps({"sha256": store.checksum(metadata, remaining), **metadata})}
+    )
 
 
 def test_what_is_reopened_reruns_to_the_same_bits(tiny, saved, file):
@@ -173,11 +175,11 @@ def test_headers_that_other_programs_wrote_are_refused(tiny, file):
 
 
 def test_tensors_of_another_kind_are_refused(tiny, file):
-    whole, kept = file.read_bytes(), load_file(file)
+    whole, original = file.read_bytes(), load_file(file)
     odd = {
-        "0.state.0": kept["0.state.0"].half(),
-        "1.state.0": kept["1.state.0"] > 0,
-        "image.0": kept["image.0"].float(),
+        "0.state.0": original["0.state.0"].half(),
+        "1.state.0": original["1.state.0"] > 0,
+        "image.0": original["image.0"].float(),
         "1.condition.low_image": torch.zeros(2, 3, 16, 16),
         "2.condition.low_image": torch.zeros(1, 3, 5, 7),
     }

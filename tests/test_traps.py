@@ -62,12 +62,14 @@ def test_another_noise_on_the_low_picture_is_another_reconstruction(tiny):
     """The noise of the condition must be that of the inversion: drawn anew, the picture is lost by orders of
     magnitude."""
     inversion = tiny.invert(photo(64), PROMPT, plan("bdia", 10))
-    found = inversion.stages[2]
-    other = found.condition.updated(low_noise=torch.randn(found.condition["low_noise"].shape))
+    stage_inversion = inversion.stages[2]
+    other = stage_inversion.condition.updated(low_noise=torch.randn(stage_inversion.condition["low_noise"].shape))
     with torch.no_grad():
         field = unguided(tiny.stages[2].denoiser, other)
-        *_, (back, *_) = run(found.rule, field, found.state, found.grid, found.start)
-    assert rms(back - photo(64)) > 1e3 * max(rms(found.picture - photo(64)), 1e-9)
+        *_, (back, *_) = run(
+            stage_inversion.rule, field, stage_inversion.state, stage_inversion.grid, stage_inversion.start
+        )
+    assert rms(back - photo(64)) > 1e3 * max(rms(stage_inversion.picture - photo(64)), 1e-9)
 
 
 def test_thresholding_in_a_folders_scheduler_does_not_reach_our_steps(tiny_folder, tmp_path):

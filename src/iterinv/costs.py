@@ -95,29 +95,32 @@ def blueprints(what: str | Path) -> list[tuple[str, Family, Blueprint]]:
 def costs(what: str | Path, plan: Plan, dtype: torch.dtype = torch.float32) -> list[Cost]:
     """Compute the cost of each stage of a cascade by a plan, its networks in ``dtype`` and its autoencoder in
     float32."""
-    found: list[Cost] = []
+    stage_costs: list[Cost] = []
     for k, (source, family, blueprint) in enumerate(blueprints(what)):
-        below = found[-1].size if found else None
+        below = stage_costs[-1].size if stage_costs else None
         with torch.device("meta"), torch.no_grad():
             cost = _cost("I" * (k + 1), source, family, blueprint, below, plan, dtype)
-        if found and cost.text_parameters == found[0].text_parameters:  # the first stage reads the words for it
+        # A later stage with the same text encoder takes the words that the first one encodes.
+        if stage_costs and cost.text_parameters == stage_costs[0].text_parameters:
             cost = replace(cost, text_parameters=0, text_weights=0)
-        found.append(cost)
-    return found
+        stage_costs.append(cost)
+    return stage_costs
 
 
-def peak(found: Sequence[Cost], mode: str) -> int:
+def peak(stage_costs: Sequence[Cost], mode: str) -> int:
     """The most memory of a device, in bytes, that a mode of :data:`MODES` needs. Words are encoded first, and once."""
-    texts = {cost.source: cost.text_weights for cost in found}
-    codecs = {cost.source: cost.codec_weights for cost in found}
-    weights = {cost.source: cost.weights for cost in found}
-    calls = max(max(cost.activations, cost.codec_activations) for cost in found)
+    texts = {cost.source: cost.text_weights for cost in stage_costs}
+    codecs = {cost.source: cost.codec_weights for cost in stage_costs}
+    weights = {cost.source: cost.weights for cost in stage_costs}
+    calls = max(max(cost.activations, cost.codec_activations) for cost in stage_costs)
     if mode == "resident":
         return sum(sum(each.values()) for each in (weights, codecs, texts)) + calls
     if mode == "staged":
-        each = [max(cost.weights + cost.activations, cost.codec_weights + cost.codec_activations) for cost in found]
+        each = [
+            max(cost.weights + cost.activations, cost.codec_weights + cost.codec_activations) for cost in stage_costs
+        ]
         return max([*each, *texts.values()])
-    return max(cost.layer for cost in found) + calls
+    return max(cost.layer for cost in stage_costs) + calls
 
 
 def fitting(what: str | Path, dtype: torch.dtype, size: int) -> str:
@@ -125,11 +128,12 @@ def fitting(what: str | Path, dtype: torch.dtype, size: int) -> str:
 
     Raises ``MemoryError`` where none does, naming the stage that needs most.
     """
-    found = costs(what, Plan(), dtype)
+    stage_costs = costs(what, Plan(), dtype)
     for mode in MODES:
-        if peak(found, mode) <= size:
+        if peak(stage_costs, mode) <= size:
             return mode
-    least, most = peak(found, MODES[-1]), max(found, key=lambda cost: max(cost.activations, cost.codec_activations))
+    least = peak(stage_costs, MODES[-1])
+    most = max(stage_costs, key=lambda cost: max(cost.activations, cost.codec_activations))
     raise MemoryError(
         f"{what} needs {least / 1e9:.1f} GB with a layer at a time, stage {most.name} the most of it, and there are "
         f"{size / 1e9:.1f} GB: take half precision, a smaller model, or a device with more"
@@ -193,7 +197,7 @@ def _cost(
     rows = 1 if plan.guidance == 1 else 2
     arguments = family.inputs(config, rows, dtype)
     sample = torch.empty(rows, config.in_channels, side, side, dtype=dtype)
-    with FlopCounterMode(display=False) as flops, PeakMemory() as held, Attention() as attention:
+    with FlopCounterMode(display=False) as flops, PeakMemory() as memory, Attention() as attention:
         unet(sample, torch.zeros(rows, dtype=torch.long), **arguments)
     codec = PeakMemory()
     if vae is not None:
@@ -213,7 +217,7 @@ def _cost(
         sum(map(_bytes, texts)),
         _bytes(vae) if vae else 0,
         max(_bytes(each) for each in unet.modules() if _leaf(each)),
-        held.peak + states,
+        memory.peak + states,
         codec.peak,
         flops.get_total_flops() + attention.flops,
         calls.forward,

@@ -22,17 +22,17 @@ def outputs(folder: Path, inputs: Sequence[Path] = (), names: Sequence[str] = ()
     anything is moved.
     """
     made: list[Path] = []
-    staging, held = unfinished(folder), None  # named before it is made: a stop may come right after
+    staging, descriptor = unfinished(folder), None  # named before it is made: a stop may come right after
     moving = staging.with_suffix(".whole")
     try:
         try:
             made = [each for each in (folder, *folder.parents) if not each.exists()]
             folder.mkdir(parents=True, exist_ok=True)
-            held = os.open(folder, os.O_RDONLY)
-            if (free := lock(held)) is False:
+            descriptor = os.open(folder, os.O_RDONLY)
+            if (free := lock(descriptor)) is False:
                 made = []  # they are the other run's
             else:
-                _keep(folder, names, inputs)
+                _refuse_inputs(folder, names, inputs)
                 if free:
                     clean(folder)
                     _recover(folder)
@@ -43,7 +43,7 @@ def outputs(folder: Path, inputs: Sequence[Path] = (), names: Sequence[str] = ()
             raise OSError(f"another run is writing to {folder}: wait until it ends, or choose another --out")
         yield staging
         files = [file.name for file in staging.iterdir()]
-        _keep(folder, files, inputs)
+        _refuse_inputs(folder, files, inputs)
         for target in (folder / name for name in files):
             if target.is_dir():
                 raise OSError(f"{target} is a folder, and a file of that name is to be written: choose another --out")
@@ -58,11 +58,11 @@ def outputs(folder: Path, inputs: Sequence[Path] = (), names: Sequence[str] = ()
             raise CannotWrite(f"the output folder {folder}", error, "choose another --out") from None
         raise
     finally:
-        if held is not None:
-            os.close(held)
+        if descriptor is not None:
+            os.close(descriptor)
 
 
-def _keep(folder: Path, names: Sequence[str], inputs: Sequence[Path]) -> None:
+def _refuse_inputs(folder: Path, names: Sequence[str], inputs: Sequence[Path]) -> None:
     """Raise where a file of ``names`` in a folder is one of the inputs."""
     for target in (folder / name for name in names):
         if same_file(target, inputs):

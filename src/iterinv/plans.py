@@ -36,9 +36,9 @@ class Refinement(ABC):
     """It makes a rerun give every pixel back, whatever path was found."""
 
     @abstractmethod
-    def __call__(self, stage: Stage, found: StageInversion) -> StageInversion: ...
+    def __call__(self, stage: Stage, inversion: StageInversion) -> StageInversion: ...
 
-    def fitted(self, found: StageInversion) -> dict[str, Tensor]:
+    def fitted(self, inversion: StageInversion) -> dict[str, Tensor]:
         """The tensors (steps, batch, ...) that were computed, which an inversion file keeps, by name."""
         return {}
 
@@ -49,9 +49,9 @@ class Refinement(ABC):
         """
         return {}
 
-    def restored(self, stage: Stage, found: StageInversion, fitted: Mapping[str, Tensor]) -> StageInversion:
+    def restored(self, stage: Stage, inversion: StageInversion, fitted: Mapping[str, Tensor]) -> StageInversion:
         """The refined inversion with fitted tensors from a file, which have the shapes above."""
-        return self(stage, found)
+        return self(stage, inversion)
 
 
 @dataclass(frozen=True)

@@ -128,10 +128,10 @@ class Schedule:
         first, last = (each.sigma / each.alpha for each in (levels[0], levels[-1]))
         if self.walk == "dpm":
             first, last = ratios[-1], ratios[0]
-        found = _between(first, last, len(levels), 7.0)
-        labels = np.interp(np.log(found), np.log(ratios), range(len(ratios)))
+        spaced = _between(first, last, len(levels), 7.0)
+        labels = np.interp(np.log(spaced), np.log(ratios), range(len(ratios)))
         return [
-            _noisy(float(t), r) for t, r in zip(labels.round() if self.walk == "dpm" else labels, found, strict=True)
+            _noisy(float(t), r) for t, r in zip(labels.round() if self.walk == "dpm" else labels, spaced, strict=True)
         ]
 
     def _ratios(self) -> np.ndarray:
@@ -248,12 +248,14 @@ def from_config(config: Mapping[str, Any]) -> Schedule:
             f"the levels of a {kind} are not known here: give the pipeline the scheduler that its network was trained "
             f"for, if that is one of {', '.join(WALKS)}"
         )
-    asked = {key for key, plain in UNKNOWN.items() if walk in ("euler", "dpm") and config.get(key, plain) != plain}
+    unsupported = {
+        key for key, plain in UNKNOWN.items() if walk in ("euler", "dpm") and config.get(key, plain) != plain
+    }
     karras = walk in ("euler", "dpm") and bool(config.get("use_karras_sigmas"))
     if karras and (kind not in KARRAS or config.get("beta_schedule") == "squaredcos_cap_v2"):
-        asked.add("use_karras_sigmas")
-    if asked:
-        settings = " and ".join(f"{key} {config[key]}" for key in sorted(asked))
+        unsupported.add("use_karras_sigmas")
+    if unsupported:
+        settings = " and ".join(f"{key} {config[key]}" for key in sorted(unsupported))
         raise ValueError(
             f"the levels of a {kind} with {settings} are not known here: take that out of its configuration, or give "
             "the pipeline a DDIMScheduler of the same betas"

@@ -245,15 +245,15 @@ def _invert(
     timesteps = [level.t for level in reversed(grid)] if total <= len(grid) else None
     state, path, error = finish(reported(work, stage, "inverting", observer, total, timesteps))
     known = Trajectory.of(path, picture)
-    found = StageInversion(plan, grid, condition, negative, guidance, plan.first, state, known, lost=lost)
+    inversion = StageInversion(plan, grid, condition, negative, guidance, plan.first, state, known, lost=lost)
     if plan.refine is not None:
-        found = plan.refine(counted, found)
+        inversion = plan.refine(counted, inversion)
     unguided = None
-    if plan.refine is not None and plan.guidance != 1 and found.offsets is None:
-        *_, clean = rerun_states(stage, replace(found, guidance=CFG()), Observer())
-        unguided = float(rms(reconstructed(stage, found, clean) - picture).max())
+    if plan.refine is not None and plan.guidance != 1 and inversion.offsets is None:
+        *_, clean = rerun_states(stage, replace(inversion, guidance=CFG()), Observer())
+        unguided = float(rms(reconstructed(stage, inversion, clean) - picture).max())
     residual = float(rms(path[-1] - x).max())  # a state of fixed point is the picture's to its last bit only
-    for i, y in enumerate(rerun_states(counted, found, observer)):
+    for i, y in enumerate(rerun_states(counted, inversion, observer)):
         residual = max(residual, float(rms(path[i] - y).max()))
         if inverter.exact:
             path[i] = y  # in its place: a path is the largest thing that an inversion holds
@@ -261,26 +261,26 @@ def _invert(
     report = StageReport(calls.forward, calls.backward, time.perf_counter() - began, residual, measured, unguided)
     # A solved path is kept in float32, as a file holds it. That of an exact inverter is the rerun's, computed again at
     # will.
-    states, again = path if inverter.exact else [x.float() for x in path], reconstructed(stage, found, y)
+    states, again = path if inverter.exact else [x.float() for x in path], reconstructed(stage, inversion, y)
     if inverter.exact and (plan.dtype == "float32" or inverter.growth(rule, grid) <= 1):
         refuse_loss(picture, again, plan)
     arithmetic = Arithmetic.here(stage.device, len(x))
     origin = Origin(picture, tuple(seeds), pixels_of(again), arithmetic)
-    return replace(found, trajectory=Trajectory.of(states, again), report=report, origin=origin)
+    return replace(inversion, trajectory=Trajectory.of(states, again), report=report, origin=origin)
 
 
-def rerun_states(stage: Stage, found: StageInversion, observer: Observer) -> Generator[Tensor, None, None]:
+def rerun_states(stage: Stage, inversion: StageInversion, observer: Observer) -> Generator[Tensor, None, None]:
     """The samples (batch, channels, h, w) at every level of the grid when an inversion is run again."""
-    yield from found.state[found.start : 0 : -1]
-    timesteps = [level.t for level in found.grid[found.start :]]
-    states = run(found.rule, found.field(stage.denoiser), found.state, found.grid, found.start)
+    yield from inversion.state[inversion.start : 0 : -1]
+    timesteps = [level.t for level in inversion.grid[inversion.start :]]
+    states = run(inversion.rule, inversion.field(stage.denoiser), inversion.state, inversion.grid, inversion.start)
     for state in reported(states, stage, "reconstructing", observer, len(timesteps), timesteps):
         yield state[0]
 
 
-def reconstructed(stage: Stage, found: StageInversion, clean: Tensor) -> Tensor:
+def reconstructed(stage: Stage, inversion: StageInversion, clean: Tensor) -> Tensor:
     """The picture (batch, 3, size, size) of the clean state that a rerun ends in."""
-    return stage.decode(clean) if found.lost is None else stage.decode(clean) + found.lost
+    return stage.decode(clean) if inversion.lost is None else stage.decode(clean) + inversion.lost
 
 
 class NotExact(ArithmeticError):
@@ -309,7 +309,7 @@ def pixels_of(picture: Tensor) -> tuple[str, ...]:
     return tuple(hashlib.sha256(to_uint8(x[None]).tobytes()).hexdigest() for x in picture)
 
 
-def rerun_stage(stage: Stage, found: StageInversion, observer: Observer) -> StageInversion:
+def rerun_stage(stage: Stage, inversion: StageInversion, observer: Observer) -> StageInversion:
     """An inversion with the trajectory of a rerun; a solved path stays as it was found.
 
     The arithmetic of a network depends on threads, the batch and the machine. Where the rerun gives other pixels than
@@ -317,39 +317,41 @@ def rerun_stage(stage: Stage, found: StageInversion, observer: Observer) -> Stag
     by inverting the picture again in the arithmetic of here.
     """
     began = time.perf_counter()
-    origin, plan = found.origin, found.plan
+    origin, plan = inversion.origin, inversion.plan
     with annotate_errors(stage, plan):
-        states = tuple(rerun_states(stage, found, observer))
-        picture = reconstructed(stage, found, states[-1])
-    kept = states if plan.inverter.exact else found.path
-    again = replace(found, trajectory=Trajectory.of(kept, picture))
+        states = tuple(rerun_states(stage, inversion, observer))
+        picture = reconstructed(stage, inversion, states[-1])
+    path = states if plan.inverter.exact else inversion.path
+    again = replace(inversion, trajectory=Trajectory.of(path, picture))
     if origin is not None:
         check = Rerun(
             origin.arithmetic, Arithmetic.here(stage.device, len(picture)), pixels_of(picture) == origin.pixels
         )
         again = replace(again, rerun=check)
         if not check.pixels:
-            del states, picture, kept
+            del states, picture, path
             again = _remade(stage, again, origin, check, observer)
     return replace(again, report=replace(again.report, seconds=time.perf_counter() - began))
 
 
-def _remade(stage: Stage, found: StageInversion, origin: Origin, check: Rerun, observer: Observer) -> StageInversion:
+def _remade(
+    stage: Stage, inversion: StageInversion, origin: Origin, check: Rerun, observer: Observer
+) -> StageInversion:
     """The inversion in the arithmetic of here, if its method reconstructs exactly; else as it is."""
-    refine, picture = found.plan.refine, origin.picture.to(found.noise)
-    if origin.path is None and found.plan.inverter.exact:
-        made = invert_stage(stage, found.plan, found.condition, picture, origin.seeds, observer)
+    refine, picture = inversion.plan.refine, origin.picture.to(inversion.noise)
+    if origin.path is None and inversion.plan.inverter.exact:
+        made = invert_stage(stage, inversion.plan, inversion.condition, picture, origin.seeds, observer)
         return replace(made, rerun=replace(check, remedy="inverted again"))
     if origin.path is None and not (refine is not None and refine.exact):
-        return found
+        return inversion
     # The last state of the path is the clean one, which is as it was; a decoder's last digits are not.
-    path = origin.path or found.path
-    clean = stage.decode(path[-1].to(found.noise))
-    lost = None if found.lost is None else (picture - clean).float()
-    found = replace(found, lost=lost, trajectory=Trajectory.of(path, clean if lost is None else clean + lost))
+    path = origin.path or inversion.path
+    clean = stage.decode(path[-1].to(inversion.noise))
+    lost = None if inversion.lost is None else (picture - clean).float()
+    inversion = replace(inversion, lost=lost, trajectory=Trajectory.of(path, clean if lost is None else clean + lost))
     if origin.path is not None or refine is None:
-        return replace(found, rerun=replace(check, remedy="kept path"))
-    refined = refine(stage, replace(found, offsets=None))
+        return replace(inversion, rerun=replace(check, remedy="kept path"))
+    refined = refine(stage, replace(inversion, offsets=None))
     *_, clean = rerun_states(stage, refined, observer)
     states = Trajectory.of(path, reconstructed(stage, refined, clean))
     return replace(refined, trajectory=states, rerun=replace(check, remedy="refined again"))

@@ -72,13 +72,13 @@ def checked(value: Any, kind: Any, name: str) -> Any:
         ways = get_args(kind)
         if value is None and type(None) in ways:
             return value
-        rest = [way for way in ways if way is not type(None)]
-        for way in rest[:-1]:
+        kinds = [way for way in ways if way is not type(None)]
+        for way in kinds[:-1]:
             try:
                 return checked(value, way, name)
             except (TypeError, ValueError):
                 continue
-        return checked(value, rest[-1], name)
+        return checked(value, kinds[-1], name)
     if kind is float and isinstance(value, numbers.Real) and not isinstance(value, bool):
         if not math.isfinite(value):
             raise ValueError(f"{name} is {value}; it is {_WORDS[float]}")
@@ -107,9 +107,9 @@ def from_json(value: Any, kind: Any, name: str, known: Mapping[str, type] = {}) 
     """
     origin = get_origin(kind)
     if origin in (Union, types.UnionType) and value is not None:
-        rest = [way for way in get_args(kind) if way is not type(None)]
-        if len(rest) == 1:
-            return from_json(value, rest[0], name, known)
+        kinds = [way for way in get_args(kind) if way is not type(None)]
+        if len(kinds) == 1:
+            return from_json(value, kinds[0], name, known)
     if origin is Annotated:
         return checked(from_json(value, get_args(kind)[0], name, known), kind, name)
     if isinstance(value, dict):

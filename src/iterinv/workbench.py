@@ -228,8 +228,8 @@ class Workbench(Observer):
         cascade = request.model.load()
         self._advise(cascade, prompt, "prompt")
         inversion = cascade.invert(request.picture, prompt, how, seed=request.seed, fit=request.fit, observer=self)
-        for stage, found in zip(cascade.stages, inversion.stages, strict=True):
-            error, target = found.report.root_error_max, how.inverter.target_error
+        for stage, stage_inversion in zip(cascade.stages, inversion.stages, strict=True):
+            error, target = stage_inversion.report.root_error_max, how.inverter.target_error
             if error is not None and target is not None and not error <= target:
                 self.on_note(f"stage {stage.name}: solved to {error:.0e}, not to {target:.0e}; take more steps")
         return Result(cascade, inversion, self.notes, time.perf_counter() - began)
@@ -248,20 +248,20 @@ class Workbench(Observer):
         prompt = checked_prompt(request.prompt, "target prompt", may_be_empty=False)
         editor = editor_of(request.editor, request.strength, request.guidance_scale) if request.editor else None
         source = request.source
-        found = self.invert(source) if isinstance(source, InvertRequest) else self.reopen(source)
-        cascade = found.cascade
+        result = self.invert(source) if isinstance(source, InvertRequest) else self.reopen(source)
+        cascade = result.cascade
         self._advise(cascade, prompt, "target prompt")
         editor = editor or editor_of(cascade.defaults.editor, request.strength, request.guidance_scale)
-        if prompt.lower() == found.inversion.prompt.lower():
+        if prompt.lower() == result.inversion.prompt.lower():
             self.on_note("the target prompt is the prompt, so nothing is asked to change")
-        edit = cascade.edit(found.inversion, prompt, editor, observer=self)
+        edit = cascade.edit(result.inversion, prompt, editor, observer=self)
         if edit.masks is not None and not edit.masks[0].any():
             self.on_note(
                 "the mask is empty: the model sees no difference between the two prompts in this picture, so "
                 "nothing changed"
             )
         seconds = time.perf_counter() - began
-        return Result(cascade, found.inversion, self.notes, seconds, edit, editor, prompt)
+        return Result(cascade, result.inversion, self.notes, seconds, edit, editor, prompt)
 
     def compare(self, request: CompareRequest) -> Iterator[dict[str, Any]]:
         """A row of :func:`iterinv.evaluate.compare.compare` for each method, as it is done."""

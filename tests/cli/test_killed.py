@@ -63,7 +63,7 @@ def content(file):
     return file.read_bytes()
 
 
-def held(folder):
+def contents(folder):
     return {str(file.relative_to(folder)): content(file) for file in sorted(folder.rglob("*")) if file.is_file()}
 
 
@@ -100,7 +100,7 @@ def test_a_folder_is_all_of_one_run_whenever_runs_are_killed(tiny_folder, photo,
     for k, way in enumerate(ways(tmp_path / "whole1")):
         way[way.index("--out") + 1] = tmp_path / f"whole{k}"
         longest = max(longest, duration(way))
-    whole, out = [held(tmp_path / f"whole{k}") for k in (0, 1)], tmp_path / "out"
+    whole, out = [contents(tmp_path / f"whole{k}") for k in (0, 1)], tmp_path / "out"
     assert whole[0] != whole[1]
     draw, killed, k = random.Random(command), 0, 0
     out.mkdir()
@@ -109,10 +109,10 @@ def test_a_folder_is_all_of_one_run_whenever_runs_are_killed(tiny_folder, photo,
         killed += kill(ways(out)[k % 2], draw, longest)
         with outputs(out):  # the next run on the folder
             pass
-        assert held(out) in [{}, *whole]
+        assert contents(out) in [{}, *whole]
     for k, way in enumerate(ways(out)):
         finish(way)
-        assert held(out) == whole[k]
+        assert contents(out) == whole[k]
     assert not list(out.glob(".iterinv-*"))
 
 
@@ -134,4 +134,4 @@ def test_an_evaluation_that_is_killed_is_gone_on_with_to_the_same_end(tiny_folde
         killed += kill(way(tmp_path / "out"), draw, 0.5 * longest)
     assert killed >= 5
     finish(way(tmp_path / "out"))
-    assert held(tmp_path / "out") == held(tmp_path / "whole")
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")

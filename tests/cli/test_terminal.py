@@ -185,8 +185,8 @@ def test_a_name_is_text_and_no_markup(tiny_folder, tmp_path, photo):
         result = call(*words, "--model", tiny_folder)
         assert result.exit_code == 0, (name, result.output, result.exception)
         assert "\x1b" not in result.output
-        told = json.loads((tmp_path / "out" / "compare.json").read_text())
-        assert os.fsencode(told["picture"]) == os.fsencode(Path(path).name)
+        report = json.loads((tmp_path / "out" / "compare.json").read_text())
+        assert os.fsencode(report["picture"]) == os.fsencode(Path(path).name)
         shown = printable(Path(path).name) if isinstance(name, str) else ".png"
         assert shown.split("\n")[-1] in result.output
         assert Image.open(tmp_path / "out" / "compare.png").size[0] > 500
@@ -204,8 +204,8 @@ def test_a_name_that_is_not_text_reaches_a_real_terminal(tiny_folder, tmp_path, 
 
 def test_control_characters_are_escaped_and_nothing_else():
     assert printable("a\x1b[31mb\x07\x7f\x9b\u202e\udcff") == r"a\x1b[31mb\x07\x7f\x9b\u202e\udcff"
-    kept = "a\n\tb é 日本 👩‍👧 “x” [red] \\x1b"
-    assert printable(kept) == kept
+    plain = "a\n\tb é 日本 👩‍👧 “x” [red] \\x1b"
+    assert printable(plain) == plain
 
 
 STOP = """

@@ -38,15 +38,15 @@ def exact(tiny):
 @pytest.mark.parametrize("name", EDITORS)
 def test_an_empty_region_is_the_reconstruction_bit_for_bit(tiny, exact, name):
     edit = tiny.edit(exact, TARGET, EDITORS[name](region=NOWHERE))
-    for picture, found in zip(edit.pictures, exact.stages, strict=True):
-        assert torch.equal(picture, found.picture.clamp(-1, 1))
+    for picture, inversion in zip(edit.pictures, exact.stages, strict=True):
+        assert torch.equal(picture, inversion.picture.clamp(-1, 1))
 
 
 @pytest.mark.parametrize("rule", [BDIA(), BDIA(0.5)], ids=["bdia", "bdia 0.5"])
 def test_an_empty_region_is_the_reconstruction_by_other_rules_too(tiny, exact, rule):
     edit = tiny.edit(exact, TARGET, DiffEdit(region=NOWHERE, rule=rule, detail=Detail(rule=rule)))
-    for picture, found in zip(edit.pictures, exact.stages, strict=True):
-        assert torch.equal(picture, found.picture.clamp(-1, 1))
+    for picture, inversion in zip(edit.pictures, exact.stages, strict=True):
+        assert torch.equal(picture, inversion.picture.clamp(-1, 1))
 
 
 @pytest.mark.parametrize("name", EDITORS)
@@ -70,10 +70,10 @@ def test_the_same_prompt_by_the_same_rule_is_the_reconstruction(tiny):
 @pytest.mark.parametrize("name", ["diffedit", "flowedit"])
 def test_outside_the_mask_every_8_bit_pixel_is_the_pictures_own_at_every_stage(tiny, exact, name):
     edit = tiny.edit(exact, TARGET, EDITORS[name]())
-    for picture, mask, found in zip(edit.pictures, edit.masks, exact.stages, strict=True):
+    for picture, mask, inversion in zip(edit.pictures, edit.masks, exact.stages, strict=True):
         outside = ~mask[0, 0].bool().numpy()
         assert outside.any()
-        edited, original = to_uint8(picture), to_uint8(found.picture)
+        edited, original = to_uint8(picture), to_uint8(inversion.picture)
         assert (edited[outside] == original[outside]).all()
         assert (edited != original).any()
 
@@ -91,18 +91,18 @@ def test_the_blend_uses_the_level_that_the_step_arrives_at():
 
 def test_an_editor_is_any_function_of_a_site(tiny, exact):
     """It is called once a stage, from small to large, and given the edit of the stage below."""
-    seen = []
+    calls = []
 
     def grey(site):
-        seen.append((site.stage.name, site.source_prompt, site.target_prompt, site.below))
+        calls.append((site.stage.name, site.source_prompt, site.target_prompt, site.below))
         yield (site.path[-1],)
-        return StageEdit(site.picture * 0 + len(seen) / 10, None)
+        return StageEdit(site.picture * 0 + len(calls) / 10, None)
 
     heard = Hearing()
     edit = tiny.edit(exact, TARGET, grey, observer=heard)
-    assert [stage for stage, *_ in seen] == ["I", "II", "III"]
-    assert seen[0] == ("I", PROMPT, TARGET, None)
-    assert [below is edit.stages[k] for k, (*_, below) in enumerate(seen[1:])] == [True, True]
+    assert [stage for stage, *_ in calls] == ["I", "II", "III"]
+    assert calls[0] == ("I", PROMPT, TARGET, None)
+    assert [below is edit.stages[k] for k, (*_, below) in enumerate(calls[1:])] == [True, True]
     assert [float(picture.mean()) for picture in edit.pictures] == pytest.approx([0.1, 0.2, 0.3])
     assert heard.steps == [(name, "editing", 1, total, None) for name in ("I", "II", "III") for total in (None, 1)]
 
@@ -129,9 +129,9 @@ def test_errors_inside_a_region_and_an_editor_name_stage_method_and_editor(tiny,
 
 
 def test_detail_is_for_super_resolution_stages(tiny, exact):
-    found = exact.stages[0]
+    inversion = exact.stages[0]
     with pytest.raises(ValueError, match="stage I is no super-resolution stage"):
-        next(Detail()(Site(tiny.stages[0], found, found.condition, (PROMPT,), (TARGET,))))
+        next(Detail()(Site(tiny.stages[0], inversion, inversion.condition, (PROMPT,), (TARGET,))))
     with pytest.raises(ValueError, match="detail is 0"):
         Detail(share=0)
     with pytest.raises(ValueError, match="sure is nan; it is a finite number"):

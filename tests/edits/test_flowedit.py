@@ -43,18 +43,18 @@ def test_of_two_gaussians_it_is_the_shift_from_one_to_the_other(averages):
 def test_the_same_words_change_no_bit(tiny):
     words = "a red sphere on a wooden floor"
     x = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    found = tiny.invert(x, words)
-    edit = tiny.edit(found, words, FlowEdit(guidance=1.0, region=Everywhere()))
-    assert torch.equal(edit.pictures[0], found.stages[0].picture.clamp(-1, 1))
+    inversion = tiny.invert(x, words)
+    edit = tiny.edit(inversion, words, FlowEdit(guidance=1.0, region=Everywhere()))
+    assert torch.equal(edit.pictures[0], inversion.stages[0].picture.clamp(-1, 1))
     assert edit.masks is None
-    other = tiny.edit(found, "a blue cube", FlowEdit(guidance=1.0, region=Everywhere()))
+    other = tiny.edit(inversion, "a blue cube", FlowEdit(guidance=1.0, region=Everywhere()))
     assert not torch.equal(other.pictures[0], edit.pictures[0])
     assert (other.reports[0]["rule"], other.reports[0]["guidance"]) == ("Flow", 1.0)
 
 
 def test_what_is_drawn_is_the_seeds(tiny):
-    found = tiny.invert(torch.zeros(1, 3, 64, 64), "a red sphere")
-    a, b, c = (tiny.edit(found, "a blue cube", FlowEdit(averages=1, seed=seed)).pictures[0] for seed in (0, 0, 1))
+    inversion = tiny.invert(torch.zeros(1, 3, 64, 64), "a red sphere")
+    a, b, c = (tiny.edit(inversion, "a blue cube", FlowEdit(averages=1, seed=seed)).pictures[0] for seed in (0, 0, 1))
     assert torch.equal(a, b)
     assert not torch.equal(a, c)
 
@@ -138,8 +138,8 @@ def test_an_edit_that_does_not_show_the_target_starts_again_higher(inversion, mo
 def test_the_margin_tells_which_prompt_a_picture_shows(inversion, monkeypatch):
     """By closed forms: data at the old mean shows the source prompt, data at the new mean the target prompt."""
     cascade, both = inversion
-    found = both.stages[0].row(0)
-    site = Site(cascade.stages[0], found, found.condition, ("old",), ("new",))
+    stage_inversion = both.stages[0].row(0)
+    site = Site(cascade.stages[0], stage_inversion, stage_inversion.condition, ("old",), ("new",))
     monkeypatch.setattr(Site, "source", lambda self: gaussian(OLD, STD))
     monkeypatch.setattr(Site, "unguided", lambda self: gaussian(NEW, STD))
     old, new = (torch.full((1, 3, 16, 16), mean, dtype=torch.float64) for mean in (OLD, NEW))

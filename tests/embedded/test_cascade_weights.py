@@ -84,9 +84,9 @@ def test_diffusers_opens_it_and_samples_what_we_sample(cascade, k):
 def test_a_shipped_picture_comes_back_exactly_at_every_stage(cascade):
     steps, x = 4, from_uint8(read(PICTURES[0])[0])
     inversion = cascade.invert(x, PICTURES[0].with_suffix(".txt").read_text().strip(), plan("bdia", steps))
-    for stage, found in zip(cascade.stages, inversion.stages, strict=True):
-        assert (to_uint8(found.picture) == to_uint8(resize(x, stage.size))).all()
-        assert (found.report.forward, found.report.backward) == (2 * steps - 1, 0)
+    for stage, stage_inversion in zip(cascade.stages, inversion.stages, strict=True):
+        assert (to_uint8(stage_inversion.picture) == to_uint8(resize(x, stage.size))).all()
+        assert (stage_inversion.report.forward, stage_inversion.report.backward) == (2 * steps - 1, 0)
 
 
 @pytest.mark.slow
@@ -99,9 +99,9 @@ def test_pictures_and_photographs_come_back_exactly_at_the_default_settings(casc
     picture = next((read(p)[0] for p in PICTURES if p.stem == name), None)
     frame, _ = Canvas.fit(getattr(data, name)() if picture is None else picture, cascade.size, "crop")
     inversion = cascade.invert(frame.square(), "")
-    for stage, found in zip(cascade.stages, inversion.stages, strict=True):
-        assert (to_uint8(found.picture) == to_uint8(resize(frame.square(), stage.size))).all()
-        assert found.report.forward == 39
+    for stage, stage_inversion in zip(cascade.stages, inversion.stages, strict=True):
+        assert (to_uint8(stage_inversion.picture) == to_uint8(resize(frame.square(), stage.size))).all()
+        assert stage_inversion.report.forward == 39
     assert (frame.place(inversion.picture) == frame.image).all()
 
 
@@ -141,9 +141,9 @@ def test_a_colour_edit_changes_the_colour_and_keeps_the_rest(cascade):
         inversion = stage.invert(x, caption(source), plan("bdia"))
         edit = stage.edit(inversion, caption(target), DiffEdit())
         right += nearest_color(edit.pictures[0], source, 32) == target.things[0].color
-        kept = edit.masks[0] == 0
-        assert 0.5 < kept.float().mean() < 0.99
-        outside = kept.expand_as(x)
+        unchanged = edit.masks[0] == 0
+        assert 0.5 < unchanged.float().mean() < 0.99
+        outside = unchanged.expand_as(x)
         assert (
             to_uint8(edit.pictures[0])[outside[0].permute(1, 2, 0).numpy()]
             == to_uint8(x)[outside[0].permute(1, 2, 0).numpy()]
@@ -156,6 +156,6 @@ def test_samples_show_the_colour_asked_for(cascade):
     part, right = cascade.up_to(64), 0
     for color in COLORS:
         *_, picture = part.sample(f"a large {color} matte sphere on a plain floor in front of a grey wall", seed=3)
-        (seen,) = read_scene(picture)
-        right += [thing.color for thing in seen.things] == [color]
+        (attributes,) = read_scene(picture)
+        right += [thing.color for thing in attributes.things] == [color]
     assert right >= 7

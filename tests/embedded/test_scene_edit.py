@@ -10,7 +10,7 @@ from iterinv.__main__ import command_line
 from iterinv.edits import DiffEdit
 from iterinv.embedded.evaluate import scene_edit as scenes
 from iterinv.embedded.evaluate.tasks import KINDS, scene_edit
-from iterinv.embedded.reader import Reader, Seen
+from iterinv.embedded.reader import Reader, SceneAttributes
 from iterinv.embedded.seeds import SCENE_EDIT
 
 
@@ -25,7 +25,7 @@ def reader(monkeypatch):
 def test_the_true_answer_succeeds_and_keeps_and_the_source_does_not(kind):
     for seed in range(8):
         task = scene_edit(seed, kind)
-        now, wanted = Seen.of(task.source), Seen.of(task.target)
+        now, wanted = SceneAttributes.of(task.source), SceneAttributes.of(task.target)
         assert scenes.succeeded(kind, wanted, now, wanted)
         assert scenes.preserved(kind, wanted, now, wanted)
         assert not scenes.succeeded(kind, now, now, wanted)
@@ -46,7 +46,7 @@ def test_another_thing_is_not_the_one_that_was_to_stay():
         for task in (scene_edit(seed, "remove") for seed in range(99))
         if len({t.color for t in task.source.things}) > 1
     )
-    now, wanted = Seen.of(task.source), Seen.of(task.target)
+    now, wanted = SceneAttributes.of(task.source), SceneAttributes.of(task.target)
     (gone,) = set(now.things) - set(wanted.things)
     wrong = wanted._replace(things=(gone,))
     assert not scenes.succeeded("remove", wrong, now, wanted)
@@ -155,18 +155,18 @@ def test_a_mean_leaves_out_what_is_not_there():
         "features": 0.0,
         "iou": None,
     }
-    (told, whole) = scenes.summary([row, {**row, "success": False, "outside": 50.0, "inside": 20.0}])
-    assert (told["success"], told["kept"], told["inside"], told["outside"], told["outside_least"]) == (
-        0.5,
-        0,
-        20.0,
-        40.0,
-        30.0,
-    )
-    assert told["outside_exact"] == 0
+    (row_of_kind, whole) = scenes.summary([row, {**row, "success": False, "outside": 50.0, "inside": 20.0}])
+    assert (
+        row_of_kind["success"],
+        row_of_kind["kept"],
+        row_of_kind["inside"],
+        row_of_kind["outside"],
+        row_of_kind["outside_least"],
+    ) == (0.5, 0, 20.0, 40.0, 30.0)
+    assert row_of_kind["outside_exact"] == 0
     assert scenes.summary([row, {**row, "outside": None}])[0]["outside_exact"] == 0.5
-    assert told["iou"] is None
-    assert whole == {**told, "kind": "all"}
+    assert row_of_kind["iou"] is None
+    assert whole == {**row_of_kind, "kind": "all"}
 
 
 def test_a_damaged_folder_is_mended_by_doing_what_is_lost_again(tiny, tmp_path):

@@ -113,7 +113,7 @@ def test_rendered_scenes_are_kept_on_disk(tmp_path):
 
 def test_the_benchmarks_photographs_are_not_trained_on():
     names = {name for group in PHOTOGRAPHS.values() for name in group}
-    assert not any(held in name for name in names for held in ("astronaut", "coffee", "chelsea"))
+    assert not any(reserved in name for name in names for reserved in ("astronaut", "coffee", "chelsea"))
     for photo in photographs(64, (64,)):
         assert photo.shape[0] == 3
         assert min(photo.shape[1:]) == 64

@@ -42,10 +42,10 @@ def test_preconditioning_is_the_papers(stage):
     s = sigma[:, None, None, None]
     truth = (STD**2 * x + s**2 * MEAN) / (STD**2 + s**2)
     torch.testing.assert_close(edm.precondition(network)(x, sigma), truth, rtol=0, atol=1e-9)
-    seen = []
-    edm.precondition(lambda x, c: seen.append((x, c)) or x * 0)(x, sigma)
-    torch.testing.assert_close(seen[0][0], x / (s**2 + 0.25) ** 0.5)
-    torch.testing.assert_close(seen[0][1], sigma.log() / 4)
+    inputs = []
+    edm.precondition(lambda x, c: inputs.append((x, c)) or x * 0)(x, sigma)
+    torch.testing.assert_close(inputs[0][0], x / (s**2 + 0.25) ** 0.5)
+    torch.testing.assert_close(inputs[0][1], sigma.log() / 4)
 
 
 def test_the_levels_are_the_papers():
@@ -212,8 +212,8 @@ def test_the_noise_of_an_inversion_is_told_in_units_of_the_level(method):
     x = from_uint8(to_uint8(0.3 + 0.2 * torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))))
     inversion = cascade.invert(x, "", method, 50)
     assert float(inversion.noise.std()) > 60  # the state itself is at sigma 80
-    told = inversion_report(cascade, inversion, 0.0, [])["stages"][0]["terminal_noise"]
-    assert told["std"] == pytest.approx(1, abs=0.1)
+    statistics = inversion_report(cascade, inversion, 0.0, [])["stages"][0]["terminal_noise"]
+    assert statistics["std"] == pytest.approx(1, abs=0.1)
 
 
 def test_a_range_without_levels_is_refused():

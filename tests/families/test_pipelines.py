@@ -200,10 +200,10 @@ def test_edm_names_no_weights_but_says_what_to_give():
 
 
 def test_a_revision_is_of_one_repository(tiny_folder, monkeypatch):
-    asked, config = [], DiffusionPipeline.load_config
+    requests, config = [], DiffusionPipeline.load_config
 
     def download(name, revision=None, **how):
-        asked.append((name, revision))
+        requests.append((name, revision))
         return str(tiny_folder / name.split("/")[1])
 
     monkeypatch.setattr(sources, "unreachable", lambda name: None)
@@ -212,7 +212,7 @@ def test_a_revision_is_of_one_repository(tiny_folder, monkeypatch):
     )
     monkeypatch.setattr(DiffusionPipeline, "download", download)
     sources.stages(["someone/stage1@v2", "someone/stage2"])
-    assert asked == [("someone/stage1", "v2"), ("someone/stage2", None)]
+    assert requests == [("someone/stage1", "v2"), ("someone/stage2", None)]
     with pytest.raises(ValueError, match="owner/name@revision"):
         sources.stages("deepfloyd", revision="v2")
 
@@ -321,20 +321,20 @@ def test_the_fingerprint_tells_of_any_change_that_a_prediction_would_see(tiny_fo
     def name(low, label):
         return families.stage(low, 1, first, label).fingerprint
 
-    seen = {first.fingerprint, name(low, 100), name(low, 101)}
-    assert families.stage(sources.open_folder(tiny_folder / "stage1")).fingerprint in seen
+    fingerprints = {first.fingerprint, name(low, 100), name(low, 101)}
+    assert families.stage(sources.open_folder(tiny_folder / "stage1")).fingerprint in fingerprints
     for network in (pipe.unet, pipe.text_encoder):
         weight = list(network.parameters())[3].data
         weight.view(-1)[0] += 1e-6
-        seen.add(families.stage(pipe).fingerprint)
+        fingerprints.add(families.stage(pipe).fingerprint)
     pipe.tokenizer.add_tokens(["hue"])
-    seen.add(families.stage(pipe).fingerprint)
+    fingerprints.add(families.stage(pipe).fingerprint)
     pipe.scheduler.register_to_config(beta_schedule="linear")
-    seen.add(families.stage(pipe).fingerprint)
+    fingerprints.add(families.stage(pipe).fingerprint)
     low.image_noising_scheduler.register_to_config(beta_schedule="linear")
-    seen.add(name(low, 100))
-    seen.add(families.stage(pipe.to(torch.bfloat16)).fingerprint)
-    assert len(seen) == 9
+    fingerprints.add(name(low, 100))
+    fingerprints.add(families.stage(pipe.to(torch.bfloat16)).fingerprint)
+    assert len(fingerprints) == 9
 
 
 def test_a_prompt_that_is_cut_off_is_told(tiny):
@@ -403,11 +403,11 @@ def test_a_latent_stage_gives_every_pixel_back_and_keeps_the_background(name, tm
     assert cascade.size == 64
     inversion = cascade.invert(picture, PROMPT, plan("bdia", 6))
     assert (to_uint8(inversion.picture) == to_uint8(picture)).all()
-    (found,) = inversion.stages
-    assert float(found.lost.abs().max()) > 0.1  # a random autoencoder loses nearly all
-    assert found.report.residual_max < 1e-9
-    told, why = diagnose(cascade.stages, inversion, picture)
-    assert told[0]["codec"] > 0.1
+    (stage_inversion,) = inversion.stages
+    assert float(stage_inversion.lost.abs().max()) > 0.1  # a random autoencoder loses nearly all
+    assert stage_inversion.report.residual_max < 1e-9
+    losses, why = diagnose(cascade.stages, inversion, picture)
+    assert losses[0]["codec"] > 0.1
     assert why == "Every pixel comes back, at every stage."
     inversion.save(tmp_path / "a.safetensors")
     again = cascade.open(tmp_path / "a.safetensors")
@@ -429,8 +429,8 @@ def test_a_cascade_with_a_latent_upscaler_at_both_ends(tiny_folder, picture, tmp
     assert cascade.stages[1].denoiser.unet is cascade.stages[2].denoiser.unet
     large = torch.nn.functional.interpolate(picture, (256, 256))
     inversion = cascade.invert(large, PROMPT, plan("bdia", 4))
-    for stage, found in zip(cascade.stages, inversion.stages, strict=True):
-        assert (to_uint8(found.picture) == to_uint8(resize(large, stage.size))).all()
+    for stage, stage_inversion in zip(cascade.stages, inversion.stages, strict=True):
+        assert (to_uint8(stage_inversion.picture) == to_uint8(resize(large, stage.size))).all()
     edit = cascade.edit(inversion, "a blue ball", DiffEdit(region=FromPrompts(maps=2)))
     assert [tuple(mask.shape[2:]) for mask in edit.masks] == [(16, 16), (64, 64), (256, 256)]
     inside = edit.masks[-1][0, 0].numpy() > 0
@@ -485,7 +485,7 @@ def test_the_command_line_says_where_and_how_networks_run(tmp_path, tiny_folder,
     published.sd().save_pretrained(folder)
     for model, options in ((folder, ["--dtype", "bfloat16"]), (tiny_folder, ["--memory", "8gb", "--device", "cpu"])):
         out = tmp_path / "out"
-        asked = [
+        arguments = [
             "invert",
             str(tmp_path / "a.png"),
             "-p",
@@ -498,13 +498,13 @@ def test_the_command_line_says_where_and_how_networks_run(tmp_path, tiny_folder,
             str(out),
             *options,
         ]
-        told = CliRunner().invoke(command_line(), asked)
-        assert told.exit_code == 0, told.output
+        result = CliRunner().invoke(command_line(), arguments)
+        assert result.exit_code == 0, result.output
         report = json.loads((out / "report.json").read_text())
         assert report["reconstruction"]["exact_pixels"] == 1
-    told = CliRunner().invoke(command_line(), [word.replace("8gb", "1e-4gb") for word in asked])
-    assert told.exit_code == 2
-    assert "with a layer at a time" in told.output
+    result = CliRunner().invoke(command_line(), [word.replace("8gb", "1e-4gb") for word in arguments])
+    assert result.exit_code == 2
+    assert "with a layer at a time" in result.output
 
 
 @pytest.mark.parametrize("half", [torch.float16, torch.bfloat16])
@@ -515,12 +515,12 @@ def test_latents_come_back_to_1e_5_by_a_half_precision_network(picture, half):
     pipe.unet.to(half)
     cascade = iterinv.load(pipe)
     for method, dtype in (("bdia", "float64"), ("edict", "float64"), ("bdia-fixed", "float32")):
-        (found,) = cascade.invert(picture, PROMPT, plan(method, 10, dtype=dtype)).stages
-        assert str(found.state[0].dtype) == f"torch.{dtype}"
-        clean = cascade.stages[0].encode(picture.to(found.state[0].dtype))
-        assert float(rms(found.path[-1] - clean)) <= 1e-5
-        assert found.report.residual_max <= 1e-5
-        assert (to_uint8(found.picture) == to_uint8(picture)).all()
+        (stage_inversion,) = cascade.invert(picture, PROMPT, plan(method, 10, dtype=dtype)).stages
+        assert str(stage_inversion.state[0].dtype) == f"torch.{dtype}"
+        clean = cascade.stages[0].encode(picture.to(stage_inversion.state[0].dtype))
+        assert float(rms(stage_inversion.path[-1] - clean)) <= 1e-5
+        assert stage_inversion.report.residual_max <= 1e-5
+        assert (to_uint8(stage_inversion.picture) == to_uint8(picture)).all()
 
 
 def test_ifs_stages_give_every_pixel_back_at_their_own_sizes(tmp_path):
@@ -540,8 +540,8 @@ def test_ifs_stages_give_every_pixel_back_at_their_own_sizes(tmp_path):
     photo = from_uint8(skimage.data.astronaut()[::2, ::2])
     for guidance in (1.0, 7.0):
         inversion = cascade.invert(photo, PROMPT, plan("bdia", 8, guidance))
-        for stage, found in zip(cascade.stages, inversion.stages, strict=True):
-            assert (to_uint8(found.picture) == to_uint8(resize(photo, stage.size))).all()
+        for stage, stage_inversion in zip(cascade.stages, inversion.stages, strict=True):
+            assert (to_uint8(stage_inversion.picture) == to_uint8(resize(photo, stage.size))).all()
 
 
 def test_tiled_autoencoders_keep_every_pixel_and_are_told_apart(picture):
@@ -559,16 +559,16 @@ def test_tiled_autoencoders_keep_every_pixel_and_are_told_apart(picture):
 
 def test_the_recipe_of_iterinvs_paper(monkeypatch, tiny_folder):
     """IF-I of size M, and the x4 upscaler twice at noise level 100, whatever that pipeline's own is."""
-    asked, small = [], sources.open_folder(tiny_folder / "stage1")
+    folders, small = [], sources.open_folder(tiny_folder / "stage1")
 
     def opened(folder, *_):
-        asked.append(folder.as_posix())
+        folders.append(folder.as_posix())
         return published.x4() if "x4" in folder.name else small
 
     monkeypatch.setattr(sources, "_fetched", lambda source, *_: Path(source.name))
     monkeypatch.setattr(sources, "open_folder", opened)
     first, second, third = sources.stages("deepfloyd-x4", clean=False)
-    assert asked == ["DeepFloyd/IF-I-M-v1.0", "stabilityai/stable-diffusion-x4-upscaler"]
+    assert folders == ["DeepFloyd/IF-I-M-v1.0", "stabilityai/stable-diffusion-x4-upscaler"]
     assert first.low_level is None
     assert (second.low_level.t, third.low_level.t) == (100, 100)
     assert sources.stages("deepfloyd-x4", clean=False, noise_level=20)[1].low_level.t == 20

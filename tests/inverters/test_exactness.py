@@ -47,8 +47,8 @@ def check(stages, seed):
         inversion = stages[dtype].invert(x, PROMPT, made)
     except ArithmeticError as error:
         return "refused" if re.search(r"\b(take|use)\b", str(error)) else f"no remedy: {error}"
-    for found in (inversion, stages[dtype].rerun(inversion)):
-        if not (to_uint8(found.picture) == to_uint8(x)).all():
+    for each in (inversion, stages[dtype].rerun(inversion)):
+        if not (to_uint8(each.picture) == to_uint8(x)).all():
             return f"lost: {seed} {made} {dtype}"
     return "exact"
 

@@ -21,20 +21,20 @@ LIVE = {"sd": published.sd, "sdxl": published.sdxl, "x4": published.x4}
 
 def state_of(pipe):
     """All that a pipeline's networks, tokenizers and schedulers hold."""
-    found = {}
+    files = {}
     for name, part in pipe.components.items():
         if isinstance(part, torch.nn.Module):
             for key, x in [*part.named_parameters(), *part.named_buffers()]:
-                found[name, key] = (x.data_ptr(), x.dtype, x.device, x.stride(), x.requires_grad, x._version)
-            found[name, "training"] = [module.training for module in part.modules()]
-            found[name, "attributes"] = {
+                files[name, key] = (x.data_ptr(), x.dtype, x.device, x.stride(), x.requires_grad, x._version)
+            files[name, "training"] = [module.training for module in part.modules()]
+            files[name, "attributes"] = {
                 key: repr(value) for key, value in vars(part).items() if key.startswith("use_")
             }
         elif hasattr(part, "get_vocab"):
             backend = part.backend_tokenizer
-            found[name, "reading"] = (backend.padding, backend.truncation, part.model_max_length, part.get_vocab())
-        found[name, "config"] = str(getattr(part, "config", None))
-    return found | {"config": str(pipe.config)}
+            files[name, "reading"] = (backend.padding, backend.truncation, part.model_max_length, part.get_vocab())
+        files[name, "config"] = str(getattr(part, "config", None))
+    return files | {"config": str(pipe.config)}
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -75,8 +75,8 @@ def test_a_live_if_pipeline_and_a_module_work_as_before(tiny_folder, picture):
 
     network = Network().train()
     x = torch.rand(1, 3, 16, 16) * 2 - 1
-    found = iterinv.load(network).invert(x, "", plan("bdia", 6))
-    assert float((found.picture - x).abs().max()) < 1e-4
+    inversion = iterinv.load(network).invert(x, "", plan("bdia", 6))
+    assert float((inversion.picture - x).abs().max()) < 1e-4
     assert network.training
     assert network.drop.training
     assert network.conv.weight.requires_grad
@@ -284,12 +284,12 @@ def rewritten(folder, keep_times):
     import os
 
     (file,) = (folder / "unet").glob("*.safetensors")
-    told = file.stat()
+    status = file.stat()
     tensors = {name: x + 0.01 for name, x in load_file(file).items()}
     save_file(tensors, file, {"format": "pt"})
-    assert file.stat().st_size == told.st_size
+    assert file.stat().st_size == status.st_size
     if keep_times:
-        os.utime(file, ns=(told.st_atime_ns, told.st_mtime_ns))
+        os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
 @pytest.mark.parametrize("keep_times", [False, True])
@@ -365,14 +365,14 @@ def test_a_hub_name_is_loaded_by_the_same_path(tiny_folder, tmp_path, monkeypatc
     (weights,) = (folder / "text_encoder").glob("*.safetensors")
     torch.save(load_file(weights), folder / "text_encoder" / "pytorch_model.bin")
     weights.unlink()
-    real, asked = DiffusionPipeline.load_config, []
+    real, requests = DiffusionPipeline.load_config, []
     monkeypatch.setattr(sources, "unreachable", lambda name: None)
     monkeypatch.setattr(DiffusionPipeline, "load_config", lambda name, **how: real(folder))
-    monkeypatch.setattr(DiffusionPipeline, "download", lambda name, **how: asked.append(how) or str(folder))
+    monkeypatch.setattr(DiffusionPipeline, "download", lambda name, **how: requests.append(how) or str(folder))
     for mode in (None, "staged"):
         with pytest.raises(ValueError, match="text_encoder holds its weights only as a pickle"):
             sources.stages("someone/stage", mode=mode)
-    assert all(how["use_safetensors"] for how in asked)
+    assert all(how["use_safetensors"] for how in requests)
 
 
 def test_nothing_of_the_process_changes_by_loading(tiny_folder, tmp_path):

@@ -64,13 +64,13 @@ def test_a_prompt_is_read_as_diffusers_reads_it(pipes, stages, name, prompt):
     condition = stage.condition(prompt, torch.zeros(1, 3, 16, 16))
     negative, empty = (stage.with_prompt(condition, words) for words in (None, ""))
     with torch.no_grad():
-        told, given = theirs(pipe, prompt), theirs(pipe, prompt, "")
-    assert torch.equal(one["text"], told[0])
-    assert torch.equal(negative["text"], told[1])
+        expected, given = theirs(pipe, prompt), theirs(pipe, prompt, "")
+    assert torch.equal(one["text"], expected[0])
+    assert torch.equal(negative["text"], expected[1])
     assert torch.equal(empty["text"], given[1])
     if name == "sdxl":
-        assert torch.equal(one["pooled_text"], told[2])
-        assert torch.equal(negative["pooled_text"], told[3])
+        assert torch.equal(one["pooled_text"], expected[2])
+        assert torch.equal(negative["pooled_text"], expected[3])
         assert torch.equal(empty["pooled_text"], given[3])
     assert torch.equal(stage.embed([prompt, ""])["text"][:1], one["text"]) or len(prompt) == 0
 
@@ -185,7 +185,7 @@ def test_an_empty_prompt_and_one_of_pictograms_are_prompts(tiny_folder, picture,
         with pytest.raises(ValueError, match="the target prompt is empty: say in words"):
             checked_prompt(empty, "target prompt", may_be_empty=False)
     Image.fromarray(to_uint8(picture)).save(tmp_path / "a.png")
-    asked = [
+    arguments = [
         "invert",
         str(tmp_path / "a.png"),
         "-p",
@@ -197,8 +197,8 @@ def test_an_empty_prompt_and_one_of_pictograms_are_prompts(tiny_folder, picture,
         "-o",
         str(tmp_path / "out"),
     ]
-    told = CliRunner().invoke(command_line(), asked)
-    assert told.exit_code == 0, told.output
+    result = CliRunner().invoke(command_line(), arguments)
+    assert result.exit_code == 0, result.output
 
 
 @pytest.mark.parametrize("name", ["sd", "sdxl", "if"])

@@ -154,10 +154,10 @@ def compare(
             rows.append(row)
             bench.on_note(f"{row['method']}: {decibels_by_stage(row)}, {row['seconds']:.1f} s")
         title = f"{picture.name}, {num_inference_steps} steps, guidance {guidance_scale:g}"
-        told = {"picture": picture.name, "prompt": prompt.strip(), "steps": num_inference_steps}
-        told |= {"guidance": guidance_scale, "seed": seed, "model": model.load().fingerprint}
-        told |= {"versions": versions(), "methods": rows}
-        write_json(staging / "compare.json", told)
+        report = {"picture": picture.name, "prompt": prompt.strip(), "steps": num_inference_steps}
+        report |= {"guidance": guidance_scale, "seed": seed, "model": model.load().fingerprint}
+        report |= {"versions": versions(), "methods": rows}
+        write_json(staging / "compare.json", report)
         plot(rows, staging / "compare.png", title)
     print_comparison(rows, title, out)
 
@@ -209,8 +209,10 @@ def cost(
 
         device = checked_device(device)
         numbers = precision(dtype or ("float32" if device == "cpu" else "float16"))
-        found = costs.costs(model, methods.plan(method, num_inference_steps, guidance_scale), numbers)
-        print_costs(found, costs.rate(device, numbers), {mode: costs.peak(found, mode) for mode in costs.MODES})
+        stage_costs = costs.costs(model, methods.plan(method, num_inference_steps, guidance_scale), numbers)
+        print_costs(
+            stage_costs, costs.rate(device, numbers), {mode: costs.peak(stage_costs, mode) for mode in costs.MODES}
+        )
 
 
 @app.command()
@@ -220,10 +222,10 @@ def doctor(model: Model = "embedded", device: Device = "cpu") -> None:
     with errors():
         from iterinv.inspect.doctor import findings
 
-        for found in findings(model, device):
-            mark = {True: "ok", False: "NO", None: "  "}[found.well]
-            typer.echo(f"{mark}  {found.about:20} {found.said}")
-            well = well and found.well is not False
+        for finding in findings(model, device):
+            mark = {True: "ok", False: "NO", None: "  "}[finding.well]
+            typer.echo(f"{mark}  {finding.about:20} {finding.said}")
+            well = well and finding.well is not False
     if not well:
         raise typer.Exit(1)
 

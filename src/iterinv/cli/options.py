@@ -103,8 +103,8 @@ def with_model(command: Callable[..., None]) -> Callable[..., None]:
         model: ModelRequest = Model(**{name: kwargs.pop(option) for name, (option, *_) in _LOADING.items()})
         command(*args, model=model, **kwargs)
 
-    rest = [each for each in signature.parameters.values() if each.name != "model"]
-    with_options.__signature__ = signature.replace(parameters=[*rest, *own])  # type: ignore[attr-defined]
+    others = [each for each in signature.parameters.values() if each.name != "model"]
+    with_options.__signature__ = signature.replace(parameters=[*others, *own])  # type: ignore[attr-defined]
     kinds = {name: kind for name, kind in command.__annotations__.items() if name != "model"}
     with_options.__annotations__ = {**kinds, **{option: kind for option, kind, _ in _LOADING.values()}}
     return with_options

@@ -77,7 +77,7 @@ def session(out: Path, *inputs: Any, spared: str = "") -> Iterator[tuple[Path, W
         names = [name for name in work.FILES if name != spared]
         with outputs(out, files, names) as staging, progress() as draw:
 
-            def told(event: Event) -> None:
+            def show(event: Event) -> None:
                 if isinstance(event, work.Note):
                     draw.note(event.text)
                 elif event.phase == "network call":
@@ -85,7 +85,7 @@ def session(out: Path, *inputs: Any, spared: str = "") -> Iterator[tuple[Path, W
                 else:
                     draw.step(f"stage {event.stage}: {event.phase}", event.done, event.total)
 
-            bench = work.Workbench(told)
+            bench = work.Workbench(show)
             yield staging, bench
             there = (name for name in work.FILES if (out / name).exists() and not same_file(out / name, files))
             if stale := sorted(name for name in there if not (staging / name).exists()):

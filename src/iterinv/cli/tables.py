@@ -60,14 +60,14 @@ def print_comparison(rows: list[dict[str, Any]], title: str, out: Path) -> None:
 
 
 @errors()
-def print_costs(found: list[Cost], rate: float, peaks: dict[str, int]) -> None:
+def print_costs(stage_costs: list[Cost], rate: float, peaks: dict[str, int]) -> None:
     """Print what each stage costs, the peak of the device's memory and the time."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     rows = []
-    for cost in found:
+    for cost in stage_costs:
         name = f"{cost.name:3} {Path(cost.source).name}"
         rows.append(
             [
@@ -94,7 +94,7 @@ def print_costs(found: list[Cost], rate: float, peaks: dict[str, int]) -> None:
     screen.print(table)
     words = {"resident": "all networks at once", "staged": "a network at a time", "layered": "a layer at a time"}
     peak = ", ".join(f"{_gigabytes(size)} with {words[mode]}" for mode, size in peaks.items())
-    whole = _duration(sum(cost.seconds(rate) for cost in found))
+    whole = _duration(sum(cost.seconds(rate) for cost in stage_costs))
     lines = [
         f"Peak memory of the device: {peak}.",
         f"Inverting and reconstructing a picture: {whole} at the {rate / 1e9:,.0f} GFLOP/s that convolutions "
@@ -146,14 +146,14 @@ def print_summary(summary: list[dict[str, Any]], out: Path) -> None:
 
 
 @errors()
-def print_report(told: dict[str, Any], out: Path) -> None:
+def print_report(report: dict[str, Any], out: Path) -> None:
     """The short report of an inversion or an edit."""
     from rich.table import Table
 
-    table = Table(title=printable(f"{told['method']}, {told['steps']} steps"), title_justify="left")
+    table = Table(title=printable(f"{report['method']}, {report['steps']} steps"), title_justify="left")
     for column in ("stage", "size", "network calls", "seconds", "reconstruction", "exact pixels", "noise std"):
         table.add_column(column, justify="left" if column == "stage" else "right")
-    for s in told["stages"]:
+    for s in report["stages"]:
         calls, fidelity = s["network_calls"], s["reconstruction"]
         table.add_row(
             s["stage"],
@@ -166,17 +166,17 @@ def print_report(told: dict[str, Any], out: Path) -> None:
         )
     screen = console()
     screen.print(table)
-    whole = told["reconstruction"]
+    whole = report["reconstruction"]
     lines = [f"reconstruction: {decibels(whole['psnr'])}, {whole['exact_pixels']:.2%} of pixels equal"]
-    lines.append(told["why"])
-    if "edit" in told:
-        edited = told["edit"]
+    lines.append(report["why"])
+    if "edit" in report:
+        edited = report["edit"]
         lines.append(f"edit: {edited['editor']} to {edited['to']!r}")
         if edited.get("background_exact_pixels") is not None:
             lines.append(
                 f"mask: {edited['mask']:.1%} of the picture; outside it "
                 f"{edited['background_exact_pixels']:.2%} of pixels equal"
             )
-    lines.append(f"{told['seconds']:.1f} s, {told['peak_memory_mb']:.0f} MB at most; files in {out}")
+    lines.append(f"{report['seconds']:.1f} s, {report['peak_memory_mb']:.0f} MB at most; files in {out}")
     for line in lines:
         screen.print(printable(line))

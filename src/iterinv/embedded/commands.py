@@ -103,15 +103,15 @@ def scenes(
         how = editor_of(editor or cascade.defaults.editor, strength, edit_guidance)
         done = bench.evaluate(cascade, how, out, method, num_inference_steps, names, count, part)
         counted(done, "tasks", len(names) * len(range(part[0] - 1, count, part[1])))
-        found = bench.rows(out, names, count)
-        if not found:
+        rows = bench.rows(out, names, count)
+        if not rows:
             raise ValueError(
                 f"none of the first {count} scenes is in share {share}: ask for more scenes or fewer shares"
             )
-        report = {"summary": bench.summary(found), "versions": versions()}
+        report = {"summary": bench.summary(rows), "versions": versions()}
         write_json(out / "summary.json", report)
-        bench.sheets(out, found)
-        print_summary(bench.summary(found), out)
+        bench.sheets(out, rows)
+        print_summary(bench.summary(rows), out)
 
 
 def train(

@@ -30,7 +30,7 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
 """The questions and the possible answers: thing 0 is the one to the left."""
 
 
-class Look(NamedTuple):
+class ThingAttributes(NamedTuple):
     """The attributes that are read of a thing."""
 
     shape: str
@@ -39,28 +39,28 @@ class Look(NamedTuple):
     size: str
 
 
-class Seen(NamedTuple):
+class SceneAttributes(NamedTuple):
     """The attributes that are read of a scene: its things from left to right, floor, wall and where the light is."""
 
-    things: tuple[Look, ...]
+    things: tuple[ThingAttributes, ...]
     floor: str
     wall: str
     light: str
 
     @classmethod
-    def of(cls, scene: Scene) -> Seen:
+    def of(cls, scene: Scene) -> SceneAttributes:
         """The truth."""
-        things = tuple(Look(each.shape, each.color, each.material, each.size) for each in scene.things)
+        things = tuple(ThingAttributes(each.shape, each.color, each.material, each.size) for each in scene.things)
         return cls(things, scene.floor, scene.wall, scene.light)
 
 
 def answers(scene: Scene) -> list[int]:
     """The right answer to each of :data:`QUESTIONS`; -1 where there is none, since no second thing stands there."""
-    found = [len(scene.things) - 1]
+    indices = [len(scene.things) - 1]
     for k in (0, 1):
         thing = scene.things[k] if k < len(scene.things) else None
-        found += [-1 if thing is None else values.index(getattr(thing, name)) for name, values in OF_THING.items()]
-    return found + [values.index(getattr(scene, name)) for name, values in OF_SCENE.items()]
+        indices += [-1 if thing is None else values.index(getattr(thing, name)) for name, values in OF_THING.items()]
+    return indices + [values.index(getattr(scene, name)) for name, values in OF_SCENE.items()]
 
 
 class _Block(nn.Module):
@@ -134,17 +134,17 @@ def features(pictures: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def read(pictures: Tensor) -> list[Seen]:
+def read(pictures: Tensor) -> list[SceneAttributes]:
     """Read each of the pictures (batch, 3, n, n) in [-1, 1], n of 64 or more."""
     return most_likely(load()(_small(pictures)))
 
 
-def most_likely(scores: Sequence[Tensor]) -> list[Seen]:
+def most_likely(scores: Sequence[Tensor]) -> list[SceneAttributes]:
     """The most likely answers, as what is seen in each picture."""
     rows = torch.stack([each.argmax(1) for each in scores], 1).tolist()
-    seen = []
+    scenes = []
     for row in rows:
-        said = {name: values[k] for (name, values), k in zip(QUESTIONS.items(), row, strict=True)}
-        things = tuple(Look(*(said[f"{k} {name}"] for name in OF_THING)) for k in range(1 + row[0]))
-        seen.append(Seen(things, said["floor"], said["wall"], said["light"]))
-    return seen
+        answer = {name: values[k] for (name, values), k in zip(QUESTIONS.items(), row, strict=True)}
+        things = tuple(ThingAttributes(*(answer[f"{k} {name}"] for name in OF_THING)) for k in range(1 + row[0]))
+        scenes.append(SceneAttributes(things, answer["floor"], answer["wall"], answer["light"]))
+    return scenes

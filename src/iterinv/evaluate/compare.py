@@ -80,12 +80,12 @@ def front(rows: Sequence[dict[str, Any]]) -> list[str]:
     """The methods that no other beats in both PSNR and network work, cheapest first; without those that failed."""
     rows = [row for row in rows if row["network_calls"] is not None]
     points = [(work(row), _decibels(row)) for row in rows]
-    kept = [
+    efficient = [
         (cost, str(row["method"]))
         for row, (cost, decibels) in zip(rows, points, strict=True)
         if not any(c <= cost and d >= decibels and (c, d) != (cost, decibels) for c, d in points)
     ]
-    return [name for _, name in sorted(kept, key=lambda each: each[0])]
+    return [name for _, name in sorted(efficient, key=lambda each: each[0])]
 
 
 def plot(rows: Sequence[dict[str, Any]], path: Path, title: str) -> None:

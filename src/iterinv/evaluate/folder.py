@@ -67,11 +67,11 @@ def append_line(path: Path, value: Any) -> None:
 def read_array(path: Path, rows: int, shape: tuple[int, ...]) -> np.ndarray | None:
     """The array of uint8 (at least ``rows``, *shape) in a file, mapped; ``None`` for what is missing or another."""
     try:
-        found = np.load(path, mmap_mode="r", allow_pickle=False)
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError):
         return None
-    fits = isinstance(found, np.ndarray) and found.dtype == np.uint8 and found.shape[1:] == shape
-    return found if fits and len(found) >= rows else None
+    fits = isinstance(array, np.ndarray) and array.dtype == np.uint8 and array.shape[1:] == shape
+    return array if fits and len(array) >= rows else None
 
 
 def write_array(path: Path, values: np.ndarray) -> None:

@@ -17,7 +17,7 @@ EIGHT_BITS = 1 / 255
 """Half of an 8-bit step in [-1, 1]: below it pixels are equal."""
 
 
-def losses(found: StageInversion, x: Tensor) -> dict[str, float | None]:
+def losses(inversion: StageInversion, x: Tensor) -> dict[str, float | None]:
     """The losses of a stage's picture ``x`` (batch, 3, size, size), each an rms in [-1, 1].
 
     ``round_trip`` is all of it. ``solver`` is the part by which inverting and rerunning miss each other under the same
@@ -26,14 +26,14 @@ def losses(found: StageInversion, x: Tensor) -> dict[str, float | None]:
     the state's precision and the rule's growth allow; ``codec`` is the loss of an autoencoder alone (``None`` for
     pixels), which is kept beside the states and added to what they decode to.
     """
-    plan = found.plan
-    whole, unguided = float(rms(found.picture - x).max()), found.report.unguided_rms
+    plan = inversion.plan
+    whole, unguided = float(rms(inversion.picture - x).max()), inversion.report.unguided_rms
     solver, guidance = (None if plan.inverter.exact else whole), None
     if unguided is not None:
         solver, guidance = unguided, max(whole - unguided, 0.0)
-    growth = plan.inverter.growth(plan.rule, found.grid)
-    rounding = torch.finfo(getattr(torch, plan.dtype)).eps * growth * float(rms(found.noise).max())
-    codec = None if found.lost is None else float(rms(found.lost).max())
+    growth = plan.inverter.growth(plan.rule, inversion.grid)
+    rounding = torch.finfo(getattr(torch, plan.dtype)).eps * growth * float(rms(inversion.noise).max())
+    codec = None if inversion.lost is None else float(rms(inversion.lost).max())
     return {"round_trip": whole, "solver": solver, "guidance": guidance, "dtype": rounding, "codec": codec}
 
 
@@ -42,10 +42,15 @@ def diagnose(
 ) -> tuple[list[dict[str, float | None]], str]:
     """The losses of every stage, and one line that names the largest and what to do about it."""
     pairs = list(zip(stages, inversion.stages, strict=True))
-    by_stage = [losses(found, resize(picture, stage.size).to(found.noise)) for stage, found in pairs]
+    by_stage = [
+        losses(stage_inversion, resize(picture, stage.size).to(stage_inversion.noise))
+        for stage, stage_inversion in pairs
+    ]
     largest = [
-        float((found.picture.clamp(-1, 1) - resize(picture, stage.size).to(found.picture)).abs().max())
-        for stage, found in pairs
+        float(
+            (stage_inversion.picture.clamp(-1, 1) - resize(picture, stage.size).to(stage_inversion.picture)).abs().max()
+        )
+        for stage, stage_inversion in pairs
     ]
     if max(largest) < EIGHT_BITS:
         return by_stage, "Every pixel comes back, at every stage."

@@ -115,8 +115,8 @@ def _cached(name: str) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
 
     name, _, revision = name.partition("@")
-    found = try_to_load_from_cache(name, "model_index.json", revision=revision or None)
-    return Path(found) if isinstance(found, str) else None
+    file = try_to_load_from_cache(name, "model_index.json", revision=revision or None)
+    return Path(file) if isinstance(file, str) else None
 
 
 @torch.no_grad()
@@ -144,8 +144,8 @@ def _network(stage: Stage, dtype: str) -> Iterator[Finding]:
     )
     picture = from_uint8(to_uint8(draw_noise((3, stage.size, stage.size), [1], "doctor") / 3))
     try:
-        found = Cascade((stage,)).invert(picture, "a picture", plan("bdia", 10))
-        exact = bool((to_uint8(found.picture) == to_uint8(picture)).all())
+        inversion = Cascade((stage,)).invert(picture, "a picture", plan("bdia", 10))
+        exact = bool((to_uint8(inversion.picture) == to_uint8(picture)).all())
     except NotExact:
         exact = False
     yield Finding(about, exact, "every pixel comes back" if exact else "NOT every pixel comes back")

@@ -65,7 +65,7 @@ class Relax(Checked, Inverter):
                 u = path[i] - residual_scale(grid[i], grid[i + 1]) * (there - walk[0])
                 walk.insert(0, check_finite((u,), grid, i, "solving")[0])
             moved = torch.stack([rms((u - v).double()) for u, v in zip(path, walk, strict=True)]).amax(0)
-            best = [torch.where(each(moved < error, u), u, kept) for u, kept in zip(path, best, strict=True)]
+            best = [torch.where(each(moved < error, u), u, previous) for u, previous in zip(path, best, strict=True)]
             error = torch.minimum(error, moved)
             if bool((error <= self.tolerance).all()):
                 break

@@ -17,5 +17,5 @@ from iterinv.stage_inversion import StageInversion
 class NegativePrompt(Refinement):
     """The prompt is its own negative prompt, so guidance of any scale changes nothing under the same prompt."""
 
-    def __call__(self, stage: Stage, found: StageInversion) -> StageInversion:
-        return replace(found, negative=found.condition)
+    def __call__(self, stage: Stage, inversion: StageInversion) -> StageInversion:
+        return replace(inversion, negative=inversion.condition)

@@ -28,20 +28,20 @@ class Offsets(Refinement):
 
     exact = True
 
-    def __call__(self, stage: Stage, found: StageInversion) -> StageInversion:
-        rule, grid, path = found.plan.rule, found.grid, found.path
-        field, state, offsets = found.field(stage.denoiser), found.state, list[Tensor]()
+    def __call__(self, stage: Stage, inversion: StageInversion) -> StageInversion:
+        rule, grid, path = inversion.plan.rule, inversion.grid, inversion.path
+        field, state, offsets = inversion.field(stage.denoiser), inversion.state, list[Tensor]()
         for i in range(len(grid) - 1):
             new, *rest = rule.step(field, state, grid, i)
             offsets.append((path[i + 1] - new).float())
             state = new + offsets[i], *rest
-        return replace(found, offsets=tuple(offsets))
+        return replace(inversion, offsets=tuple(offsets))
 
-    def fitted(self, found: StageInversion) -> dict[str, Tensor]:
-        return {} if found.offsets is None else {"offsets": torch.stack(found.offsets)}
+    def fitted(self, inversion: StageInversion) -> dict[str, Tensor]:
+        return {} if inversion.offsets is None else {"offsets": torch.stack(inversion.offsets)}
 
     def shapes(self, stage: Stage, plan: Plan, rows: int) -> dict[str, tuple[int, ...]]:
         return {"offsets": (plan.steps, rows, *stage.shape)}
 
-    def restored(self, stage: Stage, found: StageInversion, fitted: Mapping[str, Tensor]) -> StageInversion:
-        return replace(found, offsets=fitted["offsets"].to(stage.device).unbind())
+    def restored(self, stage: Stage, inversion: StageInversion, fitted: Mapping[str, Tensor]) -> StageInversion:
+        return replace(inversion, offsets=fitted["offsets"].to(stage.device).unbind())

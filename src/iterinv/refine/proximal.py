@@ -26,6 +26,6 @@ class Proximal(Refinement):
         check_fields(self)
         guidance.Proximal(1.0, self.quantile, self.hard)  # raises for settings outside their ranges
 
-    def __call__(self, stage: Stage, found: StageInversion) -> StageInversion:
-        how = guidance.Proximal(found.plan.guidance, self.quantile, self.hard)
-        return replace(found, negative=found.condition, guidance=how)
+    def __call__(self, stage: Stage, inversion: StageInversion) -> StageInversion:
+        how = guidance.Proximal(inversion.plan.guidance, self.quantile, self.hard)
+        return replace(inversion, negative=inversion.condition, guidance=how)

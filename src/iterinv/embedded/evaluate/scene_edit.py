@@ -23,7 +23,7 @@ from iterinv import images
 from iterinv.cascade import Cascade
 from iterinv.edits.site import Editor
 from iterinv.embedded.evaluate.tasks import KINDS, SceneEdit, scene_edit
-from iterinv.embedded.reader import WEIGHTS, Look, Seen, features, read
+from iterinv.embedded.reader import WEIGHTS, SceneAttributes, ThingAttributes, features, read
 from iterinv.embedded.scenes import Scene, render
 from iterinv.embedded.seeds import SCENE_EDIT
 from iterinv.evaluate.folder import append_line, read_lines, settle
@@ -91,13 +91,13 @@ def evaluate(
 def rows(folder: Path, kinds: Sequence[str] = KINDS, count: int | None = None) -> list[dict[str, Any]]:
     """The rows of a folder, one a task of the first ``count`` scenes by ``kinds``, in the order they were done. Lines
     that are cut off or no rows, and rows whose picture cannot be read, are left out."""
-    found: dict[tuple[str, int], dict[str, Any]] = {}
+    by_task: dict[tuple[str, int], dict[str, Any]] = {}
     for row in read_lines(folder / "rows.jsonl"):
         if _is_row(row) and row["kind"] in kinds and (count is None or row["seed"] < SCENE_EDIT + count):
             key = row["kind"], row["seed"]
-            if key not in found and _readable(_edited(folder, row)):
-                found[key] = row
-    return list(found.values())
+            if key not in by_task and _readable(_edited(folder, row)):
+                by_task[key] = row
+    return list(by_task.values())
 
 
 def _is_row(row: Any) -> bool:
@@ -137,10 +137,10 @@ def score(task: SceneEdit, x: Tensor, edited: Tensor, mask: Tensor | None) -> di
     truth, region = _drawn(task.target, size), task.region(size)[None]
     inside = region[0, 0].numpy() > 0
     source8, now8 = images.to_uint8(x), images.to_uint8(edited)
-    seen, now, wanted = read(edited)[0], Seen.of(task.source), Seen.of(task.target)
+    predicted, source, target = read(edited)[0], SceneAttributes.of(task.source), SceneAttributes.of(task.target)
     return {
-        "success": succeeded(task.kind, seen, now, wanted),
-        "kept": preserved(task.kind, seen, now, wanted),
+        "success": succeeded(task.kind, predicted, source, target),
+        "kept": preserved(task.kind, predicted, source, target),
         "inside": psnr(images.to_uint8(truth), now8, inside),
         "outside": psnr(source8, now8, ~inside),
         "ssim": ssim(source8, now8, ~inside),
@@ -149,49 +149,49 @@ def score(task: SceneEdit, x: Tensor, edited: Tensor, mask: Tensor | None) -> di
     }
 
 
-def succeeded(kind: str, seen: Seen, now: Seen, wanted: Seen) -> bool:
+def succeeded(kind: str, predicted: SceneAttributes, source: SceneAttributes, target: SceneAttributes) -> bool:
     """Tell whether the change that was asked for is seen: of a thing to be removed, one thing, and that the other in
     shape and colour; of a thing to be added, all that is said of it."""
     if kind in ("floor", "wall"):
-        return bool(getattr(seen, kind) == getattr(wanted, kind))
-    if len(seen.things) != len(wanted.things):
+        return bool(getattr(predicted, kind) == getattr(target, kind))
+    if len(predicted.things) != len(target.things):
         return False
     if kind == "remove":
-        return seen.things[0][:2] == wanted.things[0][:2]
+        return predicted.things[0][:2] == target.things[0][:2]
     if kind == "add":
-        k = _new(now, wanted)
-        return seen.things[k] == wanted.things[k]
-    (k,) = (k for k, look in enumerate(wanted.things) if look != now.things[k])
+        k = _new(source, target)
+        return predicted.things[k] == target.things[k]
+    (k,) = (k for k, look in enumerate(target.things) if look != source.things[k])
     name = {"recolour": "color"}.get(kind, "shape" if kind == "reshape" else kind)
-    return bool(getattr(seen.things[k], name) == getattr(wanted.things[k], name))
+    return bool(getattr(predicted.things[k], name) == getattr(target.things[k], name))
 
 
-def _new(now: Seen, wanted: Seen) -> int:
+def _new(source: SceneAttributes, target: SceneAttributes) -> int:
     """Find the wanted thing that is not there now; the two may look alike."""
-    return next(k for k in range(len(wanted.things)) if wanted.things[:k] + wanted.things[k + 1 :] == now.things)
+    return next(k for k in range(len(target.things)) if target.things[:k] + target.things[k + 1 :] == source.things)
 
 
-def preserved(kind: str, seen: Seen, now: Seen, wanted: Seen) -> bool:
+def preserved(kind: str, predicted: SceneAttributes, source: SceneAttributes, target: SceneAttributes) -> bool:
     """Tell whether the rest is seen as it was: the things that stay, the floor and the wall."""
-    if any(getattr(seen, name) != getattr(wanted, name) for name in ("floor", "wall") if name != kind):
+    if any(getattr(predicted, name) != getattr(target, name) for name in ("floor", "wall") if name != kind):
         return False
     if kind in ("remove", "add"):
-        (stays,) = min(now.things, wanted.things, key=len)
-        return stays in seen.things
-    return len(seen.things) == len(wanted.things) and all(
+        (stays,) = min(source.things, target.things, key=len)
+        return stays in predicted.things
+    return len(predicted.things) == len(target.things) and all(
         getattr(each, name) == getattr(look, name)
-        for each, before, look in zip(seen.things, now.things, wanted.things, strict=True)
-        for name in Look._fields
+        for each, before, look in zip(predicted.things, source.things, target.things, strict=True)
+        for name in ThingAttributes._fields
         if getattr(before, name) == getattr(look, name)
     )
 
 
-def summary(found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def summary(task_rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """A row a kind, and one for all: shares and means, and of ``outside`` the least; where all pixels outside are equal
     there is no PSNR to count: ``outside_exact`` is the share of those."""
     summaries = []
-    for kind in [*(k for k in KINDS if any(row["kind"] == k for row in found)), "all"]:
-        these = [row for row in found if kind in ("all", row["kind"])]
+    for kind in [*(k for k in KINDS if any(row["kind"] == k for row in task_rows)), "all"]:
+        these = [row for row in task_rows if kind in ("all", row["kind"])]
         least = min((row["outside"] for row in these if row["outside"] is not None), default=None)
         means = {key: _mean(row[key] for row in these) for key in (*SHARES, *MEANS)}
         exact = float(np.mean([row["outside"] is None for row in these]))
@@ -199,9 +199,9 @@ def summary(found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return summaries
 
 
-def sheets(folder: Path, found: Sequence[dict[str, Any]], size: int = 128) -> None:
+def sheets(folder: Path, task_rows: Sequence[dict[str, Any]], size: int = 128) -> None:
     """``best.png``, ``median.png`` and ``worst.png`` by ``inside``: source, edited, truth; two tasks a row."""
-    ranked = sorted(found, key=lambda row: -math.inf if row["inside"] is None else -row["inside"])
+    ranked = sorted(task_rows, key=lambda row: -math.inf if row["inside"] is None else -row["inside"])
     middle = max(0, (len(ranked) - SHOWN) // 2)
     for name, chosen in (("best", ranked[:SHOWN]), ("median", ranked[middle:][:SHOWN]), ("worst", ranked[-SHOWN:])):
         sheet = Image.new("RGB", (6 * size, -(-len(chosen) // 2) * size), "white")

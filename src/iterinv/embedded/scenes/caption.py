@@ -65,10 +65,10 @@ def words_in(prompt: str) -> list[str]:
 
 def things_in(prompt: str) -> list[str]:
     """The things that a prompt in these words names, in order: "large red sphere", no article."""
-    found: list[str] = []
+    things: list[str] = []
     words: list[str] = []
     for word in words_in(prompt):
         words = [*words, word] if word in (*COLORS, *MATERIALS, *RADII, *SHAPES) else []
         if word in SHAPES:
-            found, words = [*found, " ".join(words)], []
-    return found
+            things, words = [*things, " ".join(words)], []
+    return things

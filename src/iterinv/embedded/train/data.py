@@ -69,7 +69,7 @@ def _is_of(pictures: np.ndarray, size: int, first: int) -> bool:
 def photographs(size: int, shortest: tuple[int, ...] = (256, 320, 420)) -> list[Tensor]:
     """Photographs (3, h, w) in [-1, 1], each at several scales: the shorter side is one of ``shortest``, at least
     ``size``."""
-    found = []
+    pictures = []
     for package, names in PHOTOGRAPHS.items():
         spec = find_spec(package)
         if spec is None or spec.origin is None:
@@ -83,5 +83,5 @@ def photographs(size: int, shortest: tuple[int, ...] = (256, 320, 420)) -> list[
                 scale = max(side, size) / min(x.shape[1:])
                 if scale <= 1:
                     h, w = (round(n * scale) for n in x.shape[1:])
-                    found.append(F.interpolate(x[None], (h, w), mode="area")[0])
-    return found
+                    pictures.append(F.interpolate(x[None], (h, w), mode="area")[0])
+    return pictures

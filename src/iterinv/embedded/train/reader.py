@@ -26,11 +26,11 @@ def mirrored(right: Tensor) -> Tensor:
     light."""
     n, lights = len(OF_THING), OF_SCENE["light"]
     swapped = torch.cat([right[:, :1], right[:, 1 + n : 1 + 2 * n], right[:, 1 : 1 + n], right[:, 1 + 2 * n :]], 1)
-    found = torch.where(right[:, :1] == 1, swapped, right)
+    changed = torch.where(right[:, :1] == 1, swapped, right)
     there = torch.tensor([lights.index({"left": "right", "right": "left"}.get(each, each)) for each in lights])
     k = list(QUESTIONS).index("light")
-    found[:, k] = there[found[:, k]]
-    return found
+    changed[:, k] = there[changed[:, k]]
+    return changed
 
 
 def spoiled(x: Tensor, rng: torch.Generator) -> Tensor:
