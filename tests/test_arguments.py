@@ -1,4 +1,4 @@
-"""Arguments of another kind, or outside their range, are sentences that name them, everywhere in the public API."""
+"""Arguments of another kind, or outside their range, raise sentences that name them, everywhere in the public API."""
 
 import math
 
@@ -28,7 +28,7 @@ def inversion(small):
 
 
 def said(name, call, *, kinds=(TypeError, ValueError)):
-    """The sentence that a call raises, which names the argument."""
+    """Return the sentence that a call raises, which names the argument."""
     with pytest.raises(kinds) as raised:
         call()
     text = str(raised.value)
@@ -100,7 +100,7 @@ PARTS = [
 
 @pytest.mark.parametrize("part", PARTS, ids=lambda part: part.__name__)
 def test_every_setting_of_every_part(part):
-    """Something that no setting is: a bare object."""
+    """The test passes a bare object, which is no valid setting."""
     for name in part.__dataclass_fields__:
         text = said(name, lambda name=name: part(**{name: object()}), kinds=TypeError)
         assert "object" in text
@@ -123,7 +123,8 @@ def test_values_are_built_from_json_by_their_kind():
 
 
 def test_samples_drawn_in_blocks_are_those_drawn_at_once(tiny):
-    """Six pictures of two prompts in blocks of four, of one, and all at once; and no more go through a network."""
+    """Six pictures of two prompts are drawn in blocks of four, of one, and all at once; the network receives no larger
+    batch."""
     small, batches = tiny.up_to(32), []
     prompts = ["a red cube", "a blue cone"]
 

@@ -1,4 +1,4 @@
-"""An inversion reconstructs in whatever arithmetic its file is reopened: other threads, batches and machines."""
+"""An inversion file reconstructs in other arithmetic: other threads, batches and machines."""
 
 from dataclasses import asdict, replace
 
@@ -22,7 +22,7 @@ PROMPT, TO = "a red sphere", "a blue cube"
 
 
 class Elsewhere:
-    """A network on another machine: the same but for the last digits, which are the same each time."""
+    """A network on another machine: its last digits differ, in the same way each time."""
 
     def __init__(self, denoiser, size):
         self.denoiser, self.size = denoiser, size
@@ -189,7 +189,7 @@ def test_a_picture_of_a_batch_reconstructs_alone(small, photo, tmp_path):
     ],
 )
 def test_made_with_one_thread_it_reconstructs_with_two(tmp_path, threads, dtype, guidance, method):
-    """The shipped cascade. In bfloat16 the plain rerun gives no pixel back where threads add in another order."""
+    """The shipped cascade in bfloat16 gives no pixel back in a plain rerun where threads add in another order."""
     cascade = iterinv.load(dtype=dtype).up_to(64)
     threads(1)
     made = cascade.invert("examples/red-sphere.png", PROMPT, plan(method, 10, guidance))
@@ -207,7 +207,7 @@ def test_made_with_one_thread_it_reconstructs_with_two(tmp_path, threads, dtype,
 @pytest.mark.filterwarnings("ignore:.*")
 @pytest.mark.parametrize("method", ["bdia", "edit-friendly"])
 def test_a_latent_stage_reconstructs_elsewhere(tmp_path, method):
-    """What the autoencoder loses is taken anew where its last digits are others."""
+    """The autoencoder's error is measured again where its last digits differ."""
     latent = iterinv.load(published.sd())
     photo = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     latent.invert(photo, PROMPT, method, 3).save(tmp_path / "a", trajectory=method == "bdia")

@@ -1,4 +1,4 @@
-"""What the benchmarks make of rows: the tables must not count what failed, nor compare unlike pictures."""
+"""The benchmarks' tables do not count failed rows and do not compare different pictures."""
 
 import sys
 from dataclasses import replace
@@ -18,7 +18,7 @@ def methods():
 
 
 def row(psnr, forward, backward=0, seconds=1.0):
-    """All stages alike; no stages where ``psnr`` is the word for a failure."""
+    """Make a row with equal stages, or without stages where ``psnr`` is the word for a failure."""
     stage = {
         "reconstruction": {"psnr": psnr, "exact_pixels": float(psnr is None)},
         "seconds": seconds,
@@ -77,7 +77,7 @@ def test_what_failed_is_not_exact(methods):
 
 @pytest.mark.slow
 def test_full_sizes_are_timed_on_the_networks_that_are_named(monkeypatch):
-    """On narrower ones: what is published is a line of each precision, and one of both ways of inverting."""
+    """The test runs narrower networks: the page has a line per precision and one per way of inverting."""
     import full_size
     from iterinv.families import PUBLISHED, deepfloyd, upscaler
 

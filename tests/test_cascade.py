@@ -40,7 +40,7 @@ EXACT = ["bdia", "bdia-fixed", "bdia-heun", "bdia-2s", "belm", "edict", "direct"
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_works_at_every_stage_at_any_guidance_and_leaves_its_files(tiny, tmp_path, method, guidance):
-    """What comes back is told truly, and what is reopened reruns to the same bits."""
+    """The reported fidelity is right, and a reopened file reruns to the same bits."""
     x = photo()
     inversion = tiny.invert(x, PROMPT, plan(method, 3, guidance))
     assert [stage_inversion.plan.method for stage_inversion in inversion.stages] == [method] * 3
@@ -178,7 +178,7 @@ def test_method_names_go_both_ways():
     ],
 )
 def test_growth_that_the_dtype_cannot_carry_is_refused_and_the_way_out_works(tiny, rule, dtype, ways):
-    """Said is the largest number of steps, or the smallest gamma; both are taken."""
+    """The error names the largest number of steps, or the smallest gamma; both work."""
     with pytest.raises(ValueError, match=ways):
         tiny.invert(photo(), PROMPT, Plan(rule, steps=50, dtype=dtype))
     first, x = Cascade(tiny.stages[:1]), photo(1, 16)
@@ -200,7 +200,7 @@ def test_a_rule_whose_growth_depends_on_the_grid_is_refused_with_a_way_out(tiny)
 
 @pytest.mark.parametrize("rule", [BELM(), DPMPP2M(), BDIA()])
 def test_a_grid_whose_last_two_levels_are_one_is_no_trouble_or_is_told(rule):
-    """steps_offset 0 without set_alpha_to_one: the clean end is the last level."""
+    """With steps_offset 0 and without set_alpha_to_one, the clean end is the last level."""
     config = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "set_alpha_to_one": False}
     grid = from_config(config).grid(10)
     assert grid[-1].alpha == grid[-2].alpha

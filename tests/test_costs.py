@@ -1,4 +1,4 @@
-"""What a cascade will cost: the published networks' sizes, and memory and calls against what is measured."""
+"""The computed cost of a cascade agrees with the published sizes and with measured memory and calls."""
 
 import subprocess
 import sys
@@ -44,7 +44,7 @@ def test_published_networks_have_the_size_that_is_stated(name):
 
 
 def test_what_is_held_is_what_lives_at_once():
-    """Three tensors of 4 kB, of which two are the most that live at a time; a view is no tensor more."""
+    """Of three tensors of 4 kB at most two live at a time; a view is not another tensor."""
     with costs.PeakMemory() as memory:
         x = torch.ones(1000)
         y = x + 1
@@ -67,7 +67,7 @@ def test_attention_is_counted_and_its_matrix_not_held():
 
 
 def test_attentions_matrix_is_not_held_here_either():
-    """As wide a head as an autoencoder's, where the matrix would be 64 MiB: hence no attention is sliced."""
+    """The head is as wide as an autoencoder's, where the matrix would be 64 MiB: hence no attention is sliced."""
     code = """
 import resource, torch
 from torch.nn.functional import scaled_dot_product_attention

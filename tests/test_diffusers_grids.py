@@ -1,4 +1,4 @@
-"""Every scheduler that diffusers exports is read as it walks, or refused by its name."""
+"""Every scheduler that diffusers exports gives its own grid here, or is refused by its name."""
 
 import inspect
 import math
@@ -33,14 +33,14 @@ BETAS = {
 
 
 def made(name, **config):
-    """A scheduler of a class, with those of the settings that it takes."""
+    """Make a scheduler of a class, with those of the settings that the class takes."""
     kind = getattr(diffusers, name)
     config = {"skip_prk_steps": True, **config}  # PNDM's Runge-Kutta steps ask between the labels of its grid
     return kind(**{key: value for key, value in config.items() if key in inspect.signature(kind).parameters})
 
 
 def walked(scheduler, steps):
-    """The levels that a scheduler takes: (label, ratio of noise to signal), and the ratio that it ends at."""
+    """Return the levels that a scheduler takes, (label, ratio of noise to signal), and the ratio that it ends at."""
     scheduler.set_timesteps(steps)
     table = ((1 - scheduler.alphas_cumprod) / scheduler.alphas_cumprod).sqrt().double()
     if (sigmas := getattr(scheduler, "sigmas", None)) is None:
@@ -65,7 +65,7 @@ def assert_as_walked(scheduler, steps):
 
 
 def divides(name, spacing, steps):
-    """Whether diffusers' leading labels go all the way; where they do not, ours are spread."""
+    """Tell whether diffusers' leading labels cover the schedule; otherwise ours are spread."""
     parts = steps + (WALKS[name] == "dpm")
     return spacing != "leading" or 1000 % parts < 1000 // parts
 
@@ -91,7 +91,7 @@ def test_every_exported_scheduler_is_known_or_refused_by_name(name):
     st.integers(2, 999),
 )
 def test_known_schedulers_are_read_as_they_walk(name, betas, spacing, offset, to_one, steps):
-    """Whatever the betas, the spacing, the offset, the clean end and the number of steps."""
+    """This holds for all betas, spacings, offsets, clean ends and numbers of steps."""
     if name == "DDIMInverseScheduler" and spacing == "linspace":
         spacing = "trailing"  # it has no other
     if WALKS[name] == "lcm":
@@ -164,7 +164,7 @@ def test_a_pipeline_of_a_scheduler_that_is_not_known_is_refused_at_load(name):
 
 
 class Mine(DDIMScheduler):
-    """A scheduler of a user's own, which walks as DDIM's does."""
+    """A user's own scheduler, which takes the steps of DDIM's."""
 
 
 def test_a_class_of_ones_own_is_read_as_the_one_it_comes_from():
@@ -202,7 +202,8 @@ def test_pictures_are_the_pipelines_own_by_its_own_spacing(kind, spacing, steps)
     st.integers(1, 1000), st.sampled_from(["ddim", "euler", "dpm"]), st.sampled_from(SPACINGS), st.sampled_from([0, 1])
 )
 def test_a_grid_goes_the_whole_way_or_is_refused_with_the_counts_that_fit(steps, walk, spacing, offset):
-    """Distinct labels, the first less than two steps from the last of the table, the last as near to its first."""
+    """The labels are distinct; the first is less than two steps from the last of the table, and the last as near to its
+    first."""
     schedule = Schedule(from_config({}).alphas_cumprod, offset, walk=walk)
     if (walk == "dpm" and steps > 999) or (spacing == "leading" and steps + offset > 1000 - (walk == "dpm")):
         with pytest.raises(ValueError, match=r"takes 1 to 999|take fewer"):

@@ -1,4 +1,4 @@
-"""BDIA in diffusers' own form, against diffusers' DDIM and against our loops."""
+"""BDIA as a diffusers scheduler agrees with diffusers' DDIM and with our loops."""
 
 import pytest
 import torch
@@ -31,7 +31,7 @@ def data(seed=0):
 
 
 def predicted(scheduler, x, t):
-    """What a network of the scheduler's prediction type would say of the mixture."""
+    """Return the output of a network of the scheduler's prediction type for the mixture."""
     a, (x0, e) = level(scheduler, int(t)), mixture()(x, level(scheduler, int(t)))
     kind = scheduler.config.prediction_type
     return {"epsilon": e, "v_prediction": a.alpha * e - a.sigma * x0, "sample": x0}[kind]
@@ -169,7 +169,8 @@ def test_an_inversion_is_run_by_its_own_steps_and_in_any_precision():
 
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0])
 def test_it_runs_from_no_signal_at_all(gamma):
-    """rescale_betas_zero_snr: alpha is 0 at the first level, where only a v prediction tells the clean data."""
+    """With rescale_betas_zero_snr, alpha is 0 at the first level, where only a v prediction determines the clean
+    data."""
     config = {
         **STABLE,
         "rescale_betas_zero_snr": True,
@@ -214,7 +215,7 @@ def test_a_pipeline_that_holds_it_is_saved_and_loaded(tiny_folder, tmp_path):
     st.sampled_from([torch.float32, torch.float64]),
 )
 def test_the_pair_is_exact_on_any_grid(steps, spacing, offset, to_one, kind, guidance, dtype):
-    """Whatever the spacing, the offset, the clean end, what the network predicts, the guidance and the precision."""
+    """This holds for all spacings, offsets, clean ends, prediction types, guidance scales and precisions."""
     config = {**STABLE, "timestep_spacing": spacing, "steps_offset": offset, "set_alpha_to_one": to_one}
     config |= {"prediction_type": kind, "gamma": 1.0}
     inverse, forward = BDIAInverseScheduler(**config), BDIAScheduler(**config)

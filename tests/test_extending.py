@@ -1,4 +1,4 @@
-"""A rule, a root finder, an editor and a family of one's own: one file and one name each, and everything finds them."""
+"""A user's own rule, root finder, editor and family take one file and one name each, and work everywhere."""
 
 import runpy
 import sys
@@ -23,7 +23,7 @@ EXTENDING = Path(__file__).parents[1] / "examples" / "extending"
 
 @pytest.fixture
 def example(tiny_folder, tmp_path, monkeypatch, capsys):
-    """Run an example and give its names and what it prints; what it lists is gone afterwards."""
+    """Run an example; return its names and its output, and remove its entries from the lists afterwards."""
     monkeypatch.chdir(tmp_path)
     before = [dict(RULES), dict(METHODS), dict(EDITORS), list(FAMILIES)]
 

@@ -1,4 +1,4 @@
-"""Files and folders of results: whole or not at all, never another's, whatever stops a run."""
+"""Result files and folders are complete or absent, and never replace a file of another run, however a run ends."""
 
 import json
 import os
@@ -69,7 +69,7 @@ def test_a_result_that_links_to_the_picture_is_not_written_to(tmp_path):
 
 
 def test_files_are_compared_and_not_names(tmp_path, monkeypatch):
-    """On a disk that ignores case, two names are one file: told by the file, here by a stat that such a disk gives."""
+    """On a disk that ignores case, two names are one file; the test imitates the stat of such a disk."""
     own = picture(tmp_path / "ORIGINAL.PNG")
     assert not same_file(tmp_path / "original.png", [own])
     stat = os.stat
@@ -158,7 +158,7 @@ def test_what_a_killed_run_left_is_removed_by_the_next(tmp_path):
 
 @pytest.mark.parametrize("moves", range(8))
 def test_killed_while_its_files_move_a_run_is_all_old_or_all_new_after_the_next(tmp_path, moves):
-    """Three files, one of them not there before: at most five moves, then the staging folder is removed."""
+    """Three files, one of them new, take at most five moves; then the staging folder is removed."""
     write(tmp_path, a="old", b="old")
     code = f"""
         moved, replace, rename, rmtree = [], Path.replace, Path.rename, shutil.rmtree

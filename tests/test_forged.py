@@ -1,4 +1,5 @@
-"""Inversion files that are damaged, or forged with a checksum that fits: the package's error or the right inversion."""
+"""Inversion files that are damaged, or forged with a right checksum, give the package's error or the right
+inversion."""
 
 import copy
 import json
@@ -34,7 +35,7 @@ def cascade(tiny):
 
 @pytest.fixture(scope="module")
 def files(cascade, tmp_path_factory):
-    """A file by each of some methods, of one picture and of two."""
+    """Make a file by each of some methods, of one picture and of two."""
     folder, photo = tmp_path_factory.mktemp("files"), np.random.default_rng(0).integers(0, 256, (24, 32, 3), np.uint8)
     for k, method in enumerate(METHODS):
         pictures = [photo] if k % 2 else [photo, 255 - photo]
@@ -57,7 +58,7 @@ def forge(path, header, tensors, **more):
 
 
 def opened(cascade, path):
-    """The inversion in a file, or ``None`` where it is refused as it should be."""
+    """Return the inversion in a file, or ``None`` where it is refused correctly."""
     try:
         return iterinv.open(path, cascade)
     except store.BadInversion as error:
@@ -73,7 +74,7 @@ def refused(cascade, path, words):
 
 
 def where(value, way=()):
-    """The ways to all values within a header."""
+    """Return the paths to all values within a header."""
     yield way
     pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, each in pairs:
@@ -132,12 +133,12 @@ def same(a, b):
 
 
 def harmless(way):
-    """Values that say how an inversion was made, and are not part of what is computed from it."""
+    """Tell whether a value only describes how an inversion was made and changes nothing that is computed."""
     return {"report", "arithmetic", "method", "pixels"} & set(way) or way[0] in ("prompts", "seeds")
 
 
 def attack(cascade, files, draw, path):
-    """One mutated or forged file, opened; returns the inversion where it is taken."""
+    """Open one mutated or forged file; return the inversion if it is accepted."""
     file = files[draw.randrange(len(files))]
     kind = draw.randrange(6)
     if kind < 2:

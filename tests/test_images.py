@@ -25,7 +25,7 @@ def test_eight_bits_go_both_ways(h, w, seed):
 @settings(max_examples=60, deadline=None)
 @given(st.integers(16, 90), st.integers(16, 90), st.sampled_from(["pad", "crop"]))
 def test_a_picture_of_any_shape_comes_back_whole(h, w, how):
-    """Fitted to a square, and the square put back untouched: every pixel of the picture at working scale, none of
+    """The picture is fitted to a square and the square put back: every pixel at working scale returns, and none of the
     padding."""
     frame, notes = Canvas.fit(pixels(h, w), 64, how)
     square = frame.square()

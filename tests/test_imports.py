@@ -1,4 +1,4 @@
-"""The order of modules that CONTRIBUTING.md states: a module imports from those above it only."""
+"""A module imports only from those above it in the order that CONTRIBUTING.md states."""
 
 import ast
 import re
@@ -14,7 +14,7 @@ NAMES = {"iterinv", "iterinv.__main__"}  # the public names and the command: the
 
 
 def order():
-    """Places by module or package, as the table of CONTRIBUTING.md lists them."""
+    """Return the places of modules and packages in the table of CONTRIBUTING.md."""
     table = re.findall(r"^\| (`.*?) \|", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"), re.MULTILINE)
     names = [re.findall(r"`([\w/]+?)(?:\.py|/)`", row) for row in table]
     return {name: (line, place) for line, row in enumerate(names) for place, name in enumerate(row)}
@@ -28,7 +28,7 @@ def modules():
 
 
 def imports(file, module):
-    """Modules of the package that a file imports anywhere, but for those that only a type checker reads."""
+    """Yield the modules of the package that a file imports anywhere, except those that only a type checker reads."""
     package = module if file.name == "__init__.py" else module.rpartition(".")[0]
 
     def walk(node):

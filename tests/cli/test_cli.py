@@ -1,4 +1,4 @@
-"""Both faces of one job: the console script as a user runs it, and `iterinv.app` as a front end calls it."""
+"""The command line runs as a user calls it, and in this process."""
 
 import json
 import os
@@ -243,7 +243,7 @@ def test_a_failure_leaves_an_existing_folder_as_it_was(tmp_path):
 
 
 def test_moving_into_place_is_all_or_nothing(tmp_path):
-    """A folder in the way of the last file: the first are not moved, or moved back."""
+    """A folder stands in the way of the last file: the first files are not moved, or they are moved back."""
     (tmp_path / "a.png").write_text("old")
 
     def move():
@@ -289,7 +289,7 @@ def test_folders_made_on_the_way_are_removed_again(tmp_path):
 
 @pytest.mark.parametrize("after", [1, 2])
 def test_stopped_while_folders_are_made_they_are_removed_again(tmp_path, monkeypatch, after):
-    """Ctrl-C as soon as the output folder is made, and as soon as the staging folder in it is."""
+    """Ctrl-C arrives as soon as the output folder exists, and as soon as the staging folder in it exists."""
     mkdir, made = Path.mkdir, []
 
     def stop(self, *args, **kwargs):
@@ -350,7 +350,7 @@ def test_a_picture_that_is_cropped_is_judged_by_what_was_worked_on(tiny_folder, 
 
 @pytest.mark.parametrize(("number", "wait"), [(signal.SIGINT, 0.15), (signal.SIGTERM, 4.0)])
 def test_stopped_at_any_moment_it_says_so_and_leaves_nothing(tiny_folder, photo, tmp_path, number, wait):
-    """From when Python has begun to run the script: while it imports, loads and works."""
+    """The signal arrives while the script imports, loads or works."""
     out, begun = tmp_path / "out", tmp_path / "begun"
     words = "edit", photo, "--prompt", PROMPT, "--to", TO, "--out", out, "--model", tiny_folder, "--steps", 500
     code = (
@@ -391,7 +391,7 @@ def script():
 
 
 def test_help_and_import_load_nothing_heavy():
-    """Timed nowhere, but what makes it quick is checked: no heavy library is imported on the way."""
+    """The test measures no time: it checks that no heavy library is imported."""
     code = (
         "import sys, iterinv, iterinv.__main__\n"
         "iterinv.__main__.command_line()\n"

@@ -1,4 +1,5 @@
-"""Commands that are killed at random moments: what is left is all of one run, and in the end the same bytes."""
+"""Commands are killed at random moments: the files that remain are all of one run, and the last run gives the same
+bytes."""
 
 import json
 import multiprocessing
@@ -84,7 +85,7 @@ def duration(words):
 @pytest.mark.slow
 @pytest.mark.parametrize(("command", "times"), [("invert", 30), ("edit", 30), ("compare", 20), ("sample", 20)])
 def test_a_folder_is_all_of_one_run_whenever_runs_are_killed(tiny_folder, photo, tmp_path, command, times):
-    """Two runs of other seeds take turns, so that what is old and what is new can be told apart."""
+    """Two runs with other seeds take turns, so that their files differ."""
     Model(str(tiny_folder)).load()
     words = {
         "invert": ["invert", photo, "-p", PROMPT],

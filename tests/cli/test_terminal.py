@@ -1,4 +1,5 @@
-"""The command line on every kind of terminal: encodings, closed pipes, files; what is wrong is said before the work."""
+"""The command line works on every kind of terminal (encodings, closed pipes, files) and reports errors before the
+work."""
 
 import importlib
 import json
@@ -54,7 +55,7 @@ def test_a_reader_that_has_gone_ends_it_silently(words):
 
 @pytest.mark.slow
 def test_a_reader_that_has_gone_leaves_nothing_half_written(tiny_folder, tmp_path, photo):
-    """Notes go to standard error, whose reader has gone as well: the run ends there."""
+    """Notes go to standard error, whose reader is gone as well: the run ends there."""
     end, begin = os.pipe()
     os.close(end)
     words = "invert", photo, "-p", PROMPT, "-n", "2", "--out", tmp_path / "out", "--model", tiny_folder

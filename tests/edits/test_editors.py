@@ -1,4 +1,4 @@
-"""The algebra that every editor keeps, whatever it does."""
+"""These algebraic rules hold for every editor."""
 
 from dataclasses import replace
 from functools import cache
@@ -61,7 +61,7 @@ def test_a_full_region_is_an_edit_without_one(tiny, exact, name):
 
 
 def test_the_same_prompt_by_the_same_rule_is_the_reconstruction(tiny):
-    """DDIM solved to a tolerance, run again from its own state under its own prompt, gives the picture back."""
+    """DDIM is solved to a tolerance and run again from its own state under its own prompt: the picture comes back."""
     inversion = tiny.invert(photo(), PROMPT, Plan(DDIM(), Solve(Anderson(30, 1e-6)), steps=5))
     edit = tiny.edit(inversion, PROMPT, PromptSwap(strength=1.0, guidance=1.0))
     torch.testing.assert_close(edit.pictures[-1].double(), inversion.picture, rtol=0, atol=1e-3)
@@ -90,7 +90,7 @@ def test_the_blend_uses_the_level_that_the_step_arrives_at():
 
 
 def test_an_editor_is_any_function_of_a_site(tiny, exact):
-    """It is called once a stage, from small to large, and given the edit of the stage below."""
+    """The cascade calls it once per stage, from small to large, with the edit of the stage below."""
     calls = []
 
     def grey(site):
@@ -139,7 +139,7 @@ def test_detail_is_for_super_resolution_stages(tiny, exact):
 
 
 def masks():
-    """A narrow, a wide and an empty region."""
+    """Make a narrow, a wide and an empty region."""
     mask = torch.zeros(3, 1, 16, 16)
     mask[0, :, :4, :4] = mask[1, :, :12] = 1
     return mask
@@ -147,8 +147,8 @@ def masks():
 
 @pytest.fixture(scope="module")
 def unlike(tiny_folder):
-    """A cascade in float64, whose convolutions of a batch and of one picture differ in no digit that is compared, and
-    inversions of pictures, prompts and seeds that are not alike."""
+    """Make a cascade in float64 and inversions of different pictures, prompts and seeds. In float64 a batch and a
+    single picture agree in every digit that the tests compare."""
     cascade = Cascade(sources.stages(tiny_folder, torch.float64)).up_to(32)
     x = torch.cat([photo(1, 32), photo(1, 32).flip(-1) / 2, torch.full((1, 3, 32, 32), 0.2)])
     prompts, seeds = [PROMPT, "a blue cube", "a red sphere and a blue cube"], [3, 4, 5]

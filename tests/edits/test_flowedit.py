@@ -1,4 +1,4 @@
-"""FlowEdit against a closed form, and what it keeps."""
+"""FlowEdit agrees with a closed form and restores the background."""
 
 import math
 
@@ -22,8 +22,8 @@ def edited(x, steps, averages=1):
 
 
 def truth(x):
-    """Of Gaussians of one width, ``d(u - D)/ds = (u - D) s / (std^2 + s^2)``, ``u`` the edit's shift and ``D`` the
-    means'."""
+    """Solve ``d(u - D)/ds = (u - D) s / (std^2 + s^2)`` for Gaussians of one width: ``u`` is the edit's shift, ``D``
+    the means'."""
     noisy, clean = arc(2)[0], arc(2)[-1]
     high, low = ((STD**2 + (a.sigma / a.alpha) ** 2) for a in (noisy, clean))
     return x + clean.alpha * (NEW - OLD) * (1 - math.sqrt(low / high))
@@ -31,7 +31,7 @@ def truth(x):
 
 @pytest.mark.parametrize("averages", [1, 3])
 def test_of_two_gaussians_it_is_the_shift_from_one_to_the_other(averages):
-    """Whatever noise is drawn: it is in both, and cancels. The error halves with twice the steps."""
+    """The noise is in both and cancels, for every draw. The error halves with twice the steps."""
     x = torch.linspace(-1, 1, 12, dtype=torch.float64).reshape(1, 3, 2, 2)
     shift = edited(x, 40, averages) - x
     torch.testing.assert_close(shift, shift.mean().expand_as(shift), rtol=0, atol=1e-12)
@@ -136,7 +136,8 @@ def test_an_edit_that_does_not_show_the_target_starts_again_higher(inversion, mo
 
 
 def test_the_margin_tells_which_prompt_a_picture_shows(inversion, monkeypatch):
-    """By closed forms: data at the old mean shows the source prompt, data at the new mean the target prompt."""
+    """Closed forms give the answer: data at the old mean shows the source prompt, data at the new mean the target
+    prompt."""
     cascade, both = inversion
     stage_inversion = both.stages[0].row(0)
     site = Site(cascade.stages[0], stage_inversion, stage_inversion.condition, ("old",), ("new",))

@@ -1,4 +1,4 @@
-"""Samples: what is counted as said and seen, that blocks are gone on with, distances whose truth is known."""
+"""Samples are scored by hand-made readings, interrupted folders are resumed, and distances have known values."""
 
 import json
 
@@ -81,7 +81,7 @@ def test_samples_are_gone_on_with_and_those_of_another_way_refused(tiny, tmp_pat
 
 
 def test_prompts_are_drawn_together_as_apart(tiny):
-    """Each prompt of a batch is its own: the first of the batch has the noise that it has alone."""
+    """Each prompt of a batch is independent: the first of the batch has the noise that it has alone."""
     prompts = ["a red cube on a tiled floor", "a blue cone on a plain floor"]
     both, first = (
         tiny.sample(prompts, 3, num_images_per_prompt=2)[-1],

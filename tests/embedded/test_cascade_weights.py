@@ -1,4 +1,4 @@
-"""The cascade that ships: its size, its format, and that it does what it is for."""
+"""The shipped cascade has the stated size and format, and inverts, samples and edits as stated."""
 
 from pathlib import Path
 
@@ -43,7 +43,7 @@ def recolourings(count):
 
 
 def nearest_color(picture, scene, size):
-    """Of all recolourings of a scene, the one whose render is nearest to a picture within the thing."""
+    """Return the colour whose recolouring of a scene is nearest to a picture within the thing."""
     inside = object_mask(scene, size)[None]
     return max(COLORS, key=lambda c: decibels(picture, render(scene.with_(color=c), size)[None], inside))
 
@@ -59,7 +59,7 @@ def test_it_is_small_and_readable_and_says_how_it_was_made():
 
 @pytest.mark.parametrize("k", [0, 1, 2])
 def test_diffusers_opens_it_and_samples_what_we_sample(cascade, k):
-    """The same noise, the same words: IF's own pipeline and our loop, to 1e-5."""
+    """IF's own pipeline and our loop agree to 1e-5, with the same noise and words."""
     absent = dict(safety_checker=None, feature_extractor=None, watermarker=None, requires_safety_checker=False)
     pipe = DiffusionPipeline.from_pretrained(FOLDER / f"stage{k + 1}", dtype=torch.float32, **absent)
     pipe.unet.to(memory_format=torch.channels_last)  # sums in the order that ours sums in: the loops are compared
@@ -107,7 +107,8 @@ def test_pictures_and_photographs_come_back_exactly_at_the_default_settings(casc
 
 @pytest.mark.slow
 def test_ddim_loses_what_iterinv_keeps(cascade):
-    """At stage I, on pictures it was trained for: DDIM inversion under 40 dB, solved to a tolerance over 45."""
+    """At stage I, on pictures like the training data, DDIM inversion stays under 40 dB and its solution to a tolerance
+    exceeds 45 dB."""
     stage = Cascade(cascade.stages[:1])
     where = torch.ones(1, 1, 32, 32)
     for source, _ in recolourings(2):
@@ -119,8 +120,8 @@ def test_ddim_loses_what_iterinv_keeps(cascade):
 
 @pytest.mark.slow
 def test_exactness_is_not_editability(cascade):
-    """Rerun under other words from the same exact inversion, the exact pair spoils the background; a damped rule does
-    not."""
+    """Both rules rerun the same exact inversion under other words: the exact pair spoils the background, a damped rule
+    does not."""
     stage, background = Cascade(cascade.stages[:1]), {1.0: 0.0, 0.5: 0.0, 0.0: 0.0}
     for source, target in recolourings(4):
         x = from_uint8(to_uint8(render(source, 32)[None]))
@@ -152,7 +153,7 @@ def test_a_colour_edit_changes_the_colour_and_keeps_the_rest(cascade):
 
 
 def test_samples_show_the_colour_asked_for(cascade):
-    """Of one sphere a colour, as the reader sees it: nearly always."""
+    """The reader nearly always sees the right colour in samples of one sphere per colour."""
     part, right = cascade.up_to(64), 0
     for color in COLORS:
         *_, picture = part.sample(f"a large {color} matte sphere on a plain floor in front of a grey wall", seed=3)

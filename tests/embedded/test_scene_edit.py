@@ -1,4 +1,4 @@
-"""SceneEdit: scores, and folders that are resumed."""
+"""SceneEdit scores edits correctly and resumes folders."""
 
 import json
 
@@ -40,7 +40,7 @@ def test_the_true_answer_succeeds_and_keeps_and_the_source_does_not(kind):
 
 
 def test_another_thing_is_not_the_one_that_was_to_stay():
-    """To remove the wrong one of two is no success; and what was to stay is not kept then."""
+    """An edit that removes the wrong one of two things is no success, and the other is not preserved."""
     task = next(
         task
         for task in (scene_edit(seed, "remove") for seed in range(99))
@@ -170,7 +170,8 @@ def test_a_mean_leaves_out_what_is_not_there():
 
 
 def test_a_damaged_folder_is_mended_by_doing_what_is_lost_again(tiny, tmp_path):
-    """Lines that are JSON but no rows, a row without its picture, one with half of it: done again, all else kept."""
+    """Lines that are JSON but no rows, a row without its picture and a row with half a picture are done again; all
+    other rows stay."""
     work = lambda count: list(  # noqa: E731
         scenes.evaluate(tiny, DiffEdit(), tmp_path, "bdia", 2, ("wall", "recolour"), count)
     )

@@ -1,4 +1,4 @@
-"""The yardstick's own truth: edits, regions, answers, Fréchet distances."""
+"""The benchmark's own parts are right: edits, regions, answers, Fréchet distances."""
 
 import numpy as np
 import pytest
@@ -53,7 +53,7 @@ def test_another_kind_is_refused():
 
 
 def said(right):
-    """What is most_likely of scores that are highest at the right answers (questions,)."""
+    """Apply most_likely to scores that are highest at the right answers (questions,)."""
     pairs = zip(right.clamp_min(0), QUESTIONS.values(), strict=True)
     return most_likely([torch.nn.functional.one_hot(k[None], len(values)) for k, values in pairs])[0]
 
@@ -65,7 +65,7 @@ def test_right_answers_are_what_is_told_of_scores_that_hold_them():
 
 
 def test_answers_about_mirrored_scenes():
-    """What stands to the left stands to the right, and so does the lamp; twice is nothing."""
+    """The thing on the left moves to the right, and so does the lamp; two mirrorings change nothing."""
     for seed in range(30):
         scene = Scene.random(seed)
         right, truth = torch.tensor([answers(scene)]), SceneAttributes.of(scene)

@@ -1,4 +1,4 @@
-"""`iterinv compare`: the same table by the library and by the command line."""
+"""`iterinv compare` gives the same table by the library and by the command line."""
 
 import json
 

@@ -1,4 +1,5 @@
-"""Stages against diffusers' own pipelines, on real classes with random weights: the same noise, the same picture."""
+"""Stages agree with diffusers' own pipelines, on real classes with random weights: the same noise gives the same
+picture."""
 
 import json
 import shutil
@@ -43,7 +44,7 @@ def ours(stage, condition, noise, guidance, rule, grid):
 
 
 def solver(pipe, name, stage, steps):
-    """Give a pipeline a deterministic solver; the rule that it is, and the grid with its labels.
+    """Give a pipeline a deterministic solver; return our rule for it, and the grid with its timesteps.
 
     diffusers' DPM-Solver++ spaces its labels otherwise than its DDIM does, so ours is run at its labels. IF's pipelines
     hand a scheduler of learned variance the variance channels too, which neither can use: hence another word for it.
@@ -68,7 +69,7 @@ def solver(pipe, name, stage, steps):
 
 
 def assert_same(mine, theirs):
-    """To 1e-4 of what the picture reaches, where random weights carry it beyond 1."""
+    """Compare to 1e-4, relative to the largest value where random weights carry the picture beyond 1."""
     torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-4 * max(1.0, float(theirs.abs().max())))
 
 
@@ -81,7 +82,7 @@ PREDICTED = pytest.mark.parametrize("prediction", pipelines.PREDICTIONS)
 @SOLVERS
 @pytest.mark.parametrize("make", [*(partial(published.sd, kind) for kind in pipelines.PREDICTIONS), published.sdxl])
 def test_stable_diffusion_and_sdxl(name, make, guidance):
-    """SDXL with its two encoders, pooled text and time ids; the empty prompt is zeros there."""
+    """SDXL has two encoders, pooled text and time ids; its empty prompt is zeros."""
     pipe = make()
     stage = families.stage(pipe)
     rule, grid = solver(pipe, name, stage, 6)
@@ -137,7 +138,7 @@ def test_ifpipeline(tiny_folder, tiny, name, guidance):
 @PREDICTED
 @SOLVERS
 def test_ifsuperresolutionpipeline(tiny_folder, tiny, tmp_path, name, prediction, guidance):
-    """It draws the sample's noise first, then that on the enlarged picture, at the full size."""
+    """The pipeline draws the sample's noise first, then the noise on the enlarged picture, at the full size."""
     folder = shutil.copytree(tiny_folder / "stage2", tmp_path / "stage")
     config = folder / "scheduler" / "scheduler_config.json"
     config.write_text(config.read_text().replace('"epsilon"', f'"{prediction}"'))
@@ -173,7 +174,7 @@ def test_noise_on_the_low_picture_is_drawn_once_and_alike_for_every_picture_of_a
 
 
 def test_captions_are_cleaned_as_if_cleans_them(tiny_folder, monkeypatch):
-    """Of addresses, tags and escapes; words that are left the same either way are embedded the same."""
+    """Cleaning removes addresses, tags and escapes; captions that are equal after cleaning have equal embeddings."""
     pipe = sources.open_folder(tiny_folder / "stage1")
     clean, plain = (families.stage(pipe, clean=clean).embed for clean in (True, False))
     messy = "A RED ball &amp; a blue cube https://example.com/picture.png <b>on the floor</b>"
@@ -291,7 +292,7 @@ def test_weights_that_are_pickles_are_read_only_if_allowed(tiny_folder, tmp_path
 
 @pytest.mark.parametrize("prediction", ["v_prediction", "sample", "epsilon"])
 def test_whatever_is_predicted_becomes_the_pair(prediction):
-    """Of a known picture and noise, at every level, both."""
+    """The picture and the noise are known, so both parts of the pair are, at every level."""
     x0, eps = torch.rand(2, 1, 3, 4, 4, dtype=torch.float64)
 
     class Network:
@@ -313,7 +314,8 @@ def test_whatever_is_predicted_becomes_the_pair(prediction):
 
 
 def test_the_fingerprint_tells_of_any_change_that_a_prediction_would_see(tiny_folder):
-    """Of one weight of any network, of its precision, a word, a schedule, and of the noise on the condition."""
+    """The fingerprint depends on every weight, the precision, the vocabulary, the schedule and the noise on the
+    condition."""
     pipe = sources.open_folder(tiny_folder / "stage1")
     low = sources.open_folder(tiny_folder / "stage2", 1)
     first = families.stage(pipe)
@@ -347,7 +349,8 @@ def test_a_prompt_that_is_cut_off_is_told(tiny):
 
 
 def test_a_cascade_moves_to_a_device(tiny_folder, tiny, picture):
-    """To the CPU, where it is: what can be seen without another device is that it is whole."""
+    """The cascade moves to the CPU, where it already is; without another device the test can only check that it stays
+    complete."""
     moved = iterinv.load(str(tiny_folder)).to("cpu")
     assert moved.fingerprint == tiny.fingerprint
     assert torch.equal(moved.sample(PROMPT, 2)[-1], tiny.sample(PROMPT, 2)[-1])
@@ -398,7 +401,8 @@ LATENT = {
 
 @pytest.mark.parametrize("name", LATENT)
 def test_a_latent_stage_gives_every_pixel_back_and_keeps_the_background(name, tmp_path, picture):
-    """What the autoencoder loses is kept beside the states, so that pixels come back that it cannot make."""
+    """The inversion stores the autoencoder's error beside the states, so pixels come back that the autoencoder cannot
+    make."""
     cascade = iterinv.load(LATENT[name]())
     assert cascade.size == 64
     inversion = cascade.invert(picture, PROMPT, plan("bdia", 6))
@@ -422,7 +426,8 @@ def test_a_latent_stage_gives_every_pixel_back_and_keeps_the_background(name, tm
 
 
 def test_a_cascade_with_a_latent_upscaler_at_both_ends(tiny_folder, picture, tmp_path):
-    """16 px by IF, 64 by the x4 upscaler, 256 by the same one again: IterInv's own recipe, by pixels and latents."""
+    """IF makes 16 px, the x4 upscaler 64 and the same one 256 px: this is IterInv's own recipe, in pixels and
+    latents."""
     first, x4 = sources.open_folder(tiny_folder / "stage1"), published.x4()
     cascade = iterinv.load([first, x4, x4])
     assert [stage.size for stage in cascade.stages] == [16, 64, 256]
@@ -509,8 +514,8 @@ def test_the_command_line_says_where_and_how_networks_run(tmp_path, tiny_folder,
 
 @pytest.mark.parametrize("half", [torch.float16, torch.bfloat16])
 def test_latents_come_back_to_1e_5_by_a_half_precision_network(picture, half):
-    """Under float64 states by any exact rule; under float32 states in fixed point, since else a state may be rounded to
-    half precision one way in inverting and the other in reconstructing, which costs 1e-3."""
+    """Every exact rule reaches it under float64 states. Float32 states need fixed point: otherwise the two directions
+    may round a state to half precision in different ways, which costs 1e-3."""
     pipe = published.sd()
     pipe.unet.to(half)
     cascade = iterinv.load(pipe)
@@ -524,7 +529,7 @@ def test_latents_come_back_to_1e_5_by_a_half_precision_network(picture, half):
 
 
 def test_ifs_stages_give_every_pixel_back_at_their_own_sizes(tmp_path):
-    """64 and 256 px, with guidance and without."""
+    """The stages run at 64 and 256 px, with and without guidance."""
     torch.manual_seed(0)
     words = networks.tokenizer(77)
     thin = {"text": RECIPE["text"], "stages": []}
@@ -558,7 +563,7 @@ def test_tiled_autoencoders_keep_every_pixel_and_are_told_apart(picture):
 
 
 def test_the_recipe_of_iterinvs_paper(monkeypatch, tiny_folder):
-    """IF-I of size M, and the x4 upscaler twice at noise level 100, whatever that pipeline's own is."""
+    """The preset loads IF-I of size M and the x4 upscaler twice, at noise level 100 instead of the pipeline's own."""
     folders, small = [], sources.open_folder(tiny_folder / "stage1")
 
     def opened(folder, *_):

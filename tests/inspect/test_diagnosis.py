@@ -1,4 +1,4 @@
-"""Each loss is made on purpose, and named."""
+"""Each test makes one loss on purpose and checks that the diagnosis names it."""
 
 from dataclasses import replace
 
@@ -42,7 +42,7 @@ def test_the_solver_is_named(first, photo):
 
 
 def test_guidance_is_named_where_it_is_what_is_lost(first, photo):
-    """An inversion without guidance, solved well, and a guided rerun with a null embedding that was never fitted."""
+    """The inversion is unguided and solved well; its guided rerun uses a null embedding that was never fitted."""
 
     class Nothing(Refinement):
         def __call__(self, stage, inversion):
@@ -66,7 +66,7 @@ def test_rounding_is_told_by_what_the_rule_multiplies(first, photo):
 
 
 def test_what_nothing_explains_is_not_laid_on_rounding(first, photo):
-    """A network that does not say the same twice."""
+    """The network does not predict the same twice."""
     draws = torch.Generator().manual_seed(0)
 
     def moody(x, level, condition):

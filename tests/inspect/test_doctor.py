@@ -1,4 +1,4 @@
-"""What the doctor finds: of a well cascade, of one that is not the same twice, and of weights that are not there."""
+"""The doctor checks a sound cascade, one that does not predict the same twice, and missing weights."""
 
 import hashlib
 import shutil
@@ -67,7 +67,7 @@ def test_weights_other_than_their_hashes_are_told_of(tiny_folder, tmp_path):
 
 
 def test_the_hubs_cache_is_checked_by_its_names(tmp_path, monkeypatch):
-    """Large files are kept under their own hash, small ones are not."""
+    """The cache names large files by their own hash, small files not."""
     blobs, snapshot = tmp_path / "blobs", tmp_path / "snapshots" / "main"
     for folder in (blobs, snapshot):
         folder.mkdir(parents=True)

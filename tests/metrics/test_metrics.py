@@ -1,4 +1,5 @@
-"""Against second implementations: torchmetrics where it agrees with the definition, and the definition itself."""
+"""The metrics agree with second implementations: torchmetrics where it follows the definition, and the definition
+itself."""
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ def test_psnr_and_mse_against_torchmetrics():
 
 
 def test_ssim_is_the_papers_and_not_torchmetrics_border_variant():
-    """torchmetrics averages over a reflected border too; cut off the border and the two agree."""
+    """torchmetrics averages over a reflected border too; without the border the two agree."""
     from torchmetrics.functional.image import structural_similarity_index_measure
 
     a, b = pair()

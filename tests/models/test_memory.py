@@ -1,4 +1,4 @@
-"""Cascades that do not fit: the same noise and the same inversion, with networks that take turns."""
+"""Networks that take turns on the device give the same noise and the same inversion."""
 
 import pytest
 import torch
@@ -36,7 +36,7 @@ def test_networks_take_turns_and_a_cascade_says_the_same(tiny, tiny_folder, pict
 
 
 def test_one_network_is_on_the_device_at_a_time(monkeypatch):
-    """A device that is told of: where each network was last sent."""
+    """A stand-in for a device records where each network was last sent."""
     where = {}
 
     class Network(torch.nn.Module):

@@ -1,4 +1,4 @@
-"""Devices, variants, damaged weights and the hub: a sentence at load, and the remedy."""
+"""Devices, variants, damaged weights and hub errors give a sentence with the remedy when a model loads."""
 
 import pytest
 import torch
@@ -113,7 +113,7 @@ def test_words_are_read_where_nothing_can_be_kept(tiny_folder, tmp_path, monkeyp
 
 
 def test_without_a_connection_the_cause_is_said_after_one_question(monkeypatch):
-    """And what the hub's cache holds is looked for all the same, without another question."""
+    """The loader then searches the hub's cache without another request."""
     import httpx2
     from diffusers import DiffusionPipeline
     from huggingface_hub import HfApi

@@ -1,5 +1,4 @@
-"""What a user types is what the encoder reads: against diffusers' own reading, and, by the embedded cascade, whatever
-marks stand around the words."""
+"""The encoder reads a prompt as diffusers reads it; the embedded cascade ignores the marks around words."""
 
 import random
 import re
@@ -37,7 +36,7 @@ TYPED = st.one_of(
 
 @pytest.fixture(scope="module")
 def pipes(tiny_folder):
-    """A pipeline of every family that reads words."""
+    """Make a pipeline of every family that reads words."""
     made = {"sd": published.sd(), "sdxl": published.sdxl(), "x4": published.x4()}
     return made | {"if": sources.open_folder(tiny_folder / "stage1")}
 
@@ -48,7 +47,7 @@ def stages(pipes):
 
 
 def theirs(pipe, prompt, negative=None):
-    """diffusers' reading of a prompt and of a negative one: (text, negative text, pooled, negative pooled)."""
+    """Encode a prompt and a negative one by diffusers: (text, negative text, pooled, negative pooled)."""
     how = {"device": "cpu", "num_images_per_prompt": 1, "do_classifier_free_guidance": True}
     return pipe.encode_prompt(prompt, negative_prompt=negative, **how)
 
@@ -114,7 +113,7 @@ def test_weights_in_brackets_are_told_to_have_no_effect(stages):
 
 @pytest.fixture(scope="module")
 def embedded():
-    """The tokenizer of the embedded cascade."""
+    """Return the tokenizer of the embedded cascade."""
     return sources.open_folder(FOLDER / "stage1").tokenizer
 
 
@@ -166,7 +165,7 @@ def test_advice_reads_words_as_the_embedded_encoder_does(embedded, text):
 
 
 def test_an_edit_with_marks_is_the_edit_without(picture):
-    """The prompts of the embedded cascade, at its first stage."""
+    """The test uses the prompts of the embedded cascade, at its first stage."""
     cascade = iterinv.load().up_to(32)
     small = torch.nn.functional.interpolate(picture, (32, 32))
     plain, marked = "a red sphere on a wooden floor", "A [red] sphere, on a “wooden” floor."
@@ -203,7 +202,7 @@ def test_an_empty_prompt_and_one_of_pictograms_are_prompts(tiny_folder, picture,
 
 @pytest.mark.parametrize("name", ["sd", "sdxl", "if"])
 def test_threads_read_words_as_one_does(pipes, name):
-    """Prompts of all lengths at once, by one stage and by two of the same pipeline."""
+    """Threads read prompts of all lengths at once, by one stage and by two of the same pipeline."""
     pipe = pipes[name]
     stages = [families.stage(pipe), families.stage(pipe)]
     prompts = ["a red ball", "", "one after another " * 30, "[a]", "a b c d e f", "x"]

@@ -1,4 +1,4 @@
-"""Colours against the closed form of their space, and profiles of all kinds."""
+"""Colours agree with the closed form of their space, under profiles of all kinds."""
 
 import struct
 import warnings
@@ -56,7 +56,7 @@ def test_a_grey_profile_and_grey_under_a_colour_profile(tmp_path):
 
 
 def test_inks_are_those_of_the_profile(tmp_path):
-    """A press whose cyan is a known colour; between black and white its greys are L*, from which Y follows."""
+    """The cyan of this press is a known colour; its greys between black and white are L*, which gives Y."""
 
     def inks(c, m, y, k):
         return (0 if k else 100 - 20 * (c + m + y), 0, 0)
@@ -171,7 +171,7 @@ def test_colour_codes_are_followed_or_refused(tmp_path):
 
 @pytest.mark.parametrize("suffix", ["avif", "heic"])
 def test_colour_codes_of_avif_and_heic(tmp_path, suffix):
-    """Written as sRGB, and then the code in the file is another."""
+    """The file is written as sRGB, and then the code in it is changed."""
     path = tmp_path / f"a.{suffix}"
     if suffix == "heic":
         heif = pytest.importorskip("pillow_heif")
@@ -188,7 +188,7 @@ def test_colour_codes_of_avif_and_heic(tmp_path, suffix):
 
 
 def test_a_profile_in_jpeg_2000(tmp_path):
-    """Pillow reads none there: its box with an enumerated space becomes one with a profile."""
+    """Pillow reads no profile there: the test replaces the box of an enumerated space by one with a profile."""
     Image.fromarray(pixels()).save(tmp_path / "a.jp2")
     data, icc = (tmp_path / "a.jp2").read_bytes(), rgb_profile("P3", 2.2)
     at = data.index(b"colr") - 4
@@ -247,7 +247,7 @@ def test_the_name_of_a_profile_is_no_command_to_a_terminal(tmp_path):
 
 
 def test_a_run_converts_tells_and_writes_true_profiles(tiny_folder, tmp_path):
-    """From a file in another space to the files of an edit: sRGB, converted once and said once."""
+    """A file in another space is converted to sRGB once, with one note, on its way to the files of an edit."""
     from iterinv.workbench import EditRequest, InvertRequest, Model, SampleRequest, Workbench
 
     picture = pixels(64, 64)

@@ -1,4 +1,4 @@
-"""Depth, transparency, orientation, pages and kinds of files, each against how the file was made."""
+"""Depth, transparency, orientation, pages and kinds of files each agree with the way the file was made."""
 
 import io
 import struct
@@ -41,7 +41,7 @@ def test_sixteen_bits_of_png_go_to_the_nearest_eight(tmp_path, channels, interla
 
 
 def interlace(values, data):
-    """The same picture by Adam7: each pass is a picture of its own."""
+    """Write the same picture by Adam7: each pass is a picture of its own."""
     steps = [(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)]
     parts = [values[y::dy, x::dx] for x, y, dx, dy in steps]
     rows = b"".join(b"\0" + row.tobytes() for part in parts if part.size for row in part)
@@ -103,7 +103,7 @@ def test_sixteen_bit_channels_in_planes_are_not_misread(tmp_path):
 
 
 def test_the_colour_that_is_transparent_is_so_at_every_depth(tmp_path):
-    """One value of grey or one colour, of 1 to 16 bits, exactly: its neighbour is opaque."""
+    """Exactly one value of grey or one colour, of 1 to 16 bits, is transparent: its neighbour is opaque."""
     for bits in (1, 2, 4, 8, 16):
         top = 2**bits - 1
         values = np.array([[top, 0] * 16] * 20)
@@ -149,7 +149,7 @@ def test_every_orientation_is_that_of_pillow(tmp_path, orientation, suffix):
 
 
 def test_rotation_needs_no_exif_that_can_be_written_again(tmp_path):
-    """A resolution unit as LONG, and other entries of kinds that Pillow reads and cannot write."""
+    """The file has a resolution unit as LONG, and other entries of kinds that Pillow reads and cannot write."""
     for tag, kind, count, value in ((296, 4, 1, 2), (0x9286, 2, 4, 0xFFFFFFFF), (0xA300, 3, 1, 70_000), (282, 9, 1, 7)):
         entries = struct.pack("<HHIHH", 274, 3, 1, 6, 0) + struct.pack("<HHII", tag, kind, count, value)
         exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 2) + entries + bytes(4)

@@ -1,4 +1,4 @@
-"""Refinements, each against what it is for and against what public code gets wrong."""
+"""Each refinement reaches its goal and avoids the known mistakes of public code."""
 
 from dataclasses import replace
 
@@ -35,7 +35,7 @@ def photo():
 
 
 class Unfitted(Refinement):
-    """No refinement, but inverted without guidance like one."""
+    """An empty refinement: the inversion is made without guidance, as for a real one."""
 
     def __call__(self, stage, stage_inversion):
         return stage_inversion
@@ -83,7 +83,7 @@ def test_the_published_settings_of_null_text():
 
 @pytest.mark.parametrize("method", ["negative-prompt", "proximal"])
 def test_under_the_same_words_guidance_changes_nothing(first, photo, method):
-    """And where it changes nothing, its half is not computed."""
+    """The negative half is not computed then."""
     plain = first.invert(photo, PROMPT, plan("ddim", 5))
     for scale in (3.0, 9.0):
         guided = first.invert(photo, PROMPT, plan(method, 5, scale))
@@ -193,7 +193,8 @@ def test_a_null_text_inversion_is_edited_by_its_own_embeddings(first, photo):
 
 @pytest.mark.parametrize("refine", [NullText(), NullText.as_iterinv()])
 def test_null_text_slows_down_and_grows_lenient_as_published(first, photo, monkeypatch, refine):
-    """Rate (1 - j / (2 N)) and tolerance + slope j, j counted at the paper's 50 steps, from the noisy end."""
+    """The rate is (1 - j / (2 N)) and the tolerance grows by slope j; j counts the paper's 50 steps from the noisy
+    end."""
     calls = []
 
     def fit(self, guided, known, null, rate, limit):
@@ -210,7 +211,7 @@ WIDTH = 6
 
 
 def worded(size=8):
-    """A stage of values whose noise depends on the words, in float64, so that two arithmetics can agree to 1e-12."""
+    """Make a stage whose noise depends on the words, in float64, so that two arithmetics can agree to 1e-12."""
 
     def denoiser(x, level, condition):
         text = condition["text"]
@@ -229,8 +230,8 @@ def worded(size=8):
 
 
 def published_null_text(stage, plan, path, rate, iterations, tolerance, slope, reduction):
-    """The released loop (Mokady et al., 2023): the noise of the prompt once a level, Adam anew, a step, then the test
-    of the loss from before it; in tensors of labels' alphas rather than in levels."""
+    """Run the released loop (Mokady et al., 2023) on tensors of alphas by label: per level it predicts the noise of the
+    prompt once and makes a new Adam, takes a step, and then tests the loss from before it."""
     negative, positive = stage.embed([""])["text"], stage.embed([PROMPT])["text"]
     table, labels = stage.schedule.alphas_cumprod, [int(level.t) for level in plan.check(stage)[:-1]]
     before = [*labels[1:], None]
@@ -276,7 +277,7 @@ def published_null_text(stage, plan, path, rate, iterations, tolerance, slope, r
     ids=["published", "iterinv"],
 )
 def test_null_text_is_the_released_loop_step_for_step(refine, settings):
-    """At their 50 steps: as many steps of Adam, the same embeddings and the same picture."""
+    """Over the 50 published steps both take as many steps of Adam and reach the same embeddings and picture."""
     stage = worded()
     how = Plan(DDIM(), Solve(FixedPoint(1)), refine, 50, 7.5)
     x = draw((1, 3, 8, 8), 5).clamp(-2, 2) / 2
