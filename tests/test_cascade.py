@@ -60,8 +60,8 @@ def test_every_method_works_at_every_stage_at_any_guidance_and_leaves_its_files(
 @pytest.mark.filterwarnings("ignore:.*inverts under guidance", "ignore:undoing")
 @pytest.mark.parametrize("method", METHODS)
 def test_a_batch_of_two_is_two_batches_of_one(tiny_folder, method):
-    # In float64: a processor may convolve a batch and one alone by other kernels, and AdamW makes much of float32's
-    # last bit.
+    # float64, since a processor may convolve a batch and a single picture by other kernels, and AdamW amplifies
+    # float32's last bit.
     stage, pair = Cascade(load(str(tiny_folder), dtype=torch.float64).stages[:1]), photo(2, 16)
     together = stage.invert(pair, PROMPT, plan(method, 3, 3.0))
     for k in range(2):
@@ -129,7 +129,7 @@ def test_the_seed_draws_the_low_noise_and_nothing_else(tiny):
     assert torch.equal(a.stages[0].noise, c.stages[0].noise)
 
 
-# What is refused, and how.
+# Refusals and their sentences.
 
 
 def test_a_picture_of_another_kind_is_refused(tiny):

@@ -13,7 +13,7 @@ from iterinv.__main__ import command_line
 from iterinv.families import PUBLISHED
 from iterinv.methods import plan
 
-STATED = {  # parameters as their makers state them; of SD and SDXL those of the public weights
+STATED = {  # the parameters that their makers state, and for SD and SDXL those of the public weights
     "DeepFloyd/IF-I-M-v1.0": 400e6,
     "DeepFloyd/IF-I-L-v1.0": 900e6,
     "DeepFloyd/IF-I-XL-v1.0": 4.3e9,

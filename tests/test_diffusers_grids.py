@@ -35,7 +35,7 @@ BETAS = {
 def made(name, **config):
     """Make a scheduler of a class, with those of the settings that the class takes."""
     kind = getattr(diffusers, name)
-    config = {"skip_prk_steps": True, **config}  # PNDM's Runge-Kutta steps ask between the labels of its grid
+    config = {"skip_prk_steps": True, **config}  # PNDM's Runge-Kutta steps use labels between those of its grid
     return kind(**{key: value for key, value in config.items() if key in inspect.signature(kind).parameters})
 
 
@@ -44,13 +44,13 @@ def walked(scheduler, steps):
     scheduler.set_timesteps(steps)
     table = ((1 - scheduler.alphas_cumprod) / scheduler.alphas_cumprod).sqrt().double()
     if (sigmas := getattr(scheduler, "sigmas", None)) is None:
-        # PNDM asks for one of them twice; and where steps round so, diffusers' trailing labels go on to -1.
+        # PNDM visits one of them twice; and where steps round so, diffusers' trailing labels go on to -1.
         labels = sorted({int(t) for t in scheduler.timesteps if t >= 0}, reverse=True)
         ends = [getattr(scheduler, name, None) for name in ("final_alpha_cumprod", "initial_alpha_cumprod")]
         end = next((float(each) for each in ends if each is not None), 1.0)
         return [(float(t), float(table[t])) for t in labels], math.sqrt((1 - end) / end)
     labels, sigmas = scheduler.timesteps.tolist(), sigmas.double().tolist()
-    if scheduler.order == 2:  # two calls a step: every other label is of an inner point
+    if scheduler.order == 2:  # it makes two calls per step: every other label is an inner point
         labels = [labels[0], *labels[2::2]]
         sigmas = [sigmas[0], *sigmas[2::2][: len(labels) - 1], sigmas[-1]]
     return list(zip(labels, sigmas[:-1], strict=True)), sigmas[-1]
@@ -93,7 +93,7 @@ def test_every_exported_scheduler_is_known_or_refused_by_name(name):
 def test_known_schedulers_are_read_as_they_walk(name, betas, spacing, offset, to_one, steps):
     """This holds for all betas, spacings, offsets, clean ends and numbers of steps."""
     if name == "DDIMInverseScheduler" and spacing == "linspace":
-        spacing = "trailing"  # it has no other
+        spacing = "trailing"  # this class has no other spacing
     if WALKS[name] == "lcm":
         steps = min(steps, 50)
     if not divides(name, spacing, steps) or len(np.arange(1000, 0, -1000 / steps)) > steps:  # see above
@@ -136,7 +136,7 @@ def test_other_levels_of_a_class_are_read_or_refused_by_name(name, option):
         return
     for steps in (4, 20, 35):
         assert_as_walked(scheduler, steps)
-    grid = pipelines.schedule(scheduler).grid(10, "leading")  # a spacing that is asked for is of labels
+    grid = pipelines.schedule(scheduler).grid(10, "leading")  # an explicit spacing applies to labels
     assert grid == pipelines.schedule(made(name, **BETAS["sd"])).grid(10, "leading")
 
 
@@ -190,7 +190,7 @@ def test_pictures_are_the_pipelines_own_by_its_own_spacing(kind, spacing, steps)
     grid = stage.schedule.grid(steps)
     pipe.scheduler.set_timesteps(steps)
     start = noise.double()
-    if kind == "euler":  # it scales noise to its own space, which ours is divided by the spread of
+    if kind == "euler":  # it works on x / alpha, from noise of its own spread
         start = start * float(pipe.scheduler.init_noise_sigma) * grid[0].alpha
     with torch.no_grad():
         *_, (x,) = run(DDIM(), field_of(stage, stage.condition("a red ball")), (start,), grid)

@@ -180,7 +180,7 @@ def test_it_runs_from_no_signal_at_all(gamma):
 
     def velocity(scheduler, x, t):
         a = level(scheduler, int(t))
-        x0 = 0.3 * a.alpha * x / (a.alpha**2 * 0.3 + a.sigma**2)  # of data N(0, 0.3)
+        x0 = 0.3 * a.alpha * x / (a.alpha**2 * 0.3 + a.sigma**2)  # the data are N(0, 0.3)
         return (a.alpha * x - x0) / a.sigma
 
     ends = []

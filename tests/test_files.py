@@ -1,4 +1,4 @@
-"""Result files and folders are complete or absent, and never replace a file of another run, however a run ends."""
+"""Result files and folders are complete or absent, and never replace an input, however a run ends."""
 
 import json
 import os
@@ -199,7 +199,7 @@ FULL_DISK = """
 import resource, signal, sys
 from iterinv.__main__ import command_line
 sys.argv[1:] = {words!r}
-command_line()  # what is imported is written to no file
+command_line()  # an import writes no file
 import iterinv.workbench, iterinv.evaluate.compare, matplotlib.figure, iterinv.embedded.evaluate.scene_edit
 sys.dont_write_bytecode = True
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -229,7 +229,7 @@ def test_a_disk_that_is_full_is_a_sentence_and_leaves_nothing(tiny_folder, tmp_p
     assert done.returncode == 2, said
     assert "Traceback" not in said
     assert "cannot be written (File too large): make room, or choose another" in said
-    if command != "evaluate":  # which goes on with a folder
+    if command != "evaluate":  # this command resumes a folder
         assert not out.exists()
     assert not list(tmp_path.rglob(".iterinv-*"))
 

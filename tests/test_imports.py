@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "iterinv"
-NAMES = {"iterinv", "iterinv.__main__"}  # the public names and the command: they gather what is below them
+NAMES = {"iterinv", "iterinv.__main__"}  # the public names and the command import from everywhere
 
 
 def order():

@@ -210,4 +210,4 @@ def test_renoise_has_the_released_rule_for_small_labels_as_a_setting():
             assert sum(t < 250 for t in counted) == 5 * 6
         *_, (back,) = run(DDIM(), mixture(), state, grid)
         errors.append(float((back - data).square().mean().sqrt()))
-    assert errors[1] < errors[0]  # why it is not the default
+    assert errors[1] < errors[0]  # hence it is not the default

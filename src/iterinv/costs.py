@@ -1,4 +1,4 @@
-"""The cost of inverting by a cascade, before any weights are there: parameters, memory, network calls, time.
+"""The cost of inverting by a cascade: parameters, memory, network calls and time, computed without weights.
 
 Networks are built on torch's meta device, where tensors have shapes and no values, and called once.
 """
@@ -65,13 +65,13 @@ class Cost:
     backward: int
 
     def seconds(self, rate: float) -> float:
-        """At ``rate`` floating-point operations a second; a call backward is two forward."""
+        """Return the time at ``rate`` floating-point operations per second; a backward call counts as two forward
+        calls."""
         return (self.forward + 2 * self.backward) * self.flops / rate
 
 
 def blueprints(what: str | Path) -> list[tuple[str, Family, Blueprint]]:
-    """The stages, and where each is from, of what :func:`iterinv.load` takes by name, if it is published or on this
-    disk.
+    """Return the stages of a published or local cascade, and the source of each.
 
     Raises ``FileNotFoundError`` for anything else.
     """
@@ -108,7 +108,8 @@ def costs(what: str | Path, plan: Plan, dtype: torch.dtype = torch.float32) -> l
 
 
 def peak(stage_costs: Sequence[Cost], mode: str) -> int:
-    """The most memory of a device, in bytes, that a mode of :data:`MODES` needs. Words are encoded first, and once."""
+    """Return the most memory of a device, in bytes, that a mode of :data:`MODES` needs. Prompts are encoded first, and
+    once."""
     texts = {cost.source: cost.text_weights for cost in stage_costs}
     codecs = {cost.source: cost.codec_weights for cost in stage_costs}
     weights = {cost.source: cost.weights for cost in stage_costs}
@@ -124,7 +125,7 @@ def peak(stage_costs: Sequence[Cost], mode: str) -> int:
 
 
 def fitting(what: str | Path, dtype: torch.dtype, size: int) -> str:
-    """The first of :data:`MODES` in which inverting by bdia needs no more than ``size`` bytes of the device.
+    """Return the first of :data:`MODES` in which inverting by bdia fits into ``size`` bytes of the device.
 
     Raises ``MemoryError`` where none does, naming the stage that needs most.
     """
@@ -141,7 +142,7 @@ def fitting(what: str | Path, dtype: torch.dtype, size: int) -> str:
 
 
 def rate(device: str = "cpu", dtype: torch.dtype = torch.float32, seconds: float = 1.0) -> float:
-    """Floating-point operations a second that convolutions reach here, from running some for about ``seconds``."""
+    """Measure the floating-point operations per second of convolutions here, by running some for about ``seconds``."""
     device = checked_device(device)
     x = torch.randn(1, 320, 64, 64, device=device, dtype=dtype).to(memory_format=torch.channels_last)
     kernel = torch.randn(320, 320, 3, 3, device=device, dtype=dtype).to(memory_format=torch.channels_last)
@@ -161,7 +162,7 @@ def _published(name: str) -> tuple[str, Family, Blueprint]:
 
 
 def _folder(folder: Path) -> tuple[str, Family, Blueprint]:
-    """From the configurations in a folder of diffusers' form."""
+    """Make the blueprint of a diffusers folder from its configurations."""
     import diffusers
 
     index = read_json(folder / "model_index.json")
@@ -238,8 +239,8 @@ def _bytes(module: Any) -> int:
 
 
 def _calls(blueprint: Blueprint, plan: Plan) -> CountingDenoiser:
-    """Count the network calls of a plan on a few Gaussian values under the stage's schedule. A solver that stops when
-    it is near enough may stop elsewhere on a picture."""
+    """Count the network calls of a plan on a few Gaussian values under the stage's schedule. A solver with a tolerance
+    may need another number of calls on a picture."""
     field = gaussian()
 
     def denoiser(x: Tensor, level: Level, condition: Condition) -> Prediction:
@@ -260,7 +261,7 @@ def _calls(blueprint: Blueprint, plan: Plan) -> CountingDenoiser:
 
 
 class Attention(TorchFunctionMode):
-    """Attention as fused kernels do it: counted, and its matrix never held."""
+    """Count attention as fused kernels compute it, without storing its matrix."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -275,7 +276,7 @@ class Attention(TorchFunctionMode):
 
 
 class PeakMemory(TorchDispatchMode):
-    """The most bytes that tensors made within the block held at once."""
+    """Measure the most bytes that tensors made within the block occupy at once."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -83,7 +83,8 @@ class Configured(DDIMScheduler):
 
 
 class BDIAScheduler(Configured):
-    """DDIM, and from its second step on ``gamma`` times what a step back would miss of the state before.
+    """DDIM, with BDIA's correction from its second step on: ``gamma`` times the error of a step back to the state
+    before.
 
     ``gamma`` 0 is DDIM bit for bit. ``docs/benchmarks/sampling.md`` compares values between. Above 0 the rule is
     undone exactly by :class:`BDIAInverseScheduler`, best at 1. Its steps end at the next timestep of the grid; DDIM's

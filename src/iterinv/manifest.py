@@ -1,4 +1,4 @@
-"""Facts about a run: versions and memory."""
+"""Facts about a run: versions and peak memory."""
 
 from __future__ import annotations
 

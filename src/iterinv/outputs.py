@@ -1,4 +1,4 @@
-"""Output folders that get all of their files or none."""
+"""Output folders that receive all of their files or none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Plans: how a stage is run and inverted. A method is a rule, a way of inverting it, and a refinement or none."""
+"""Plans: the settings by which a stage is run and inverted. A method is a rule, an inverter, and a refinement or
+none."""
 
 from __future__ import annotations
 
@@ -101,8 +102,8 @@ class Plan:
         return self.inverter.first(self.rule)
 
     def check(self, stage: Stage) -> Grid:
-        """The grid of a stage. Raises ``ValueError`` where undoing it would multiply rounding beyond what the dtype
-        carries."""
+        """Return the grid of a stage. Raises ``ValueError`` where undoing it would multiply rounding beyond what the
+        dtype carries."""
         grid, limit = stage.schedule.grid(self.steps, self.spacing), LARGEST_GROWTH[self.dtype]
         if (growth := self.inverter.growth(self.rule, grid)) > limit:
             grids = (stage.schedule.grid(n, self.spacing) for n in range(max(self.first + 1, 2), self.steps))

@@ -1,5 +1,4 @@
-"""Reports: an inversion and an edit as plain values, from what was measured when they were made. No network is
-called."""
+"""Reports: an inversion and an edit as plain values, from the measurements of their runs. They call no network."""
 
 from __future__ import annotations
 

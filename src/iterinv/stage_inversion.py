@@ -1,4 +1,4 @@
-"""The inversion of one stage: how it is made, and what it leaves."""
+"""The inversion of one stage: its computation and its result."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class StageReport:
-    """The cost of inverting and reconstructing at one stage, and how well the two met. ``seconds`` are of the last run.
+    """The cost of inverting and reconstructing at one stage, and its errors. ``seconds`` are of the last run.
 
     ``residual_max`` is the largest rms, over the levels, between the states found by inverting and those of the rerun.
     ``root_error_max`` is the largest error that the root finder measured, ``None`` where none is measured.
@@ -49,7 +49,7 @@ class StageReport:
 
 @dataclass(frozen=True, eq=False)
 class Origin:
-    """The picture (batch, 3, size, size) in [-1, 1] that a stage was inverted from, and what its rerun gave.
+    """The picture (batch, 3, size, size) in [-1, 1] that a stage was inverted from, and a record of its rerun.
 
     ``pixels`` is a hash of each 8-bit reconstruction, ``arithmetic`` that in which it was made. ``path`` holds the
     states (batch, channels, h, w) that were found, where a file keeps those of an exact inverter.
@@ -70,7 +70,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class Rerun:
-    """A rerun compared with the inversion it was made from.
+    """A comparison of a rerun with the inversion it was made from.
 
     ``pixels`` says whether every 8-bit pixel of the reconstruction is as it was. Where it is not, ``remedy`` says what
     the stage's trajectory is now: ``inverted again`` from the picture, ``kept path`` of the file, ``refined again``, or
@@ -85,7 +85,7 @@ class Rerun:
 
 @dataclass(frozen=True, eq=False)
 class Corrected(Wrapped):
-    """A rule, and after each of its steps an offset: ``step(...) + offsets[i]``."""
+    """A rule with an offset added after each of its steps: ``step(...) + offsets[i]``."""
 
     offsets: tuple[Tensor, ...]
 
@@ -95,7 +95,7 @@ class Corrected(Wrapped):
 
 
 class Trajectory:
-    """The inverted states of one stage and the picture that they end in, computed when they are first asked for.
+    """The inverted states of one stage and the picture that they end in, computed on first use.
 
     ``states`` holds a sample (batch, channels, h, w) for each level of the grid, noisy to clean: those of the rerun for
     an exact inverter, those that were found for a solver. ``picture`` (batch, 3, size, size) is the reconstruction,
@@ -186,7 +186,7 @@ class StageInversion:
 
     @property
     def rule(self) -> Step:
-        """The rule that it is rerun by."""
+        """The rule of a rerun."""
         return self.plan.rule if self.offsets is None else Corrected(self.plan.rule, self.offsets)
 
     def field(self, denoiser: Denoiser) -> Field:
@@ -270,7 +270,7 @@ def _invert(
 
 
 def rerun_states(stage: Stage, inversion: StageInversion, observer: Observer) -> Generator[Tensor, None, None]:
-    """The samples (batch, channels, h, w) at every level of the grid when an inversion is run again."""
+    """Yield the samples (batch, channels, h, w) at every level of the grid when an inversion is run again."""
     yield from inversion.state[inversion.start : 0 : -1]
     timesteps = [level.t for level in inversion.grid[inversion.start :]]
     states = run(inversion.rule, inversion.field(stage.denoiser), inversion.state, inversion.grid, inversion.start)
@@ -310,7 +310,7 @@ def pixels_of(picture: Tensor) -> tuple[str, ...]:
 
 
 def rerun_stage(stage: Stage, inversion: StageInversion, observer: Observer) -> StageInversion:
-    """An inversion with the trajectory of a rerun; a solved path stays as it was found.
+    """Run an inversion again and replace its trajectory; the path of a solver stays as it is.
 
     The arithmetic of a network depends on threads, the batch and the machine. Where the rerun gives other pixels than
     the inversion had, a method that reconstructs exactly does so here too: by the path in the file if it is there, else
@@ -337,7 +337,8 @@ def rerun_stage(stage: Stage, inversion: StageInversion, observer: Observer) -> 
 def _remade(
     stage: Stage, inversion: StageInversion, origin: Origin, check: Rerun, observer: Observer
 ) -> StageInversion:
-    """The inversion in the arithmetic of here, if its method reconstructs exactly; else as it is."""
+    """Repair the inversion in the arithmetic of this process, if its method reconstructs exactly; else return it
+    unchanged."""
     refine, picture = inversion.plan.refine, origin.picture.to(inversion.noise)
     if origin.path is None and inversion.plan.inverter.exact:
         made = invert_stage(stage, inversion.plan, inversion.condition, picture, origin.seeds, observer)
@@ -395,8 +396,8 @@ def finish(work: Generator[object, None, _T]) -> _T:
 
 @contextmanager
 def annotate_errors(stage: Stage, plan: Plan, editor: str = "") -> Iterator[None]:
-    """Add the stage, the method and the editor to the message of a state that is not finite and of memory that ran
-    out."""
+    """Add the stage, the method and the editor to the message of a state that is not finite and of an out-of-memory
+    error."""
     where = f"stage {stage.name} by {plan.method}" + (f", edited by {editor}" if editor else "")
     try:
         yield

@@ -1,4 +1,4 @@
-"""Values checked against annotations: settings as a caller gives them, and headers as a file holds them."""
+"""Checks of values against annotations: settings from a caller, and headers from a file."""
 
 from __future__ import annotations
 
@@ -54,7 +54,8 @@ class Checked:
 
 
 def checked(value: Any, kind: Any, name: str) -> Any:
-    """The value, a number as Python's own. ``kind`` is a type, with a :class:`Range` where it is ``Annotated``.
+    """Return the value, with a number as Python's own. ``kind`` is a type, with a :class:`Range` where it is
+    ``Annotated``.
 
     Raises ``TypeError`` or ``ValueError`` with a sentence that calls it ``name``.
     """
@@ -100,7 +101,7 @@ def checked(value: Any, kind: Any, name: str) -> Any:
 
 
 def from_json(value: Any, kind: Any, name: str, known: Mapping[str, type] = {}) -> Any:
-    """A value of a kind from what JSON holds: lists become tuples, mappings dataclasses or named tuples.
+    """Make a value of a kind from JSON: lists become tuples, mappings dataclasses or named tuples.
 
     A mapping with a ``name`` becomes the class of ``known`` that has it. Raises ``TypeError`` or ``ValueError`` for
     what does not fit the kind, down to the last number, and ``KeyError`` for a name that is not known.

@@ -1,5 +1,5 @@
-"""The workbench: what the command line, a page and other faces call. Requests come in, events go out, results come
-back.
+"""The workbench is the interface for the command line, a web page and other front ends: requests in, events out,
+results back.
 
 A :class:`Workbench` belongs to one piece of work in one thread. Several of them may use one cascade at the same time.
 An exception that ``emit`` raises stops the work between any two network calls.
@@ -148,7 +148,7 @@ Event = Progress | Note
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """One picture's inversion and edit; what was noted on the way; and how it is written."""
+    """The inversion and the edit of one picture, and the notes on the way; it writes itself to files."""
 
     cascade: Cascade
     inversion: Inversion
@@ -264,7 +264,7 @@ class Workbench(Observer):
         return Result(cascade, result.inversion, self.notes, seconds, edit, editor, prompt)
 
     def compare(self, request: CompareRequest) -> Iterator[dict[str, Any]]:
-        """A row of :func:`iterinv.evaluate.compare.compare` for each method, as it is done."""
+        """Yield a row of :func:`iterinv.evaluate.compare.compare` for each method when it is done."""
         from iterinv.evaluate.compare import compare
         from iterinv.methods import METHODS
 

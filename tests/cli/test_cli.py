@@ -157,7 +157,7 @@ def test_prompt_swap_has_no_mask(tiny_folder, done, tmp_path):
     assert call(*words, "--model", tiny_folder).exit_code == 0
     assert (np.array(Image.open(tmp_path / "mask.png")) == 255).all()
     report = json.loads((tmp_path / "report.json").read_text())["edit"]
-    assert (report["editor"], report["strength"]) == ("PromptSwap", 0.6)  # of five steps, three
+    assert (report["editor"], report["strength"]) == ("PromptSwap", 0.6)  # three of five steps
     assert "mask" not in report
 
 
@@ -261,7 +261,7 @@ def test_moving_into_place_is_all_or_nothing(tmp_path):
 
     def stop_at_the_second(self, target):
         moved.append(self.name)
-        if len(moved) == 3:  # old a.png aside, new a.png in, and then
+        if len(moved) == 3:  # the old a.png moves aside, the new one in, and then
             raise KeyboardInterrupt
         return replace(self, target)
 

@@ -59,7 +59,7 @@ def content(file):
         return plain(json.loads(file.read_text()))
     if file.suffix == ".jsonl":
         return sorted(json.dumps(plain(json.loads(line))) for line in file.read_text().splitlines() if line)
-    if file.name == "compare.png":  # whose points are measured, but for the time
+    if file.name == "compare.png":  # the plot shows measured values, except the time
         return Image.open(file).size
     return file.read_bytes()
 

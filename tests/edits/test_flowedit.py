@@ -125,12 +125,12 @@ def test_the_strength_follows_the_region_and_the_prompts(inversion, monkeypatch)
 def test_an_edit_that_does_not_show_the_target_starts_again_higher(inversion, monkeypatch):
     cascade, both = inversion
     alone = both.row(0)
-    margins = iter([-8.0, -1.0, 3.9, 4.0])  # of the picture, then of each edit
+    margins = iter([-8.0, -1.0, 3.9, 4.0])  # first the picture's margin, then that of each edit
     monkeypatch.setattr(FlowEdit, "margin", lambda *_: next(margins))
     tried, edit = strengths_tried(cascade, alone, "a green cube", FlowEdit(region=Given(masks()[0])), monkeypatch)
     assert tried == [(0.55, 3), (0.7, 3), (0.85, 3)]
     assert edit.reports[0]["strength"] == pytest.approx(0.85)
-    margins = iter([-8.0, -1.0, -1.0, -1.0])  # the last strength is not judged
+    margins = iter([-8.0, -1.0, -1.0, -1.0])  # the last strength needs no margin
     tried, _ = strengths_tried(cascade, alone, "a green cube", FlowEdit(region=Given(masks()[0])), monkeypatch)
     assert [strength for strength, _ in tried] == [0.55, 0.7, 0.85, 1.0]
 

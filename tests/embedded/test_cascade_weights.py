@@ -62,7 +62,7 @@ def test_diffusers_opens_it_and_samples_what_we_sample(cascade, k):
     """IF's own pipeline and our loop agree to 1e-5, with the same noise and words."""
     absent = dict(safety_checker=None, feature_extractor=None, watermarker=None, requires_safety_checker=False)
     pipe = DiffusionPipeline.from_pretrained(FOLDER / f"stage{k + 1}", dtype=torch.float32, **absent)
-    pipe.unet.to(memory_format=torch.channels_last)  # sums in the order that ours sums in: the loops are compared
+    pipe.unet.to(memory_format=torch.channels_last)  # the test compares the loops, so both must sum in one order
     pipe.set_progress_bar_config(disable=True)
     pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config, thresholding=False, clip_sample=False)
     pipe.scheduler.register_to_config(variance_type="fixed_small")

@@ -51,7 +51,7 @@ def test_another_thing_is_not_the_one_that_was_to_stay():
     wrong = wanted._replace(things=(gone,))
     assert not scenes.succeeded("remove", wrong, now, wanted)
     assert not scenes.preserved("remove", wrong, now, wanted)
-    assert scenes.preserved("remove", now, now, wanted)  # untouched, all else is as it was
+    assert scenes.preserved("remove", now, now, wanted)  # an untouched picture preserves everything
     lost = now._replace(things=now.things[:1])
     recoloured = now._replace(things=(now.things[0], now.things[1]._replace(color="teal")))
     assert not scenes.preserved("recolour", lost, now, recoloured)

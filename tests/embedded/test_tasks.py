@@ -40,7 +40,7 @@ def test_the_region_holds_the_thing_and_its_shadow():
     thing = object_mask(edit.source, 64, gone) > 0.5
     assert bool((region[thing] == 1).all())
     before, after = (render(scene, 64) for scene in (edit.source, edit.target))
-    near = torch.nn.functional.max_pool2d(thing.float()[None], 5, 1, 2)[0] > 0  # the thing, and two pixels around
+    near = torch.nn.functional.max_pool2d(thing.float()[None], 5, 1, 2)[0] > 0  # the thing plus two pixels
     shadow = ((before - after).abs().amax(0) > 0.04) & ~near.reshape(64, 64)
     assert shadow.sum() > 10
     assert bool((region.reshape(64, 64)[shadow] == 1).all())

@@ -151,7 +151,7 @@ def test_low_resolution_pictures_may_be_blurred_and_cubes_come_more_often(tmp_pa
     _, soft, same = Batches(settings, stage, tmp_path, seed=0).draw(64, 32, blur=1.0)
     assert words == same
     changed = (sharp - soft).abs().flatten(1).amax(1) > 1e-3
-    assert 16 < int(changed.sum()) < 48  # a half of them
+    assert 16 < int(changed.sum()) < 48  # these are half of them
     contrast = [y[changed].flatten(1).std(1) for y in (sharp, soft)]
     assert (contrast[1] < contrast[0]).all()
     *_, favoured = Batches(settings, stage, tmp_path, seed=0).draw(64, 32, cubes=8)
@@ -183,7 +183,7 @@ def test_a_perfect_network_has_no_loss_but_its_variance():
         def __init__(self, sample):
             self.sample = sample
 
-    def perfect(x, t, **_):  # of black pictures, the noise is the sample over sigma
+    def perfect(x, t, **_):  # for black pictures the noise is the sample over sigma
         return Out(torch.cat([x / (1 - table[t]).sqrt().reshape(-1, 1, 1, 1), -torch.ones_like(x)], 1))
 
     def blind(x, t, **_):

@@ -119,7 +119,7 @@ def test_a_module_and_its_torchscript_are_the_same_cascade_and_a_pickle_is_refus
         assert (to_uint8(inversion.picture) == to_uint8(picture)).all()
         noises.append((cascade.fingerprint, inversion.stages[0].noise))
     assert noises[0][0] == noises[1][0]
-    torch.testing.assert_close(noises[0][1], noises[1][1], rtol=0, atol=1e-3)  # of a sigma of 80
+    torch.testing.assert_close(noises[0][1], noises[1][1], rtol=0, atol=1e-3)  # relative to a sigma of 80
     with pytest.raises(ValueError, match=r"net.pkl is a pickle, which runs code"):
         iterinv.load(tmp_path / "net.pkl")
     with pytest.raises(ValueError, match="a Linear says no img_resolution"):

@@ -314,7 +314,7 @@ def test_words_are_read_anew_where_encoder_or_tokenizer_changed(tiny_folder, tmp
     first = before([PROMPT])["text"]
     (file,) = (folder / "text_encoder").glob("*.safetensors")
     save_file({name: x + 0.01 for name, x in load_file(file).items()}, file, {"format": "pt"})
-    assert before([PROMPT, "words that were not read before"])["text"].shape[0] == 2  # by the encoder that is loaded
+    assert before([PROMPT, "words that were not read before"])["text"].shape[0] == 2  # the loaded encoder reads it
     before.free()
     with pytest.raises(ValueError, match="text encoder's files changed since the cascade was loaded: load it again"):
         before(["others"])

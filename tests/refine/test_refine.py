@@ -160,7 +160,7 @@ def test_edit_friendly_noise_maps_are_ddpms(first, photo):
         for x, level in zip(stage_inversion.path[:-1], grid[:-1], strict=True)
     ]
     mixed = torch.stack([noise[0].flatten() for noise in noises]).corrcoef()
-    assert float((mixed - torch.eye(10)).abs().max()) < 0.2  # independent, at every level anew
+    assert float((mixed - torch.eye(10)).abs().max()) < 0.2  # every level has an independent draw
 
 
 def test_an_edit_friendly_edit_runs_its_own_noise_maps(tiny):

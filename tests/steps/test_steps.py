@@ -395,7 +395,7 @@ def test_solving_ddim_gives_the_data_back():
     assert float((clean_end(DDIM(), mixture(), state[0], grid) - x).abs().max()) < 1e-8
 
 
-# A level without signal, alpha 0: where flows and schedules of zero terminal signal begin.
+# Flows and schedules of zero terminal signal begin at a level without signal, alpha 0.
 
 ZERO_SIGNAL = {
     "flow": Flow(),

@@ -64,7 +64,7 @@ def edit(
     trajectory: Trajectory = False,
     model: Any = None,
 ) -> None:
-    """Invert a picture, reconstruct it, and run it again with other words."""
+    """Invert a picture, reconstruct it, and edit it by another prompt."""
     with session(out, picture, inversion, model.name, spared=KEPT) as (staging, bench):
         from iterinv.files import same_file
         from iterinv.workbench import EditRequest, InvertRequest, ReopenRequest
@@ -105,7 +105,7 @@ def invert(
     trajectory: Trajectory = False,
     model: Any = None,
 ) -> None:
-    """Invert a picture and keep the inversion as a file."""
+    """Invert a picture and save the inversion as a file."""
     with session(out, picture, model.name) as (staging, bench):
         from iterinv.workbench import InvertRequest
 
@@ -119,7 +119,7 @@ def invert(
 def reconstruct(
     inversion: Annotated[Path, typer.Argument(help="An inversion file.")], out: Out = Path("out"), model: Any = None
 ) -> None:
-    """Make the picture again from an inversion file."""
+    """Reconstruct the picture from an inversion file."""
     with session(out, inversion, model.name, spared=KEPT) as (staging, bench):
         from iterinv.workbench import ReopenRequest
 
@@ -140,7 +140,7 @@ def compare(
     fit: Fit = "pad",
     model: Any = None,
 ) -> None:
-    """Run many methods on one picture: what each costs and keeps."""
+    """Run many methods on one picture and compare cost and fidelity."""
     rows: list[dict[str, Any]] = []
     with session(out, picture, model.name) as (staging, bench):
         from iterinv.evaluate.compare import plot
@@ -183,7 +183,7 @@ def editors() -> None:
 
 @app.command()
 def samplers() -> None:
-    """List the solver steps that pictures can be sampled by."""
+    """List the solver steps that can sample pictures."""
     with errors():
         from iterinv.steps import RULES
 
@@ -201,7 +201,7 @@ def cost(
     ] = None,
     device: Device = "cpu",
 ) -> None:
-    """Say what inverting a picture would cost, without loading any weights."""
+    """Compute the cost of inverting a picture, without loading any weights."""
     with errors():
         from iterinv import costs, methods
         from iterinv.loading import precision
@@ -217,7 +217,7 @@ def cost(
 
 @app.command()
 def doctor(model: Model = "embedded", device: Device = "cpu") -> None:
-    """Say whether it will work here, and what is missing."""
+    """Check this machine and a model, and name what is missing."""
     well = True
     with errors():
         from iterinv.inspect.doctor import findings
@@ -253,7 +253,7 @@ def sample(
     seed: Seed = 0,
     model: Any = None,
 ) -> None:
-    """Draw pictures from words alone."""
+    """Draw pictures from a prompt alone."""
     with session(out, model.name) as (staging, bench):
         from iterinv.images import save
         from iterinv.workbench import SampleRequest
@@ -269,7 +269,7 @@ def sample(
 
 @app.command()
 def version() -> None:
-    """Say the versions of this package and of what it computes with."""
+    """Print the versions of this package and of the libraries that it uses."""
     with errors():
         from iterinv.manifest import versions
 

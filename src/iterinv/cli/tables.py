@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 
 def decibels(psnr: float | None) -> str:
-    """A PSNR as text; ``None`` is that of equal pictures."""
+    """Format a PSNR; ``None`` stands for equal pictures."""
     return "exact" if psnr is None else f"{psnr:.1f} dB"
 
 
 def decibels_by_stage(row: dict[str, Any]) -> str:
-    """The PSNR of each stage of a comparison's row, as one cell."""
+    """Format the PSNR of each stage of a comparison's row as one cell."""
     cells = [decibels(stage["reconstruction"]["psnr"]).removesuffix(" dB") for stage in row["stages"]]
     return (cells[0] if len(set(cells)) == 1 else " / ".join(cells)) if cells else "failed"
 
@@ -147,7 +147,7 @@ def print_summary(summary: list[dict[str, Any]], out: Path) -> None:
 
 @errors()
 def print_report(report: dict[str, Any], out: Path) -> None:
-    """The short report of an inversion or an edit."""
+    """Print the short report of an inversion or an edit."""
     from rich.table import Table
 
     table = Table(title=printable(f"{report['method']}, {report['steps']} steps"), title_justify="left")

@@ -42,7 +42,7 @@ def samples(
     size: Size = None,
     model: Any = None,
 ) -> None:
-    """Samples against their words, and against true pictures, as the reader sees them."""
+    """Compare samples with their captions and with true pictures, as the reader sees them."""
     with errors():
         from iterinv import methods
         from iterinv.embedded.evaluate import alignment as bench
@@ -82,7 +82,7 @@ def scenes(
     size: Size = None,
     model: Any = None,
 ) -> None:
-    """SceneEdit: edits of rendered scenes, whose right answer exists."""
+    """Run SceneEdit: edits of rendered scenes, whose right answer is known."""
     with errors():
         from iterinv import methods
         from iterinv.embedded.evaluate import scene_edit as bench

@@ -1,4 +1,5 @@
-"""A small network that reads a scene's attributes off its picture. In the embedded world it stands for CLIP and DINO.
+"""A small network that reads a scene's attributes from its picture. In the embedded world it takes the place of CLIP
+and DINO.
 
 It was trained by ``iterinv train reader`` on rendered pictures; how often it is right on others is in the docs. What it
 says of an edit or a sample is an opinion of a network, not the renderer's truth.
@@ -31,7 +32,7 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
 
 
 class ThingAttributes(NamedTuple):
-    """The attributes that are read of a thing."""
+    """The attributes that the reader predicts for a thing."""
 
     shape: str
     color: str
@@ -40,7 +41,8 @@ class ThingAttributes(NamedTuple):
 
 
 class SceneAttributes(NamedTuple):
-    """The attributes that are read of a scene: its things from left to right, floor, wall and where the light is."""
+    """The attributes that the reader predicts for a scene: its things from left to right, floor, wall and side of the
+    light."""
 
     things: tuple[ThingAttributes, ...]
     floor: str
@@ -49,7 +51,7 @@ class SceneAttributes(NamedTuple):
 
     @classmethod
     def of(cls, scene: Scene) -> SceneAttributes:
-        """The truth."""
+        """Return the true attributes of a scene."""
         things = tuple(ThingAttributes(each.shape, each.color, each.material, each.size) for each in scene.things)
         return cls(things, scene.floor, scene.wall, scene.light)
 
@@ -113,7 +115,7 @@ def load(path: Path = WEIGHTS) -> Reader:
 
 
 def _small(pictures: Tensor) -> Tensor:
-    """Raises ``ValueError`` for pictures that are not square or smaller than what is read."""
+    """Scale pictures down. Raises ``ValueError`` for pictures that are not square or too small."""
     if (
         pictures.ndim != 4
         or pictures.shape[1] != 3
@@ -128,8 +130,7 @@ def _small(pictures: Tensor) -> Tensor:
 
 @torch.no_grad()
 def features(pictures: Tensor) -> Tensor:
-    """Features (batch, 256) of pictures (batch, 3, n, n) in [-1, 1], n of 64 or more: what Fréchet distances are taken
-    of."""
+    """Return features (batch, 256) of pictures (batch, 3, n, n) in [-1, 1], n of 64 or more, for Fréchet distances."""
     return load().look(_small(pictures))
 
 
@@ -140,7 +141,7 @@ def read(pictures: Tensor) -> list[SceneAttributes]:
 
 
 def most_likely(scores: Sequence[Tensor]) -> list[SceneAttributes]:
-    """The most likely answers, as what is seen in each picture."""
+    """Return the attributes with the highest scores for each picture."""
     rows = torch.stack([each.argmax(1) for each in scores], 1).tolist()
     scenes = []
     for row in rows:

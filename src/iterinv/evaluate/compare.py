@@ -1,4 +1,4 @@
-"""Many methods on one picture, at equal steps: what each costs and keeps."""
+"""Comparison of methods on one picture, at equal steps: cost and fidelity of each."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def compare(
     fit: str = "pad",
     observer: Observer | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """A row a method, as it is done: ``method, psnr, exact_pixels, network_calls, seconds, peak_memory_mb,
+    """Yield one row per method when it is done: ``method, psnr, exact_pixels, network_calls, seconds, peak_memory_mb,
     terminal_noise, stages, why``.
 
     ``peak_memory_mb`` is the process's while the method runs, weights included. PSNR is of the picture worked on,
@@ -71,7 +71,7 @@ def compare(
 
 
 def work(row: dict[str, Any]) -> int:
-    """Network work in forward evaluations: a backward one counts as two."""
+    """Return the network work in forward evaluations: a backward one counts as two."""
     calls = row["network_calls"]
     return int(calls["forward"] + 2 * calls["backward"])
 
@@ -89,7 +89,7 @@ def front(rows: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def plot(rows: Sequence[dict[str, Any]], path: Path, title: str) -> None:
-    """PSNR and the noise's spread against network work, a point a method that came to an end."""
+    """Plot PSNR and the noise's spread against network work, with a point per method that finished."""
     from matplotlib.figure import Figure
 
     rows = [row for row in rows if row["network_calls"] is not None]

@@ -1,4 +1,4 @@
-"""Folders that an evaluation goes on with, and processes that share its work."""
+"""Folders that an evaluation resumes, and processes that share its work."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from iterinv.files import whole, writing
 
 
 def settle(folder: Path, settings: dict[str, Any]) -> None:
-    """Make a folder for results of these settings; several processes may do so at once.
+    """Make a folder for results with these settings; several processes may do so at once.
 
     Raises ``ValueError`` where it holds those of others, or where its settings cannot be read.
     """
@@ -65,7 +65,8 @@ def append_line(path: Path, value: Any) -> None:
 
 
 def read_array(path: Path, rows: int, shape: tuple[int, ...]) -> np.ndarray | None:
-    """The array of uint8 (at least ``rows``, *shape) in a file, mapped; ``None`` for what is missing or another."""
+    """Map the array of uint8 (at least ``rows``, *shape) in a file; ``None`` for a file that is missing or holds
+    another array."""
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError):

@@ -1,4 +1,4 @@
-"""Diagnosis: every loss of an inversion apart, and the largest named. Nothing here calls a network."""
+"""Diagnosis: it separates the losses of an inversion and names the largest. Nothing here calls a network."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def losses(inversion: StageInversion, x: Tensor) -> dict[str, float | None]:
 def diagnose(
     stages: Sequence[Stage], inversion: Inversion, picture: Tensor
 ) -> tuple[list[dict[str, float | None]], str]:
-    """The losses of every stage, and one line that names the largest and what to do about it."""
+    """Return the losses of every stage, and one line that names the largest and a remedy."""
     pairs = list(zip(stages, inversion.stages, strict=True))
     by_stage = [
         losses(stage_inversion, resize(picture, stage.size).to(stage_inversion.noise))

@@ -1,5 +1,5 @@
-"""Checks of this machine and of a model: versions, devices, precisions, weights, and whether a network says the same
-thing twice."""
+"""Checks of this machine and of a model: versions, devices, precisions, weights, and whether a network predicts the
+same twice."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ EXTRAS = {"if": ("sentencepiece", "ftfy", "bs4"), "train": ("yaml", "sklearn")}
 
 
 class Finding(NamedTuple):
-    """``well`` is ``None`` where there is nothing wrong in either case."""
+    """The result of one check; ``well`` is ``None`` for plain information."""
 
     about: str
     well: bool | None
@@ -74,7 +74,7 @@ def _devices() -> Iterator[Finding]:
 
 
 def _presets() -> Iterator[Finding]:
-    """List the published weights that are on this disk; how to get one is said where it is asked for."""
+    """List the published weights that are on this disk; loading says how to get missing ones."""
 
     def here(source: Source | Path) -> bool:
         return source.is_dir() if isinstance(source, Path) else any(_cached(name) for name in source.names)
@@ -111,7 +111,7 @@ def _sound(about: str, damaged: list[str]) -> Finding:
 
 
 def _cached(name: str) -> Path | None:
-    """The path of the index of a pipeline, ``owner/name`` or ``owner/name@revision``, is in the hub's cache."""
+    """Return the path of a pipeline's index, ``owner/name`` or ``owner/name@revision``, in the hub's cache."""
     from huggingface_hub import try_to_load_from_cache
 
     name, _, revision = name.partition("@")

@@ -1,5 +1,4 @@
-"""Inversion of a multistep rule, whose step from a level needs the noisier level before it: the whole path is the
-unknown."""
+"""Inversion of a multistep rule: a step needs the noisier level before its own, so the unknown is the whole path."""
 
 from __future__ import annotations
 
@@ -21,7 +20,7 @@ from iterinv.typed import Checked, Positive, Range
 
 @dataclass(frozen=True)
 class Relax(Checked, Inverter):
-    """At most ``sweeps`` walks over the grid, until none moves a state by more than ``tolerance``, an rms.
+    """Walk over the grid at most ``sweeps`` times, until no state moves by more than ``tolerance``, an rms.
 
     The path starts as DDIM inversion's. In every sweep the noise is predicted at all its states, one call each, and
     each state of a walk back from the clean data is one fixed-point iteration of :class:`iterinv.inverters.Solve` from

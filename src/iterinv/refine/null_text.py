@@ -22,8 +22,7 @@ from iterinv.typed import Checked, Count, Positive
 
 @dataclass(frozen=True)
 class NullText(Checked, Refinement):
-    """At step j of N, from the embedding of the step before: Adam at ``rate (1 - j / (2 N))``, at most ``iterations``
-    times, and no more once the square of what the guided step missed, before Adam's, is below ``tolerance + slope j``.
+    """Fit the null embedding by Adam at every level.
 
     So every level takes a step of Adam. The defaults are those published for Stable Diffusion, with N = 50 in
     ``1 - j / 100`` and in ``slope``. The square is a mean over the state's values, so that the tolerance means the same
@@ -78,8 +77,7 @@ class NullText(Checked, Refinement):
     def _fit(
         self, guided: Callable[[Tensor], Tensor], known: Tensor, null: Tensor, rate: float, limit: float
     ) -> Tensor:
-        """The embedding under which the step gives the known state. A picture of a batch stops when it is near
-        enough."""
+        """Find the embedding under which the step gives the known state. Each picture of a batch stops by itself."""
         best = null
         with torch.enable_grad():
             tuned = null.clone().requires_grad_(True)

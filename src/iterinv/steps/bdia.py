@@ -25,7 +25,8 @@ from iterinv.typed import Checked, Range, Share, check_fields
 
 
 def bdia_step(base: OneStep, field: Field, state: State, grid: Grid, i: int, gamma: float) -> State:
-    """With p, a, b three levels in a row and ``D`` the base: ``x_b = D(x_a, a, b) + gamma (x_p - D(x_a, a, p))``.
+    """Take BDIA's step ``x_b = D(x_a, a, b) + gamma (x_p - D(x_a, a, p))``: ``p``, ``a``, ``b`` are three levels in a
+    row, ``D`` is the base rule.
 
     Without ``x_p``, the base's own step.
     """
@@ -38,14 +39,14 @@ def bdia_step(base: OneStep, field: Field, state: State, grid: Grid, i: int, gam
 
 
 def bdia_undo(base: OneStep, field: Field, state: State, grid: Grid, i: int, gamma: float) -> State:
-    """:func:`bdia_step` solved for the oldest state."""
+    """Solve :func:`bdia_step` for the oldest state."""
     y, x = state
     there, oldest = base.step_to(field, x, grid[i], grid[i + 1], grid[i - 1])
     return x, (y - there).div_(gamma).add_(oldest)
 
 
 def bdia_init_inverse(field: Field, x: Tensor, grid: Grid) -> State:
-    """The pair at the clean end: the data, and one DDIM inversion step from it.
+    """Make the pair at the clean end: the data, and one DDIM inversion step from it.
 
     The network is given the destination's timestep, since it was never trained at the clean end.
     """
@@ -69,8 +70,8 @@ class TwoState(Reversible):
 
 @dataclass(frozen=True)
 class BDIA(TwoState):
-    """With p, a, b three levels in a row and ``D`` the base rule (the paper's eq. for DDIM: ``D = move(x_a, eps, a,
-    .)``)::
+    """BDIA's rule on three levels in a row ``p``, ``a``, ``b``; ``D`` is the base rule (the paper's equation for DDIM:
+    ``D = move(x_a, eps, a, .)``)::
 
         x_b = D(x_a, a, b) + gamma * (x_p - D(x_a, a, p))
 
@@ -158,7 +159,7 @@ class FixedPointBDIA(Checked, Reversible):
         return x.to(like.dtype) * 2.0 ** -self._of(like)[0]
 
     def _of(self, x: Tensor) -> tuple[int, float]:
-        """The bits behind the point that a tensor of this dtype carries, and what its numbers must be below."""
+        """Return the fraction bits that a tensor of this dtype carries, and the limit of its numbers."""
         if x.dtype == torch.float64:
             return self.bits, 2.0 ** (53 - self.bits)
         if x.dtype == torch.float32:

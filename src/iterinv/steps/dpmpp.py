@@ -16,7 +16,8 @@ from iterinv.steps.step import Multistep
 
 
 def exponential_step(x: Tensor, x0: Tensor, a: Level, b: Level) -> Tensor:
-    """From ``a`` to ``b`` with the clean data held at ``x0``: ``(sigma_b / sigma_a) x - alpha_b (exp(-h) - 1) x0``."""
+    """Step from ``a`` to ``b`` with constant clean data ``x0``: ``(sigma_b / sigma_a) x - alpha_b (exp(-h) - 1)
+    x0``."""
     return Prediction.from_x0(x, a, x0).at(b)
 
 
@@ -55,7 +56,7 @@ class DPMPP2M(Multistep):
     order = 2
 
     def memory(self, field: Field, x: Tensor, a: Level) -> Tensor:
-        """The clean data that the rule predicts for a sample at a level."""
+        """Return the clean data that the rule predicts for a sample at a level."""
         return field(x, a).x0
 
     def step(self, field: Field, state: State, grid: Grid, i: int) -> State:

@@ -61,7 +61,7 @@ class Multistep(Step, Protocol):
     """A rule whose state holds, besides the sample, what it predicted at the level before."""
 
     def memory(self, field: Field, x: Tensor, a: Level) -> Tensor:
-        """The value that the rule remembers of a sample at a level."""
+        """Return the value that the rule stores for a sample at a level."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""Samples drawn from words alone: whether they show what the words say, and how they differ, as a whole, from true
+"""Evaluation of samples drawn from captions: agreement with the caption, and distance of the whole set from true
 pictures.
 
 Both are read by :mod:`iterinv.embedded.reader`. The words are captions of held-out scenes, one sample each.
@@ -60,8 +60,8 @@ def drawn(folder: Path, count: int) -> np.ndarray:
 
 
 def alignment(pictures: np.ndarray, scenes: Sequence[Scene]) -> dict[str, float]:
-    """Shares of what the captions say that is seen: of things each attribute, a thing not seen counting against all of
-    its own; floor, wall and count; and ``all`` of it together."""
+    """Return the share of correct attributes, by name: each attribute of a thing, where a missing thing counts against
+    all of its own; floor, wall and count; and ``all`` of them together."""
     right: dict[str, list[bool]] = {name: [] for name in (*CAPTION_ATTRIBUTES, "all")}
     for predicted, truth in zip(_each(read, pictures), map(SceneAttributes.of, scenes), strict=True):
         hits = {name: [getattr(predicted, name) == getattr(truth, name)] for name in ("floor", "wall")}
@@ -78,11 +78,9 @@ def alignment(pictures: np.ndarray, scenes: Sequence[Scene]) -> dict[str, float]
 
 
 def distances(pictures: np.ndarray, cache: Path) -> dict[str, float]:
-    """Fréchet distance of the reader's features to as many true pictures, ``frechet``; and between two such sets of
-    true pictures, ``frechet_floor``: what it is of pictures that nothing is wrong with; and by how much that varies
-    (standard deviation) with which of the true pictures are in which set, ``frechet_spread``. True pictures are drawn
-    into
-    ``cache``."""
+    """Return the Fréchet distance of the reader's features to as many true pictures, ``frechet``; the distance between
+    two such sets of true pictures, ``frechet_floor``; and the standard deviation of that distance over other divisions
+    of the true pictures, ``frechet_spread``. True pictures are drawn into ``cache``."""
     n, size = len(pictures), pictures.shape[1]
     sets = pictures, data.scenes(cache, size, n, CAPTIONS), data.scenes(cache, size, n, TRUE_PICTURES)
     samples, captioned, real = (torch.cat(list(_each(lambda x: [features(x)], these))) for these in sets)
@@ -93,12 +91,13 @@ def distances(pictures: np.ndarray, cache: Path) -> dict[str, float]:
 
 
 def wall_grain(pictures: np.ndarray) -> float:
-    """Mean noise of the wall, in 8-bit steps: of the flat upper quarter of each picture (n, size, size, 3)."""
+    """Return the mean noise of the wall, in 8-bit steps, in the flat upper quarter of each picture (n, size, size,
+    3)."""
     return float(np.mean([grain(picture[: len(picture) // 4]) for picture in pictures]))
 
 
 def report(folder: Path, count: int, cache: Path) -> dict[str, Any]:
-    """The figures of a folder's samples, rounded to four places, with how they were drawn.
+    """Return the figures of a folder's samples, rounded to four places, with the settings they were drawn by.
 
     ``true`` is the alignment of the renders of the same captions: as much as the reader can see. ``shuffled`` is that
     of the samples to each other's captions: what a reader that guesses would give.

@@ -52,8 +52,8 @@ def evaluate(
     share: tuple[int, int] = (1, 1),
     observer: Observer | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """A row a task, ``count`` scenes by ``kinds``, as it is done; each is a line of ``folder/rows.jsonl``, not done
-    again. :func:`rows` gives all of them.
+    """Yield one row per task when it is done, ``count`` scenes by ``kinds``. Each row is a line of
+    ``folder/rows.jsonl`` and is not done again; :func:`rows` returns all of them.
 
     ``share`` (k, n) does the k-th of n shares of the scenes: as many processes may work on one folder. Raises
     ``ValueError`` for a kind or a share that there is not, and where the folder holds rows of other settings.
@@ -126,7 +126,7 @@ def _readable(picture: Path) -> bool:
 
 
 def score(task: SceneEdit, x: Tensor, edited: Tensor, mask: Tensor | None) -> dict[str, Any]:
-    """Judge an edited picture (1, 3, size, size); ``x`` is the source's.
+    """Score an edited picture (1, 3, size, size); ``x`` is the source's.
 
     ``success``: the reader sees what was asked for; ``kept``: everything that was not asked for as it was. ``inside``:
     PSNR to the truth where the truth differs from the source; ``outside``: to the source elsewhere, ``None`` where all
@@ -150,8 +150,8 @@ def score(task: SceneEdit, x: Tensor, edited: Tensor, mask: Tensor | None) -> di
 
 
 def succeeded(kind: str, predicted: SceneAttributes, source: SceneAttributes, target: SceneAttributes) -> bool:
-    """Tell whether the change that was asked for is seen: of a thing to be removed, one thing, and that the other in
-    shape and colour; of a thing to be added, all that is said of it."""
+    """Tell whether the reader sees the requested change. A removal must leave one thing, the other one in shape and
+    colour; an addition must show all attributes of the new thing."""
     if kind in ("floor", "wall"):
         return bool(getattr(predicted, kind) == getattr(target, kind))
     if len(predicted.things) != len(target.things):
@@ -167,12 +167,12 @@ def succeeded(kind: str, predicted: SceneAttributes, source: SceneAttributes, ta
 
 
 def _new(source: SceneAttributes, target: SceneAttributes) -> int:
-    """Find the wanted thing that is not there now; the two may look alike."""
+    """Find the target's thing that the source lacks; the two may look alike."""
     return next(k for k in range(len(target.things)) if target.things[:k] + target.things[k + 1 :] == source.things)
 
 
 def preserved(kind: str, predicted: SceneAttributes, source: SceneAttributes, target: SceneAttributes) -> bool:
-    """Tell whether the rest is seen as it was: the things that stay, the floor and the wall."""
+    """Tell whether the reader sees everything else unchanged: the things that stay, the floor and the wall."""
     if any(getattr(predicted, name) != getattr(target, name) for name in ("floor", "wall") if name != kind):
         return False
     if kind in ("remove", "add"):
@@ -187,8 +187,8 @@ def preserved(kind: str, predicted: SceneAttributes, source: SceneAttributes, ta
 
 
 def summary(task_rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A row a kind, and one for all: shares and means, and of ``outside`` the least; where all pixels outside are equal
-    there is no PSNR to count: ``outside_exact`` is the share of those."""
+    """Make one row per kind, and one for all: shares and means, and the least ``outside``. ``outside_exact`` is the
+    share of tasks whose pixels outside are all equal, where there is no PSNR to count."""
     summaries = []
     for kind in [*(k for k in KINDS if any(row["kind"] == k for row in task_rows)), "all"]:
         these = [row for row in task_rows if kind in ("all", row["kind"])]
@@ -200,7 +200,7 @@ def summary(task_rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def sheets(folder: Path, task_rows: Sequence[dict[str, Any]], size: int = 128) -> None:
-    """``best.png``, ``median.png`` and ``worst.png`` by ``inside``: source, edited, truth; two tasks a row."""
+    """Write ``best.png``, ``median.png`` and ``worst.png`` by ``inside``: source, edited, truth; two tasks per row."""
     ranked = sorted(task_rows, key=lambda row: -math.inf if row["inside"] is None else -row["inside"])
     middle = max(0, (len(ranked) - SHOWN) // 2)
     for name, chosen in (("best", ranked[:SHOWN]), ("median", ranked[middle:][:SHOWN]), ("worst", ranked[-SHOWN:])):

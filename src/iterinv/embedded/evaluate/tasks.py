@@ -20,7 +20,7 @@ VISIBLE = 4 / 255
 
 
 class SceneEdit(NamedTuple):
-    """One task: what is there, what should be, and what the editor is told."""
+    """One task: the source scene, the target scene, and the kind of change."""
 
     kind: str
     source: Scene

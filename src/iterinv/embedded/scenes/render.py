@@ -168,7 +168,8 @@ def _lamp(scene: Scene) -> Tensor:
 
 
 def _lit(scene: Scene, solids: list[_Solid], p: Tensor, n: Tensor, turn: Tensor) -> Tensor:
-    """The share of the lamp that each point sees, in [0, 1]; ``turn`` rotates the sample pattern, one angle a ray."""
+    """Return the share of the lamp that each point sees, in [0, 1]; ``turn`` rotates the sample pattern by one angle
+    per ray."""
     lamp, visible = _lamp(scene), torch.zeros(len(p), dtype=torch.float32)
     for k in range(_SHADOW_RAYS):  # a sunflower on the lamp's disc
         radius, angle = _LAMP_RADIUS * math.sqrt((k + 0.5) / _SHADOW_RAYS), turn + 2.39996 * k

@@ -43,8 +43,8 @@ def to_uint8(x: Tensor) -> np.ndarray:
 
 
 def scenes(folder: Path, size: int, count: int, first: int = 0) -> np.ndarray:
-    """The rendered scenes of ``count`` seeds from ``first`` on (count, size, size, 3) uint8, drawn now if not on disk
-    yet, or if what is there is of other scenes, by its first and last."""
+    """Return the rendered scenes of ``count`` seeds from ``first`` on (count, size, size, 3) uint8. They are drawn now
+    if they are not on disk yet, or if the first and last there are of other scenes."""
     from rich.progress import track
 
     path = folder / (f"scenes-{size}-{count}.npy" if first == 0 else f"scenes-{size}-{first}-{count}.npy")

@@ -1,4 +1,4 @@
-"""Training the reader: cross entropy on rendered scenes, with what a generated picture may have besides.
+"""Training of the reader: cross entropy on rendered scenes, with the faults that a generated picture may have.
 
 Pictures are mirrored (left and right change places in the answers), and some are blurred, noised or a little brighter
 or darker, so that a sample that is not quite the renderer's is still read by what it shows.
