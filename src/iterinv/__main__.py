@@ -31,8 +31,8 @@ def main() -> None:
     """Run the command line. Ctrl-C and a request to end stop it with exit code 130, after it has removed unfinished
     files.
 
-    What the terminal's encoding lacks is printed as escapes. Where the reader of the output has gone, the exit code is
-    141 and nothing is said.
+    Characters that the terminal's encoding lacks are printed as escapes. Where the reader of the output is gone, the
+    exit code is 141, without a message.
     """
     # Threads that wait for work should sleep: where others compute on the same cores, spinning makes this three times
     # slower.

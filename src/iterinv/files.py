@@ -46,8 +46,8 @@ def unfinished(folder: Path) -> Path:
 def whole(path: Path) -> Iterator[BinaryIO]:
     """Open a new file for writing that replaces ``path`` if the block succeeds and vanishes otherwise.
 
-    A link at ``path`` is replaced and the file behind it left alone. The permissions are the umask's. What killed runs
-    left beside it is removed. Raises :class:`CannotWrite`.
+    A link at ``path`` is replaced and the file behind it left alone. The permissions are the umask's. Files that killed
+    runs left beside it are removed. Raises :class:`CannotWrite`.
     """
     partial = unfinished(path.parent)
     with writing(path):

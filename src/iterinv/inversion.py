@@ -109,7 +109,7 @@ class Inversion:
         return replace(self, prompts=prompts, seeds=seeds, stages=stages, canvases=canvases)
 
     def rerun_note(self) -> str:
-        """A sentence on a rerun in other arithmetic than that of the inversion; empty where nothing is to be said."""
+        """Return a sentence on a rerun in other arithmetic than that of the inversion; empty if the two agree."""
         checks = [
             (k, stage_inversion.rerun)
             for k, stage_inversion in enumerate(self.stages, 1)

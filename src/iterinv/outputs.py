@@ -16,7 +16,7 @@ def outputs(folder: Path, inputs: Sequence[Path] = (), names: Sequence[str] = ()
     """A staging folder whose files move to ``folder`` when the block ends well, and vanish when it does not.
 
     Files of the same names are replaced; they come back if not all can be. A run that is killed while its files move
-    leaves some of them to the next run on the folder, which moves the rest first; one that is killed earlier leaves a
+    leaves some of them to the next run on the folder, which first moves the others; one that is killed earlier leaves a
     staging folder, which the next run removes. Raises ``OSError`` at once if ``folder`` cannot be written or another
     run writes to it, ``ValueError`` if one of ``inputs`` would be replaced: at once by one of ``names``, else before
     anything is moved.

@@ -29,7 +29,7 @@ WALKS = {
     **dict.fromkeys(("BDIAScheduler", "BDIAInverseScheduler"), "ddim"),
 }
 """Spacing of labels by class of diffusers' schedulers that is known here: ``ddim`` in whole numbers; ``euler``
-between them too, under linspace; ``dpm`` one more than asked for, without the lowest; ``lcm`` among those that a
+between them too, under linspace; ``dpm`` one more than the steps, without the lowest; ``lcm`` among those that a
 network was distilled from."""
 
 ENDS_CLEAN = ("DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler", "UniPCMultistepScheduler")
@@ -56,9 +56,9 @@ class Schedule:
     """A discrete variance-preserving schedule: ``alpha^2`` of every label, and of the clean end; and how it is walked.
 
     ``offset`` is diffusers' ``steps_offset`` (leading spacing only). ``clean`` is ``alpha^2`` of the level after the
-    last label: 1 where ``set_alpha_to_one`` holds, that of label 0 where it does not. ``spacing`` is what a grid has
-    unless told otherwise, by the labels of a ``walk``, one of :data:`WALKS`. ``karras`` is whether such a grid has the
-    noise levels of Karras et al. (2022), and ``trained`` the number of steps that a network was distilled from, whose
+    last label: 1 where ``set_alpha_to_one`` holds, that of label 0 where it does not. ``spacing`` is the
+    default spacing of a grid, by the labels of a ``walk``, one of :data:`WALKS`. With ``karras`` such a grid has the
+    noise levels of Karras et al. (2022). ``trained`` is the number of steps that a network was distilled from, whose
     labels alone it knows, or 0.
     """
 

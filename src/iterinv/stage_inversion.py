@@ -72,8 +72,8 @@ class Origin:
 class Rerun:
     """A comparison of a rerun with the inversion it was made from.
 
-    ``pixels`` says whether every 8-bit pixel of the reconstruction is as it was. Where it is not, ``remedy`` says what
-    the stage's trajectory is now: ``inverted again`` from the picture, ``kept path`` of the file, ``refined again``, or
+    ``pixels`` says whether every 8-bit pixel of the reconstruction is as it was. Where it is not, ``remedy`` names the
+    stage's new trajectory: ``inverted again`` from the picture, ``kept path`` of the file, ``refined again``, or
     empty where the method promises no exact reconstruction.
     """
 
@@ -145,10 +145,10 @@ class Trajectory:
 class StageInversion:
     """The inversion of one stage: ``state`` at ``grid[start]``, the conditions and the guidance that rerun the picture.
 
-    ``offsets``, one a step, are what a refinement adds after it. ``lost`` is what a latent stage's codec loses of the
-    picture: it is added to what the states decode to, and is the only part that was not inverted. ``trajectory`` holds
-    the states that an editor may start from and blend with, and the reconstruction. ``origin`` is what it was made of;
-    ``rerun`` says whether running it again gave the same, ``None`` before.
+    ``offsets``, one a step, are what a refinement adds after it. ``lost`` is the error of a latent stage's codec: it
+    is added to the decoded states, and is the only part that was not inverted. ``trajectory`` holds
+    the states that an editor may start from and blend with, and the reconstruction. ``origin`` holds its
+    picture; ``rerun`` says whether running it again gave the same, ``None`` before.
     """
 
     plan: Plan
@@ -217,8 +217,8 @@ def invert_stage(
     seeds: Sequence[int] = (0,),
     observer: Observer | None = None,
 ) -> StageInversion:
-    """Invert pictures (batch, 3, size, size) at one stage and rerun them. ``seeds``, one a picture, draw what a path
-    needs.
+    """Invert pictures (batch, 3, size, size) at one stage and rerun them. ``seeds``, one a picture, draw the
+    noise of a path.
 
     Raises :class:`iterinv.steps.run.NotFinite`, and :class:`NotExact` where an exact rule loses a pixel all the same:
     in float32 states, or though it multiplies no rounding.
@@ -314,7 +314,7 @@ def rerun_stage(stage: Stage, inversion: StageInversion, observer: Observer) -> 
 
     The arithmetic of a network depends on threads, the batch and the machine. Where the rerun gives other pixels than
     the inversion had, a method that reconstructs exactly does so here too: by the path in the file if it is there, else
-    by inverting the picture again in the arithmetic of here.
+    by inverting the picture again in the arithmetic of this process.
     """
     began = time.perf_counter()
     origin, plan = inversion.origin, inversion.plan

@@ -105,7 +105,7 @@ class EditRequest:
 
 @dataclass(frozen=True)
 class CompareRequest:
-    """Invert one picture by several methods at equal steps; no methods are all of them."""
+    """Invert one picture by several methods at equal steps; an empty ``methods`` stands for all of them."""
 
     source: InvertRequest
     methods: tuple[str, ...] = ()
@@ -243,7 +243,7 @@ class Workbench(Observer):
         return Result(cascade, inversion, self.notes, time.perf_counter() - began)
 
     def edit(self, request: EditRequest) -> Result:
-        """Invert or reopen, then edit. Raises as these do, and ``ValueError`` for an editor that there is not."""
+        """Invert or reopen, then edit. Raises as these do, and ``ValueError`` for an unknown editor."""
         began = time.perf_counter()
         prompt = checked_prompt(request.prompt, "target prompt", may_be_empty=False)
         editor = editor_of(request.editor, request.strength, request.guidance_scale) if request.editor else None
@@ -323,7 +323,7 @@ def checked_prompt(prompt: str, name: str, may_be_empty: bool = True) -> str:
 
 
 def check_picture(picture: Picture, fit: str) -> None:
-    """Raise ``ValueError`` for a picture that cannot be read and for a fit that there is not, before a model loads."""
+    """Raise ``ValueError`` for a picture that cannot be read and for an unknown fit, before a model loads."""
     images.check_fit(fit)
     images.to_array(picture)
 

@@ -68,7 +68,7 @@ class Flow(Step):
 
 @dataclass(frozen=True)
 class FlowEdit:
-    """FlowEdit at the first stage, within ``region``; ``detail`` edits the stages above.
+    """Edit the first stage by FlowEdit, within ``region``; ``detail`` edits the stages above.
 
     ``guidance`` acts from the source prompt to the target prompt, 1 for none; ``passes`` is the number of times the
     levels are run, each pass from the result of the one before; ``averages`` is the number of noises a level, drawn

@@ -1,8 +1,8 @@
 """A small network that reads a scene's attributes from its picture. In the embedded world it takes the place of CLIP
 and DINO.
 
-It was trained by ``iterinv train reader`` on rendered pictures; how often it is right on others is in the docs. What it
-says of an edit or a sample is an opinion of a network, not the renderer's truth.
+It was trained by ``iterinv train reader`` on rendered pictures; the docs give its accuracy on others. Its
+answer on an edit or a sample is a network's estimate, not the renderer's truth.
 """
 
 from __future__ import annotations

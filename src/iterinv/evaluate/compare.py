@@ -33,10 +33,10 @@ def compare(
     """Yield one row per method when it is done: ``method, psnr, exact_pixels, network_calls, seconds, peak_memory_mb,
     terminal_noise, stages, why``.
 
-    ``peak_memory_mb`` is the process's while the method runs, weights included. PSNR is of the picture worked on,
-    ``None`` where all pixels are equal. ``terminal_noise`` is the first stage's. A method that leaves the finite
-    numbers has ``why`` and the cost, no ``stages``, and ``None`` for the rest.
-    Raises ``ValueError`` for a method that there is not, before any work.
+    ``peak_memory_mb`` is the process's while the method runs, weights included. PSNR is of the part of the picture
+    inside the square, ``None`` where all pixels are equal. ``terminal_noise`` is the first stage's. A method that
+    leaves the finite numbers has ``why`` and the cost, no ``stages``, and ``None`` for the rest. Raises ``ValueError``
+    for an unknown method, before any work.
     """
     plans = [plan(method, num_inference_steps, guidance_scale) for method in methods]
     for each in plans:

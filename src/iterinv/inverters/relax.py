@@ -26,7 +26,7 @@ class Relax(Checked, Inverter):
     each state of a walk back from the clean data is one fixed-point iteration of :class:`iterinv.inverters.Solve` from
     where it was. A picture rests once the largest movement over the levels is at most the tolerance; of all sweeps the
     path that moved least is returned, with that movement as its error. Where a field is nearly folded (between two
-    modes of the data) sweeps may circle for ever, and the error tells.
+    modes of the data) sweeps may circle for ever, and the error stays large.
     """
 
     sweeps: Annotated[int, Range(0, 10_000)] = 30

@@ -1,6 +1,6 @@
 """Negative-prompt inversion (Miyake, Iohara, Saito, Tanaka, 2023), https://arxiv.org/abs/2305.16807
 
-Along an inverted path the best null embedding is near the prompt's own, so it is taken for it, and nothing is
+Along an inverted path the best null embedding is near the prompt's own, so the prompt's own is used, and nothing is
 optimised.
 """
 

@@ -24,9 +24,11 @@ from iterinv.typed import Checked, Count, Positive
 class NullText(Checked, Refinement):
     """Fit the null embedding by Adam at every level.
 
-    So every level takes a step of Adam. The defaults are those published for Stable Diffusion, with N = 50 in
-    ``1 - j / 100`` and in ``slope``. The square is a mean over the state's values, so that the tolerance means the same
-    at any size, or, where ``total``, their sum, which Adam's epsilon tells from the mean. :meth:`as_iterinv` gives the
+    Step j of N starts from the embedding of the step before and runs Adam at ``rate (1 - j / (2 N))``, at least once
+    and at most ``iterations`` times. It stops once the squared error of the guided step, measured before Adam's step,
+    is below ``tolerance + slope j``. The defaults are those published for Stable Diffusion, with N = 50 in ``1 - j /
+    100`` and in ``slope``. The squared error is a mean over the state's values, so that the tolerance means the same at
+    any size. With ``total`` it is their sum, for which Adam's epsilon matters less. :meth:`as_iterinv` gives the
     settings of IterInv for IF.
     """
 

@@ -1,6 +1,6 @@
 """Direct inversion (Ju, Zeng, Bian, Liu, Xu, 2024), https://arxiv.org/abs/2310.01506
 
-What a step misses of the known path is kept, and added each time the step is run.
+The error of each step against the known path is stored, and added each time the step is run.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from iterinv.stage_inversion import StageInversion
 @dataclass(frozen=True)
 class Offsets(Refinement):
     """``offset_i = path[i + 1] - step(x_i)`` and ``x_{i + 1} = step(x_i) + offset_i``, under the plan's guidance, in
-    float32: from the states that a rerun goes through, so that the rounding of one offset is made good by the next.
+    float32: from the states that a rerun goes through, so that the next offset corrects the rounding of the one before.
 
     The reconstruction is then exact by construction, which says nothing of how well it can be edited. Along DDIM
-    inversion's path this is direct inversion; along a scattered one, with DDPM's mean for a step, the offsets are the
-    noise maps of edit-friendly DDPM inversion.
+    inversion's path this is direct inversion; along a path of independent noise, with DDPM's mean for a step, the
+    offsets are the noise maps of edit-friendly DDPM inversion.
     """
 
     exact = True

@@ -1,6 +1,7 @@
 """Proximal guidance (Han, Wen, Chen, et al., 2024), https://arxiv.org/abs/2306.05414
 
-Negative-prompt inversion, and in an edit only the large differences between the predictions for two prompts.
+The inversion is negative-prompt inversion. An edit uses only the large differences between the predictions for two
+prompts.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Evaluation of samples drawn from captions: agreement with the caption, and distance of the whole set from true
 pictures.
 
-Both are read by :mod:`iterinv.embedded.reader`. The words are captions of held-out scenes, one sample each.
+The reader, :mod:`iterinv.embedded.reader`, reads both. The prompts are captions of held-out scenes, one sample each.
 """
 
 from __future__ import annotations
@@ -38,9 +38,10 @@ CAPTION_ATTRIBUTES = (*OF_THING, "floor", "wall", "count")
 def draw(
     cascade: Cascade, folder: Path, count: int, rule: Step, steps: int = 10, guidance: float = 2.0, seed: int = 0
 ) -> Iterator[int]:
-    """Draw a sample of each of ``count`` captions into files of ``folder``; tells how many there are, as they come.
+    """Draw a sample of each of ``count`` captions into files of ``folder``; yield their number as it grows.
 
-    What is there is not drawn again. Raises ``ValueError`` where the folder holds samples drawn in another way.
+    Samples that are there are not drawn again. Raises ``ValueError`` where the folder holds samples drawn in another
+    way.
     """
     steps, guidance = checked(steps, Count, "steps"), checked(guidance, float, "guidance_scale")
     how = {"rule": str(rule), "steps": steps, "guidance": guidance, "seed": seed, "px": cascade.size}
@@ -99,8 +100,8 @@ def wall_grain(pictures: np.ndarray) -> float:
 def report(folder: Path, count: int, cache: Path) -> dict[str, Any]:
     """Return the figures of a folder's samples, rounded to four places, with the settings they were drawn by.
 
-    ``true`` is the alignment of the renders of the same captions: as much as the reader can see. ``shuffled`` is that
-    of the samples to each other's captions: what a reader that guesses would give.
+    ``true`` is the alignment of the renders of the same captions, which is the most that the reader can see.
+    ``shuffled`` is that of the samples to each other's captions, which is the value of a guess.
     """
     pictures = drawn(folder, count)
     scenes = [Scene.random(CAPTIONS + k) for k in range(count)]

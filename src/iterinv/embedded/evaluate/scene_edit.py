@@ -1,8 +1,8 @@
 """SceneEdit: editing by words where the right answer exists, since every picture is rendered.
 
-Each task is a held-out scene, its caption, and the caption of the same scene with one thing changed. The editor is told
-the two captions and nothing else; what it makes is read by :mod:`iterinv.embedded.reader` and compared with the true
-render.
+Each task is a held-out scene, its caption, and the caption of the same scene with one thing changed. The editor
+receives the two captions and nothing else; :mod:`iterinv.embedded.reader` reads its picture, which is also compared
+with the true render.
 """
 
 from __future__ import annotations
@@ -128,10 +128,10 @@ def _readable(picture: Path) -> bool:
 def score(task: SceneEdit, x: Tensor, edited: Tensor, mask: Tensor | None) -> dict[str, Any]:
     """Score an edited picture (1, 3, size, size); ``x`` is the source's.
 
-    ``success``: the reader sees what was asked for; ``kept``: everything that was not asked for as it was. ``inside``:
-    PSNR to the truth where the truth differs from the source; ``outside``: to the source elsewhere, ``None`` where all
-    pixels are equal, and ``ssim`` there; ``features``: distance to the truth in the reader's features; ``iou``: of
-    ``mask``, where the edit might change the picture, and the region.
+    ``success``: the reader sees the requested change; ``kept``: it sees everything else unchanged. ``inside`` is the
+    PSNR to the truth where the truth differs from the source. ``outside`` is the PSNR to the source elsewhere, ``None``
+    where all pixels are equal, and ``ssim`` the SSIM there. ``features`` is the distance to the truth in the reader's
+    features, and ``iou`` the overlap of ``mask``, where the edit may change the picture, with the true region.
     """
     size = x.shape[-1]
     truth, region = _drawn(task.target, size), task.region(size)[None]
