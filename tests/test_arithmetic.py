@@ -116,7 +116,7 @@ def test_a_method_that_promises_nothing_says_that_the_reconstruction_is_another(
     small.invert(photo, PROMPT, method, 3).save(tmp_path / "a")
     there, hearing = elsewhere(small), Hearing()
     again = there.rerun(iterinv.open(tmp_path / "a", there), observer=hearing)
-    assert any("the reconstruction is not the one that was made; an exact method" in note for note in hearing.notes)
+    assert any("the reconstruction differs from the first one; an exact method" in note for note in hearing.notes)
     assert [stage_inversion.rerun.remedy for stage_inversion in again.stages] == ["", ""]
 
 

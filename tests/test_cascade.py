@@ -146,7 +146,7 @@ def test_a_picture_of_another_kind_is_refused(tiny):
 def test_plans_that_cannot_work_are_refused():
     with pytest.raises(ValueError, match="DDIM cannot undo itself: give the plan another inverter"):
         Plan(DDIM())
-    with pytest.raises(ValueError, match="float16 costs the picture"):
+    with pytest.raises(ValueError, match="float16 lose the picture"):
         Plan(dtype="float16")
     with pytest.raises(ValueError, match="the methods are bdia, bdia-fixed, "):
         plan("magic")

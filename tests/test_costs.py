@@ -44,7 +44,7 @@ def test_published_networks_have_the_size_that_is_stated(name):
 
 
 def test_what_is_held_is_what_lives_at_once():
-    """Of three tensors of 4 kB at most two live at a time; a view is not another tensor."""
+    """Three tensors of 4 kB are made, of which at most two live at a time; a view is not another tensor."""
     with costs.PeakMemory() as memory:
         x = torch.ones(1000)
         y = x + 1
@@ -106,13 +106,13 @@ def test_the_command_says_it_without_weights():
         assert words in result.output
     result = CliRunner().invoke(command_line(), ["cost", "nothing"])
     assert result.exit_code != 0
-    assert "what nothing would cost is not known" in result.output
+    assert "the cost of nothing is not known" in result.output
     result = CliRunner().invoke(command_line(), ["cost", "--dtype", "int8"])
     assert "there is no precision 'int8' for networks" in result.output
 
 
 def test_what_stages_given_one_by_one_cost_is_not_known(tiny_folder):
-    with pytest.raises(FileNotFoundError, match="known of names and folders only: leave `memory` out"):
+    with pytest.raises(FileNotFoundError, match="only for preset names and local folders: leave `memory` out"):
         iterinv.load([tiny_folder], memory="16gb")
 
 

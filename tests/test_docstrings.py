@@ -1,10 +1,19 @@
-"""Every public function, class and method of the package says what it does; a method may inherit the words."""
+"""Public functions, classes and methods have docstrings, or inherit them, and docstrings open with a full clause."""
 
+import ast
 import importlib
 import inspect
 import pkgutil
+import re
+from pathlib import Path
+
+import pytest
 
 import iterinv
+
+ROOT = Path(__file__).parents[1]
+HEADLESS = re.compile(r"(what|whether|where|whatever|who|how|of|by|and|nor|so)\b", re.IGNORECASE)
+PRIVATE = {"told", "found", "held", "seen", "asked", "judged"}
 
 
 def modules():
@@ -32,3 +41,31 @@ def public(module):
 
 def test_everything_public_has_a_docstring():
     assert not sorted(name for module in modules() for name, thing in public(module) if not inspect.getdoc(thing))
+
+
+def parsed(file):
+    return ast.parse(file.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("folder", ["src", "tests", "examples"])
+def test_no_docstring_opens_with_a_headless_clause(folder):
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef)
+    opening = {
+        f"{file.relative_to(ROOT)}: {text[:60]}"
+        for file in (ROOT / folder).rglob("*.py")
+        for node in ast.walk(parsed(file))
+        if isinstance(node, kinds) and HEADLESS.match(text := ast.get_docstring(node) or "")
+    }
+    assert not sorted(opening)
+
+
+@pytest.mark.parametrize("folder", ["src", "examples"])
+def test_no_variable_is_named_by_a_bare_participle(folder):
+    """A name says what the value is, such as ``report`` or ``inversion``."""
+    names = {
+        f"{file.relative_to(ROOT)}:{node.lineno} {name}"
+        for file in (ROOT / folder).rglob("*.py")
+        for node in ast.walk(parsed(file))
+        if (name := getattr(node, "id", None) or getattr(node, "arg", None)) in PRIVATE
+    }
+    assert not sorted(names)

@@ -115,5 +115,5 @@ def test_comparing_and_sampling(tiny_folder, picture):
 def test_everything_that_is_noted_is_in_the_report(tiny_folder, picture):
     result = Workbench().edit(EditRequest(request(tiny_folder, picture), PROMPT))
     report = result.report()
-    assert any("nothing is asked to change" in note for note in report["notes"])
+    assert any("there is nothing to change" in note for note in report["notes"])
     assert any("the mask is empty" in note for note in report["notes"])

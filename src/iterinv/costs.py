@@ -76,7 +76,7 @@ def blueprints(what: str | Path) -> list[tuple[str, Family, Blueprint]]:
     Raises ``FileNotFoundError`` for anything else.
     """
     if not isinstance(what, (str, Path)):
-        raise FileNotFoundError("what it would cost is known of names and folders only: leave `memory` out")
+        raise FileNotFoundError("the cost is computed only for preset names and local folders: leave `memory` out")
     folder = Path(what)
     if preset := presets().get(str(what)):
         names = [source.name for source in preset.sources if isinstance(source, Source)]
@@ -88,7 +88,7 @@ def blueprints(what: str | Path) -> list[tuple[str, Family, Blueprint]]:
     if (folder / "cascade.json").is_file():
         return [_folder(part) for part in folders.parts(folder)[0]]
     raise FileNotFoundError(
-        f"what {what} would cost is not known: give a cascade or diffusers folder, or one of {', '.join(presets())}"
+        f"the cost of {what} is not known: give a cascade or diffusers folder, or one of {', '.join(presets())}"
     )
 
 
@@ -136,7 +136,7 @@ def fitting(what: str | Path, dtype: torch.dtype, size: int) -> str:
     least = peak(stage_costs, MODES[-1])
     most = max(stage_costs, key=lambda cost: max(cost.activations, cost.codec_activations))
     raise MemoryError(
-        f"{what} needs {least / 1e9:.1f} GB with a layer at a time, stage {most.name} the most of it, and there are "
+        f"{what} needs {least / 1e9:.1f} GB with a layer at a time, most of it for stage {most.name}, and the limit is "
         f"{size / 1e9:.1f} GB: take half precision, a smaller model, or a device with more"
     )
 

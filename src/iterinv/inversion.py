@@ -39,7 +39,7 @@ REMEDIES = {
     "that of this arithmetic",
     "kept path": "the states in the file are kept as they are, so that every pixel comes back",
     "refined again": "the refinement was made again here, so that every pixel comes back",
-    "": "the reconstruction is not the one that was made; an exact method, such as bdia, would give every pixel back",
+    "": "the reconstruction differs from the first one; an exact method, such as bdia, would give every pixel back",
 }
 """The ways to deal with a rerun that gives other pixels, and the sentence on each."""
 

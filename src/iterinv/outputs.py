@@ -46,7 +46,7 @@ def outputs(folder: Path, inputs: Sequence[Path] = (), names: Sequence[str] = ()
         _refuse_inputs(folder, files, inputs)
         for target in (folder / name for name in files):
             if target.is_dir():
-                raise OSError(f"{target} is a folder, and a file of that name is to be written: choose another --out")
+                raise OSError(f"{target} is a folder, and a result has the same name: choose another --out")
         staging.rename(moving)
         _move(moving, folder)
         shutil.rmtree(moving)
@@ -66,7 +66,7 @@ def _refuse_inputs(folder: Path, names: Sequence[str], inputs: Sequence[Path]) -
     """Raise where a file of ``names`` in a folder is one of the inputs."""
     for target in (folder / name for name in names):
         if same_file(target, inputs):
-            raise ValueError(f"{target}, which is read, would be replaced by a result: choose another --out")
+            raise ValueError(f"a result would replace {target}, which this command reads: choose another --out")
 
 
 def _recover(folder: Path) -> None:

@@ -84,7 +84,7 @@ class Plan:
                 f"{type(self.refine).__name__} needs a one-step rule that does not undo itself, such as DDIM"
             )
         if self.dtype not in LARGEST_GROWTH:
-            raise ValueError(f"a state in {self.dtype} costs the picture: use float32 or float64")
+            raise ValueError(f"states in {self.dtype} lose the picture: use float32 or float64")
         if self.steps <= self.first:
             raise ValueError(
                 f"{self.steps} step(s) leave {type(self.rule).__name__} nothing to undo: take {self.first + 1} or more"
@@ -131,8 +131,7 @@ class Plan:
             )
         if (growth := self.inverter.growth(self.rule, grid)) > LARGE_GROWTH:
             advice.append(
-                f"undoing {self.steps} steps of {self.method} multiplies what is small by {growth:.0e}: the "
-                "picture comes "
-                "back but its noise may be far from a sampler's (look at noise std); bdia at gamma 1 multiplies nothing"
+                f"undoing {self.steps} steps of {self.method} multiplies rounding by {growth:.0e}: the picture comes "
+                "back, but its noise may be far from a sampler's (see noise std); bdia at gamma 1 multiplies nothing"
             )
         return advice

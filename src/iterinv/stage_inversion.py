@@ -298,9 +298,9 @@ def refuse_loss(picture: Tensor, again: Tensor, plan: Plan) -> None:
         ways = "" if plan.method == "bdia-fixed" else "bdia-fixed, which is exact by construction, or "
         ways += "" if plan.dtype == "float64" else "float64 states, "
         raise NotExact(
-            f"{lost} of {picture[:, 0].numel()} pixels do not come back: the network makes too much of the rounding of "
-            f"its input; take {ways}float32 networks, less guidance or other steps. If none helps, the network does "
-            "not predict the same twice, which `iterinv doctor` tries"
+            f"{lost} of {picture[:, 0].numel()} pixels do not come back: the network amplifies the rounding of its "
+            f"input too much; take {ways}float32 networks, less guidance or other steps. If none helps, the network may "
+            "not predict the same twice: run `iterinv doctor` to check it"
         )
 
 
@@ -410,7 +410,6 @@ def annotate_errors(stage: Stage, plan: Plan, editor: str = "") -> Iterator[None
         if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
             raise
         raise MemoryError(
-            f"{where} ran out of memory on {stage.device}: say how much there is, "
-            "load(..., memory='auto') or --memory auto, and networks take turns; `iterinv cost` says what each "
-            "way needs"
+            f"{where} ran out of memory on {stage.device}: load with memory='auto' or --memory auto, so that "
+            "networks take turns; `iterinv cost` prints the memory that each mode needs"
         ) from None

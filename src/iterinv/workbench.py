@@ -253,7 +253,7 @@ class Workbench(Observer):
         self._advise(cascade, prompt, "target prompt")
         editor = editor or editor_of(cascade.defaults.editor, request.strength, request.guidance_scale)
         if prompt.lower() == result.inversion.prompt.lower():
-            self.on_note("the target prompt is the prompt, so nothing is asked to change")
+            self.on_note("the target prompt equals the prompt, so there is nothing to change")
         edit = cascade.edit(result.inversion, prompt, editor, observer=self)
         if edit.masks is not None and not edit.masks[0].any():
             self.on_note(
@@ -314,7 +314,7 @@ def checked_prompt(prompt: str, name: str, may_be_empty: bool = True) -> str:
     """The prompt, stripped. Raises ``ValueError`` if it is no text, or empty where it may not be; ``name`` is what the
     message calls it."""
     if not may_be_empty and all(unicodedata.category(each)[0] in "ZC" for each in prompt):
-        raise ValueError(f"the {name} is empty: say in words what the picture should show")
+        raise ValueError(f"the {name} is empty: describe the edited picture in words")
     try:
         prompt.encode()
     except UnicodeEncodeError:

@@ -383,7 +383,7 @@ def test_the_words_that_change_nothing_are_noted(tiny_folder, done, tmp_path):
         tiny_folder,
     )
     assert result.exit_code == 0
-    assert "nothing is asked to change" in result.output
+    assert "there is nothing to change" in result.output
 
 
 def script():

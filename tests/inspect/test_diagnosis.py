@@ -38,7 +38,7 @@ def test_the_solver_is_named(first, photo):
     )
     assert losses["solver"] == losses["round_trip"] > 1e-3
     assert why.startswith("Stage I loses most")
-    assert "the solver: DDIM+FixedPoint finds states that its rerun leaves" in why
+    assert "the solver: the rerun of DDIM+FixedPoint leaves the inverted states" in why
 
 
 def test_guidance_is_named_where_it_is_what_is_lost(first, photo):
@@ -52,7 +52,7 @@ def test_guidance_is_named_where_it_is_what_is_lost(first, photo):
     inversion = first.invert(photo, PROMPT, how)
     (losses,), why = diagnose(first.stages, inversion, photo)
     assert losses["guidance"] > 2 * losses["solver"]
-    assert "guidance 9, under which the rerun leaves the path" in why
+    assert "guidance 9: the rerun leaves the path" in why
 
 
 def test_rounding_is_told_by_what_the_rule_multiplies(first, photo):

@@ -181,7 +181,7 @@ def test_an_empty_prompt_and_one_of_pictograms_are_prompts(tiny_folder, picture,
     assert checked_prompt(" 🔵 ", "--to", may_be_empty=False) == "🔵"
     assert unknown_words("🔵 sphere ❤️") == ["🔵", "❤"]
     for empty in ("", " \n", "\u200b"):
-        with pytest.raises(ValueError, match="the target prompt is empty: say in words"):
+        with pytest.raises(ValueError, match="the target prompt is empty: describe"):
             checked_prompt(empty, "target prompt", may_be_empty=False)
     Image.fromarray(to_uint8(picture)).save(tmp_path / "a.png")
     arguments = [

@@ -77,11 +77,11 @@ def edit(
             given = [name.replace("_", "-") for name in names if _given(context, name)]
             if given:
                 raise ValueError(
-                    f"--{' --'.join(given)}: an inversion has its own; leave out, or give the picture instead"
+                    f"--{' --'.join(given)}: an inversion has its own; leave the option out, or give the picture"
                 )
             source = ReopenRequest(inversion, model)
         elif prompt is None or picture is None:
-            raise ValueError("--prompt is missing: say what the picture shows")
+            raise ValueError("--prompt is missing: describe the picture")
         else:
             source = InvertRequest(picture, prompt, method, num_inference_steps, 1.0, seed, fit, model)
         # The file that is edited stays, where it lies in the output folder.
@@ -133,14 +133,14 @@ def compare(
     picture: Annotated[Path, typer.Argument(help="A picture file.")],
     prompt: Prompt,
     out: Out = Path("out"),
-    methods: Annotated[str, typer.Option(help="Names, with commas between them; all if not given.")] = "",
+    methods: Annotated[str, typer.Option(help="Names, separated by commas; all if not given.")] = "",
     num_inference_steps: Steps = 20,
     guidance_scale: Guidance = 1.0,
     seed: Seed = 0,
     fit: Fit = "pad",
     model: Any = None,
 ) -> None:
-    """Run many methods on one picture and compare cost and fidelity."""
+    """Run many methods on one picture; compare cost and fidelity."""
     rows: list[dict[str, Any]] = []
     with session(out, picture, model.name) as (staging, bench):
         from iterinv.evaluate.compare import plot
@@ -192,12 +192,12 @@ def samplers() -> None:
 
 @app.command()
 def cost(
-    model: Annotated[str, typer.Argument(help="What --model takes, published or on this disk.")] = "deepfloyd",
+    model: Annotated[str, typer.Argument(help="A preset or a folder on this disk.")] = "deepfloyd",
     method: Method = "bdia",
     num_inference_steps: Steps = 20,
     guidance_scale: Guidance = 1.0,
     dtype: Annotated[
-        str | None, typer.Option(help="float32, float16 or bfloat16; if not given float32 on a CPU, else half.")
+        str | None, typer.Option(help="float32, float16 or bfloat16; by default float32 on a CPU, else float16.")
     ] = None,
     device: Device = "cpu",
 ) -> None:
@@ -240,7 +240,9 @@ def sample(
     ] = 1,
     num_inference_steps: Annotated[
         int | None,
-        typer.Option("--num-inference-steps", "--steps", "-n", min=2, help="A stage; the model's own if not given."),
+        typer.Option(
+            "--num-inference-steps", "--steps", "-n", min=2, help="Steps per stage; the model's own if not given."
+        ),
     ] = None,
     guidance_scale: Annotated[
         float | None,

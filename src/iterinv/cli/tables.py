@@ -85,7 +85,7 @@ def print_costs(stage_costs: list[Cost], rate: float, peaks: dict[str, int]) -> 
         if cost.codec_parameters:
             sizes = _gigabytes(cost.codec_weights), _gigabytes(cost.codec_activations)
             rows.append(["    its autoencoder", "", f"{cost.codec_parameters / 1e6:,.0f} M", *sizes])
-    for k, column in enumerate(("", "px", "size", "weights", "held", "calls", "time")):
+    for k, column in enumerate(("", "px", "size", "weights", "other", "calls", "time")):
         widest = max(len(row[k]) for row in [*rows, [column] * 9] if k < len(row))
         table.add_column(column, justify="right" if k else "left", no_wrap=True, min_width=widest if k else None)
     for row in rows:
@@ -98,8 +98,8 @@ def print_costs(stage_costs: list[Cost], rate: float, peaks: dict[str, int]) -> 
     lines = [
         f"Peak memory of the device: {peak}.",
         f"Inverting and reconstructing a picture: {whole} at the {rate / 1e9:,.0f} GFLOP/s that convolutions "
-        "reach here. "
-        "Held: by a call and the path. Calls: forward + backward, a solver's as on a toy.",
+        "reach here. Other memory holds the activations of a call and the path. Calls are forward + backward; those of "
+        "a solver are estimates.",
     ]
     for line in lines:
         screen.print(printable(line))

@@ -32,7 +32,7 @@ evaluation = App(help="Measure editors and samples.", no_args_is_help=True)
 @evaluation.command()
 @with_model
 def samples(
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of samples; what is there is not drawn again.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of samples; existing samples are not drawn again.")],
     sampler: Sampler = "ddim",
     gamma: Gamma = None,
     num_inference_steps: Steps = 10,
@@ -69,14 +69,14 @@ def samples(
 @with_model
 def scenes(
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="Folder of rows and pictures; what is there is not done again.")
+        Path, typer.Option("--out", "-o", help="Folder of rows and pictures; existing rows are not done again.")
     ],
     editor: EditorName = None,
     strength: Strength = None,
     edit_guidance: EditGuidance = None,
     method: Method = "bdia",
     num_inference_steps: Steps = 20,
-    kinds: Annotated[str, typer.Option(help="Kinds of edit, with commas between them; all if not given.")] = "",
+    kinds: Annotated[str, typer.Option(help="Kinds of edit, separated by commas; all if not given.")] = "",
     count: Annotated[int, typer.Option(min=1, help="Scenes of each kind.")] = 200,
     share: Annotated[str, typer.Option(help="k/n: the k-th of n shares of the scenes, one for each process.")] = "1/1",
     size: Size = None,

@@ -32,7 +32,7 @@ def settle(folder: Path, settings: dict[str, Any]) -> None:
     except (ValueError, RecursionError):
         raise ValueError(f"{file} holds no settings in JSON: delete {folder}, or choose another --out") from None
     if unlike := sorted(key for key in {*settings, *before} if before.get(key) != settings.get(key)):
-        raise ValueError(f"{folder} holds what was done with another {', '.join(unlike)}: choose another --out")
+        raise ValueError(f"{folder} holds results with another {', '.join(unlike)}: choose another --out")
 
 
 def write_json(path: Path, values: Any) -> None:

@@ -62,14 +62,14 @@ def diagnose(
     if parts[worst] < 0.1 * (by_stage[k]["round_trip"] or 0.0):
         worst = "unknown"
     words = {
-        "solver": f"the solver: {plan.method} finds states that its rerun leaves"
+        "solver": f"the solver: the rerun of {plan.method} leaves the inverted states"
         + (f", the more so under guidance {plan.guidance:g}" if plan.guidance != 1 and plan.refine is None else "")
         + f"; take bdia, which is exact, or {better}",
-        "guidance": f"guidance {plan.guidance:g}, under which the rerun leaves the path inverted without it; take "
+        "guidance": f"guidance {plan.guidance:g}: the rerun leaves the path that was inverted without it; take "
         "less, more iterations, or bdia",
         "dtype": f"rounding: the rule multiplies that of {plan.dtype}; take a gamma nearer to 1, fewer steps or "
         "float64",
-        "unknown": "nothing that is measured: the network may not predict the same noise twice, by dropout, half "
-        "precision or what else changes between two calls",
+        "unknown": "no measured cause: the network may not predict the same noise twice, because of dropout, half "
+        "precision or another change between two calls",
     }[worst]
-    return by_stage, f"Stage {name} loses most (rms {by_stage[k]['round_trip']:.1e}), and to {words}."
+    return by_stage, f"Stage {name} loses most (rms {by_stage[k]['round_trip']:.1e}), by {words}."

@@ -70,7 +70,7 @@ def _devices() -> Iterator[Finding]:
         of = torch.cuda.get_device_properties(k)
         yield Finding(f"cuda:{k}", None, f"{of.name}, {of.total_memory / 1e9:.0f} GB")
     if not torch.cuda.is_available():
-        yield Finding("cuda", None, "no GPU that torch sees")
+        yield Finding("cuda", None, "torch finds no GPU")
 
 
 def _presets() -> Iterator[Finding]:
@@ -140,7 +140,7 @@ def _network(stage: Stage, dtype: str) -> Iterator[Finding]:
     yield Finding(
         about,
         same,
-        f"{'the same' if same else 'NOT the same'} noise twice; one alone and in a batch differ by {apart:.0e}",
+        f"{'the same' if same else 'NOT the same'} noise twice; a single picture and a batch differ by {apart:.0e}",
     )
     picture = from_uint8(to_uint8(draw_noise((3, stage.size, stage.size), [1], "doctor") / 3))
     try:

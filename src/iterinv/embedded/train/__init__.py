@@ -46,7 +46,7 @@ def train(
     if part not in PARTS:
         raise ValueError(f"there is no part {part!r}: the parts are {', '.join(PARTS)}")
     if minutes is not None and not minutes > 0:
-        raise ValueError(f"minutes is {minutes:g}; a time budget is more than nothing")
+        raise ValueError(f"minutes is {minutes:g}; a time budget is above 0")
     if precision not in PRECISIONS:
         raise ValueError(f"there is no precision {precision!r}: take one of {', '.join(PRECISIONS)}")
     settings = read_recipe(recipe)
