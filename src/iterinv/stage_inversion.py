@@ -299,8 +299,8 @@ def refuse_loss(picture: Tensor, again: Tensor, plan: Plan) -> None:
         ways += "" if plan.dtype == "float64" else "float64 states, "
         raise NotExact(
             f"{lost} of {picture[:, 0].numel()} pixels do not come back: the network amplifies the rounding of its "
-            f"input too much; take {ways}float32 networks, less guidance or other steps. If none helps, the network may "
-            "not predict the same twice: run `iterinv doctor` to check it"
+            f"input too much; take {ways}float32 networks, less guidance or other steps. If none helps, the network "
+            "may not predict the same twice: run `iterinv doctor` to check it"
         )
 
 
