@@ -56,7 +56,7 @@ def test_a_picture_of_ones_own_is_not_replaced_through_a_link(tmp_path, kind, co
     for out in (tmp_path, tmp_path / "there"):
         if out != tmp_path:
             out.symlink_to(tmp_path)
-        refused("would be replaced by a result", command, tmp_path / "mine.png", "-p", PROMPT, *more, "--out", out)
+        refused("a result would replace", command, tmp_path / "mine.png", "-p", PROMPT, *more, "--out", out)
     assert own.read_bytes() == before
     assert not [file for file in tmp_path.iterdir() if file.name.startswith(".")]
 
@@ -65,7 +65,7 @@ def test_a_result_that_links_to_the_picture_is_not_written_to(tmp_path):
     own = picture(tmp_path / "photo.png")
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "original.png").symlink_to(own)
-    refused("would be replaced by a result", "invert", own, "-p", PROMPT, "--out", tmp_path / "out")
+    refused("a result would replace", "invert", own, "-p", PROMPT, "--out", tmp_path / "out")
 
 
 def test_files_are_compared_and_not_names(tmp_path, monkeypatch):
@@ -91,7 +91,7 @@ def test_the_inversion_that_is_edited_stays_as_it_is_in_its_own_folder(tiny_fold
         assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
     os.link(file, tmp_path / "out" / "edited2.png")
     file.rename(tmp_path / "out" / "report.json")
-    refused("would be replaced", "reconstruct", tmp_path / "out" / "report.json", *how)
+    refused("would replace", "reconstruct", tmp_path / "out" / "report.json", *how)
 
 
 def test_a_link_in_the_output_folder_is_replaced_and_what_is_behind_it_kept(tmp_path):

@@ -317,8 +317,8 @@ class Cascade:
         return Output(output([to_uint8(x[None]) for x in pictures], output_type))
 
     def open(self, path: str | Path) -> Inversion:
-        """Reopen an inversion file. Raises :class:`iterinv.store.BadInversion` for what is none, or of another
-        cascade."""
+        """Reopen an inversion file. Raises :class:`iterinv.store.BadInversion` for another file or an inversion by
+        another cascade."""
         if not isinstance(path, (str, Path)):
             raise TypeError(f"an inversion file is named by a text or a Path, not by a {type(path).__name__}")
         return open_inversion(Path(path), self.stages, self.fingerprint, self.probes)

@@ -106,10 +106,9 @@ class BDIAScheduler(Configured):
         self.older = None
 
     def start_from(self, inverse: BDIAInverseScheduler) -> None:
-        """Take the pair that an inversion ended in: a run from its first state then goes to its second, whatever the
-        network predicts there. Any other run is not touched. Raises ``ValueError`` where the two schedulers would not
-        undo each other, and when a run from that state takes other timesteps.
-        """
+        """Take the pair that an inversion ended in. A run from its first state then goes to its second, at any
+        prediction of the network; no other run changes. Raises ``ValueError`` where the two schedulers would not undo
+        each other, and when a run from that state takes other timesteps."""
         unlike = [key for key in (*SHARED, "clip_sample", "thresholding") if self.config[key] != inverse.config[key]]
         if unlike:
             differing = ", ".join(f"{key} {self.config[key]} and {inverse.config[key]}" for key in unlike)

@@ -21,7 +21,8 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class CannotWrite(OSError):
-    """A file or a folder cannot be written; ``reason`` says why, the message also which and what to do."""
+    """An error for a file or folder that cannot be written; ``reason`` says why, and the message adds the path and a
+    remedy."""
 
     def __init__(self, what: object, error: OSError, remedy: str = "choose another place") -> None:
         self.reason = str(getattr(error, "reason", "") or error.strerror or error)

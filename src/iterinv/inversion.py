@@ -232,7 +232,7 @@ def check_file(path: Path) -> None:
 def open_inversion(
     path: Path, stages: Sequence[Stage], fingerprint: str, probes: Sequence[Probe | None] = ()
 ) -> Inversion:
-    """Reopen an inversion for the stages of a cascade; its trajectories are computed when they are asked for.
+    """Reopen an inversion for the stages of a cascade; its trajectories are computed on first use.
 
     Raises :class:`iterinv.store.BadInversion` for a file that is missing, truncated, of another kind, format or model,
     or not finite.

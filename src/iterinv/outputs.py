@@ -70,7 +70,7 @@ def _refuse_inputs(folder: Path, names: Sequence[str], inputs: Sequence[Path]) -
 
 
 def _recover(folder: Path) -> None:
-    """Move what a killed run was moving, and remove what others left."""
+    """Move the files that a killed run was moving, and remove the folders of other killed runs."""
     for each in list(folder.iterdir()):
         if (match := UNFINISHED.fullmatch(each.name)) and each.is_dir() and not each.is_symlink():
             for file in each.iterdir() if match[1] else ():

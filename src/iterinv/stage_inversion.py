@@ -366,7 +366,7 @@ def reported(
     total: int | None = None,
     timesteps: Sequence[float] | None = None,
 ) -> Generator[State, None, Any]:
-    """Yield the states of some work, report each, and return what a generator returns.
+    """Report each state of some work, yield it, and return the work's result.
 
     ``total`` is the largest number of states, ``None`` where it is not known before the end.
     """

@@ -27,7 +27,7 @@ DTYPES = {"F64": torch.float64, "F32": torch.float32, "U8": torch.uint8}
 
 
 class BadInversion(ValueError):
-    """A file that cannot be taken as an inversion; the message says why and what to do, in printable text."""
+    """An error for a file that is no valid inversion; the message says why and what to do, in printable text."""
 
     def __init__(self, said: str) -> None:
         super().__init__(printable(said))

@@ -173,8 +173,8 @@ class Result:
     def write(
         self, folder: Path, *, inversion: bool = True, reconstruction: bool = True, trajectory: bool = False
     ) -> dict[str, Any]:
-        """Write the pictures, the inversion (with its ``trajectory`` if asked for) and the report to a folder; returns
-        the report."""
+        """Write the pictures, the inversion (with its ``trajectory`` on request) and the report to a folder; return the
+        report."""
         canvas, report = self.inversion.canvases[0], self.report()
         images.save(canvas.image, folder / "original.png")
         if reconstruction:
@@ -220,7 +220,7 @@ class Workbench(Observer):
         self.emit(Note(text))
 
     def invert(self, request: InvertRequest) -> Result:
-        """Invert a picture. Raises ``ValueError`` and ``OSError`` for what cannot work, before any work."""
+        """Invert a picture. Raises ``ValueError`` and ``OSError`` for requests that cannot work, before any work."""
         began = time.perf_counter()
         prompt = checked_prompt(request.prompt, "prompt")
         how = plan(request.method, request.num_inference_steps, request.guidance_scale)
@@ -311,8 +311,8 @@ class Workbench(Observer):
 
 
 def checked_prompt(prompt: str, name: str, may_be_empty: bool = True) -> str:
-    """The prompt, stripped. Raises ``ValueError`` if it is no text, or empty where it may not be; ``name`` is what the
-    message calls it."""
+    """Return the prompt, stripped. Raises ``ValueError`` if it is no text, or empty where it may not be; messages call
+    it ``name``."""
     if not may_be_empty and all(unicodedata.category(each)[0] in "ZC" for each in prompt):
         raise ValueError(f"the {name} is empty: describe the edited picture in words")
     try:

@@ -309,7 +309,7 @@ def test_the_picture_itself_is_not_replaced(tiny_folder, tmp_path):
     Image.new("RGB", (200, 300)).save(tmp_path / "original.png")
     before = (tmp_path / "original.png").read_bytes()
     words = "invert", tmp_path / "original.png", "--prompt", PROMPT, "--out", tmp_path, "--model", tiny_folder
-    refused("would be replaced by a result", *words)
+    refused("a result would replace", *words)
     assert (tmp_path / "original.png").read_bytes() == before
 
 

@@ -80,7 +80,7 @@ def test_a_folder_is_gone_on_with_and_refuses_another_way(tiny, tmp_path):
     assert len(work(2)) == 2
     assert len(scenes.rows(tmp_path)) == 4
     assert [row["kind"] for row in scenes.rows(tmp_path, ("wall",), 1)] == ["wall"]
-    with pytest.raises(ValueError, match="done with another editor"):
+    with pytest.raises(ValueError, match="results with another editor"):
         work(1, 0.5)
     (tmp_path / "settings.json").write_text("")
     with pytest.raises(ValueError, match="holds no settings in JSON: delete"):

@@ -1,4 +1,4 @@
-"""The base of the ways to invert a rule, and what they return."""
+"""The base class of inverters, and their result."""
 
 from __future__ import annotations
 

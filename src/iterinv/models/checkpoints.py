@@ -1,4 +1,4 @@
-"""Files of weights: their kind, told from their first bytes, and which of a folder's are whole and may be read."""
+"""Files of weights: their kind by their first bytes, and checks of the files in a folder."""
 
 from __future__ import annotations
 

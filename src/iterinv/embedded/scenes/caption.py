@@ -50,7 +50,7 @@ def caption(scene: Scene, template: int = 0) -> str:
 
 
 def vocabulary() -> list[str]:
-    """Every word that a caption can hold, in a fixed order: what the embedded cascade has learnt."""
+    """Return every word that a caption can hold, in a fixed order: the vocabulary of the embedded cascade."""
     glue = "a an and beside floor from front in light left of on picture right the to wall".split()  # noqa: SIM905
     named = [*COLORS, *SHAPES, *MATERIALS, *RADII, *WALLS, *LIGHTS, *(FLOOR_WORDS[name] for name in FLOORS)]
     return sorted({*glue, *named})

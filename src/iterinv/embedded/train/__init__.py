@@ -17,7 +17,7 @@ PHASE = ("minutes", "rate", "batch", "crop", "tries", "blur", "cubes", "noise_le
 
 
 def read_recipe(path: Path = RECIPE) -> dict[str, Any]:
-    """The settings of a training, from YAML. Raises ``ValueError`` where a phase sets what none reads."""
+    """Read the settings of a training from YAML. Raises ``ValueError`` for an unknown setting of a phase."""
     import yaml
 
     settings = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -61,7 +61,7 @@ def train(
 
 
 def _within(phases: list[dict[str, Any]], minutes: float | None) -> list[dict[str, Any]]:
-    """The phases, all shortened or lengthened alike where another total is asked for."""
+    """Scale all phases alike if another total is given."""
     factor = 1.0 if minutes is None else minutes / sum(phase["minutes"] for phase in phases)
     return [{**phase, "minutes": phase["minutes"] * factor} for phase in phases]
 
