@@ -443,7 +443,7 @@ def test_solving_goes_through_a_level_without_signal():
 
 def test_noise_alone_says_nothing_of_the_picture_at_a_level_without_signal():
     level = Level(999.0, 0.0, 1.0)
-    with pytest.raises(ValueError, match=r"timestep 999 holds no signal.*leading spacing"):
+    with pytest.raises(ValueError, match=r"timestep 999 has no signal.*leading spacing"):
         prediction_from(noise(), noise(), level, "epsilon")
     x, x0 = noise(), noise(5)
     for kind, output in (("v_prediction", -x0), ("sample", x0), ("flow_prediction", x - x0)):
