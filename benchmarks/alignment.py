@@ -43,7 +43,7 @@ def main(size: int, count: int) -> None:
     sheet = np.concatenate([np.concatenate(list(pictures[k : k + 8]), 1) for k in range(0, len(pictures), 8)])
     shown = Image.fromarray(sheet)
     shown.resize((8 * side, shown.height * side // size)).save(OUT / f"alignment-{size}.png")
-    names = [*samples.ASKED, "all"]
+    names = [*samples.CAPTION_ATTRIBUTES, "all"]
     cells = [line for px, row in rows.items() for line in _rows(px, row, names)]
     body = f"""
 Share of what the captions say that the [reader](reader.md) sees in the samples, one a caption, none chosen: DDIM,

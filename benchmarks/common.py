@@ -26,10 +26,10 @@ PHOTOGRAPHS = {"astronaut": "astronaut.png", "coffee": "coffee.png", "chelsea": 
 
 def shipped() -> dict[str, tuple[np.ndarray, str]]:
     """The pictures under ``examples/`` and their captions."""
-    found = {}
+    pictures = {}
     for text in sorted((ROOT / "examples").glob("*.txt")):
-        found[text.stem] = images.read(text.with_suffix(".png"))[0], text.read_text(encoding="utf-8").strip()
-    return found
+        pictures[text.stem] = images.read(text.with_suffix(".png"))[0], text.read_text(encoding="utf-8").strip()
+    return pictures
 
 
 def photographs() -> dict[str, tuple[np.ndarray, str]]:

@@ -23,7 +23,7 @@ def main() -> None:
         command = f"{SCRIPT} {words} --out {folder}"
         subprocess.run(command, shell=True, check=True, cwd=ROOT, capture_output=True)
         seconds = time.perf_counter() - start
-        told = json.loads((Path(folder) / "report.json").read_text(encoding="utf-8"))
+        report = json.loads((Path(folder) / "report.json").read_text(encoding="utf-8"))
     waits = []
     for _ in range(5):
         start = time.perf_counter()
@@ -31,7 +31,7 @@ def main() -> None:
         waits.append(time.perf_counter() - start)
     rows = [
         ["`make demo`, once installed", f"{seconds:.0f} s", "90 s"],
-        ["its peak memory", f"{told['peak_memory_mb']:.0f} MB", "2000 MB"],
+        ["its peak memory", f"{report['peak_memory_mb']:.0f} MB", "2000 MB"],
         ["`iterinv --help`, best of five", f"{min(waits):.2f} s", "0.6 s"],
     ]
     publish("demo", "What a newcomer waits for", table(["what", "measured", "at most"], rows), began)

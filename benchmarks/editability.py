@@ -32,8 +32,8 @@ CASES: list[tuple[str, Plan, Step]] = [
 
 def decibels(a: Tensor, b: Tensor, where: Tensor) -> float:
     """PSNR of two pictures (1, 3, h, w) over the pixels where ``where`` (1, 1, h, w) is not 0."""
-    found = psnr(to_uint8(a), to_uint8(b), where[0, 0].numpy() > 0)
-    return math.inf if found is None else found
+    value = psnr(to_uint8(a), to_uint8(b), where[0, 0].numpy() > 0)
+    return math.inf if value is None else value
 
 
 def measure(cascade: Cascade, plan: Plan, rule: Step, count: int = COUNT) -> tuple[int, float, float]:

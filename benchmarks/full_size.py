@@ -79,14 +79,14 @@ class Called:
 def seconds(run: Callable[[], Any], times: int = CALLS) -> float:
     """The median of several runs after one that is not counted."""
     run()
-    found = []
+    durations = []
     for _ in range(times):
         began = time.perf_counter()
         run()
         if torch.cuda.is_available():
             torch.cuda.synchronize()
-        found.append(time.perf_counter() - began)
-    return statistics.median(found)
+        durations.append(time.perf_counter() - began)
+    return statistics.median(durations)
 
 
 def one_call(where: Stage) -> tuple[float, float]:

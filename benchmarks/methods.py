@@ -56,16 +56,16 @@ def jobs() -> list[Job]:
     """The exact methods on all pictures, every other method on the first picture, the exact methods under guidance, and
     then the rest."""
     names, others = list(pictures()), [m for m in METHODS if m not in FIRST + SLOW]
-    found = [(n, 1.0, name, m) for n in STEPS for name in names for m in FIRST[:2]]
+    todo = [(n, 1.0, name, m) for n in STEPS for name in names for m in FIRST[:2]]
     for n in STEPS:
-        found += [(n, 1.0, names[0], m) for m in (FIRST[2], *others)]
-        found += [(n, w, name, m) for w in GUIDANCE[1:] for name in names for m in FIRST[:2]]
-        found += [(n, 1.0, name, FIRST[2]) for name in names]
-        found += [(n, 1.0, names[1], m) for m in others]
-        found += [(n, 1.0, names[0], m) for m in SLOW]
-    found += [(n, 1.0, names[1], m) for n in STEPS for m in SLOW]
-    found += [(n, 1.0, name, m) for n in STEPS for name in names for m in others]
-    return list(dict.fromkeys(found))
+        todo += [(n, 1.0, names[0], m) for m in (FIRST[2], *others)]
+        todo += [(n, w, name, m) for w in GUIDANCE[1:] for name in names for m in FIRST[:2]]
+        todo += [(n, 1.0, name, FIRST[2]) for name in names]
+        todo += [(n, 1.0, names[1], m) for m in others]
+        todo += [(n, 1.0, names[0], m) for m in SLOW]
+    todo += [(n, 1.0, names[1], m) for n in STEPS for m in SLOW]
+    todo += [(n, 1.0, name, m) for n in STEPS for name in names for m in others]
+    return list(dict.fromkeys(todo))
 
 
 def known() -> dict[Job, dict[str, Any]]:
@@ -91,11 +91,11 @@ def one(job: Job, end: float) -> dict[str, Any] | None:
     steps, guidance, name, method = job
     picture, words = pictures()[name]
     (row,) = compare(cascade(), picture, words, [method], steps, guidance, fit="crop")
-    kept = {"steps": steps, "guidance": guidance, "picture": name, **{k: v for k, v in row.items() if k != "stages"}}
+    entry = {"steps": steps, "guidance": guidance, "picture": name, **{k: v for k, v in row.items() if k != "stages"}}
     keys = ("stage", "network_calls", "seconds", "residual_max", "reconstruction", "terminal_noise")
-    kept |= {"commit": COMMIT, "weights": short(cascade())}
-    kept["stages"] = [{k: stage[k] for k in keys} for stage in row["stages"]]
-    return kept
+    entry |= {"commit": COMMIT, "weights": short(cascade())}
+    entry["stages"] = [{k: stage[k] for k in keys} for stage in row["stages"]]
+    return entry
 
 
 def measure(minutes: float) -> None:
@@ -153,13 +153,15 @@ def solved(rows: dict[Job, dict[str, Any]]) -> str:
     """Fidelity of the best solved method at stages II and III, and its calls a level, without those of the rerun."""
     lines = []
     for steps in STEPS:
-        found = of(rows, steps, FIRST[2])
-        if found:
-            stages = [stage for row in found.values() for stage in row["stages"][1:]]
+        measured = of(rows, steps, FIRST[2])
+        if measured:
+            stages = [stage for row in measured.values() for stage in row["stages"][1:]]
             calls = [stage["network_calls"]["forward"] / steps - 1 for stage in stages]
             backward = sum(stage["network_calls"]["backward"] for stage in stages)
-            least = " / ".join("exact" if p is None else f"{p:.1f}" for p in lowest(found, list(found)))
-            lines.append([FIRST[2], steps, len(found), least, f"{np.mean(calls):.1f}", f"{max(calls):.1f}", backward])
+            least = " / ".join("exact" if p is None else f"{p:.1f}" for p in lowest(measured, list(measured)))
+            lines.append(
+                [FIRST[2], steps, len(measured), least, f"{np.mean(calls):.1f}", f"{max(calls):.1f}", backward]
+            )
     columns = ["", "steps", "pictures", "lowest dB at II / III", "forward calls a level, mean", "most", "backward"]
     return table(columns, lines) if lines else ""
 
@@ -210,13 +212,15 @@ def main() -> None:
     measure(float(sys.argv[1]) if len(sys.argv) > 1 else 1e9)
     rows, body = known(), ""
     for steps in STEPS:
-        found = {m: each for m in METHODS if (each := of(rows, steps, m))}
-        if not found:
+        by_method = {m: each for m in METHODS if (each := of(rows, steps, m))}
+        if not by_method:
             continue
-        means = [mean(list(each.values())) for each in found.values()]
-        shared = set.intersection(*(set(each) for each in found.values()))
+        means = [mean(list(each.values())) for each in by_method.values()]
+        shared = set.intersection(*(set(each) for each in by_method.values()))
         points = (
-            [mean([row for name, row in each.items() if name in shared]) for each in found.values()] if shared else []
+            [mean([row for name, row in each.items() if name in shared]) for each in by_method.values()]
+            if shared
+            else []
         )
         plot(points, OUT / f"methods-{steps}.png", f"{steps} steps, no guidance, the worst of {len(shared)} picture(s)")
         best = front(points)

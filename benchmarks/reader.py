@@ -38,11 +38,11 @@ def right(size: int, count: int) -> dict[str, float]:
 def main() -> None:
     began = time.time()
     torch.set_grad_enabled(False)
-    found = {size: right(size, count) for size, count in COUNTS.items()}
+    shares = {size: right(size, count) for size, count in COUNTS.items()}
     pictures = data.scenes(ROOT / "runs" / "reader", 64, COUNTS[64], READER)
     each = torch.cat([features(from_uint8(x.copy())) for x in pictures])
     floor = {n: frechet(each[:n], each[n : 2 * n]) for n in (200, 500, 1000)}
-    rows = [[name, *(f"{100 * found[size][name]:.2f} %" for size in COUNTS)] for name in found[64]]
+    rows = [[name, *(f"{100 * shares[size][name]:.2f} %" for size in COUNTS)] for name in shares[64]]
     floors = ", ".join(f"{value:.2f} for {n}" for n, value in floor.items())
     counts = ", ".join(f"{n} of {size} px" for size, n in COUNTS.items())
     body = f"""

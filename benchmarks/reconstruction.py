@@ -24,9 +24,9 @@ def main() -> None:
         for method in ("bdia", "ddim", "iterinv-anderson"):
             start = time.perf_counter()
             inversion = cascade.invert(frame.square(), words, plan(method, STEPS))
-            told = inversion_report(cascade, inversion, time.perf_counter() - start, [])
-            fidelity = [stage["reconstruction"] for stage in told["stages"]]
-            calls = [stage["network_calls"] for stage in told["stages"]]
+            report = inversion_report(cascade, inversion, time.perf_counter() - start, [])
+            fidelity = [stage["reconstruction"] for stage in report["stages"]]
+            calls = [stage["network_calls"] for stage in report["stages"]]
             rows.append(
                 [
                     name,
@@ -36,9 +36,9 @@ def main() -> None:
                     fidelity[-1]["max_abs_8bit"],
                     " / ".join(str(c["forward"]) for c in calls),
                     sum(c["backward"] for c in calls),
-                    f"{max(s['residual_max'] for s in told['stages']):.0e}",
-                    " / ".join(f"{s['terminal_noise']['std']:.2f}" for s in told["stages"]),
-                    f"{told['seconds']:.0f}",
+                    f"{max(s['residual_max'] for s in report['stages']):.0e}",
+                    " / ".join(f"{s['terminal_noise']['std']:.2f}" for s in report["stages"]),
+                    f"{report['seconds']:.0f}",
                 ]
             )
             print(*rows[-1], flush=True)

@@ -59,10 +59,10 @@ def main() -> None:
     fine, _ = end(Heun(), DATA, 80 * x, Karras().grid(REFERENCE))
     steps, calls = [], []
     for name, rule in SAMPLING.items():
-        found = {n: end(rule, DATA, 80 * x, Karras().grid(n)) for n in range(2, COUNTS[-1] + 1)}
-        error = {n: f"{float(rms((each - fine)[None])):.1e}" for n, (each, _) in found.items()}
-        steps.append([name, *(f"{error[n]} ({found[n][1]})" for n in COUNTS)])
-        fits = [max(n for n, (_, spent) in found.items() if spent <= count) for count in COUNTS]
+        ends = {n: end(rule, DATA, 80 * x, Karras().grid(n)) for n in range(2, COUNTS[-1] + 1)}
+        error = {n: f"{float(rms((each - fine)[None])):.1e}" for n, (each, _) in ends.items()}
+        steps.append([name, *(f"{error[n]} ({ends[n][1]})" for n in COUNTS)])
+        fits = [max(n for n, (_, spent) in ends.items() if spent <= count) for count in COUNTS]
         calls.append([name, *(f"{error[n]} ({n})" for n in fits)])
     body = f"""
 Orders on a linear field whose flow is known, 64 to 256 steps: declared, measured, largest error. Names are samplers':

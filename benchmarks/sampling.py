@@ -69,14 +69,14 @@ def main(minutes: float) -> None:
     if not report:
         sys.exit(f"nothing was drawn to the end in {minutes:g} minutes; the next run goes on from here")
     rows = []
-    for (guidance, steps, gamma), found in sorted(report.items(), key=lambda each: (-each[0][0], *each[0][1:])):
-        floor = np.mean([each["frechet_floor"] for each in found])
+    for (guidance, steps, gamma), figures in sorted(report.items(), key=lambda each: (-each[0][0], *each[0][1:])):
+        floor = np.mean([each["frechet_floor"] for each in figures])
         plain = {each["seed"]: each["frechet"] for each in report.get((guidance, steps, 0.0), [])}
-        apart = [each["frechet"] - plain[each["seed"]] for each in found if gamma and each["seed"] in plain]
-        cells = [_spread([each["frechet"] for each in found]), _spread(apart) if apart else "", f"{floor:.2f}"]
-        cells += [_spread([each["grain"] for each in found]), f"{found[0]['true_grain']:.2f}"]
-        cells += [_spread([100 * each[name] for each in found]) for name in ("color", "shape", "count", "all")]
-        rows.append([f"{guidance:g}", steps, f"{gamma:g}", len(found), *cells])
+        apart = [each["frechet"] - plain[each["seed"]] for each in figures if gamma and each["seed"] in plain]
+        cells = [_spread([each["frechet"] for each in figures]), _spread(apart) if apart else "", f"{floor:.2f}"]
+        cells += [_spread([each["grain"] for each in figures]), f"{figures[0]['true_grain']:.2f}"]
+        cells += [_spread([100 * each[name] for each in figures]) for name in ("color", "shape", "count", "all")]
+        rows.append([f"{guidance:g}", steps, f"{gamma:g}", len(figures), *cells])
     shown = {
         f"guidance {guidance:g}, gamma {gamma:g}": samples.drawn(
             _folder(name, SEEDS[0], guidance, steps, gamma), COUNT
@@ -109,9 +109,9 @@ Shares are of what the captions say that the [reader](reader.md) sees; *all*: al
     publish("sampling", "Sampling by BDIA and by DDIM", body, began)
 
 
-def drawn(asked: tuple[str, int, float, int, float, float]) -> Path | None:
+def drawn(settings: tuple[str, int, float, int, float, float]) -> Path | None:
     """The folder of the samples of one setting, ``None`` where the time ran out before all were drawn."""
-    name, seed, guidance, steps, gamma, until = asked
+    name, seed, guidance, steps, gamma, until = settings
     folder = _folder(name, seed, guidance, steps, gamma)
     drawing, done = samples.draw(load().up_to(SIZE), folder, COUNT, sampler("bdia", gamma), steps, guidance, seed), 0
     while done < COUNT:

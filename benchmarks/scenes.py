@@ -41,9 +41,9 @@ for. What is not kept is nearly always the material of a white thing, on which a
 def run_all(size: int, editor: str, method: str, count: int, folder: Path) -> None:
     """A process a core, each with its share of the scenes."""
     cores = os.cpu_count() or 1
-    asked = ((size, editor, method, count, folder, (k + 1, cores)) for k in range(cores))
+    jobs = ((size, editor, method, count, folder, (k + 1, cores)) for k in range(cores))
     with processes() as pool:
-        done = pool.starmap_async(one_share, asked, chunksize=1)
+        done = pool.starmap_async(one_share, jobs, chunksize=1)
         with Progress() as bar:
             task = bar.add_task(folder.name, total=count * len(KINDS))
             while not done.ready():
@@ -65,17 +65,19 @@ def main(size: int, runs: tuple[str, ...] = RUNS) -> None:
         name = f"{editor}-{method}-{size}"
         folder = ROOT / "runs" / "scene-edit" / f"{short(cascade)}-{name}"
         run_all(size, editor, method, int(count), folder)
-        found = scenes.rows(folder, count=int(count))
-        if len(found) != int(count) * len(KINDS):
-            raise RuntimeError(f"{folder} holds {len(found)} of {int(count) * len(KINDS)} tasks: run this again")
+        task_rows = scenes.rows(folder, count=int(count))
+        if len(task_rows) != int(count) * len(KINDS):
+            raise RuntimeError(f"{folder} holds {len(task_rows)} of {int(count) * len(KINDS)} tasks: run this again")
         (OUT / f"scenes-{name}.jsonl").write_text(
-            "".join(_line(row) for row in sorted(found, key=_order)), encoding="utf-8"
+            "".join(_line(row) for row in sorted(task_rows, key=_order)), encoding="utf-8"
         )
-        told = f"Every edit: [scenes-{name}.jsonl](scenes-{name}.jsonl)."
-        tables.append(f"## {editor}, inverted by {method}\n\n{_table(scenes.summary(found))}\n\n{told}")
+        footer = f"Every edit: [scenes-{name}.jsonl](scenes-{name}.jsonl)."
+        tables.append(f"## {editor}, inverted by {method}\n\n{_table(scenes.summary(task_rows))}\n\n{footer}")
         if run == runs[0]:
-            failures = FAILURES.format(missed=_missed(found)) if (editor, short(cascade)) == ("flowedit", OF) else ""
-            scenes.sheets(folder, found)
+            failures = (
+                FAILURES.format(missed=_missed(task_rows)) if (editor, short(cascade)) == ("flowedit", OF) else ""
+            )
+            scenes.sheets(folder, task_rows)
             for sheet in ("best", "median", "worst"):
                 shutil.copy(folder / f"{sheet}.png", OUT / f"scenes-{name}-{sheet}.png")
                 sheets.append(f"### {sheet}\n\n![{sheet}](scenes-{name}-{sheet}.png)")
@@ -103,10 +105,10 @@ The first table's, by PSNR inside: source, edited, truth; two tasks a row. {RESU
     publish("scenes", "SceneEdit: edits whose right answer exists", body, began)
 
 
-def _missed(found: list[dict[str, Any]]) -> str:
+def _missed(task_rows: list[dict[str, Any]]) -> str:
     """The overlap of masks and true regions, of floors and walls that were changed and that were not."""
     ious: dict[bool, list[float]] = {True: [], False: []}
-    for row in found:
+    for row in task_rows:
         if row["kind"] in ("floor", "wall"):
             ious[row["success"]].append(row["iou"])
     fails, works = ious[False], ious[True]
@@ -130,8 +132,8 @@ def _table(summary: list[dict[str, Any]]) -> str:
         shares = [f"{100 * row[key]:.0f} %" for key in SHARES]
         figures = [_figure(row[key], ".1f") for key in ("inside", "outside", "outside_least")]
         figures.append(f"{100 * row['outside_exact']:.0f} %")
-        rest = [_figure(row["ssim"], ".3f"), _figure(row["features"], ".1f"), _figure(row["iou"], ".2f")]
-        rows.append([row["kind"], row["tasks"], *shares, *figures, *rest])
+        others = [_figure(row["ssim"], ".3f"), _figure(row["features"], ".1f"), _figure(row["iou"], ".2f")]
+        rows.append([row["kind"], row["tasks"], *shares, *figures, *others])
     columns = ["kind", "tasks", *SHARES, "inside dB", "outside dB", "least", "exact", "SSIM outside", "features", "IoU"]
     return table(columns, rows)
 

@@ -1,4 +1,4 @@
-"""A tiny cascade of real diffusers classes with random weights, in the folders that the shipped one has."""
+"""The fixtures make a tiny cascade of real diffusers classes with random weights, in folders like the shipped ones."""
 
 import json
 from pathlib import Path
@@ -53,7 +53,7 @@ def result(work):
 
 
 class Hearing(Observer):
-    """An observer that keeps what it hears."""
+    """An observer that records every event."""
 
     def __init__(self):
         self.steps, self.calls, self.notes = [], [], []
@@ -69,14 +69,14 @@ class Hearing(Observer):
 
 
 def field_of(stage, condition, scale=1.0, denoiser=None):
-    """The field of a condition under guidance away from the empty prompt."""
+    """Return the field of a condition under guidance away from the empty prompt."""
     from iterinv.guidance import CFG
 
     return CFG(scale)(denoiser or stage.denoiser, condition, stage.with_prompt(condition, None))
 
 
 def draw(shape, seed):
-    """Unit noise of a seed."""
+    """Return unit noise of a seed."""
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
@@ -109,7 +109,7 @@ def tiny(tiny_folder):
 
 @pytest.fixture
 def picture():
-    """A picture (1, 3, 64, 64) of 8-bit values in [-1, 1]."""
+    """Return a picture (1, 3, 64, 64) of 8-bit values in [-1, 1]."""
     from iterinv.embedded.scenes import Scene, render
     from iterinv.images import from_uint8, to_uint8
 
@@ -118,7 +118,7 @@ def picture():
 
 @pytest.fixture
 def first(tiny):
-    """The first stage of the tiny cascade, as a cascade."""
+    """Return the first stage of the tiny cascade, as a cascade."""
     from iterinv.cascade import Cascade
 
     return Cascade(tiny.stages[:1])

@@ -1,4 +1,5 @@
-"""Pipelines of real diffusers and transformers classes in the published form, only narrower, with random weights.
+"""These pipelines are real diffusers and transformers classes in the published form, but narrower and with random
+weights.
 
 Block types, what they predict, schedules, class labels and text encoders are those of the public folders'
 configurations.
@@ -20,7 +21,7 @@ ATTENTION, PLAIN = "CrossAttnDownBlock2D", "DownBlock2D"
 
 
 def words():
-    """A CLIP tokenizer of single letters."""
+    """Make a CLIP tokenizer of single letters."""
     from transformers import CLIPTokenizer
 
     pieces = ["<|startoftext|>", "<|endoftext|>", *LETTERS, *(f"{letter}</w>" for letter in LETTERS)]
@@ -88,7 +89,7 @@ ABSENT = dict(safety_checker=None, feature_extractor=None, requires_safety_check
 
 
 def sd(prediction="epsilon"):
-    """Stable Diffusion 1.5; 2.1 where it predicts the velocity."""
+    """Make Stable Diffusion 1.5, or 2.1 if it predicts the velocity."""
     from diffusers import StableDiffusionPipeline
 
     torch.manual_seed(0)
@@ -127,7 +128,7 @@ def sdxl():
 
 
 def x4(prediction="v_prediction"):
-    """The x4 upscaler: latents beside the picture that it enlarges, at that picture's size."""
+    """Make the x4 upscaler: its network takes latents and the picture that it enlarges, at that picture's size."""
     from diffusers import DDPMScheduler, StableDiffusionUpscalePipeline
 
     torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""Arguments of another kind, or outside their range, are sentences that name them, everywhere in the public API."""
+"""Arguments of another kind, or outside their range, raise sentences that name them, everywhere in the public API."""
 
 import math
 
@@ -28,7 +28,7 @@ def inversion(small):
 
 
 def said(name, call, *, kinds=(TypeError, ValueError)):
-    """The sentence that a call raises, which names the argument."""
+    """Return the sentence that a call raises, which names the argument."""
     with pytest.raises(kinds) as raised:
         call()
     text = str(raised.value)
@@ -100,7 +100,7 @@ PARTS = [
 
 @pytest.mark.parametrize("part", PARTS, ids=lambda part: part.__name__)
 def test_every_setting_of_every_part(part):
-    """Something that no setting is: a bare object."""
+    """The test passes a bare object, which is no valid setting."""
     for name in part.__dataclass_fields__:
         text = said(name, lambda name=name: part(**{name: object()}), kinds=TypeError)
         assert "object" in text
@@ -123,19 +123,20 @@ def test_values_are_built_from_json_by_their_kind():
 
 
 def test_samples_drawn_in_blocks_are_those_drawn_at_once(tiny):
-    """Six pictures of two prompts in blocks of four, of one, and all at once; and no more go through a network."""
-    small, seen = tiny.up_to(32), []
+    """Six pictures of two prompts are drawn in blocks of four, of one, and all at once; the network receives no larger
+    batch."""
+    small, batches = tiny.up_to(32), []
     prompts = ["a red cube", "a blue cone"]
 
     class Watching(Hearing):
         def on_step(self, stage, phase, done, total, timestep, state):
-            seen.append(len(state[0]))
+            batches.append(len(state[0]))
 
     at_once = small.sample(prompts, 3, 2.0, 3, batch_size=6, seed=5)
     for size in (4, 1):
-        seen.clear()
+        batches.clear()
         blocks = small.sample(prompts, 3, 2.0, 3, batch_size=size, seed=5, observer=Watching())
-        assert max(seen) == size
+        assert max(batches) == size
         for a, b in zip(at_once, blocks, strict=True):
             torch.testing.assert_close(a, b, rtol=0, atol=1e-4)
     assert len(at_once[0]) == 6
@@ -157,5 +158,5 @@ def test_what_is_loaded_reopened_and_returned(small, inversion, tmp_path):
     said("trajectory", lambda: inversion.save(tmp_path / "a", trajectory="yes"))
     said("cascade", lambda: iterinv.open(tmp_path / "a", 5))
     said("mask", lambda: iterinv.Given(torch.zeros(3)))
-    for call in (small.rerun, lambda found: small.edit(found, PROMPT)):
+    for call in (small.rerun, lambda other: small.edit(other, PROMPT)):
         said("inversion", lambda call=call: call("a.safetensors"))

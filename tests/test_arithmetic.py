@@ -1,4 +1,4 @@
-"""An inversion reconstructs in whatever arithmetic its file is reopened: other threads, batches and machines."""
+"""An inversion file reconstructs in other arithmetic: other threads, batches and machines."""
 
 from dataclasses import asdict, replace
 
@@ -22,7 +22,7 @@ PROMPT, TO = "a red sphere", "a blue cube"
 
 
 class Elsewhere:
-    """A network on another machine: the same but for the last digits, which are the same each time."""
+    """A network on another machine: its last digits differ, in the same way each time."""
 
     def __init__(self, denoiser, size):
         self.denoiser, self.size = denoiser, size
@@ -41,7 +41,11 @@ def elsewhere(cascade, size=1e-2):
 
 
 def pixels(inversion):
-    return [to_uint8(found.picture[k : k + 1]) for found in inversion.stages for k in range(len(inversion))]
+    return [
+        to_uint8(stage_inversion.picture[k : k + 1])
+        for stage_inversion in inversion.stages
+        for k in range(len(inversion))
+    ]
 
 
 def equal(a, b):
@@ -80,7 +84,7 @@ def test_an_exact_method_reconstructs_elsewhere_too(small, photo, tmp_path, meth
     there, hearing = elsewhere(small), Hearing()
     again = there.rerun(iterinv.open(tmp_path / "a", there), observer=hearing)
     assert equal(made, again)
-    plain = [found.rerun.pixels for found in again.stages]
+    plain = [stage_inversion.rerun.pixels for stage_inversion in again.stages]
     assert not all(plain), "the test's other machine must be another"
     (said,) = (note for note in hearing.notes if note.startswith("made in other arithmetic"))
     assert "so that every pixel comes back" in said
@@ -112,8 +116,8 @@ def test_a_method_that_promises_nothing_says_that_the_reconstruction_is_another(
     small.invert(photo, PROMPT, method, 3).save(tmp_path / "a")
     there, hearing = elsewhere(small), Hearing()
     again = there.rerun(iterinv.open(tmp_path / "a", there), observer=hearing)
-    assert any("the reconstruction is not the one that was made; an exact method" in note for note in hearing.notes)
-    assert [found.rerun.remedy for found in again.stages] == ["", ""]
+    assert any("the reconstruction differs from the first one; an exact method" in note for note in hearing.notes)
+    assert [stage_inversion.rerun.remedy for stage_inversion in again.stages] == ["", ""]
 
 
 def test_here_nothing_is_said_and_the_bits_are_the_same(small, photo, tmp_path):
@@ -122,7 +126,7 @@ def test_here_nothing_is_said_and_the_bits_are_the_same(small, photo, tmp_path):
     again = small.rerun(iterinv.open(tmp_path / "a", small), observer=hearing)
     assert hearing.notes == []
     assert all(torch.equal(a.picture, b.picture) for a, b in zip(made.stages, again.stages, strict=True))
-    assert all(found.rerun.pixels for found in again.stages)
+    assert all(stage_inversion.rerun.pixels for stage_inversion in again.stages)
 
 
 def test_what_differs_is_named_and_reported(small, photo, tmp_path, threads):
@@ -135,9 +139,9 @@ def test_what_differs_is_named_and_reported(small, photo, tmp_path, threads):
     (said,) = hearing.notes
     assert said.startswith("made in other arithmetic (threads 1, here 2), which changes stage 1, 2 of 2: the picture")
     report = inversion_report(there, again, 1.0, hearing.notes)
-    told = report["arithmetic"]
-    assert (told["made"]["threads"], told["here"]["threads"]) == (1, 2)
-    assert (told["same_pixels"], told["remedy"]) == (False, "inverted again")
+    arithmetic = report["arithmetic"]
+    assert (arithmetic["made"]["threads"], arithmetic["here"]["threads"]) == (1, 2)
+    assert (arithmetic["same_pixels"], arithmetic["remedy"]) == (False, "inverted again")
     assert "threads 1, here 2" in report["why"]
     assert report["reconstruction"]["exact_pixels"] == 1.0
     same = Hearing()
@@ -185,7 +189,7 @@ def test_a_picture_of_a_batch_reconstructs_alone(small, photo, tmp_path):
     ],
 )
 def test_made_with_one_thread_it_reconstructs_with_two(tmp_path, threads, dtype, guidance, method):
-    """The shipped cascade. In bfloat16 the plain rerun gives no pixel back where threads add in another order."""
+    """The shipped cascade in bfloat16 gives no pixel back in a plain rerun where threads add in another order."""
     cascade = iterinv.load(dtype=dtype).up_to(64)
     threads(1)
     made = cascade.invert("examples/red-sphere.png", PROMPT, plan(method, 10, guidance))
@@ -194,7 +198,7 @@ def test_made_with_one_thread_it_reconstructs_with_two(tmp_path, threads, dtype,
     again = cascade.rerun(iterinv.open(tmp_path / "a", cascade), observer=Hearing())
     assert equal(made, again)
     if dtype == torch.bfloat16:
-        assert not any(found.rerun.pixels for found in again.stages)
+        assert not any(stage_inversion.rerun.pixels for stage_inversion in again.stages)
     threads(1)
     again.save(tmp_path / "b")
     assert equal(made, cascade.rerun(iterinv.open(tmp_path / "b", cascade), observer=Hearing()))
@@ -203,7 +207,7 @@ def test_made_with_one_thread_it_reconstructs_with_two(tmp_path, threads, dtype,
 @pytest.mark.filterwarnings("ignore:.*")
 @pytest.mark.parametrize("method", ["bdia", "edit-friendly"])
 def test_a_latent_stage_reconstructs_elsewhere(tmp_path, method):
-    """What the autoencoder loses is taken anew where its last digits are others."""
+    """The autoencoder's error is measured again where its last digits differ."""
     latent = iterinv.load(published.sd())
     photo = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     latent.invert(photo, PROMPT, method, 3).save(tmp_path / "a", trajectory=method == "bdia")

@@ -1,4 +1,4 @@
-"""What the benchmarks make of rows: the tables must not count what failed, nor compare unlike pictures."""
+"""The benchmarks' tables do not count failed rows and do not compare different pictures."""
 
 import sys
 from dataclasses import replace
@@ -18,7 +18,7 @@ def methods():
 
 
 def row(psnr, forward, backward=0, seconds=1.0):
-    """All stages alike; no stages where ``psnr`` is the word for a failure."""
+    """Make a row with equal stages, or without stages where ``psnr`` is the word for a failure."""
     stage = {
         "reconstruction": {"psnr": psnr, "exact_pixels": float(psnr is None)},
         "seconds": seconds,
@@ -63,9 +63,9 @@ def test_ratios_are_of_the_pictures_that_both_ran_on(methods):
         (20, 1.0, "c", "iterinv"): row(46.0, 1),
         (50, 1.0, "a", "iterinv"): row("failed", 0),
     }
-    told = methods.ratios(rows)
-    assert "| `bdia`, 20 steps | `iterinv`, 20 steps | 1 | 32.8 | 41.0 | exact / exact | 46 / 46 |" in told
-    assert "50 steps" not in told
+    ratios = methods.ratios(rows)
+    assert "| `bdia`, 20 steps | `iterinv`, 20 steps | 1 | 32.8 | 41.0 | exact / exact | 46 / 46 |" in ratios
+    assert "50 steps" not in ratios
 
 
 def test_what_failed_is_not_exact(methods):
@@ -77,12 +77,12 @@ def test_what_failed_is_not_exact(methods):
 
 @pytest.mark.slow
 def test_full_sizes_are_timed_on_the_networks_that_are_named(monkeypatch):
-    """On narrower ones: what is published is a line of each precision, and one of both ways of inverting."""
+    """The test runs narrower networks: the page has a line per precision and one per way of inverting."""
     import full_size
     from iterinv.families import PUBLISHED, deepfloyd, upscaler
 
-    told = []
-    monkeypatch.setattr(full_size, "publish", lambda *page: told.append(page))
+    lines = []
+    monkeypatch.setattr(full_size, "publish", lambda *page: lines.append(page))
     for name, value in (("STEPS", 4), ("CALLS", 1)):
         monkeypatch.setattr(full_size, name, value)
     name, x4 = "DeepFloyd/IF-I-M-v1.0", full_size.X4
@@ -91,7 +91,7 @@ def test_full_sizes_are_timed_on_the_networks_that_are_named(monkeypatch):
         monkeypatch.setitem(full_size.PUBLISHED, each, replace(PUBLISHED[each], unet=unet))
     monkeypatch.setattr(full_size, "NAMES", (name,))
     full_size.main("cpu", (name,))
-    ((page, _, body, _),) = told
+    ((page, _, body, _),) = lines
     assert page == "full-size"
     assert [line.count("IF-I-M-v1.0") for line in body.splitlines()].count(1) == 3 + 1
     where = full_size.stage(x4, full_size.torch.float32, "cpu")

@@ -40,10 +40,10 @@ EXACT = ["bdia", "bdia-fixed", "bdia-heun", "bdia-2s", "belm", "edict", "direct"
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_works_at_every_stage_at_any_guidance_and_leaves_its_files(tiny, tmp_path, method, guidance):
-    """What comes back is told truly, and what is reopened reruns to the same bits."""
+    """The reported fidelity is right, and a reopened file reruns to the same bits."""
     x = photo()
     inversion = tiny.invert(x, PROMPT, plan(method, 3, guidance))
-    assert [found.plan.method for found in inversion.stages] == [method] * 3
+    assert [stage_inversion.plan.method for stage_inversion in inversion.stages] == [method] * 3
     if method in EXACT:
         assert (to_uint8(inversion.picture) == to_uint8(x)).all()
     inversion.save(tmp_path / "a.safetensors")
@@ -60,8 +60,8 @@ def test_every_method_works_at_every_stage_at_any_guidance_and_leaves_its_files(
 @pytest.mark.filterwarnings("ignore:.*inverts under guidance", "ignore:undoing")
 @pytest.mark.parametrize("method", METHODS)
 def test_a_batch_of_two_is_two_batches_of_one(tiny_folder, method):
-    # In float64: a processor may convolve a batch and one alone by other kernels, and AdamW makes much of float32's
-    # last bit.
+    # float64, since a processor may convolve a batch and a single picture by other kernels, and AdamW amplifies
+    # float32's last bit.
     stage, pair = Cascade(load(str(tiny_folder), dtype=torch.float64).stages[:1]), photo(2, 16)
     together = stage.invert(pair, PROMPT, plan(method, 3, 3.0))
     for k in range(2):
@@ -75,7 +75,7 @@ def test_fixed_point_arithmetic_gives_the_float_picture_back_with_no_bit_changed
         x = photo()
         inversion = tiny.invert(x, PROMPT, plan("bdia-fixed", 20, guidance))
         assert torch.equal(inversion.stages[-1].picture, x.double())
-        assert all(found.report.residual_max == 0 for found in inversion.stages)
+        assert all(stage_inversion.report.residual_max == 0 for stage_inversion in inversion.stages)
 
 
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
@@ -83,11 +83,11 @@ def test_fixed_point_arithmetic_gives_the_float_picture_back_with_no_bit_changed
 def test_bdia_gives_every_pixel_back_at_every_stage_in_2n_minus_1_calls(tiny, steps, guidance):
     x = photo()
     inversion = tiny.invert(x, PROMPT, plan("bdia", steps, guidance))
-    for stage, found in zip(tiny.stages, inversion.stages, strict=True):
-        assert (to_uint8(found.picture) == to_uint8(resize(x, stage.size))).all()
-        assert found.report.forward == (2 * steps - 1) * (1 if guidance == 1 else 2)
-        assert found.report.backward == 0
-        assert found.report.residual_max < 1e-9
+    for stage, stage_inversion in zip(tiny.stages, inversion.stages, strict=True):
+        assert (to_uint8(stage_inversion.picture) == to_uint8(resize(x, stage.size))).all()
+        assert stage_inversion.report.forward == (2 * steps - 1) * (1 if guidance == 1 else 2)
+        assert stage_inversion.report.backward == 0
+        assert stage_inversion.report.residual_max < 1e-9
 
 
 def test_float32_states_are_exact_too(tiny):
@@ -101,7 +101,7 @@ def test_ddim_costs_2n_and_loses_the_picture_and_iterinv_finds_it(tiny):
     x, steps = photo(), 10
     ddim = tiny.invert(x, PROMPT, plan("ddim", steps))
     solved = tiny.invert(x, PROMPT, Plan(DDIM(), Solve(Anderson(60, 1e-7)), steps=steps))
-    assert [found.report.forward for found in ddim.stages] == [2 * steps] * 3
+    assert [stage_inversion.report.forward for stage_inversion in ddim.stages] == [2 * steps] * 3
     assert ddim.stages[-1].report.root_error_max is None  # one fixed-point iteration measures nothing
     error = [float((i.picture - x).square().mean()) for i in (ddim, solved)]
     assert error[0] > 1e-3 > 1e-5 > error[1]
@@ -109,8 +109,10 @@ def test_ddim_costs_2n_and_loses_the_picture_and_iterinv_finds_it(tiny):
 
 
 def test_stages_are_conditioned_on_the_reconstruction_below(tiny, exact):
-    for below, found in zip(exact.stages, exact.stages[1:], strict=False):
-        torch.testing.assert_close(found.condition["low_image"], below.picture.clamp(-1, 1).float(), rtol=0, atol=0)
+    for below, stage_inversion in zip(exact.stages, exact.stages[1:], strict=False):
+        torch.testing.assert_close(
+            stage_inversion.condition["low_image"], below.picture.clamp(-1, 1).float(), rtol=0, atol=0
+        )
 
 
 def test_rerunning_from_the_states_alone_gives_the_same_bits(tiny, exact):
@@ -127,7 +129,7 @@ def test_the_seed_draws_the_low_noise_and_nothing_else(tiny):
     assert torch.equal(a.stages[0].noise, c.stages[0].noise)
 
 
-# What is refused, and how.
+# Refusals and their sentences.
 
 
 def test_a_picture_of_another_kind_is_refused(tiny):
@@ -144,7 +146,7 @@ def test_a_picture_of_another_kind_is_refused(tiny):
 def test_plans_that_cannot_work_are_refused():
     with pytest.raises(ValueError, match="DDIM cannot undo itself: give the plan another inverter"):
         Plan(DDIM())
-    with pytest.raises(ValueError, match="float16 costs the picture"):
+    with pytest.raises(ValueError, match="float16 lose the picture"):
         Plan(dtype="float16")
     with pytest.raises(ValueError, match="the methods are bdia, bdia-fixed, "):
         plan("magic")
@@ -176,7 +178,7 @@ def test_method_names_go_both_ways():
     ],
 )
 def test_growth_that_the_dtype_cannot_carry_is_refused_and_the_way_out_works(tiny, rule, dtype, ways):
-    """Said is the largest number of steps, or the smallest gamma; both are taken."""
+    """The error names the largest number of steps, or the smallest gamma; both work."""
     with pytest.raises(ValueError, match=ways):
         tiny.invert(photo(), PROMPT, Plan(rule, steps=50, dtype=dtype))
     first, x = Cascade(tiny.stages[:1]), photo(1, 16)
@@ -198,7 +200,7 @@ def test_a_rule_whose_growth_depends_on_the_grid_is_refused_with_a_way_out(tiny)
 
 @pytest.mark.parametrize("rule", [BELM(), DPMPP2M(), BDIA()])
 def test_a_grid_whose_last_two_levels_are_one_is_no_trouble_or_is_told(rule):
-    """steps_offset 0 without set_alpha_to_one: the clean end is the last level."""
+    """With steps_offset 0 and without set_alpha_to_one, the clean end is the last level."""
     config = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "set_alpha_to_one": False}
     grid = from_config(config).grid(10)
     assert grid[-1].alpha == grid[-2].alpha

@@ -1,4 +1,4 @@
-"""What a cascade will cost: the published networks' sizes, and memory and calls against what is measured."""
+"""The computed cost of a cascade agrees with the published sizes and with measured memory and calls."""
 
 import subprocess
 import sys
@@ -13,7 +13,7 @@ from iterinv.__main__ import command_line
 from iterinv.families import PUBLISHED
 from iterinv.methods import plan
 
-STATED = {  # parameters as their makers state them; of SD and SDXL those of the public weights
+STATED = {  # the parameters that their makers state, and for SD and SDXL those of the public weights
     "DeepFloyd/IF-I-M-v1.0": 400e6,
     "DeepFloyd/IF-I-L-v1.0": 900e6,
     "DeepFloyd/IF-I-XL-v1.0": 4.3e9,
@@ -44,30 +44,30 @@ def test_published_networks_have_the_size_that_is_stated(name):
 
 
 def test_what_is_held_is_what_lives_at_once():
-    """Three tensors of 4 kB, of which two are the most that live at a time; a view is no tensor more."""
-    with costs.PeakMemory() as held:
+    """Three tensors of 4 kB are made, of which at most two live at a time; a view is not another tensor."""
+    with costs.PeakMemory() as memory:
         x = torch.ones(1000)
         y = x + 1
         z = y.reshape(10, 100)
         del x
         y = z.reshape(-1) * 2
-    assert held.peak == 8000
-    assert held.now == 8000
+    assert memory.peak == 8000
+    assert memory.now == 8000
     del y, z
-    assert held.now == 0
+    assert memory.now == 0
 
 
 def test_attention_is_counted_and_its_matrix_not_held():
     q, k = (torch.empty(1, 2, n, 8, device="meta") for n in (64, 77))
-    with costs.PeakMemory() as held, costs.Attention() as attention:
+    with costs.PeakMemory() as memory, costs.Attention() as attention:
         out = torch.nn.functional.scaled_dot_product_attention(q, k, k)
     assert out.shape == q.shape
     assert attention.flops == 2 * 2 * 2 * 64 * 77 * 8
-    assert held.peak == 4 * q.numel()
+    assert memory.peak == 4 * q.numel()
 
 
 def test_attentions_matrix_is_not_held_here_either():
-    """As wide a head as an autoencoder's, where the matrix would be 64 MiB: hence no attention is sliced."""
+    """The head is as wide as an autoencoder's, where the matrix would be 64 MiB: hence no attention is sliced."""
     code = """
 import resource, torch
 from torch.nn.functional import scaled_dot_product_attention
@@ -78,16 +78,16 @@ before = held()
 scaled_dot_product_attention(q, q, q)
 print(held() - before)
 """
-    held = int(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
-    assert held * (1 if sys.platform == "darwin" else 1024) < 32 * 2**20
+    extra = int(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+    assert extra * (1 if sys.platform == "darwin" else 1024) < 32 * 2**20
 
 
 def test_a_folders_cost_is_what_its_weights_and_an_inversion_show(tiny, tiny_folder, picture):
     for method, guidance in (("bdia", 1.0), ("ddim", 1.0), ("iterinv", 1.0), ("edict", 3.0)):
         how = plan(method, 4, guidance)
-        found = costs.costs(tiny_folder, how)
+        stage_costs = costs.costs(tiny_folder, how)
         done = tiny.invert(picture, "a red sphere", how)
-        for cost, stage, each in zip(found, tiny.stages, done.stages, strict=True):
+        for cost, stage, each in zip(stage_costs, tiny.stages, done.stages, strict=True):
             assert (cost.size, cost.forward, cost.backward) == (stage.size, each.report.forward, each.report.backward)
             assert cost.parameters == count(stage.denoiser.unet)
             assert cost.weights == 4 * cost.parameters
@@ -95,24 +95,24 @@ def test_a_folders_cost_is_what_its_weights_and_an_inversion_show(tiny, tiny_fol
             assert cost.flops > 2 * cost.parameters
     half = costs.costs(tiny_folder, plan("bdia", 4), torch.float16)
     assert [cost.weights for cost in half] == [2 * cost.parameters for cost in half]
-    peaks = [costs.peak(found, mode) for mode in costs.MODES]
+    peaks = [costs.peak(stage_costs, mode) for mode in costs.MODES]
     assert peaks == sorted(peaks, reverse=True)
 
 
 def test_the_command_says_it_without_weights():
-    told = CliRunner().invoke(command_line(), ["cost", "deepfloyd-m", "--method", "ddim"])
-    assert told.exit_code == 0, told.output
+    result = CliRunner().invoke(command_line(), ["cost", "deepfloyd-m", "--method", "ddim"])
+    assert result.exit_code == 0, result.output
     for words in ("IF-I-M-v1.0", "4,762 M", "its autoencoder", "with a layer at a time", "GFLOP/s"):
-        assert words in told.output
-    told = CliRunner().invoke(command_line(), ["cost", "nothing"])
-    assert told.exit_code != 0
-    assert "what nothing would cost is not known" in told.output
-    told = CliRunner().invoke(command_line(), ["cost", "--dtype", "int8"])
-    assert "there is no precision 'int8' for networks" in told.output
+        assert words in result.output
+    result = CliRunner().invoke(command_line(), ["cost", "nothing"])
+    assert result.exit_code != 0
+    assert "the cost of nothing is not known" in result.output
+    result = CliRunner().invoke(command_line(), ["cost", "--dtype", "int8"])
+    assert "there is no precision 'int8' for networks" in result.output
 
 
 def test_what_stages_given_one_by_one_cost_is_not_known(tiny_folder):
-    with pytest.raises(FileNotFoundError, match="known of names and folders only: leave `memory` out"):
+    with pytest.raises(FileNotFoundError, match="only for preset names and local folders: leave `memory` out"):
         iterinv.load([tiny_folder], memory="16gb")
 
 

@@ -1,4 +1,4 @@
-"""Every scheduler that diffusers exports is read as it walks, or refused by its name."""
+"""Every scheduler that diffusers exports gives its own grid here, or is refused by its name."""
 
 import inspect
 import math
@@ -33,24 +33,24 @@ BETAS = {
 
 
 def made(name, **config):
-    """A scheduler of a class, with those of the settings that it takes."""
+    """Make a scheduler of a class, with those of the settings that the class takes."""
     kind = getattr(diffusers, name)
-    config = {"skip_prk_steps": True, **config}  # PNDM's Runge-Kutta steps ask between the labels of its grid
+    config = {"skip_prk_steps": True, **config}  # PNDM's Runge-Kutta steps use labels between those of its grid
     return kind(**{key: value for key, value in config.items() if key in inspect.signature(kind).parameters})
 
 
 def walked(scheduler, steps):
-    """The levels that a scheduler takes: (label, ratio of noise to signal), and the ratio that it ends at."""
+    """Return the levels that a scheduler takes, (label, ratio of noise to signal), and the ratio that it ends at."""
     scheduler.set_timesteps(steps)
     table = ((1 - scheduler.alphas_cumprod) / scheduler.alphas_cumprod).sqrt().double()
     if (sigmas := getattr(scheduler, "sigmas", None)) is None:
-        # PNDM asks for one of them twice; and where steps round so, diffusers' trailing labels go on to -1.
+        # PNDM visits one of them twice; and where steps round so, diffusers' trailing labels go on to -1.
         labels = sorted({int(t) for t in scheduler.timesteps if t >= 0}, reverse=True)
         ends = [getattr(scheduler, name, None) for name in ("final_alpha_cumprod", "initial_alpha_cumprod")]
         end = next((float(each) for each in ends if each is not None), 1.0)
         return [(float(t), float(table[t])) for t in labels], math.sqrt((1 - end) / end)
     labels, sigmas = scheduler.timesteps.tolist(), sigmas.double().tolist()
-    if scheduler.order == 2:  # two calls a step: every other label is of an inner point
+    if scheduler.order == 2:  # it makes two calls per step: every other label is an inner point
         labels = [labels[0], *labels[2::2]]
         sigmas = [sigmas[0], *sigmas[2::2][: len(labels) - 1], sigmas[-1]]
     return list(zip(labels, sigmas[:-1], strict=True)), sigmas[-1]
@@ -65,7 +65,7 @@ def assert_as_walked(scheduler, steps):
 
 
 def divides(name, spacing, steps):
-    """Whether diffusers' leading labels go all the way; where they do not, ours are spread."""
+    """Tell whether diffusers' leading labels cover the schedule; otherwise ours are spread."""
     parts = steps + (WALKS[name] == "dpm")
     return spacing != "leading" or 1000 % parts < 1000 // parts
 
@@ -91,9 +91,9 @@ def test_every_exported_scheduler_is_known_or_refused_by_name(name):
     st.integers(2, 999),
 )
 def test_known_schedulers_are_read_as_they_walk(name, betas, spacing, offset, to_one, steps):
-    """Whatever the betas, the spacing, the offset, the clean end and the number of steps."""
+    """This holds for all betas, spacings, offsets, clean ends and numbers of steps."""
     if name == "DDIMInverseScheduler" and spacing == "linspace":
-        spacing = "trailing"  # it has no other
+        spacing = "trailing"  # this class has no other spacing
     if WALKS[name] == "lcm":
         steps = min(steps, 50)
     if not divides(name, spacing, steps) or len(np.arange(1000, 0, -1000 / steps)) > steps:  # see above
@@ -136,8 +136,8 @@ def test_other_levels_of_a_class_are_read_or_refused_by_name(name, option):
         return
     for steps in (4, 20, 35):
         assert_as_walked(scheduler, steps)
-    told = pipelines.schedule(scheduler).grid(10, "leading")  # a spacing that is asked for is of labels
-    assert told == pipelines.schedule(made(name, **BETAS["sd"])).grid(10, "leading")
+    grid = pipelines.schedule(scheduler).grid(10, "leading")  # an explicit spacing applies to labels
+    assert grid == pipelines.schedule(made(name, **BETAS["sd"])).grid(10, "leading")
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ def test_a_pipeline_of_a_scheduler_that_is_not_known_is_refused_at_load(name):
 
 
 class Mine(DDIMScheduler):
-    """A scheduler of a user's own, which walks as DDIM's does."""
+    """A user's own scheduler, which takes the steps of DDIM's."""
 
 
 def test_a_class_of_ones_own_is_read_as_the_one_it_comes_from():
@@ -190,7 +190,7 @@ def test_pictures_are_the_pipelines_own_by_its_own_spacing(kind, spacing, steps)
     grid = stage.schedule.grid(steps)
     pipe.scheduler.set_timesteps(steps)
     start = noise.double()
-    if kind == "euler":  # it scales noise to its own space, which ours is divided by the spread of
+    if kind == "euler":  # it works on x / alpha, from noise of its own spread
         start = start * float(pipe.scheduler.init_noise_sigma) * grid[0].alpha
     with torch.no_grad():
         *_, (x,) = run(DDIM(), field_of(stage, stage.condition("a red ball")), (start,), grid)
@@ -202,7 +202,8 @@ def test_pictures_are_the_pipelines_own_by_its_own_spacing(kind, spacing, steps)
     st.integers(1, 1000), st.sampled_from(["ddim", "euler", "dpm"]), st.sampled_from(SPACINGS), st.sampled_from([0, 1])
 )
 def test_a_grid_goes_the_whole_way_or_is_refused_with_the_counts_that_fit(steps, walk, spacing, offset):
-    """Distinct labels, the first less than two steps from the last of the table, the last as near to its first."""
+    """The labels are distinct; the first is less than two steps from the last of the table, and the last as near to its
+    first."""
     schedule = Schedule(from_config({}).alphas_cumprod, offset, walk=walk)
     if (walk == "dpm" and steps > 999) or (spacing == "leading" and steps + offset > 1000 - (walk == "dpm")):
         with pytest.raises(ValueError, match=r"takes 1 to 999|take fewer"):

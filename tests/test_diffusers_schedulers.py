@@ -1,4 +1,4 @@
-"""BDIA in diffusers' own form, against diffusers' DDIM and against our loops."""
+"""BDIA as a diffusers scheduler agrees with diffusers' DDIM and with our loops."""
 
 import pytest
 import torch
@@ -30,8 +30,8 @@ def data(seed=0):
     return torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def told(scheduler, x, t):
-    """What a network of the scheduler's prediction type would say of the mixture."""
+def predicted(scheduler, x, t):
+    """Return the output of a network of the scheduler's prediction type for the mixture."""
     a, (x0, e) = level(scheduler, int(t)), mixture()(x, level(scheduler, int(t)))
     kind = scheduler.config.prediction_type
     return {"epsilon": e, "v_prediction": a.alpha * e - a.sigma * x0, "sample": x0}[kind]
@@ -40,7 +40,7 @@ def told(scheduler, x, t):
 def sampled(scheduler, x, steps):
     scheduler.set_timesteps(steps)
     for t in scheduler.timesteps:
-        x = scheduler.step(told(scheduler, x, t), t, x).prev_sample
+        x = scheduler.step(predicted(scheduler, x, t), t, x).prev_sample
     return x
 
 
@@ -74,7 +74,7 @@ def test_what_is_inverted_is_sampled_again(spacing, kind, gamma):
     assert len(inverse.timesteps) == 20
     z = x
     for t in inverse.timesteps:
-        z = inverse.step(told(inverse, z, t), t, z).prev_sample
+        z = inverse.step(predicted(inverse, z, t), t, z).prev_sample
     assert torch.equal(z, inverse.pair[0])
     forward.start_from(inverse)
     assert float((sampled(forward, z, 20) - x).abs().max()) < 1e-9
@@ -152,7 +152,7 @@ def test_what_cannot_be_undone_is_refused():
 def inverted(scheduler, x, steps):
     scheduler.set_timesteps(steps)
     for t in scheduler.timesteps:
-        x = scheduler.step(told(scheduler, x, t), t, x).prev_sample
+        x = scheduler.step(predicted(scheduler, x, t), t, x).prev_sample
     return x
 
 
@@ -169,7 +169,8 @@ def test_an_inversion_is_run_by_its_own_steps_and_in_any_precision():
 
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0])
 def test_it_runs_from_no_signal_at_all(gamma):
-    """rescale_betas_zero_snr: alpha is 0 at the first level, where only a v prediction tells the clean data."""
+    """With rescale_betas_zero_snr, alpha is 0 at the first level, where only a v prediction determines the clean
+    data."""
     config = {
         **STABLE,
         "rescale_betas_zero_snr": True,
@@ -179,7 +180,7 @@ def test_it_runs_from_no_signal_at_all(gamma):
 
     def velocity(scheduler, x, t):
         a = level(scheduler, int(t))
-        x0 = 0.3 * a.alpha * x / (a.alpha**2 * 0.3 + a.sigma**2)  # of data N(0, 0.3)
+        x0 = 0.3 * a.alpha * x / (a.alpha**2 * 0.3 + a.sigma**2)  # the data are N(0, 0.3)
         return (a.alpha * x - x0) / a.sigma
 
     ends = []
@@ -214,14 +215,14 @@ def test_a_pipeline_that_holds_it_is_saved_and_loaded(tiny_folder, tmp_path):
     st.sampled_from([torch.float32, torch.float64]),
 )
 def test_the_pair_is_exact_on_any_grid(steps, spacing, offset, to_one, kind, guidance, dtype):
-    """Whatever the spacing, the offset, the clean end, what the network predicts, the guidance and the precision."""
+    """This holds for all spacings, offsets, clean ends, prediction types, guidance scales and precisions."""
     config = {**STABLE, "timestep_spacing": spacing, "steps_offset": offset, "set_alpha_to_one": to_one}
     config |= {"prediction_type": kind, "gamma": 1.0}
     inverse, forward = BDIAInverseScheduler(**config), BDIAScheduler(**config)
     x = z = data().to(dtype)
 
     def guided(scheduler, x, t):
-        return guidance * told(scheduler, x, t) + (1 - guidance) * told(scheduler, 0.9 * x, t)
+        return guidance * predicted(scheduler, x, t) + (1 - guidance) * predicted(scheduler, 0.9 * x, t)
 
     inverse.set_timesteps(steps)
     for t in inverse.timesteps:

@@ -15,13 +15,13 @@ def test_examples_run(name, tiny_folder, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", [name, str(tiny_folder)])
     runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
-    told = capsys.readouterr().out
+    output = capsys.readouterr().out
     if name == "edit":
-        assert "every pixel came back" in told
+        assert "every pixel came back" in output
         assert Image.open(tmp_path / "edited.png").size == (64, 64)
     else:
-        assert told.count("exact") >= 3
-        assert "bdia             stage III   64 px      exact  19 network calls" in told
+        assert output.count("exact") >= 3
+        assert "bdia             stage III   64 px      exact  19 network calls" in output
 
 
 def test_the_shipped_pictures_are_what_draw_draws(tmp_path, monkeypatch):

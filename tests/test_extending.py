@@ -1,4 +1,4 @@
-"""A rule, a root finder, an editor and a family of one's own: one file and one name each, and everything finds them."""
+"""A user's own rule, root finder, editor and family take one file and one name each, and work everywhere."""
 
 import runpy
 import sys
@@ -23,7 +23,7 @@ EXTENDING = Path(__file__).parents[1] / "examples" / "extending"
 
 @pytest.fixture
 def example(tiny_folder, tmp_path, monkeypatch, capsys):
-    """Run an example and give its names and what it prints; what it lists is gone afterwards."""
+    """Run an example; return its names and its output, and remove its entries from the lists afterwards."""
     monkeypatch.chdir(tmp_path)
     before = [dict(RULES), dict(METHODS), dict(EDITORS), list(FAMILIES)]
 
@@ -33,9 +33,9 @@ def example(tiny_folder, tmp_path, monkeypatch, capsys):
         return names, capsys.readouterr().out
 
     yield run_it
-    for listed, kept in zip((RULES, METHODS, EDITORS), before[:3], strict=True):
+    for listed, original in zip((RULES, METHODS, EDITORS), before[:3], strict=True):
         listed.clear()
-        listed.update(kept)
+        listed.update(original)
     FAMILIES[:] = before[3]
 
 
@@ -45,8 +45,8 @@ def called(*words):
 
 @pytest.mark.filterwarnings("ignore:.*")
 def test_a_rule(example, tiny_folder, tmp_path):
-    _, told = example("rule")
-    assert "sampled 64 px by ab2" in told
+    _, output = example("rule")
+    assert "sampled 64 px by ab2" in output
     assert "ab2" in called("samplers")
     assert "1 picture(s)" in called("sample", "a cube", "--sampler", "ab2", "--out", tmp_path, "--model", tiny_folder)
     x = torch.randn(2, 64, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -59,8 +59,8 @@ def test_a_rule(example, tiny_folder, tmp_path):
 
 @pytest.mark.filterwarnings("ignore:.*")
 def test_a_root_finder(example, tiny, tmp_path):
-    names, told = example("root_finder")
-    assert "by iterinv-aitken" in told
+    names, output = example("root_finder")
+    assert "by iterinv-aitken" in output
     assert "Aitken" in called("methods")
     assert tiny.open(tmp_path / "aitken.safetensors").stages[0].plan == plan("iterinv-aitken", 10)
 
@@ -74,8 +74,8 @@ def test_a_root_finder(example, tiny, tmp_path):
 
 @pytest.mark.filterwarnings("ignore:.*")
 def test_an_editor(example, tiny):
-    _, told = example("editor")
-    assert "edited" in told
+    _, output = example("editor")
+    assert "edited" in output
     assert "left-half" in called("editors")
     inversion = tiny.invert(torch.zeros(1, 3, 64, 64), "a red sphere", num_inference_steps=4)
     edit = tiny.edit(inversion, "a blue cube", "left-half")
@@ -84,6 +84,6 @@ def test_an_editor(example, tiny):
 
 
 def test_a_family(example):
-    _, told = example("family")
-    assert "from alpha 0.0" in told
-    assert float(told.split("error ")[1].split(",")[0]) < 1e-4
+    _, output = example("family")
+    assert "from alpha 0.0" in output
+    assert float(output.split("error ")[1].split(",")[0]) < 1e-4

@@ -1,4 +1,4 @@
-"""Files and folders of results: whole or not at all, never another's, whatever stops a run."""
+"""Result files and folders are complete or absent, and never replace an input, however a run ends."""
 
 import json
 import os
@@ -33,7 +33,7 @@ def write(folder, **files):
             (staging / name).write_text(text)
 
 
-def held(folder):
+def contents(folder):
     return {file.name: file.read_text() for file in folder.iterdir()}
 
 
@@ -56,7 +56,7 @@ def test_a_picture_of_ones_own_is_not_replaced_through_a_link(tmp_path, kind, co
     for out in (tmp_path, tmp_path / "there"):
         if out != tmp_path:
             out.symlink_to(tmp_path)
-        refused("would be replaced by a result", command, tmp_path / "mine.png", "-p", PROMPT, *more, "--out", out)
+        refused("a result would replace", command, tmp_path / "mine.png", "-p", PROMPT, *more, "--out", out)
     assert own.read_bytes() == before
     assert not [file for file in tmp_path.iterdir() if file.name.startswith(".")]
 
@@ -65,11 +65,11 @@ def test_a_result_that_links_to_the_picture_is_not_written_to(tmp_path):
     own = picture(tmp_path / "photo.png")
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "original.png").symlink_to(own)
-    refused("would be replaced by a result", "invert", own, "-p", PROMPT, "--out", tmp_path / "out")
+    refused("a result would replace", "invert", own, "-p", PROMPT, "--out", tmp_path / "out")
 
 
 def test_files_are_compared_and_not_names(tmp_path, monkeypatch):
-    """On a disk that ignores case, two names are one file: told by the file, here by a stat that such a disk gives."""
+    """On a disk that ignores case, two names are one file; the test imitates the stat of such a disk."""
     own = picture(tmp_path / "ORIGINAL.PNG")
     assert not same_file(tmp_path / "original.png", [own])
     stat = os.stat
@@ -91,7 +91,7 @@ def test_the_inversion_that_is_edited_stays_as_it_is_in_its_own_folder(tiny_fold
         assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
     os.link(file, tmp_path / "out" / "edited2.png")
     file.rename(tmp_path / "out" / "report.json")
-    refused("would be replaced", "reconstruct", tmp_path / "out" / "report.json", *how)
+    refused("would replace", "reconstruct", tmp_path / "out" / "report.json", *how)
 
 
 def test_a_link_in_the_output_folder_is_replaced_and_what_is_behind_it_kept(tmp_path):
@@ -101,13 +101,13 @@ def test_a_link_in_the_output_folder_is_replaced_and_what_is_behind_it_kept(tmp_
     (out / "a").symlink_to(tmp_path / "own.txt")
     (out / "gone").symlink_to(tmp_path / "nothing")
     write(out, a="new", gone="new")
-    assert held(out) == {"a": "new", "gone": "new"}
+    assert contents(out) == {"a": "new", "gone": "new"}
     with whole(out / "a") as file:
         file.write(b"newer")
     (out / "b").symlink_to(tmp_path / "own.txt")
     with whole(out / "b") as file:
         file.write(b"newest")
-    assert held(out) == {"a": "newer", "gone": "new", "b": "newest"}
+    assert contents(out) == {"a": "newer", "gone": "new", "b": "newest"}
     assert (tmp_path / "own.txt").read_text() == "mine"
 
 
@@ -158,7 +158,7 @@ def test_what_a_killed_run_left_is_removed_by_the_next(tmp_path):
 
 @pytest.mark.parametrize("moves", range(8))
 def test_killed_while_its_files_move_a_run_is_all_old_or_all_new_after_the_next(tmp_path, moves):
-    """Three files, one of them not there before: at most five moves, then the staging folder is removed."""
+    """Three files, one of them new, take at most five moves; then the staging folder is removed."""
     write(tmp_path, a="old", b="old")
     code = f"""
         moved, replace, rename, rmtree = [], Path.replace, Path.rename, shutil.rmtree
@@ -177,7 +177,7 @@ def test_killed_while_its_files_move_a_run_is_all_old_or_all_new_after_the_next(
     killed(tmp_path, code)
     write(tmp_path, z="next")
     new = dict.fromkeys("abc", "new") if moves else dict.fromkeys("ab", "old")
-    assert held(tmp_path) == {**new, "z": "next"}
+    assert contents(tmp_path) == {**new, "z": "next"}
 
 
 def test_a_second_run_on_a_folder_is_refused_while_the_first_goes_on(tmp_path):
@@ -187,19 +187,19 @@ def test_a_second_run_on_a_folder_is_refused_while_the_first_goes_on(tmp_path):
             write(tmp_path / "out", a="second")
         code = f"from iterinv.outputs import outputs\nwith outputs({str(tmp_path / 'out')!r}): pass"
         code = code.replace("outputs('", "outputs(__import__('pathlib').Path('").replace("'):", "')):")
-        told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-        assert "another run is writing to" in told.stderr
+        result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert "another run is writing to" in result.stderr
         write(tmp_path / "other", a="elsewhere")
-    assert held(tmp_path / "out") == {"a": "first"}
+    assert contents(tmp_path / "out") == {"a": "first"}
     write(tmp_path / "out", a="second")
-    assert held(tmp_path / "out") == {"a": "second"}
+    assert contents(tmp_path / "out") == {"a": "second"}
 
 
 FULL_DISK = """
 import resource, signal, sys
 from iterinv.__main__ import command_line
 sys.argv[1:] = {words!r}
-command_line()  # what is imported is written to no file
+command_line()  # an import writes no file
 import iterinv.workbench, iterinv.evaluate.compare, matplotlib.figure, iterinv.embedded.evaluate.scene_edit
 sys.dont_write_bytecode = True
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -229,27 +229,27 @@ def test_a_disk_that_is_full_is_a_sentence_and_leaves_nothing(tiny_folder, tmp_p
     assert done.returncode == 2, said
     assert "Traceback" not in said
     assert "cannot be written (File too large): make room, or choose another" in said
-    if command != "evaluate":  # which goes on with a folder
+    if command != "evaluate":  # this command resumes a folder
         assert not out.exists()
     assert not list(tmp_path.rglob(".iterinv-*"))
 
 
 def test_a_full_disk_is_a_sentence_where_an_inversion_is_saved(tiny, tmp_path):
-    found = tiny.up_to(16).invert(np.zeros((16, 16, 3), np.uint8), PROMPT, num_inference_steps=2)
+    inversion = tiny.up_to(16).invert(np.zeros((16, 16, 3), np.uint8), PROMPT, num_inference_steps=2)
     before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     (tmp_path / "a").write_text("old")
     resource.setrlimit(resource.RLIMIT_FSIZE, (500, before[1]))
     try:
         with pytest.raises(CannotWrite, match=r"a cannot be written \(File too large\): make room, or choose another"):
-            found.save(tmp_path / "a")
+            inversion.save(tmp_path / "a")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, handler)
-    assert held(tmp_path) == {"a": "old"}
+    assert contents(tmp_path) == {"a": "old"}
     with pytest.raises(CannotWrite, match=r"cannot be written \(No such file or directory\)"):
-        found.save(tmp_path / "none" / "a")
+        inversion.save(tmp_path / "none" / "a")
     with pytest.raises(CannotWrite, match=r"cannot be written \(Is a directory\)"):
-        found.save(tmp_path)
+        inversion.save(tmp_path)
 
 
 def test_results_that_are_written_from_python_go_through_no_link(tiny_folder, tmp_path):

@@ -1,4 +1,5 @@
-"""Inversion files that are damaged, or forged with a checksum that fits: the package's error or the right inversion."""
+"""Inversion files that are damaged, or forged with a right checksum, give the package's error or the right
+inversion."""
 
 import copy
 import json
@@ -34,7 +35,7 @@ def cascade(tiny):
 
 @pytest.fixture(scope="module")
 def files(cascade, tmp_path_factory):
-    """A file by each of some methods, of one picture and of two."""
+    """Make a file by each of some methods, of one picture and of two."""
     folder, photo = tmp_path_factory.mktemp("files"), np.random.default_rng(0).integers(0, 256, (24, 32, 3), np.uint8)
     for k, method in enumerate(METHODS):
         pictures = [photo] if k % 2 else [photo, 255 - photo]
@@ -57,7 +58,7 @@ def forge(path, header, tensors, **more):
 
 
 def opened(cascade, path):
-    """The inversion in a file, or ``None`` where it is refused as it should be."""
+    """Return the inversion in a file, or ``None`` where it is refused correctly."""
     try:
         return iterinv.open(path, cascade)
     except store.BadInversion as error:
@@ -73,7 +74,7 @@ def refused(cascade, path, words):
 
 
 def where(value, way=()):
-    """The ways to all values within a header."""
+    """Return the paths to all values within a header."""
     yield way
     pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, each in pairs:
@@ -132,12 +133,12 @@ def same(a, b):
 
 
 def harmless(way):
-    """Values that say how an inversion was made, and are not part of what is computed from it."""
+    """Tell whether a value only describes how an inversion was made and changes nothing that is computed."""
     return {"report", "arithmetic", "method", "pixels"} & set(way) or way[0] in ("prompts", "seeds")
 
 
 def attack(cascade, files, draw, path):
-    """One mutated or forged file, opened; returns the inversion where it is taken."""
+    """Open one mutated or forged file; return the inversion if it is accepted."""
     file = files[draw.randrange(len(files))]
     kind = draw.randrange(6)
     if kind < 2:
@@ -183,22 +184,22 @@ def attack(cascade, files, draw, path):
             False,
         )
     forge(path, header, tensors)
-    found = opened(cascade, path)
-    assert taken or found is None, f"{name} as {None if new is None else new.shape} was taken"
-    return found, None
+    outcome = opened(cascade, path)
+    assert taken or outcome is None, f"{name} as {None if new is None else new.shape} was taken"
+    return outcome, None
 
 
 def fuzz(cascade, files, count, seed, tmp_path):
     draw, sound = random.Random(seed), [iterinv.open(file, cascade) for file in files]
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for k in range(count):
-        found, way = attack(cascade, files, draw, tmp_path / "forged")
+        outcome, way = attack(cascade, files, draw, tmp_path / "forged")
         assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000, k  # kB
-        if found is None or way is None:
+        if outcome is None or way is None:
             continue
         plans = [stage["plan"] for stage in parts(tmp_path / "forged")[0]["stages"]]
-        assert [plan_to_json(stage.plan) for stage in found.stages] == plans, (k, way)
-        assert harmless(way) or any(same(found, one) for one in sound), (k, way)
+        assert [plan_to_json(stage.plan) for stage in outcome.stages] == plans, (k, way)
+        assert harmless(way) or any(same(outcome, one) for one in sound), (k, way)
 
 
 def test_200_mutated_or_forged_files(cascade, files, tmp_path):

@@ -25,7 +25,7 @@ def test_eight_bits_go_both_ways(h, w, seed):
 @settings(max_examples=60, deadline=None)
 @given(st.integers(16, 90), st.integers(16, 90), st.sampled_from(["pad", "crop"]))
 def test_a_picture_of_any_shape_comes_back_whole(h, w, how):
-    """Fitted to a square, and the square put back untouched: every pixel of the picture at working scale, none of
+    """The picture is fitted to a square and the square put back: every pixel at working scale returns, and none of the
     padding."""
     frame, notes = Canvas.fit(pixels(h, w), 64, how)
     square = frame.square()
@@ -176,9 +176,9 @@ def test_what_lies_under_the_square_is_what_was_worked_on(h, w, how):
     assert fits(*frame.image.shape[:2], frame.size, frame.top, frame.left)
     inverted = frame.place(-frame.square())
     assert (frame.crop(inverted) == 255 - frame.crop(frame.image)).all()
-    rest = np.ones(frame.image.shape[:2], bool)
-    frame.crop(rest)[:] = False
-    assert (inverted[rest] == frame.image[rest]).all()
+    outside = np.ones(frame.image.shape[:2], bool)
+    frame.crop(outside)[:] = False
+    assert (inverted[outside] == frame.image[outside]).all()
 
 
 def test_nothing_is_said_of_what_was_not_done(tmp_path):

@@ -1,4 +1,4 @@
-"""The order of modules that CONTRIBUTING.md states: a module imports from those above it only."""
+"""A module imports only from those above it in the order that CONTRIBUTING.md states."""
 
 import ast
 import re
@@ -10,11 +10,11 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "iterinv"
-NAMES = {"iterinv", "iterinv.__main__"}  # the public names and the command: they gather what is below them
+NAMES = {"iterinv", "iterinv.__main__"}  # the public names and the command import from everywhere
 
 
 def order():
-    """Places by module or package, as the table of CONTRIBUTING.md lists them."""
+    """Return the places of modules and packages in the table of CONTRIBUTING.md."""
     table = re.findall(r"^\| (`.*?) \|", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"), re.MULTILINE)
     names = [re.findall(r"`([\w/]+?)(?:\.py|/)`", row) for row in table]
     return {name: (line, place) for line, row in enumerate(names) for place, name in enumerate(row)}
@@ -28,7 +28,7 @@ def modules():
 
 
 def imports(file, module):
-    """Modules of the package that a file imports anywhere, but for those that only a type checker reads."""
+    """Yield the modules of the package that a file imports anywhere, except those that only a type checker reads."""
     package = module if file.name == "__init__.py" else module.rpartition(".")[0]
 
     def walk(node):
@@ -72,13 +72,13 @@ def test_a_module_imports_from_those_above_it_only(module):
 def test_no_imports_go_round():
     """Follow every chain of imports between modules, lazy ones too; a package's ``__init__`` may gather its files."""
     gathers = {module for module, file in MODULES.items() if file.name == "__init__.py"}
-    seen, chain = set(), []
+    visited, chain = set(), []
 
     def follow(module):
         assert module not in chain, " -> ".join([*chain[chain.index(module) :], module])
-        if module in seen:
+        if module in visited:
             return
-        seen.add(module)
+        visited.add(module)
         chain.append(module)
         for name in sorted(GRAPH[module]):
             if name not in NAMES and not (name in gathers and module.startswith(name + ".")):

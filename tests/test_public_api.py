@@ -1,4 +1,4 @@
-"""The public API takes pictures as people have them, and what it returns can be looked at."""
+"""The public API takes pictures in all common types, and its results have readable reprs."""
 
 import numpy as np
 import pytest

@@ -52,7 +52,7 @@ def test_what_does_not_test_gets_near_where_it_converges(find, problem):
 
 
 def test_an_average_ends_a_circle():
-    """Fixed-point iterates that jump from one side of the root to the other: their mean lies between."""
+    """Fixed-point iterates jump from one side of the root to the other: their mean lies between."""
     root = Average(10, 2)(lambda u: 1.95 * (u - 3), x())
     assert float((root.value - 3).abs().max()) < 0.1 * float(
         (FixedPoint(10)(lambda u: 1.95 * (u - 3), x()).value - 3).abs().max()
@@ -60,7 +60,8 @@ def test_an_average_ends_a_circle():
 
 
 def test_gradient_descent_is_the_published_loop():
-    """u <- u - s_j grad |F(u) - known|^2, summed, s_j = rate sqrt(1 - j / (2 (N - 1))), the residual not scaled."""
+    """The loop is u <- u - s_j grad |F(u) - known|^2, summed, with s_j = rate sqrt(1 - j / (2 (N - 1))) and an unscaled
+    residual."""
     known, where = x(1), LevelInfo(share=0.5, scale=0.7)
 
     def field(u):
@@ -99,15 +100,15 @@ def test_anderson_counts_its_calls_and_stops_when_all_samples_are_there():
 
 
 def test_anderson_returns_its_best_iterate_where_nothing_converges():
-    seen = []
+    errors = []
 
     def residual(u):
         r = torch.sin(5 * u) + 3
-        seen.append(rms(r))
+        errors.append(rms(r))
         return r
 
     root = Anderson(8, 1e-9)(residual, x())
-    torch.testing.assert_close(root.error, torch.stack(seen).min(0).values)
+    torch.testing.assert_close(root.error, torch.stack(errors).min(0).values)
 
 
 EVERY = {**TESTED, "fixed": FixedPoint(9), "average": Average(), "gradient": GradientDescent()}
@@ -115,7 +116,7 @@ EVERY = {**TESTED, "fixed": FixedPoint(9), "average": Average(), "gradient": Gra
 
 @pytest.mark.parametrize("find", EVERY.values(), ids=EVERY.keys())
 def test_a_batch_is_its_samples(find):
-    """Each sample has its own mixing, its own damping and its own stop: together or alone, the same root."""
+    """Each sample has its own mixing, damping and stop: together and alone it has the same root."""
     together = find(PROBLEMS["contraction"][0], x() * torch.tensor([[0.1], [1.0], [9.0]]))
     for k, scale in enumerate((0.1, 1.0, 9.0)):
         alone = find(PROBLEMS["contraction"][0], x()[k : k + 1] * scale)
@@ -123,7 +124,7 @@ def test_a_batch_is_its_samples(find):
 
 
 def test_one_fixed_point_iteration_is_ddim_inversion():
-    """Noise of the known state at the destination's level: `move(x, eps(x, a), b, a)`."""
+    """The noise is that of the known state at the destination's level: `move(x, eps(x, a), b, a)`."""
     known = x()
     states = islice(Solve(FixedPoint(1))(DDIM(), mixture(), known, GRID), 3)
     expected = known
@@ -159,24 +160,24 @@ def test_anderson_steps_over_a_residual_that_is_not_finite():
 
 
 def test_the_published_loop_steps_widest_at_the_data():
-    """s_j = 0.3 sqrt(1 - j / (2 (N - 1))): j counts from the clean end, where walking back begins."""
+    """In s_j = 0.3 sqrt(1 - j / (2 (N - 1))), j counts from the clean end, where walking back begins."""
     assert GradientDescent() == GradientDescent(21, 0.3)
-    seen = []
+    calls = []
 
     def find(residual, guess, where):
-        seen.append(where)
+        calls.append(where)
         return FixedPoint(1)(residual, guess, where)
 
     result(Solve(find)(DDIM(), mixture(), x(), GRID))
-    assert [where.share for where in seen] == pytest.approx([j / 9 for j in range(10)])
-    assert [where.scale for where in seen] == [
+    assert [where.share for where in calls] == pytest.approx([j / 9 for j in range(10)])
+    assert [where.scale for where in calls] == [
         a.alpha / b.alpha for a, b in zip(GRID[-2::-1], GRID[:0:-1], strict=True)
     ]
 
 
 def released_renoise(field, x, grid):
-    """The released loop of ReNoise (Garibi et al., 2024): the noise at the state of the level below, then at every new
-    state stepped to from that one; the mean of noises 8 and 9 of ten, or of 0 to 4 of six below label 250."""
+    """Run the released loop of ReNoise (Garibi et al., 2024): predict the noise at the state of the level below, then
+    at each new state that this noise leads to; average noises 8 and 9 of ten, or 0 to 4 of six below label 250."""
     z, calls = x, 0
     for i in reversed(range(len(grid) - 1)):
         a, b, noises = grid[i], grid[i + 1], []
@@ -209,4 +210,4 @@ def test_renoise_has_the_released_rule_for_small_labels_as_a_setting():
             assert sum(t < 250 for t in counted) == 5 * 6
         *_, (back,) = run(DDIM(), mixture(), state, grid)
         errors.append(float((back - data).square().mean().sqrt()))
-    assert errors[1] < errors[0]  # why it is not the default
+    assert errors[1] < errors[0]  # hence it is not the default

@@ -1,4 +1,4 @@
-"""The contract that diffusers' own tests hold every scheduler to, on BDIA's two.
+"""BDIA's two schedulers meet the contract of diffusers' own scheduler tests.
 
 Held here: settings survive saving, loading and ``from_config``, from other schedulers too; a step has the sample's
 shape and one result in both forms of output; timesteps on a device; ``trained_betas``; noise is added as by DDIM;
@@ -36,12 +36,12 @@ def sample(seed=0):
 
 
 def plain(config):
-    """The settings alone, without diffusers' notes on them."""
+    """Return the settings alone, without diffusers' notes on them."""
     return {key: value for key, value in config.items() if not key.startswith("_")}
 
 
 def walk(scheduler, steps=5):
-    """All states of a run with a fixed network."""
+    """Return all states of a run with a fixed network."""
     scheduler.set_timesteps(steps)
     x, states = sample(), []
     for t in scheduler.timesteps:
@@ -69,8 +69,8 @@ def test_it_is_made_from_another_schedulers_configuration(kind, other):
     ours = kind.from_config(theirs.config, gamma=0.5, **OWN)
     assert (ours.config.beta_end, ours.config.beta_schedule, ours.config.gamma) == (0.01, "scaled_linear", 0.5)
     back = other.from_config(ours.config)
-    kept = {key: back.config[key] for key in plain(theirs.config)}
-    assert {**kept, "clip_sample": None} == {**plain(theirs.config), "clip_sample": None}
+    shared = {key: back.config[key] for key in plain(theirs.config)}
+    assert {**shared, "clip_sample": None} == {**plain(theirs.config), "clip_sample": None}
 
 
 @BOTH

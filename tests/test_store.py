@@ -37,13 +37,15 @@ def file(saved, tmp_path):
 
 
 def rewrite(file, header=None, **tensors):
-    """The same file with parts of it changed and a checksum that fits; a tensor given as None is taken out."""
+    """Change parts of a file and correct its checksum; a tensor given as None is removed."""
     with safe_open(file, framework="pt") as f:
         metadata = json.loads(f.metadata()["iterinv"])
-    kept = {name: x for name, x in {**load_file(file), **tensors}.items() if x is not None}
+    remaining = {name: x for name, x in {**load_file(file), **tensors}.items() if x is not None}
     del metadata["sha256"]
     metadata.update(header or {})
-    save_file(kept, file, metadata={"iterinv": json.dumps({"sha256": store.checksum(metadata, kept), **metadata})})
+    save_file(
+        remaining, file, metadata={"iterinv": json.dumps({"sha256": store.checksum(metadata, remaining), **metadata})}
+    )
 
 
 def test_what_is_reopened_reruns_to_the_same_bits(tiny, saved, file):
@@ -59,7 +61,7 @@ def test_what_is_reopened_reruns_to_the_same_bits(tiny, saved, file):
 
 
 def test_the_same_inversion_is_the_same_bytes(tiny, saved, file, tmp_path):
-    """Made again from the picture, not only written again."""
+    """The inversion is made again from the picture, not only written again."""
     again = tiny.invert(saved.canvases[0].image, PROMPT, saved.stages[0].plan, seed=3)
     again.save(tmp_path / "b.safetensors")
     assert file.read_bytes() == (tmp_path / "b.safetensors").read_bytes()
@@ -173,11 +175,11 @@ def test_headers_that_other_programs_wrote_are_refused(tiny, file):
 
 
 def test_tensors_of_another_kind_are_refused(tiny, file):
-    whole, kept = file.read_bytes(), load_file(file)
+    whole, original = file.read_bytes(), load_file(file)
     odd = {
-        "0.state.0": kept["0.state.0"].half(),
-        "1.state.0": kept["1.state.0"] > 0,
-        "image.0": kept["image.0"].float(),
+        "0.state.0": original["0.state.0"].half(),
+        "1.state.0": original["1.state.0"] > 0,
+        "image.0": original["image.0"].float(),
         "1.condition.low_image": torch.zeros(2, 3, 16, 16),
         "2.condition.low_image": torch.zeros(1, 3, 5, 7),
     }
@@ -206,7 +208,7 @@ def test_the_canvas_comes_back(tiny, saved, file):
 
 @dataclass(frozen=True)
 class Halved(DDIM):
-    """A rule of one's own."""
+    """A user's own rule."""
 
     share: float = 0.5
 
@@ -228,7 +230,7 @@ def test_a_rule_of_ones_own_is_refused_when_saved_unless_it_is_listed(tiny, tmp_
 
 @dataclass(frozen=True)
 class Nudged(Offsets):
-    """A refinement of one's own, which says no shapes."""
+    """A user's own refinement, which states no shapes."""
 
     exact = False
     shapes = Refinement.shapes
@@ -236,7 +238,7 @@ class Nudged(Offsets):
 
 @dataclass(frozen=True)
 class Doubled(BDIA):
-    """A rule of one's own, whose state is not what its ``init`` makes of two samples."""
+    """A user's own rule, whose state is not the one that its ``init`` makes of two samples."""
 
     def init(self, x, *older):
         return (x,)

@@ -1,4 +1,4 @@
-"""Nothing depends on torch's default dtype or device: the same file, sample, edit and picture under any."""
+"""Nothing depends on torch's default dtype or device: files, samples, edits and pictures are the same under all."""
 
 from contextlib import contextmanager
 
@@ -21,7 +21,7 @@ DEFAULTS = [(torch.float64, "cpu"), (torch.bfloat16, "meta")]
 
 @contextmanager
 def default(dtype, device):
-    """Another default for a while; on the device meta nothing can be computed."""
+    """Set another default for a while; on the device meta nothing can be computed."""
     before = torch.get_default_dtype()
     try:
         torch.set_default_dtype(dtype)
@@ -38,7 +38,7 @@ def photo(size):
 
 
 def saved(cascade, x, folder, method, guidance=1.0):
-    """The bytes of an inversion's file, written and read again, and an edit and a sample."""
+    """Return the bytes of an inversion's file, written and read again, and of an edit and a sample."""
     inversion = cascade.invert(x, PROMPT, method, 3, guidance)
     inversion.save(folder / "inversion.safetensors")
     again = cascade.open(folder / "inversion.safetensors")

@@ -1,4 +1,4 @@
-"""Mistakes that public code makes, which ours could repeat: each made here on purpose, or shown not to be made."""
+"""Public code makes these mistakes: each test makes one on purpose, or shows that this package does not make it."""
 
 import json
 import shutil
@@ -35,7 +35,7 @@ def rms(x):
 
 
 def test_a_velocity_taken_for_noise_is_lost_at_any_number_of_steps():
-    """Published DDIM rows for the x4 upscaler invert so: finer grids do not help them, while the right reading
+    """Published DDIM rows for the x4 upscaler invert this way: finer grids do not help them, while the right reading
     gains."""
     x = 0.6 * torch.randn(4, 64, generator=torch.Generator().manual_seed(0), dtype=torch.float64).sign()
 
@@ -59,19 +59,20 @@ def test_a_velocity_taken_for_noise_is_lost_at_any_number_of_steps():
 
 
 def test_another_noise_on_the_low_picture_is_another_reconstruction(tiny):
-    """The noise of the condition must be that of the inversion: drawn anew, the picture is lost by orders of
-    magnitude."""
+    """The noise of the condition must be that of the inversion: new noise loses the picture by orders of magnitude."""
     inversion = tiny.invert(photo(64), PROMPT, plan("bdia", 10))
-    found = inversion.stages[2]
-    other = found.condition.updated(low_noise=torch.randn(found.condition["low_noise"].shape))
+    stage_inversion = inversion.stages[2]
+    other = stage_inversion.condition.updated(low_noise=torch.randn(stage_inversion.condition["low_noise"].shape))
     with torch.no_grad():
         field = unguided(tiny.stages[2].denoiser, other)
-        *_, (back, *_) = run(found.rule, field, found.state, found.grid, found.start)
-    assert rms(back - photo(64)) > 1e3 * max(rms(found.picture - photo(64)), 1e-9)
+        *_, (back, *_) = run(
+            stage_inversion.rule, field, stage_inversion.state, stage_inversion.grid, stage_inversion.start
+        )
+    assert rms(back - photo(64)) > 1e3 * max(rms(stage_inversion.picture - photo(64)), 1e-9)
 
 
 def test_thresholding_in_a_folders_scheduler_does_not_reach_our_steps(tiny_folder, tmp_path):
-    """It is on in IF's own configuration, and has no inverse."""
+    """IF's own configuration turns thresholding on, and it has no inverse."""
     config = json.loads((tiny_folder / "stage1" / "scheduler" / "scheduler_config.json").read_text())
     assert config["thresholding"]
     plain = shutil.copytree(tiny_folder / "stage1", tmp_path / "plain")
@@ -87,7 +88,8 @@ def test_thresholding_in_a_folders_scheduler_does_not_reach_our_steps(tiny_folde
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("steps", [3, 4])
 def test_no_method_shows_the_network_a_label_it_does_not_know(tiny, method, steps):
-    """Public BDIA calls it at -20 on its first step back; steps that do not divide 1000 leave its integer grid."""
+    """Public BDIA calls the network at -20 on its first step back; steps that do not divide 1000 leave its integer
+    grid."""
     labels, stage = set(), tiny.stages[0]
 
     def watched(x, level, condition):
@@ -100,8 +102,8 @@ def test_no_method_shows_the_network_a_label_it_does_not_know(tiny, method, step
 
 
 def test_the_source_label_is_not_the_destinations():
-    """DDIM inversion asks for the noise at the level it goes to; asked at the level it leaves, it loses several times
-    more."""
+    """DDIM inversion predicts the noise at the level it goes to; a prediction at the level it leaves loses several
+    times more."""
     x = 0.6 * torch.randn(4, 64, generator=torch.Generator().manual_seed(0), dtype=torch.float64).sign()
     grid = X4.grid(50)
 

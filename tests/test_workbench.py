@@ -1,4 +1,4 @@
-"""What every face calls: requests in, events out, the same bytes whoever asks."""
+"""All front ends call the workbench: they send requests, receive events and get the same bytes."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -78,7 +78,7 @@ def test_work_stops_where_the_face_says_so(tiny_folder, picture):
 
 
 def test_two_threads_use_one_cascade(tiny_folder, picture, tmp_path):
-    """Each hears of its own work alone, and gets what one thread gets."""
+    """Each thread receives only its own events, and gets the result that one thread gets."""
 
     def work(seed):
         events = []
@@ -119,5 +119,5 @@ def test_comparing_and_sampling(tiny_folder, picture):
 def test_everything_that_is_noted_is_in_the_report(tiny_folder, picture):
     result = Workbench().edit(EditRequest(request(tiny_folder, picture), (PROMPT,)))
     report = result.report()
-    assert any("nothing is asked to change" in note for note in report["notes"])
+    assert any("there is nothing to change" in note for note in report["notes"])
     assert any("the mask is empty" in note for note in report["notes"])

@@ -1,4 +1,4 @@
-"""The console script. What it needs is imported where Ctrl-C is already answered with a sentence."""
+"""The console script. It imports its modules after it has set up the answer to Ctrl-C."""
 
 from __future__ import annotations
 
@@ -28,10 +28,11 @@ _first = 0.0
 
 
 def main() -> None:
-    """Run the command line. Ctrl-C and a request to end stop it with exit code 130; what was begun is cleaned away.
+    """Run the command line. Ctrl-C and a request to end stop it with exit code 130, after it has removed unfinished
+    files.
 
-    What the terminal's encoding lacks is printed as escapes. Where the reader of the output has gone, the exit code is
-    141 and nothing is said.
+    Characters that the terminal's encoding lacks are printed as escapes. Where the reader of the output is gone, the
+    exit code is 141, without a message.
     """
     # Threads that wait for work should sleep: where others compute on the same cores, spinning makes this three times
     # slower.

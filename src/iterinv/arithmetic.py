@@ -1,4 +1,4 @@
-"""The arithmetic that a network is evaluated in: the last digits of what it says depend on more than its weights."""
+"""The arithmetic of a network evaluation: its last digits depend on more than the weights."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from iterinv.typed import Natural
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """The facts that sums in floating point depend on, by the order in which they are added.
+    """The facts that decide in which order floating-point sums are added, and so their last digits.
 
     ``device`` is the processor's kind, ``kernels`` torch's settings for it, ``batch`` the number of pictures that went
     through the networks together.
@@ -38,6 +38,6 @@ class Arithmetic:
         return cls(name, ", ".join(kernels), torch.__version__, torch.get_num_threads(), batch)
 
     def differences(self, here: Arithmetic) -> str:
-        """The facts in which two differ, as ``threads 1, here 2``; empty where they do not."""
+        """Name the facts in which two differ, as ``threads 1, here 2``; empty if they do not differ."""
         pairs = ((f.name, getattr(self, f.name), getattr(here, f.name)) for f in fields(self))
         return "; ".join(f"{name} {was}, here {now}" for name, was, now in pairs if was != now)

@@ -166,13 +166,13 @@ class Cascade:
         x, canvases = self._pictures(picture, fit, watch)
         prompts = self._prompts(prompt, len(x))
         seeds = _seeds(seed, generator, len(x))
-        found: list[StageInversion] = []
+        inversions: list[StageInversion] = []
         for stage, how in zip(self._watched(watch), plans, strict=True):
-            condition = stage.condition(prompts, found[-1].picture if found else None, seeds=seeds)
-            for note in () if found else condition.notes:  # the stages above read the same prompts
+            condition = stage.condition(prompts, inversions[-1].picture if inversions else None, seeds=seeds)
+            for note in () if inversions else condition.notes:  # the stages above read the same prompts
                 watch.on_note(note)
-            found.append(invert_stage(stage, how, condition, resize(x, stage.size), seeds, watch, lazily))
-        return Inversion(prompts, seeds, self.fingerprint, tuple(found), canvases, self.probes)
+            inversions.append(invert_stage(stage, how, condition, resize(x, stage.size), seeds, watch, lazily))
+        return Inversion(prompts, seeds, self.fingerprint, tuple(inversions), canvases, self.probes)
 
     @torch.no_grad()
     def rerun(self, inversion: Inversion, *, observer: Observer | None = None) -> Inversion:
@@ -186,7 +186,9 @@ class Cascade:
         self._check(inversion)
         watch = self._observer(observer, None)
         pairs = zip(self._watched(watch), inversion.stages, strict=True)
-        again = replace(inversion, stages=tuple(rerun_stage(stage, found, watch) for stage, found in pairs))
+        again = replace(
+            inversion, stages=tuple(rerun_stage(stage, stage_inversion, watch) for stage, stage_inversion in pairs)
+        )
         if said := again.rerun_note():
             watch.on_note(said)
         return again
@@ -201,7 +203,9 @@ class Cascade:
         self._check(inversion)
         watch = self._observer(observer, None)
         pairs = zip(self._watched(watch), inversion.stages, strict=True)
-        return replace(inversion, stages=tuple(as_needed(stage, found, watch) for stage, found in pairs))
+        return replace(
+            inversion, stages=tuple(as_needed(stage, stage_inversion, watch) for stage, stage_inversion in pairs)
+        )
 
     @torch.no_grad()
     def edit(
@@ -228,13 +232,15 @@ class Cascade:
         prompts = self._prompts(prompt, len(inversion))
         inversion = self.as_needed(inversion, observer=watch)
         edits: list[StageEdit] = []
-        for stage, found in zip(self._watched(watch), inversion.stages, strict=True):
+        for stage, stage_inversion in zip(self._watched(watch), inversion.stages, strict=True):
             below = edits[-1] if edits else None
-            target = stage.condition(prompts, below.picture if below else None, found.condition.get("low_noise"))
+            target = stage.condition(
+                prompts, below.picture if below else None, stage_inversion.condition.get("low_noise")
+            )
             for note in () if below else target.notes:
                 watch.on_note(note)
-            with annotate_errors(stage, found.plan, type(how).__name__):
-                work = how(Site(stage, found, target, inversion.prompts, prompts, below))
+            with annotate_errors(stage, stage_inversion.plan, type(how).__name__):
+                work = how(Site(stage, stage_inversion, target, inversion.prompts, prompts, below))
                 edits.append(finish(reported(work, stage, "editing", watch)))
         return Edit(tuple(edits), inversion.canvases, output_type, prompts)
 
@@ -285,9 +291,9 @@ class Cascade:
             checked(scale, float, "guidance_scale"),
             checked(detail, Annotated[float, Range(0, 1)], "detail"),
         )
-        told: set[str] = set()
+        noted: set[str] = set()
         blocks = [
-            self._sample(rows[first : first + block], first, start_seed, *how, watch, told)
+            self._sample(rows[first : first + block], first, start_seed, *how, watch, noted)
             for first in range(0, len(rows), block)
         ]
         return tuple(torch.cat(pictures) for pictures in zip(*blocks, strict=True))
@@ -302,9 +308,9 @@ class Cascade:
         scale: float,
         detail: float,
         watch: Observer,
-        told: set[str],
+        noted: set[str],
     ) -> list[Tensor]:
-        """The pictures of some rows, the first of which is the ``first`` of all; ``told`` are the notes before."""
+        """Draw the pictures of some rows, from row ``first`` of all; ``noted`` holds the notes of the blocks before."""
         pictures: list[Tensor] = []
         for stage in self._watched(watch):
             noise, on_low = (
@@ -312,8 +318,8 @@ class Cascade:
                 for name, shape in (("sample", stage.shape), ("low noise", (3, *stage.shape[1:])))
             )
             condition = stage.condition(rows, pictures[-1] if pictures else None, on_low)
-            for note in () if pictures else set(condition.notes) - told:
-                told.add(note)
+            for note in () if pictures else set(condition.notes) - noted:
+                noted.add(note)
                 watch.on_note(note)
             guide = CFG(1.0 if pictures else scale)
             eps = guide(stage.denoiser, condition, stage.with_prompt(condition, None))
@@ -336,8 +342,8 @@ class Cascade:
         return Output(output([to_uint8(x[None]) for x in pictures], output_type))
 
     def open(self, path: str | Path) -> Inversion:
-        """Reopen an inversion file. Raises :class:`iterinv.store.BadInversion` for what is none, or of another
-        cascade."""
+        """Reopen an inversion file. Raises :class:`iterinv.store.BadInversion` for another file or an inversion by
+        another cascade."""
         if not isinstance(path, (str, Path)):
             raise TypeError(f"an inversion file is named by a text or a Path, not by a {type(path).__name__}")
         return open_inversion(Path(path), self.stages, self.fingerprint, self.probes)

@@ -1,4 +1,4 @@
-"""The cost of inverting by a cascade, before any weights are there: parameters, memory, network calls, time.
+"""The cost of inverting by a cascade: parameters, memory, network calls and time, computed without weights.
 
 Networks are built on torch's meta device, where tensors have shapes and no values, and called once.
 """
@@ -65,18 +65,18 @@ class Cost:
     backward: int
 
     def seconds(self, rate: float) -> float:
-        """At ``rate`` floating-point operations a second; a call backward is two forward."""
+        """Return the time at ``rate`` floating-point operations per second; a backward call counts as two forward
+        calls."""
         return (self.forward + 2 * self.backward) * self.flops / rate
 
 
 def blueprints(what: str | Path) -> list[tuple[str, Family, Blueprint]]:
-    """The stages, and where each is from, of what :func:`iterinv.load` takes by name, if it is published or on this
-    disk.
+    """Return the stages of a published or local cascade, and the source of each.
 
     Raises ``FileNotFoundError`` for anything else.
     """
     if not isinstance(what, (str, Path)):
-        raise FileNotFoundError("what it would cost is known of names and folders only: leave `memory` out")
+        raise FileNotFoundError("the cost is computed only for preset names and local folders: leave `memory` out")
     folder = Path(what)
     if preset := presets().get(str(what)):
         names = [source.name for source in preset.sources if isinstance(source, Source)]
@@ -88,56 +88,61 @@ def blueprints(what: str | Path) -> list[tuple[str, Family, Blueprint]]:
     if (folder / "cascade.json").is_file():
         return [_folder(part) for part in folders.parts(folder)[0]]
     raise FileNotFoundError(
-        f"what {what} would cost is not known: give a cascade or diffusers folder, or one of {', '.join(presets())}"
+        f"the cost of {what} is not known: give a cascade or diffusers folder, or one of {', '.join(presets())}"
     )
 
 
 def costs(what: str | Path, plan: Plan, dtype: torch.dtype = torch.float32) -> list[Cost]:
     """Compute the cost of each stage of a cascade by a plan, its networks in ``dtype`` and its autoencoder in
     float32."""
-    found: list[Cost] = []
+    stage_costs: list[Cost] = []
     for k, (source, family, blueprint) in enumerate(blueprints(what)):
-        below = found[-1].size if found else None
+        below = stage_costs[-1].size if stage_costs else None
         with torch.device("meta"), torch.no_grad():
             cost = _cost("I" * (k + 1), source, family, blueprint, below, plan, dtype)
-        if found and cost.text_parameters == found[0].text_parameters:  # the first stage reads the words for it
+        # A later stage with the same text encoder takes the words that the first one encodes.
+        if stage_costs and cost.text_parameters == stage_costs[0].text_parameters:
             cost = replace(cost, text_parameters=0, text_weights=0)
-        found.append(cost)
-    return found
+        stage_costs.append(cost)
+    return stage_costs
 
 
-def peak(found: Sequence[Cost], mode: str) -> int:
-    """The most memory of a device, in bytes, that a mode of :data:`MODES` needs. Words are encoded first, and once."""
-    texts = {cost.source: cost.text_weights for cost in found}
-    codecs = {cost.source: cost.codec_weights for cost in found}
-    weights = {cost.source: cost.weights for cost in found}
-    calls = max(max(cost.activations, cost.codec_activations) for cost in found)
+def peak(stage_costs: Sequence[Cost], mode: str) -> int:
+    """Return the most memory of a device, in bytes, that a mode of :data:`MODES` needs. Prompts are encoded first, and
+    once."""
+    texts = {cost.source: cost.text_weights for cost in stage_costs}
+    codecs = {cost.source: cost.codec_weights for cost in stage_costs}
+    weights = {cost.source: cost.weights for cost in stage_costs}
+    calls = max(max(cost.activations, cost.codec_activations) for cost in stage_costs)
     if mode == "resident":
         return sum(sum(each.values()) for each in (weights, codecs, texts)) + calls
     if mode == "staged":
-        each = [max(cost.weights + cost.activations, cost.codec_weights + cost.codec_activations) for cost in found]
+        each = [
+            max(cost.weights + cost.activations, cost.codec_weights + cost.codec_activations) for cost in stage_costs
+        ]
         return max([*each, *texts.values()])
-    return max(cost.layer for cost in found) + calls
+    return max(cost.layer for cost in stage_costs) + calls
 
 
 def fitting(what: str | Path, dtype: torch.dtype, size: int) -> str:
-    """The first of :data:`MODES` in which inverting by bdia needs no more than ``size`` bytes of the device.
+    """Return the first of :data:`MODES` in which inverting by bdia fits into ``size`` bytes of the device.
 
     Raises ``MemoryError`` where none does, naming the stage that needs most.
     """
-    found = costs(what, Plan(), dtype)
+    stage_costs = costs(what, Plan(), dtype)
     for mode in MODES:
-        if peak(found, mode) <= size:
+        if peak(stage_costs, mode) <= size:
             return mode
-    least, most = peak(found, MODES[-1]), max(found, key=lambda cost: max(cost.activations, cost.codec_activations))
+    least = peak(stage_costs, MODES[-1])
+    most = max(stage_costs, key=lambda cost: max(cost.activations, cost.codec_activations))
     raise MemoryError(
-        f"{what} needs {least / 1e9:.1f} GB with a layer at a time, stage {most.name} the most of it, and there are "
+        f"{what} needs {least / 1e9:.1f} GB with a layer at a time, most of it for stage {most.name}, and the limit is "
         f"{size / 1e9:.1f} GB: take half precision, a smaller model, or a device with more"
     )
 
 
 def rate(device: str = "cpu", dtype: torch.dtype = torch.float32, seconds: float = 1.0) -> float:
-    """Floating-point operations a second that convolutions reach here, from running some for about ``seconds``."""
+    """Measure the floating-point operations per second of convolutions here, by running some for about ``seconds``."""
     device = checked_device(device)
     x = torch.randn(1, 320, 64, 64, device=device, dtype=dtype).to(memory_format=torch.channels_last)
     kernel = torch.randn(320, 320, 3, 3, device=device, dtype=dtype).to(memory_format=torch.channels_last)
@@ -157,7 +162,7 @@ def _published(name: str) -> tuple[str, Family, Blueprint]:
 
 
 def _folder(folder: Path) -> tuple[str, Family, Blueprint]:
-    """From the configurations in a folder of diffusers' form."""
+    """Make the blueprint of a diffusers folder from its configurations."""
     import diffusers
 
     index = read_json(folder / "model_index.json")
@@ -193,7 +198,7 @@ def _cost(
     rows = 1 if plan.guidance == 1 else 2
     arguments = family.inputs(config, rows, dtype)
     sample = torch.empty(rows, config.in_channels, side, side, dtype=dtype)
-    with FlopCounterMode(display=False) as flops, PeakMemory() as held, Attention() as attention:
+    with FlopCounterMode(display=False) as flops, PeakMemory() as memory, Attention() as attention:
         unet(sample, torch.zeros(rows, dtype=torch.long), **arguments)
     codec = PeakMemory()
     if vae is not None:
@@ -213,7 +218,7 @@ def _cost(
         sum(map(_bytes, texts)),
         _bytes(vae) if vae else 0,
         max(_bytes(each) for each in unet.modules() if _leaf(each)),
-        held.peak + states,
+        memory.peak + states,
         codec.peak,
         flops.get_total_flops() + attention.flops,
         calls.forward,
@@ -234,8 +239,8 @@ def _bytes(module: Any) -> int:
 
 
 def _calls(blueprint: Blueprint, plan: Plan) -> CountingDenoiser:
-    """Count the network calls of a plan on a few Gaussian values under the stage's schedule. A solver that stops when
-    it is near enough may stop elsewhere on a picture."""
+    """Count the network calls of a plan on a few Gaussian values under the stage's schedule. A solver with a tolerance
+    may need another number of calls on a picture."""
     field = gaussian()
 
     def denoiser(x: Tensor, level: Level, condition: Condition) -> Prediction:
@@ -256,7 +261,7 @@ def _calls(blueprint: Blueprint, plan: Plan) -> CountingDenoiser:
 
 
 class Attention(TorchFunctionMode):
-    """Attention as fused kernels do it: counted, and its matrix never held."""
+    """Count attention as fused kernels compute it, without storing its matrix."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -271,7 +276,7 @@ class Attention(TorchFunctionMode):
 
 
 class PeakMemory(TorchDispatchMode):
-    """The most bytes that tensors made within the block held at once."""
+    """Measure the most bytes that tensors made within the block occupy at once."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -83,7 +83,8 @@ class Configured(DDIMScheduler):
 
 
 class BDIAScheduler(Configured):
-    """DDIM, and from its second step on ``gamma`` times what a step back would miss of the state before.
+    """DDIM, with BDIA's correction from its second step on: ``gamma`` times the error of a step back to the state
+    before.
 
     ``gamma`` 0 is DDIM bit for bit. ``docs/benchmarks/sampling.md`` compares values between. Above 0 the rule is
     undone exactly by :class:`BDIAInverseScheduler`, best at 1. Its steps end at the next timestep of the grid; DDIM's
@@ -105,10 +106,9 @@ class BDIAScheduler(Configured):
         self.older = None
 
     def start_from(self, inverse: BDIAInverseScheduler) -> None:
-        """Take the pair that an inversion ended in: a run from its first state then goes to its second, whatever the
-        network predicts there. Any other run is not touched. Raises ``ValueError`` where the two schedulers would not
-        undo each other, and when a run from that state takes other timesteps.
-        """
+        """Take the pair that an inversion ended in. A run from its first state then goes to its second, at any
+        prediction of the network; no other run changes. Raises ``ValueError`` where the two schedulers would not undo
+        each other, and when a run from that state takes other timesteps."""
         unlike = [key for key in (*SHARED, "clip_sample", "thresholding") if self.config[key] != inverse.config[key]]
         if unlike:
             differing = ", ".join(f"{key} {self.config[key]} and {inverse.config[key]}" for key in unlike)

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and never through a link."""
+"""Files that are written completely or not at all, and never through a link."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class CannotWrite(OSError):
-    """A file or a folder cannot be written; ``reason`` says why, the message also which and what to do."""
+    """An error for a file or folder that cannot be written; ``reason`` says why, and the message adds the path and a
+    remedy."""
 
     def __init__(self, what: object, error: OSError, remedy: str = "choose another place") -> None:
         self.reason = str(getattr(error, "reason", "") or error.strerror or error)
@@ -38,16 +39,16 @@ def printable(text: str) -> str:
 
 
 def unfinished(folder: Path) -> Path:
-    """A new name in a folder for what is in the making."""
+    """Return a new name in a folder for an unfinished file or folder."""
     return folder / f".iterinv-{secrets.token_hex(8)}"
 
 
 @contextmanager
 def whole(path: Path) -> Iterator[BinaryIO]:
-    """A new file, open for writing, that takes the place of ``path`` when the block ends well, and else vanishes.
+    """Open a new file for writing that replaces ``path`` if the block succeeds and vanishes otherwise.
 
-    A link at ``path`` is replaced and the file behind it left alone. The permissions are the umask's. What killed runs
-    left beside it is removed. Raises :class:`CannotWrite`.
+    A link at ``path`` is replaced and the file behind it left alone. The permissions are the umask's. Files that killed
+    runs left beside it are removed. Raises :class:`CannotWrite`.
     """
     partial = unfinished(path.parent)
     with writing(path):

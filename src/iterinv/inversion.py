@@ -40,7 +40,7 @@ REMEDIES = {
     "that of this arithmetic",
     "kept path": "the states in the file are kept as they are, so that every pixel comes back",
     "refined again": "the refinement was made again here, so that every pixel comes back",
-    "": "the reconstruction is not the one that was made; an exact method, such as bdia, would give every pixel back",
+    "": "the reconstruction differs from the first one; an exact method, such as bdia, would give every pixel back",
 }
 """The ways to deal with a rerun that gives other pixels, and the sentence on each."""
 
@@ -63,7 +63,10 @@ class Inversion:
     probes: tuple[Probe | None, ...] = ()
 
     def __repr__(self) -> str:
-        pictures = [found.picture if found.origin is None else found.origin.picture for found in self.stages]
+        pictures = [
+            stage_inversion.picture if stage_inversion.origin is None else stage_inversion.origin.picture
+            for stage_inversion in self.stages
+        ]
         sizes = " -> ".join(str(x.shape[-1]) for x in pictures)
         plan, prompt = self.stages[0].plan, textwrap.shorten(self.prompt, 40, placeholder=" ...")
         return f"Inversion({len(self)} of {sizes} px by {plan.method}, {plan.steps} steps: {prompt!r})"
@@ -89,7 +92,7 @@ class Inversion:
     @property
     def trajectory(self) -> tuple[tuple[Tensor, ...], ...]:
         """The states (batch, channels, h, w) of every stage, noisy to clean, one for each level of its grid."""
-        return tuple(tuple(found.path) for found in self.stages)
+        return tuple(tuple(stage_inversion.path) for stage_inversion in self.stages)
 
     @property
     def picture(self) -> Tensor:
@@ -105,7 +108,8 @@ class Inversion:
     def whole(self) -> bool:
         """Tell whether every stage was inverted to its noisiest level and run again."""
         return all(
-            isinstance(found.trajectory, Known) and found.report.residual_max is not None for found in self.stages
+            isinstance(stage_inversion.trajectory, Known) and stage_inversion.report.residual_max is not None
+            for stage_inversion in self.stages
         )
 
     def row(self, k: int) -> Inversion:
@@ -113,13 +117,17 @@ class Inversion:
         k = checked(k, int, "k")
         if not 0 <= k < len(self):
             raise IndexError(f"there is no picture {k}: they are counted from 0 to {len(self) - 1}")
-        stages = tuple(found.row(k) for found in self.stages)
+        stages = tuple(stage_inversion.row(k) for stage_inversion in self.stages)
         prompts, seeds, canvases = self.prompts[k : k + 1], self.seeds[k : k + 1], self.canvases[k : k + 1]
         return replace(self, prompts=prompts, seeds=seeds, stages=stages, canvases=canvases)
 
     def rerun_note(self) -> str:
-        """A sentence on a rerun in other arithmetic than that of the inversion; empty where nothing is to be said."""
-        checks = [(k, found.rerun) for k, found in enumerate(self.stages, 1) if found.rerun is not None]
+        """Return a sentence on a rerun in other arithmetic than that of the inversion; empty if the two agree."""
+        checks = [
+            (k, stage_inversion.rerun)
+            for k, stage_inversion in enumerate(self.stages, 1)
+            if stage_inversion.rerun is not None
+        ]
         if not checks:
             return ""
         cause = checks[0][1].made.differences(checks[0][1].here)
@@ -143,29 +151,37 @@ class Inversion:
         for j, canvas in enumerate(self.canvases):
             tensors[f"image.{j}"] = torch.from_numpy(np.ascontiguousarray(canvas.image))
         stages, arithmetic = [], None
-        for k, found in enumerate(self.stages):
-            origin, refine = found.origin, found.plan.refine
-            tensors |= {f"{k}.state.{j}": x for j, x in enumerate(found.state)}
-            if trajectory or not found.plan.inverter.exact:
-                tensors[f"{k}.path"] = torch.stack([x.float() for x in found.path])
-            if found.lost is not None:
-                tensors[f"{k}.lost"] = found.lost
-            said = f"an inversion by {found.plan.method} cannot be saved"
-            if (made := _states(found.plan)) != (there := len(found.state)):
+        for k, stage_inversion in enumerate(self.stages):
+            origin, refine = stage_inversion.origin, stage_inversion.plan.refine
+            tensors |= {f"{k}.state.{j}": x for j, x in enumerate(stage_inversion.state)}
+            if trajectory or not stage_inversion.plan.inverter.exact:
+                tensors[f"{k}.path"] = torch.stack([x.float() for x in stage_inversion.path])
+            if stage_inversion.lost is not None:
+                tensors[f"{k}.lost"] = stage_inversion.lost
+            said = f"an inversion by {stage_inversion.plan.method} cannot be saved"
+            if (made := _states(stage_inversion.plan)) != (there := len(stage_inversion.state)):
                 raise ValueError(f"{said}: it starts from {there} states, and its rule's init(x, older) makes {made}")
             if refine is not None:
-                fitted = refine.fitted(found)
+                fitted = refine.fitted(stage_inversion)
                 if fitted and type(refine).shapes is Refinement.shapes:
                     raise ValueError(
                         f"{said}, since {type(refine).__name__} fits tensors and does not say their shapes: give it a "
                         "method shapes(stage, plan, rows)"
                     )
                 tensors |= {f"{k}.refine.{name}": x.float() for name, x in fitted.items()}
-            tensors |= {f"{k}.condition.{name}": found.condition[name] for name in LOW if name in found.condition}
+            tensors |= {
+                f"{k}.condition.{name}": stage_inversion.condition[name]
+                for name in LOW
+                if name in stage_inversion.condition
+            }
             arithmetic = arithmetic or (origin and origin.arithmetic)
-            entry = {"plan": plan_to_json(found.plan), "start": found.start, "grid": list(found.grid)}
-            entry |= {"report": asdict(replace(found.report, seconds=0.0)), "path": f"{k}.path" in tensors}
-            entry["pixels"] = list(origin.pixels if origin else pixels_of(found.picture))
+            entry = {
+                "plan": plan_to_json(stage_inversion.plan),
+                "start": stage_inversion.start,
+                "grid": list(stage_inversion.grid),
+            }
+            entry |= {"report": asdict(replace(stage_inversion.report, seconds=0.0)), "path": f"{k}.path" in tensors}
+            entry["pixels"] = list(origin.pixels if origin else pixels_of(stage_inversion.picture))
             stages.append(entry)
         header = {
             "prompts": list(self.prompts),
@@ -229,7 +245,7 @@ def check_file(path: Path) -> None:
 def open_inversion(
     path: Path, stages: Sequence[Stage], fingerprint: str, probes: Sequence[Probe | None] = ()
 ) -> Inversion:
-    """Reopen an inversion for the stages of a cascade; its trajectories are computed when they are asked for.
+    """Reopen an inversion for the stages of a cascade; its trajectories are computed on first use.
 
     Raises :class:`iterinv.store.BadInversion` for a file that is missing, truncated, of another kind, format or model,
     or not finite.
@@ -244,8 +260,8 @@ def open_inversion(
             Canvas(image, each.size, each.top, each.left) for image, each in zip(images, header.canvases, strict=True)
         )
         square = torch.cat([canvas.square() for canvas in canvases])
-        found = [_stage(k, header, tensors, stage, square) for k, stage in enumerate(stages)]
-        return Inversion(header.prompts, header.seeds, header.fingerprint, tuple(found), canvases, header.probes)
+        inversions = [_stage(k, header, tensors, stage, square) for k, stage in enumerate(stages)]
+        return Inversion(header.prompts, header.seeds, header.fingerprint, tuple(inversions), canvases, header.probes)
 
 
 @contextmanager
@@ -306,16 +322,16 @@ def _expected(header: _Header, stages: Sequence[Stage]) -> dict[str, store.Shape
                 f"its picture of {each.height} x {each.width} px does not lie under a square of {each.size} as it says"
             )
         expected[f"image.{j}"] = (each.height, each.width, 3), torch.uint8
-    for k, (stage, kept) in enumerate(zip(stages, header.stages, strict=True)):
-        plan, shape = kept.plan, (n, *stage.shape)
-        if len(kept.grid) != plan.steps + 1 or kept.grid != tuple(stage.schedule.grid(plan.steps, plan.spacing)):
+    for k, (stage, entry) in enumerate(zip(stages, header.stages, strict=True)):
+        plan, shape = entry.plan, (n, *stage.shape)
+        if len(entry.grid) != plan.steps + 1 or entry.grid != tuple(stage.schedule.grid(plan.steps, plan.spacing)):
             raise BadInversion(f"the grid of stage {stage.name} is not the one that this cascade's schedule gives")
-        if kept.start != plan.first:
+        if entry.start != plan.first:
             raise BadInversion(
-                f"stage {stage.name} starts at level {kept.start}, which {plan.method} does not start from"
+                f"stage {stage.name} starts at level {entry.start}, which {plan.method} does not start from"
             )
-        if len(kept.pixels) != n:
-            raise BadInversion(f"stage {stage.name} has the pixels of {len(kept.pixels)} pictures, not of {n}")
+        if len(entry.pixels) != n:
+            raise BadInversion(f"stage {stage.name} has the pixels of {len(entry.pixels)} pictures, not of {n}")
         dtype = getattr(torch, plan.dtype)
         mine: dict[str, store.Shape] = {f"state.{j}": (shape, dtype) for j in range(_states(plan))}
         single: dict[str, tuple[int, ...]] = {}
@@ -324,8 +340,8 @@ def _expected(header: _Header, stages: Sequence[Stage]) -> dict[str, store.Shape
             single |= dict(zip(LOW_FILE, ((n, 3, below, below), (n, 3, *shape[2:])), strict=True))
         if stage.codec is not None:
             single["lost"] = n, 3, stage.size, stage.size
-        if kept.path or not plan.inverter.exact:
-            single["path"] = len(kept.grid), *shape
+        if entry.path or not plan.inverter.exact:
+            single["path"] = len(entry.grid), *shape
         if plan.refine is not None:
             single |= {f"refine.{name}": x for name, x in plan.refine.shapes(stage, plan, n).items()}
         mine |= {name: (each, torch.float32) for name, each in single.items()}
@@ -340,7 +356,7 @@ def _states(plan: Plan) -> int:
 
 def _stage(k: int, header: _Header, tensors: dict[str, Tensor], stage: Stage, square: Tensor) -> StageInversion:
     """The inversion of the ``k``-th stage of a file."""
-    kept, plan = header.stages[k], header.stages[k].plan
+    entry, plan = header.stages[k], header.stages[k].plan
     mine = {name.removeprefix(f"{k}."): x.to(stage.device) for name, x in tensors.items() if name.startswith(f"{k}.")}
     state = tuple(mine[f"state.{j}"] for j in range(sum(name.startswith("state.") for name in mine)))
     condition = stage.condition(header.prompts, mine.get(LOW_FILE[0]), mine.get(LOW_FILE[1]))
@@ -352,29 +368,29 @@ def _stage(k: int, header: _Header, tensors: dict[str, Tensor], stage: Stage, sq
     def compute() -> Trajectory:
         return rerun_stage(stage, whole[0], Observer()).trajectory
 
-    found = StageInversion(
+    stage_inversion = StageInversion(
         plan,
-        kept.grid,
+        entry.grid,
         condition,
         negative,
         CFG(plan.guidance),
         plan.first,
-        Deferred(state, kept.report, None if exact else path, compute),
+        Deferred(state, entry.report, None if exact else path, compute),
         lost=mine.get("lost"),
-        origin=Origin(picture, header.seeds, kept.pixels, header.arithmetic, path if exact else None),
+        origin=Origin(picture, header.seeds, entry.pixels, header.arithmetic, path if exact else None),
     )
     if plan.refine is not None:
         fitted = {name.removeprefix("refine."): x for name, x in mine.items() if name.startswith("refine.")}
-        found = plan.refine.restored(stage, found, fitted)
-    whole.append(found)
-    return found
+        stage_inversion = plan.refine.restored(stage, stage_inversion, fitted)
+    whole.append(stage_inversion)
+    return stage_inversion
 
 
 def plan_to_json(plan: Plan) -> dict[str, Any]:
     """A plan as it is written. Raises ``ValueError`` for one that could not be read back."""
-    kept = {f.name: _to_json(getattr(plan, f.name)) for f in fields(plan)}
+    values = {f.name: _to_json(getattr(plan, f.name)) for f in fields(plan)}
     try:
-        readable = from_json(json.loads(json.dumps(kept)), Plan, "the plan", _known()) == plan
+        readable = from_json(json.loads(json.dumps(values)), Plan, "the plan", _known()) == plan
     except (TypeError, ValueError, LookupError):
         readable = False
     if not readable:
@@ -383,7 +399,7 @@ def plan_to_json(plan: Plan) -> dict[str, Any]:
             "frozen dataclasses of plain values, and list them as a method in iterinv.methods.METHODS or a rule in "
             "iterinv.steps.RULES"
         )
-    return kept
+    return values
 
 
 def _to_json(value: Any) -> Any:
@@ -394,11 +410,11 @@ def _to_json(value: Any) -> Any:
 
 def _known() -> dict[str, type]:
     """The classes that a plan in a file may name: the parts of every listed method and rule."""
-    found: dict[str, type] = {}
+    classes: dict[str, type] = {}
 
     def add(part: Any) -> None:
         if is_dataclass(part):
-            found.setdefault(type(part).__name__, type(part))
+            classes.setdefault(type(part).__name__, type(part))
             for f in fields(part):
                 add(getattr(part, f.name))
 
@@ -407,4 +423,4 @@ def _known() -> dict[str, type]:
             add(part)
     for rule in RULES.values():
         add(rule)
-    return found
+    return classes

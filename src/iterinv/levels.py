@@ -53,9 +53,8 @@ class Prediction(NamedTuple):
         """The pair of a sample at level ``a`` and its noise. Raises ``ValueError`` for a level without signal."""
         if a.alpha == 0:
             raise ValueError(
-                f"the level with timestep {a.t:g} holds no signal, so noise alone says nothing of the picture "
-                "there: take "
-                "leading spacing, or a network that predicts the velocity, the flow or the sample"
+                f"the level with timestep {a.t:g} has no signal, so the noise does not determine the picture "
+                "there: take leading spacing, or a network that predicts the velocity, the flow or the sample"
             )
         return cls((x - a.sigma * eps) / a.alpha, eps)
 

@@ -55,8 +55,8 @@ def _state(what: str | Path, config: str | Path | None) -> str:
     """A name for all files that a cascade is loaded from, which changes when they do."""
     preset = presets().get(what) if isinstance(what, str) else None
     every: list[Any] = list(preset.sources) if preset else [what]
-    if found := sources.cascade_folder(every[0]):
-        every += found[0]
+    if folder := sources.cascade_folder(every[0]):
+        every += folder[0]
     names = [name for each in [*every, config or ""] for name in getattr(each, "names", (str(each),))]
     there = {name: Path(name) for name in names if name and os.path.exists(name)}
     on_hub = (name for name in names if name not in there and sources.HUB_NAME.fullmatch(name.partition("@")[0]))
@@ -68,17 +68,17 @@ def precision(name: str) -> torch.dtype:
     names = ("float32", "float16", "bfloat16")
     if name not in names:
         raise ValueError(f"there is no precision {name!r} for networks: take {', '.join(names)}")
-    found = getattr(torch, name)
-    assert isinstance(found, torch.dtype)
-    return found
+    dtype = getattr(torch, name)
+    assert isinstance(dtype, torch.dtype)
+    return dtype
 
 
 def _load(what: Any, dtype: torch.dtype, device: str, **how: Any) -> tuple[tuple[Stage, ...], Defaults]:
     with torch.device("cpu"):  # libraries make buffers on torch's default device
         preset = presets().get(what) if isinstance(what, str) else None
-        found = sources.stages(what, dtype, device, **how)
-        own = edm.DEFAULTS if isinstance(found[0].denoiser, edm.EDMDenoiser) else Defaults()
-        return found, preset.defaults if preset else own
+        loaded = sources.stages(what, dtype, device, **how)
+        own = edm.DEFAULTS if isinstance(loaded[0].denoiser, edm.EDMDenoiser) else Defaults()
+        return loaded, preset.defaults if preset else own
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Locks that are open in a forked child, whatever the parent's other threads were doing when it forked."""
+"""Locks that a forked child finds open, whatever other threads of the parent do at the fork."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Facts about a run: versions and memory."""
+"""Facts about a run: versions and peak memory."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def versions() -> dict[str, str]:
     """The versions that numbers depend on: this package, Python and the libraries that compute."""
     from importlib.metadata import version
 
-    found = {name: version(name) for name in ("torch", "diffusers", "transformers", "numpy")}
-    return {"iterinv": iterinv.__version__, "python": platform.python_version(), **found}
+    libraries = {name: version(name) for name in ("torch", "diffusers", "transformers", "numpy")}
+    return {"iterinv": iterinv.__version__, "python": platform.python_version(), **libraries}
 
 
 def peak_memory_mb() -> float:
@@ -50,6 +50,6 @@ def peak_memory() -> Iterator[Callable[[], float]]:
         ctypes.CDLL(None).malloc_trim(0)
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    held: list[float] = []
-    yield lambda: held[0]
-    held.append(round(peak_memory_mb(), 1))
+    peaks: list[float] = []
+    yield lambda: peaks[0]
+    peaks.append(round(peak_memory_mb(), 1))

@@ -29,23 +29,25 @@ METHODS: dict[str, Method] = {
     "bdia-2s": Method("exact, three calls a step: BDIA on DPM-Solver++ 2S", BDIA(base=DPMPP2S())),
     "belm": Method("exact, one call a step (O-BELM)", BELM()),
     "edict": Method("exact, two calls a step (EDICT)", EDICT()),
-    "ddim": Method("DDIM inversion: one iteration of what the next four solve", DDIM(), Solve(FixedPoint(1))),
+    "ddim": Method("DDIM inversion: one step towards the solution of the next four", DDIM(), Solve(FixedPoint(1))),
     "iterinv": Method("DDIM solved by gradient descent, as IterInv publishes it", DDIM(), Solve(GradientDescent())),
     "iterinv-damped": Method("DDIM solved by damped steps, to a tolerance", DDIM(), Solve(Damped())),
     "iterinv-anderson": Method("DDIM solved by Anderson acceleration, to a tolerance", DDIM(), Solve(Anderson())),
     "renoise": Method("DDIM by the mean of the last two of ten iterates (ReNoise)", DDIM(), Solve(Average())),
-    "dpmpp-2m": Method("DPM-Solver++ 2M solved, in sweeps over its whole path", DPMPP2M(), Relax()),
+    "dpmpp-2m": Method("DPM-Solver++ 2M, solved in sweeps over its whole path", DPMPP2M(), Relax()),
     "null-text": Method(
-        "DDIM inversion, the null embedding fitted to guidance", DDIM(), Solve(FixedPoint(1)), NullText()
+        "DDIM inversion with a null embedding fitted to guidance", DDIM(), Solve(FixedPoint(1)), NullText()
     ),
     "negative-prompt": Method(
-        "DDIM inversion, the prompt for null embedding", DDIM(), Solve(FixedPoint(1)), NegativePrompt()
+        "DDIM inversion with the prompt as null embedding", DDIM(), Solve(FixedPoint(1)), NegativePrompt()
     ),
-    "proximal": Method("negative-prompt, edits by large differences only", DDIM(), Solve(FixedPoint(1)), Proximal()),
+    "proximal": Method(
+        "negative-prompt, with edits by large differences only", DDIM(), Solve(FixedPoint(1)), Proximal()
+    ),
     "direct": Method(
-        "DDIM inversion, what each step misses kept (direct inversion)", DDIM(), Solve(FixedPoint(1)), Offsets()
+        "DDIM inversion that stores the error of each step (direct inversion)", DDIM(), Solve(FixedPoint(1)), Offsets()
     ),
-    "edit-friendly": Method("independent noises, DDPM's noise maps kept", DDPM(), IndependentNoise(), Offsets()),
+    "edit-friendly": Method("independent noises, with DDPM's noise maps stored", DDPM(), IndependentNoise(), Offsets()),
 }
 
 

@@ -1,4 +1,4 @@
-"""Observers: how callers hear of the work and stop it."""
+"""Observers receive the events of the work and can stop it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from iterinv.levels import State
 
 
 class Observer:
-    """Hears of every step, every network call and every note. An exception that a method raises stops the work.
+    """Receive every step, every network call and every note. An exception that a method raises stops the work.
 
     The base class ignores steps and calls, and turns notes into Python warnings. One observer belongs to one piece of
     work, so that several threads may use one cascade.

@@ -1,4 +1,4 @@
-"""Output folders that get all of their files or none."""
+"""Output folders that receive all of their files or none."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ def outputs(folder: Path, inputs: Sequence[Path] = (), names: Sequence[str] = ()
     """A staging folder whose files move to ``folder`` when the block ends well, and vanish when it does not.
 
     Files of the same names are replaced; they come back if not all can be. A run that is killed while its files move
-    leaves some of them to the next run on the folder, which moves the rest first; one that is killed earlier leaves a
+    leaves some of them to the next run on the folder, which first moves the others; one that is killed earlier leaves a
     staging folder, which the next run removes. Raises ``OSError`` at once if ``folder`` cannot be written or another
     run writes to it, ``ValueError`` if one of ``inputs`` would be replaced: at once by one of ``names``, else before
     anything is moved.
     """
     made: list[Path] = []
-    staging, held = unfinished(folder), None  # named before it is made: a stop may come right after
+    staging, descriptor = unfinished(folder), None  # named before it is made: a stop may come right after
     moving = staging.with_suffix(".whole")
     try:
         try:
             made = [each for each in (folder, *folder.parents) if not each.exists()]
             folder.mkdir(parents=True, exist_ok=True)
-            held = os.open(folder, os.O_RDONLY)
-            if (free := lock(held)) is False:
+            descriptor = os.open(folder, os.O_RDONLY)
+            if (free := lock(descriptor)) is False:
                 made = []  # they are the other run's
             else:
-                _keep(folder, names, inputs)
+                _refuse_inputs(folder, names, inputs)
                 if free:
                     clean(folder)
                     _recover(folder)
@@ -43,10 +43,10 @@ def outputs(folder: Path, inputs: Sequence[Path] = (), names: Sequence[str] = ()
             raise OSError(f"another run is writing to {folder}: wait until it ends, or choose another --out")
         yield staging
         files = [file.name for file in staging.iterdir()]
-        _keep(folder, files, inputs)
+        _refuse_inputs(folder, files, inputs)
         for target in (folder / name for name in files):
             if target.is_dir():
-                raise OSError(f"{target} is a folder, and a file of that name is to be written: choose another --out")
+                raise OSError(f"{target} is a folder, and a result has the same name: choose another --out")
         staging.rename(moving)
         _move(moving, folder)
         shutil.rmtree(moving)
@@ -58,19 +58,19 @@ def outputs(folder: Path, inputs: Sequence[Path] = (), names: Sequence[str] = ()
             raise CannotWrite(f"the output folder {folder}", error, "choose another --out") from None
         raise
     finally:
-        if held is not None:
-            os.close(held)
+        if descriptor is not None:
+            os.close(descriptor)
 
 
-def _keep(folder: Path, names: Sequence[str], inputs: Sequence[Path]) -> None:
+def _refuse_inputs(folder: Path, names: Sequence[str], inputs: Sequence[Path]) -> None:
     """Raise where a file of ``names`` in a folder is one of the inputs."""
     for target in (folder / name for name in names):
         if same_file(target, inputs):
-            raise ValueError(f"{target}, which is read, would be replaced by a result: choose another --out")
+            raise ValueError(f"a result would replace {target}, which this command reads: choose another --out")
 
 
 def _recover(folder: Path) -> None:
-    """Move what a killed run was moving, and remove what others left."""
+    """Move the files that a killed run was moving, and remove the folders of other killed runs."""
     for each in list(folder.iterdir()):
         if (match := UNFINISHED.fullmatch(each.name)) and each.is_dir() and not each.is_symlink():
             for file in each.iterdir() if match[1] else ():

@@ -1,4 +1,5 @@
-"""Plans: how a stage is run and inverted. A method is a rule, a way of inverting it, and a refinement or none."""
+"""Plans: the settings by which a stage is run and inverted. A method is a rule, an inverter, and a refinement or
+none."""
 
 from __future__ import annotations
 
@@ -36,9 +37,9 @@ class Refinement(ABC):
     """It makes a rerun give every pixel back, whatever path was found."""
 
     @abstractmethod
-    def __call__(self, stage: Stage, found: StageInversion) -> StageInversion: ...
+    def __call__(self, stage: Stage, inversion: StageInversion) -> StageInversion: ...
 
-    def fitted(self, found: StageInversion) -> dict[str, Tensor]:
+    def fitted(self, inversion: StageInversion) -> dict[str, Tensor]:
         """The tensors (steps, batch, ...) that were computed, which an inversion file keeps, by name."""
         return {}
 
@@ -49,9 +50,9 @@ class Refinement(ABC):
         """
         return {}
 
-    def restored(self, stage: Stage, found: StageInversion, fitted: Mapping[str, Tensor]) -> StageInversion:
+    def restored(self, stage: Stage, inversion: StageInversion, fitted: Mapping[str, Tensor]) -> StageInversion:
         """The refined inversion with fitted tensors from a file, which have the shapes above."""
-        return self(stage, found)
+        return self(stage, inversion)
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class Plan:
                 f"{type(self.refine).__name__} needs a one-step rule that does not undo itself, such as DDIM"
             )
         if self.dtype not in LARGEST_GROWTH:
-            raise ValueError(f"a state in {self.dtype} costs the picture: use float32 or float64")
+            raise ValueError(f"states in {self.dtype} lose the picture: use float32 or float64")
         if self.steps <= self.first:
             raise ValueError(
                 f"{self.steps} step(s) leave {type(self.rule).__name__} nothing to undo: take {self.first + 1} or more"
@@ -101,8 +102,8 @@ class Plan:
         return self.inverter.first(self.rule)
 
     def check(self, stage: Stage) -> Grid:
-        """The grid of a stage. Raises ``ValueError`` where undoing it would multiply rounding beyond what the dtype
-        carries."""
+        """Return the grid of a stage. Raises ``ValueError`` where undoing it would multiply rounding beyond what the
+        dtype carries."""
         grid, limit = stage.schedule.grid(self.steps, self.spacing), LARGEST_GROWTH[self.dtype]
         if (growth := self.inverter.growth(self.rule, grid)) > limit:
             grids = (stage.schedule.grid(n, self.spacing) for n in range(max(self.first + 1, 2), self.steps))
@@ -130,8 +131,7 @@ class Plan:
             )
         if (growth := self.inverter.growth(self.rule, grid)) > LARGE_GROWTH:
             advice.append(
-                f"undoing {self.steps} steps of {self.method} multiplies what is small by {growth:.0e}: the "
-                "picture comes "
-                "back but its noise may be far from a sampler's (look at noise std); bdia at gamma 1 multiplies nothing"
+                f"undoing {self.steps} steps of {self.method} multiplies rounding by {growth:.0e}: the picture comes "
+                "back, but its noise may be far from a sampler's (see noise std); bdia at gamma 1 multiplies nothing"
             )
         return advice

@@ -34,7 +34,7 @@ class Source:
 
 
 def no_advice(prompt: str, name: str) -> list[str]:
-    """Advice of a model that may be asked for anything."""
+    """Return no advice: the model takes any prompt."""
     return []
 
 
@@ -55,7 +55,7 @@ class Defaults:
 
 @dataclass(frozen=True)
 class Preset:
-    """A cascade by name: published weights, small to large, or one folder of its own.
+    """A named cascade: published weights, small to large, or one folder of its own.
 
     ``clean``: captions are cleaned as DeepFloyd's pipelines do. ``noise_level`` is the label of the noise on the
     pictures from below, ``None`` for each pipeline's own.

@@ -1,5 +1,4 @@
-"""Reports: an inversion and an edit as plain values, from what was measured when they were made. No network is
-called."""
+"""Reports: an inversion and an edit as plain values, from the measurements of their runs. They call no network."""
 
 from __future__ import annotations
 
@@ -25,15 +24,18 @@ def inversion_report(
         {
             "stage": stage.name,
             "size": stage.size,
-            "network_calls": {"forward": found.report.forward, "backward": found.report.backward},
-            "seconds": round(found.report.seconds, 3),
-            "depth": found.trajectory.depth,
+            "network_calls": {"forward": stage_inversion.report.forward, "backward": stage_inversion.report.backward},
+            "seconds": round(stage_inversion.report.seconds, 3),
+            "depth": stage_inversion.trajectory.depth,
         }
-        for stage, found in zip(cascade.stages, inversion.stages, strict=True)
+        for stage, stage_inversion in zip(cascade.stages, inversion.stages, strict=True)
     ]
     measured, why = _measured(cascade, inversion, canvas, stages) if inversion.whole else ({}, "")
     h, w = canvas.image.shape[:2]
-    origin, rerun = inversion.stages[0].origin, [found.rerun for found in inversion.stages if found.rerun is not None]
+    origin, rerun = (
+        inversion.stages[0].origin,
+        [stage_inversion.rerun for stage_inversion in inversion.stages if stage_inversion.rerun is not None],
+    )
     here = Arithmetic.here(cascade.stages[0].device, len(inversion))
     arithmetic: dict[str, Any] = {"made": asdict(rerun[0].made if rerun else origin.arithmetic if origin else here)}
     if rerun:
@@ -65,13 +67,13 @@ def _measured(
     """What only a whole inversion can say: it is added to ``stages``; the fidelity of all, and why."""
     square = canvas.square()
     losses, why = diagnose(cascade.stages, inversion, square)
-    for entry, stage, found, loss in zip(stages, cascade.stages, inversion.stages, losses, strict=True):
+    for entry, stage, stage_inversion, loss in zip(stages, cascade.stages, inversion.stages, losses, strict=True):
         expected = images.to_uint8(images.resize(square, stage.size))
         entry |= {
-            "residual_max": found.report.residual_max,
-            "root_error_max": found.report.root_error_max,
-            "terminal_noise": metrics.terminal_noise(found.noise / found.grid[0].noise_scale),
-            "reconstruction": metrics.fidelity(expected, images.to_uint8(found.picture)),
+            "residual_max": stage_inversion.report.residual_max,
+            "root_error_max": stage_inversion.report.root_error_max,
+            "terminal_noise": metrics.terminal_noise(stage_inversion.noise / stage_inversion.grid[0].noise_scale),
+            "reconstruction": metrics.fidelity(expected, images.to_uint8(stage_inversion.picture)),
             "loss": loss,
         }
     fidelity = metrics.fidelity(canvas.crop(canvas.image), canvas.crop(canvas.place(inversion.picture)))

@@ -2,7 +2,7 @@
 
 A residual takes and gives (batch, ...) and treats every sample of the batch by itself; so do the solvers, so that a
 batch of n equals n batches of one. A residual should be close to ``u - root``, so that subtracting it is a good first
-step. A solver says how large the residual is at what it returns, if it spent a call to know.
+step. A solver returns the size of the residual at its root if it has measured it.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ Residual = Callable[[Tensor], Tensor]
 
 
 class Root(NamedTuple):
-    """``error`` (batch,) is the root mean square of the residual at ``value``; NaN where no call was spent to know
-    it."""
+    """``error`` (batch,) is the root mean square of the residual at ``value``; NaN where it was not
+    measured."""
 
     value: Tensor
     error: Tensor
@@ -32,8 +32,8 @@ class Root(NamedTuple):
 class LevelInfo(NamedTuple):
     """The place of a problem in a sequence of problems.
 
-    ``share`` runs from 0 at the first to 1 at the last. ``scale`` is what the residual was multiplied by, so that it is
-    close to ``u - root``. ``t`` is the timestep at which the network is asked.
+    ``share`` runs from 0 at the first to 1 at the last. ``scale`` is the factor on the residual that brings it
+    close to ``u - root``. ``t`` is the timestep that the network receives.
     """
 
     share: float = 0.0

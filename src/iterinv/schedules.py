@@ -29,7 +29,7 @@ WALKS = {
     **dict.fromkeys(("BDIAScheduler", "BDIAInverseScheduler"), "ddim"),
 }
 """Spacing of labels by class of diffusers' schedulers that is known here: ``ddim`` in whole numbers; ``euler``
-between them too, under linspace; ``dpm`` one more than asked for, without the lowest; ``lcm`` among those that a
+between them too, under linspace; ``dpm`` one more than the steps, without the lowest; ``lcm`` among those that a
 network was distilled from."""
 
 ENDS_CLEAN = ("DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler", "UniPCMultistepScheduler")
@@ -56,9 +56,9 @@ class Schedule:
     """A discrete variance-preserving schedule: ``alpha^2`` of every label, and of the clean end; and how it is walked.
 
     ``offset`` is diffusers' ``steps_offset`` (leading spacing only). ``clean`` is ``alpha^2`` of the level after the
-    last label: 1 where ``set_alpha_to_one`` holds, that of label 0 where it does not. ``spacing`` is what a grid has
-    unless told otherwise, by the labels of a ``walk``, one of :data:`WALKS`. ``karras`` is whether such a grid has the
-    noise levels of Karras et al. (2022), and ``trained`` the number of steps that a network was distilled from, whose
+    last label: 1 where ``set_alpha_to_one`` holds, that of label 0 where it does not. ``spacing`` is the
+    default spacing of a grid, by the labels of a ``walk``, one of :data:`WALKS`. With ``karras`` such a grid has the
+    noise levels of Karras et al. (2022). ``trained`` is the number of steps that a network was distilled from, whose
     labels alone it knows, or 0.
     """
 
@@ -128,10 +128,10 @@ class Schedule:
         first, last = (each.sigma / each.alpha for each in (levels[0], levels[-1]))
         if self.walk == "dpm":
             first, last = ratios[-1], ratios[0]
-        found = _between(first, last, len(levels), 7.0)
-        labels = np.interp(np.log(found), np.log(ratios), range(len(ratios)))
+        spaced = _between(first, last, len(levels), 7.0)
+        labels = np.interp(np.log(spaced), np.log(ratios), range(len(ratios)))
         return [
-            _noisy(float(t), r) for t, r in zip(labels.round() if self.walk == "dpm" else labels, found, strict=True)
+            _noisy(float(t), r) for t, r in zip(labels.round() if self.walk == "dpm" else labels, spaced, strict=True)
         ]
 
     def _ratios(self) -> np.ndarray:
@@ -248,12 +248,14 @@ def from_config(config: Mapping[str, Any]) -> Schedule:
             f"the levels of a {kind} are not known here: give the pipeline the scheduler that its network was trained "
             f"for, if that is one of {', '.join(WALKS)}"
         )
-    asked = {key for key, plain in UNKNOWN.items() if walk in ("euler", "dpm") and config.get(key, plain) != plain}
+    unsupported = {
+        key for key, plain in UNKNOWN.items() if walk in ("euler", "dpm") and config.get(key, plain) != plain
+    }
     karras = walk in ("euler", "dpm") and bool(config.get("use_karras_sigmas"))
     if karras and (kind not in KARRAS or config.get("beta_schedule") == "squaredcos_cap_v2"):
-        asked.add("use_karras_sigmas")
-    if asked:
-        settings = " and ".join(f"{key} {config[key]}" for key in sorted(asked))
+        unsupported.add("use_karras_sigmas")
+    if unsupported:
+        settings = " and ".join(f"{key} {config[key]}" for key in sorted(unsupported))
         raise ValueError(
             f"the levels of a {kind} with {settings} are not known here: take that out of its configuration, or give "
             "the pipeline a DDIMScheduler of the same betas"

@@ -91,29 +91,29 @@ def stages(
     clean = preset is not None and preset.clean if clean is None else clean
     place = Placement(device, mode)
     pipes: dict[Any, tuple[Any, CachedTextEncoder | None]] = {}
-    found: list[Stage] = []
+    loaded: list[Stage] = []
     for part in parts:
         whose = str(part) if isinstance(part, (str, Path)) else getattr(part, "name", None) or type(part).__name__
-        if (stage := families.opened(part, "I" * (len(found) + 1), device, allow_pickle)) is None:
-            held = isinstance(part, (str, Path, Source))
-            key = part if held else id(part)
+        if (stage := families.opened(part, "I" * (len(loaded) + 1), device, allow_pickle)) is None:
+            named = isinstance(part, (str, Path, Source))
+            key = part if named else id(part)
             new = key not in pipes  # a cascade may have one network twice
             if new:
-                pipes[key] = _pipe(part, len(found), place, clean, how, len(parts) == 1)
+                pipes[key] = _pipe(part, len(loaded), place, clean, how, len(parts) == 1)
             pipe, words = pipes[key]
-            below = found[-1] if found else None
-            where = place.device if held else None
-            stage = families.stage(pipe, len(found), below, noise_level, clean, where, words, tiled, live=False)
+            below = loaded[-1] if loaded else None
+            where = place.device if named else None
+            stage = families.stage(pipe, len(loaded), below, noise_level, clean, where, words, tiled, live=False)
             if stage.low_level is not None and below is None:
                 raise ValueError(
                     f"{whose} enlarges the picture of a smaller stage and cannot be a cascade by itself: load it after "
                     "that one, as a list of both"
                 )
-            if new and held:
+            if new and named:
                 place.settle(pipe)
-            stage = place.shared(stage) if held else stage
-        found.append(probed(stage, whose))
-    return tuple(found)
+            stage = place.shared(stage) if named else stage
+        loaded.append(probed(stage, whose))
+    return tuple(loaded)
 
 
 def cascade_folder(what: ModelSource) -> tuple[list[ModelSource], int] | None:
@@ -297,9 +297,9 @@ def check_filled(folder: Path, pipe: Any) -> None:
         lacking = [key for key, x in tensors.items() if x.is_meta]
         files = list((folder / name).glob("*.safetensors"))
         if "text_encoder" in name and files:
-            held = {key for file in files for key in tensor_names(file)}
-            ends = {key.partition(".")[2] for key in held}  # a model may be stored within another
-            there = {key for key in tensors if {key, key.partition(".")[2]} & held or key in ends}
+            stored = {key for file in files for key in tensor_names(file)}
+            ends = {key.partition(".")[2] for key in stored}  # a model may be stored within another
+            there = {key for key in tensors if {key, key.partition(".")[2]} & stored or key in ends}
             tied = {tensors[key].data_ptr() for key in there}
             lacking += [key for key, x in tensors.items() if key not in there and x.data_ptr() not in tied]
         if lacking:

@@ -1,4 +1,4 @@
-"""The inversion of one stage: how it is made, and what it leaves."""
+"""The inversion of one stage: its computation and its result."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, eq=False)
 class Origin:
-    """The picture (batch, 3, size, size) in [-1, 1] that a stage was inverted from, and what its rerun gave.
+    """The picture (batch, 3, size, size) in [-1, 1] that a stage was inverted from, and a record of its rerun.
 
     ``pixels`` is a hash of each 8-bit reconstruction, ``arithmetic`` that in which it was made. ``path`` holds the
     states (batch, channels, h, w) that were found, where a file keeps those of an exact inverter.
@@ -52,10 +52,10 @@ class Origin:
 
 @dataclass(frozen=True)
 class Rerun:
-    """A rerun compared with the inversion it was made from.
+    """A comparison of a rerun with the inversion it was made from.
 
-    ``pixels`` says whether every 8-bit pixel of the reconstruction is as it was. Where it is not, ``remedy`` says what
-    the stage's trajectory is now: ``inverted again`` from the picture, ``kept path`` of the file, ``refined again``, or
+    ``pixels`` says whether every 8-bit pixel of the reconstruction is as it was. Where it is not, ``remedy`` names the
+    stage's new trajectory: ``inverted again`` from the picture, ``kept path`` of the file, ``refined again``, or
     empty where the method promises no exact reconstruction.
     """
 
@@ -67,7 +67,7 @@ class Rerun:
 
 @dataclass(frozen=True, eq=False)
 class Corrected(Wrapped):
-    """A rule, and after each of its steps an offset: ``step(...) + offsets[i]``."""
+    """A rule with an offset added after each of its steps: ``step(...) + offsets[i]``."""
 
     offsets: tuple[Tensor, ...]
 
@@ -128,7 +128,7 @@ class StageInversion:
 
     @property
     def rule(self) -> Step:
-        """The rule that it is rerun by."""
+        """The rule of a rerun."""
         return self.plan.rule if self.offsets is None else Corrected(self.plan.rule, self.offsets)
 
     def field(self, denoiser: Denoiser) -> Field:
@@ -229,15 +229,15 @@ def _invert(
     timesteps = [level.t for level in reversed(grid)] if total <= len(grid) else None
     state, path, error = finish(reported(start.walk, stage, "inverting", observer, total, timesteps))
     known = Known(path, state, picture)
-    found = StageInversion(plan, grid, condition, start.negative, CFG(plan.guidance), plan.first, known, lost=lost)
+    inversion = StageInversion(plan, grid, condition, start.negative, CFG(plan.guidance), plan.first, known, lost=lost)
     if plan.refine is not None:
-        found = plan.refine(counted, found)
+        inversion = plan.refine(counted, inversion)
     unguided = None
-    if plan.refine is not None and plan.guidance != 1 and found.offsets is None:
-        *_, clean = rerun_states(stage, replace(found, guidance=CFG()), Observer())
-        unguided = float(rms(reconstructed(stage, found, clean) - picture).max())
+    if plan.refine is not None and plan.guidance != 1 and inversion.offsets is None:
+        *_, clean = rerun_states(stage, replace(inversion, guidance=CFG()), Observer())
+        unguided = float(rms(reconstructed(stage, inversion, clean) - picture).max())
     residual = float(rms(path[-1] - x).max())  # a state of fixed point is the picture's to its last bit only
-    for i, y in enumerate(rerun_states(counted, found, observer)):
+    for i, y in enumerate(rerun_states(counted, inversion, observer)):
         residual = max(residual, float(rms(path[i] - y).max()))
         if inverter.exact:
             path[i] = y  # in its place: a path is the largest thing that an inversion holds
@@ -245,38 +245,38 @@ def _invert(
     report = StageReport(calls.forward, calls.backward, time.perf_counter() - began, residual, measured, unguided)
     # A solved path is kept in float32, as a file holds it. That of an exact inverter is the rerun's, computed again at
     # will.
-    states, again = path if inverter.exact else [x.float() for x in path], reconstructed(stage, found, y)
+    states, again = path if inverter.exact else [x.float() for x in path], reconstructed(stage, inversion, y)
     if inverter.exact and (plan.dtype == "float32" or inverter.growth(rule, grid) <= 1):
         refuse_loss(picture, again, plan)
     arithmetic = Arithmetic.here(stage.device, len(x))
     origin = Origin(picture, tuple(seeds), pixels_of(again), arithmetic)
-    return replace(found, trajectory=Known(tuple(states), state, again, report), origin=origin)
+    return replace(inversion, trajectory=Known(tuple(states), state, again, report), origin=origin)
 
 
-def as_needed(stage: Stage, found: StageInversion, observer: Observer) -> StageInversion:
+def as_needed(stage: Stage, inversion: StageInversion, observer: Observer) -> StageInversion:
     """The inversion with a trajectory for an edit, which runs nothing again: the states that are known or in the file;
     else those of the picture in the file, inverted as deep as they are asked for, in the arithmetic of here."""
-    origin, plan = found.origin, found.plan
-    if not isinstance(found.trajectory, Deferred) or origin is None:
-        return found
-    path = origin.path if plan.inverter.exact else found.path
+    origin, plan = inversion.origin, inversion.plan
+    if not isinstance(inversion.trajectory, Deferred) or origin is None:
+        return inversion
+    path = origin.path if plan.inverter.exact else inversion.path
     if path is not None:
-        return replace(found, trajectory=Known(path, found.state, origin.picture))
-    return _walked(stage, plan, found.condition, origin.picture, origin.seeds, observer)
+        return replace(inversion, trajectory=Known(path, inversion.state, origin.picture))
+    return _walked(stage, plan, inversion.condition, origin.picture, origin.seeds, observer)
 
 
-def rerun_states(stage: Stage, found: StageInversion, observer: Observer) -> Generator[Tensor, None, None]:
-    """The samples (batch, channels, h, w) at every level of the grid when an inversion is run again."""
-    yield from found.state[found.start : 0 : -1]
-    timesteps = [level.t for level in found.grid[found.start :]]
-    states = run(found.rule, found.field(stage.denoiser), found.state, found.grid, found.start)
+def rerun_states(stage: Stage, inversion: StageInversion, observer: Observer) -> Generator[Tensor, None, None]:
+    """Yield the samples (batch, channels, h, w) at every level of the grid when an inversion is run again."""
+    yield from inversion.state[inversion.start : 0 : -1]
+    timesteps = [level.t for level in inversion.grid[inversion.start :]]
+    states = run(inversion.rule, inversion.field(stage.denoiser), inversion.state, inversion.grid, inversion.start)
     for state in reported(states, stage, "reconstructing", observer, len(timesteps), timesteps):
         yield state[0]
 
 
-def reconstructed(stage: Stage, found: StageInversion, clean: Tensor) -> Tensor:
+def reconstructed(stage: Stage, inversion: StageInversion, clean: Tensor) -> Tensor:
     """The picture (batch, 3, size, size) of the clean state that a rerun ends in."""
-    return stage.decode(clean) if found.lost is None else stage.decode(clean) + found.lost
+    return stage.decode(clean) if inversion.lost is None else stage.decode(clean) + inversion.lost
 
 
 class NotExact(ArithmeticError):
@@ -294,9 +294,9 @@ def refuse_loss(picture: Tensor, again: Tensor, plan: Plan) -> None:
         ways = "" if plan.method == "bdia-fixed" else "bdia-fixed, which is exact by construction, or "
         ways += "" if plan.dtype == "float64" else "float64 states, "
         raise NotExact(
-            f"{lost} of {picture[:, 0].numel()} pixels do not come back: the network makes too much of the rounding of "
-            f"its input; take {ways}float32 networks, less guidance or other steps. If none helps, the network does "
-            "not predict the same twice, which `iterinv doctor` tries"
+            f"{lost} of {picture[:, 0].numel()} pixels do not come back: the network amplifies the rounding of its "
+            f"input too much; take {ways}float32 networks, less guidance or other steps. If none helps, the network "
+            "may not predict the same twice: run `iterinv doctor` to check it"
         )
 
 
@@ -305,51 +305,54 @@ def pixels_of(picture: Tensor) -> tuple[str, ...]:
     return tuple(hashlib.sha256(to_uint8(x[None]).tobytes()).hexdigest() for x in picture)
 
 
-def rerun_stage(stage: Stage, found: StageInversion, observer: Observer) -> StageInversion:
-    """An inversion with the trajectory of a rerun; a solved path stays as it was found.
+def rerun_stage(stage: Stage, inversion: StageInversion, observer: Observer) -> StageInversion:
+    """Run an inversion again and replace its trajectory; the path of a solver stays as it is.
 
     The arithmetic of a network depends on threads, the batch and the machine. Where the rerun gives other pixels than
     the inversion had, a method that reconstructs exactly does so here too: by the path in the file if it is there, else
-    by inverting the picture again in the arithmetic of here.
+    by inverting the picture again in the arithmetic of this process.
     """
     began = time.perf_counter()
-    origin, plan = found.origin, found.plan
+    origin, plan = inversion.origin, inversion.plan
     with annotate_errors(stage, plan):
-        states = tuple(rerun_states(stage, found, observer))
-        picture = reconstructed(stage, found, states[-1])
-    kept = states if plan.inverter.exact else found.path
-    again = replace(found, trajectory=Known(kept, found.state, picture, found.report))
+        states = tuple(rerun_states(stage, inversion, observer))
+        picture = reconstructed(stage, inversion, states[-1])
+    path = states if plan.inverter.exact else inversion.path
+    again = replace(inversion, trajectory=Known(path, inversion.state, picture, inversion.report))
     if origin is not None:
         check = Rerun(
             origin.arithmetic, Arithmetic.here(stage.device, len(picture)), pixels_of(picture) == origin.pixels
         )
         again = replace(again, rerun=check)
         if not check.pixels:
-            del states, picture, kept
+            del states, picture, path
             again = _remade(stage, again, origin, check, observer)
     report = replace(again.report, seconds=time.perf_counter() - began)
     return replace(again, trajectory=Known(again.path, again.state, again.picture, report))
 
 
-def _remade(stage: Stage, found: StageInversion, origin: Origin, check: Rerun, observer: Observer) -> StageInversion:
-    """The inversion in the arithmetic of here, if its method reconstructs exactly; else as it is."""
-    refine, picture = found.plan.refine, origin.picture.to(found.noise)
-    if origin.path is None and found.plan.inverter.exact:
-        made = invert_stage(stage, found.plan, found.condition, picture, origin.seeds, observer)
+def _remade(
+    stage: Stage, inversion: StageInversion, origin: Origin, check: Rerun, observer: Observer
+) -> StageInversion:
+    """Repair the inversion in the arithmetic of this process, if its method reconstructs exactly; else return it
+    unchanged."""
+    refine, picture = inversion.plan.refine, origin.picture.to(inversion.noise)
+    if origin.path is None and inversion.plan.inverter.exact:
+        made = invert_stage(stage, inversion.plan, inversion.condition, picture, origin.seeds, observer)
         return replace(made, rerun=replace(check, remedy="inverted again"))
     if origin.path is None and not (refine is not None and refine.exact):
-        return found
+        return inversion
     # The last state of the path is the clean one, which is as it was; a decoder's last digits are not.
-    path = origin.path or found.path
-    clean = stage.decode(path[-1].to(found.noise))
-    lost = None if found.lost is None else (picture - clean).float()
-    known = Known(path, found.state, clean if lost is None else clean + lost, found.report)
-    found = replace(found, lost=lost, trajectory=known)
+    path = origin.path or inversion.path
+    clean = stage.decode(path[-1].to(inversion.noise))
+    lost = None if inversion.lost is None else (picture - clean).float()
+    known = Known(path, inversion.state, clean if lost is None else clean + lost, inversion.report)
+    inversion = replace(inversion, lost=lost, trajectory=known)
     if origin.path is not None or refine is None:
-        return replace(found, rerun=replace(check, remedy="kept path"))
-    refined = refine(stage, replace(found, offsets=None))
+        return replace(inversion, rerun=replace(check, remedy="kept path"))
+    refined = refine(stage, replace(inversion, offsets=None))
     *_, clean = rerun_states(stage, refined, observer)
-    known = Known(path, found.state, reconstructed(stage, refined, clean), found.report)
+    known = Known(path, inversion.state, reconstructed(stage, refined, clean), inversion.report)
     return replace(refined, trajectory=known, rerun=replace(check, remedy="refined again"))
 
 
@@ -361,7 +364,7 @@ def reported(
     total: int | None = None,
     timesteps: Sequence[float] | None = None,
 ) -> Generator[State, None, Any]:
-    """Yield the states of some work, report each, and return what a generator returns.
+    """Report each state of some work, yield it, and return the work's result.
 
     ``total`` is the largest number of states, ``None`` where it is not known before the end.
     """
@@ -391,8 +394,8 @@ def finish(work: Generator[object, None, _T]) -> _T:
 
 @contextmanager
 def annotate_errors(stage: Stage, plan: Plan, editor: str = "") -> Iterator[None]:
-    """Add the stage, the method and the editor to the message of a state that is not finite and of memory that ran
-    out."""
+    """Add the stage, the method and the editor to the message of a state that is not finite and of an out-of-memory
+    error."""
     where = f"stage {stage.name} by {plan.method}" + (f", edited by {editor}" if editor else "")
     try:
         yield
@@ -405,7 +408,6 @@ def annotate_errors(stage: Stage, plan: Plan, editor: str = "") -> Iterator[None
         if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
             raise
         raise MemoryError(
-            f"{where} ran out of memory on {stage.device}: say how much there is, "
-            "load(..., memory='auto') or --memory auto, and networks take turns; `iterinv cost` says what each "
-            "way needs"
+            f"{where} ran out of memory on {stage.device}: load with memory='auto' or --memory auto, so that "
+            "networks take turns; `iterinv cost` prints the memory that each mode needs"
         ) from None

@@ -27,7 +27,7 @@ DTYPES = {"F64": torch.float64, "F32": torch.float32, "U8": torch.uint8}
 
 
 class BadInversion(ValueError):
-    """A file that cannot be taken as an inversion; the message says why and what to do, in printable text."""
+    """An error for a file that is no valid inversion; the message says why and what to do, in printable text."""
 
     def __init__(self, said: str) -> None:
         super().__init__(printable(said))
@@ -82,9 +82,9 @@ def read_tensors(path: Path, header: dict[str, Any], expected: Mapping[str, Shap
             raise BadInversion(f"it holds the tensor {more[0]!r}, which no inversion of this kind has")
         for name, (shape, dtype) in expected.items():
             there = file.get_slice(name)
-            found = tuple(there.get_shape()), DTYPES.get(there.get_dtype(), there.get_dtype())
-            if found != (shape, dtype):
-                raise BadInversion(f"the tensor {name} is {found[0]} of {found[1]}, not {shape} of {dtype}")
+            actual = tuple(there.get_shape()), DTYPES.get(there.get_dtype(), there.get_dtype())
+            if actual != (shape, dtype):
+                raise BadInversion(f"the tensor {name} is {actual[0]} of {actual[1]}, not {shape} of {dtype}")
         tensors = {name: file.get_tensor(name) for name in expected}
     if header["sha256"] != checksum({key: value for key, value in header.items() if key != "sha256"}, tensors):
         raise BadInversion(

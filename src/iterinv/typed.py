@@ -1,4 +1,4 @@
-"""Values checked against annotations: settings as a caller gives them, and headers as a file holds them."""
+"""Checks of values against annotations: settings from a caller, and headers from a file."""
 
 from __future__ import annotations
 
@@ -54,7 +54,8 @@ class Checked:
 
 
 def checked(value: Any, kind: Any, name: str) -> Any:
-    """The value, a number as Python's own. ``kind`` is a type, with a :class:`Range` where it is ``Annotated``.
+    """Return the value, with a number as Python's own. ``kind`` is a type, with a :class:`Range` where it is
+    ``Annotated``.
 
     Raises ``TypeError`` or ``ValueError`` with a sentence that calls it ``name``.
     """
@@ -72,13 +73,13 @@ def checked(value: Any, kind: Any, name: str) -> Any:
         ways = get_args(kind)
         if value is None and type(None) in ways:
             return value
-        rest = [way for way in ways if way is not type(None)]
-        for way in rest[:-1]:
+        kinds = [way for way in ways if way is not type(None)]
+        for way in kinds[:-1]:
             try:
                 return checked(value, way, name)
             except (TypeError, ValueError):
                 continue
-        return checked(value, rest[-1], name)
+        return checked(value, kinds[-1], name)
     if kind is float and isinstance(value, numbers.Real) and not isinstance(value, bool):
         if not math.isfinite(value):
             raise ValueError(f"{name} is {value}; it is {_WORDS[float]}")
@@ -100,16 +101,16 @@ def checked(value: Any, kind: Any, name: str) -> Any:
 
 
 def from_json(value: Any, kind: Any, name: str, known: Mapping[str, type] = {}) -> Any:
-    """A value of a kind from what JSON holds: lists become tuples, mappings dataclasses or named tuples.
+    """Make a value of a kind from JSON: lists become tuples, mappings dataclasses or named tuples.
 
     A mapping with a ``name`` becomes the class of ``known`` that has it. Raises ``TypeError`` or ``ValueError`` for
     what does not fit the kind, down to the last number, and ``KeyError`` for a name that is not known.
     """
     origin = get_origin(kind)
     if origin in (Union, types.UnionType) and value is not None:
-        rest = [way for way in get_args(kind) if way is not type(None)]
-        if len(rest) == 1:
-            return from_json(value, rest[0], name, known)
+        kinds = [way for way in get_args(kind) if way is not type(None)]
+        if len(kinds) == 1:
+            return from_json(value, kinds[0], name, known)
     if origin is Annotated:
         return checked(from_json(value, get_args(kind)[0], name, known), kind, name)
     if isinstance(value, dict):

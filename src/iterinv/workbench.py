@@ -1,5 +1,5 @@
-"""The workbench: what the command line, a page and other faces call. Requests come in, events go out, results come
-back.
+"""The workbench is the interface for the command line, a web page and other front ends: requests in, events out,
+results back.
 
 A :class:`Workbench` belongs to one piece of work in one thread. Several of them may use one cascade at the same time.
 An exception that ``emit`` raises stops the work between any two network calls.
@@ -111,7 +111,7 @@ class EditRequest:
 
 @dataclass(frozen=True)
 class CompareRequest:
-    """Invert one picture by several methods at equal steps; no methods are all of them."""
+    """Invert one picture by several methods at equal steps; an empty ``methods`` stands for all of them."""
 
     source: InvertRequest
     methods: tuple[str, ...] = ()
@@ -178,8 +178,8 @@ class Result:
     def write(
         self, folder: Path, *, inversion: bool = True, reconstruction: bool = True, trajectory: bool = False
     ) -> dict[str, Any]:
-        """Write the pictures, the inversion (with its ``trajectory`` if asked for) and the report to a folder; returns
-        the report."""
+        """Write the pictures, the inversion (with its ``trajectory`` on request) and the report to a folder; return the
+        report."""
         canvas, report = self.inversion.canvases[0], self.report()
         images.save(canvas.image, folder / "original.png")
         shown = [("original", canvas.image)]
@@ -237,8 +237,8 @@ class Workbench(Observer):
         inversion = cascade.invert(
             request.picture, prompt, how, seed=request.seed, fit=request.fit, as_needed=as_needed, observer=self
         )
-        for stage, found in zip(cascade.stages, inversion.stages, strict=True):
-            error, target = found.report.root_error_max, how.inverter.target_error
+        for stage, result in zip(cascade.stages, inversion.stages, strict=True):
+            error, target = result.report.root_error_max, how.inverter.target_error
             if error is not None and target is not None and not error <= target:
                 self.on_note(f"stage {stage.name}: solved to {error:.0e}, not to {target:.0e}; take more steps")
         return Result(cascade, inversion, self.notes, time.perf_counter() - began)
@@ -256,24 +256,24 @@ class Workbench(Observer):
         return Result(cascade, inversion, self.notes, time.perf_counter() - began)
 
     def edit(self, request: EditRequest) -> Result:
-        """Invert or reopen, then edit. Raises as these do, and ``ValueError`` for an editor that there is not."""
+        """Invert or reopen, then edit. Raises as these do, and ``ValueError`` for an unknown editor."""
         began = time.perf_counter()
         if not request.prompts:
             raise ValueError("there is no target prompt: say in words what the picture should show")
         prompts = [checked_prompt(prompt, "target prompt", may_be_empty=False) for prompt in request.prompts]
         editor = editor_of(request.editor, request.strength, request.guidance_scale) if request.editor else None
         source, as_needed = request.source, not request.keep_inversion
-        found = self.invert(source, as_needed) if isinstance(source, InvertRequest) else self.reopen(source, as_needed)
-        cascade = found.cascade
+        result = self.invert(source, as_needed) if isinstance(source, InvertRequest) else self.reopen(source, as_needed)
+        cascade = result.cascade
         editor = editor or editor_of(cascade.defaults.editor, request.strength, request.guidance_scale)
-        edits = tuple(self._edited(found, prompt, editor) for prompt in prompts)
-        return Result(cascade, found.inversion, self.notes, time.perf_counter() - began, edits, editor)
+        edits = tuple(self._edited(result, prompt, editor) for prompt in prompts)
+        return Result(cascade, result.inversion, self.notes, time.perf_counter() - began, edits, editor)
 
-    def _edited(self, found: Result, prompt: str, editor: Editor) -> Edit:
-        self._advise(found.cascade, prompt, "target prompt")
-        if prompt.lower() == found.inversion.prompt.lower():
+    def _edited(self, result: Result, prompt: str, editor: Editor) -> Edit:
+        self._advise(result.cascade, prompt, "target prompt")
+        if prompt.lower() == result.inversion.prompt.lower():
             self.on_note("the target prompt is the prompt, so nothing is asked to change")
-        edit = found.cascade.edit(found.inversion, prompt, editor, observer=self)
+        edit = result.cascade.edit(result.inversion, prompt, editor, observer=self)
         if edit.masks is not None and not edit.masks[0].any():
             self.on_note(
                 "the mask is empty: the model sees no difference between the two prompts in this picture, so "
@@ -282,7 +282,7 @@ class Workbench(Observer):
         return edit
 
     def compare(self, request: CompareRequest) -> Iterator[dict[str, Any]]:
-        """A row of :func:`iterinv.evaluate.compare.compare` for each method, as it is done."""
+        """Yield a row of :func:`iterinv.evaluate.compare.compare` for each method when it is done."""
         from iterinv.evaluate.compare import compare
         from iterinv.methods import METHODS
 
@@ -329,10 +329,10 @@ class Workbench(Observer):
 
 
 def checked_prompt(prompt: str, name: str, may_be_empty: bool = True) -> str:
-    """The prompt, stripped. Raises ``ValueError`` if it is no text, or empty where it may not be; ``name`` is what the
-    message calls it."""
+    """Return the prompt, stripped. Raises ``ValueError`` if it is no text, or empty where it may not be; messages call
+    it ``name``."""
     if not may_be_empty and all(unicodedata.category(each)[0] in "ZC" for each in prompt):
-        raise ValueError(f"the {name} is empty: say in words what the picture should show")
+        raise ValueError(f"the {name} is empty: describe the edited picture in words")
     try:
         prompt.encode()
     except UnicodeEncodeError:
@@ -341,7 +341,7 @@ def checked_prompt(prompt: str, name: str, may_be_empty: bool = True) -> str:
 
 
 def check_picture(picture: Picture, fit: str) -> None:
-    """Raise ``ValueError`` for a picture that cannot be read and for a fit that there is not, before a model loads."""
+    """Raise ``ValueError`` for a picture that cannot be read and for an unknown fit, before a model loads."""
     images.check_fit(fit)
     images.to_array(picture)
 

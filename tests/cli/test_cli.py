@@ -1,4 +1,4 @@
-"""Both faces of one job: the console script as a user runs it, and `iterinv.app` as a front end calls it."""
+"""The command line runs as a user calls it, and in this process."""
 
 import json
 import os
@@ -68,13 +68,13 @@ def test_the_background_of_an_edit_is_the_pictures_own(done):
     out, _ = done
     original, edited, mask = (np.array(Image.open(out / f"{name}.png")) for name in ("original", "edited", "mask"))
     assert (original[mask == 0] == edited[mask == 0]).all()
-    told = json.loads((out / "report.json").read_text())["edits"][0]
-    assert told["background_exact_pixels"] == 1.0
-    assert told["mask"] == pytest.approx((mask > 0).mean())
+    report = json.loads((out / "report.json").read_text())["edits"][0]
+    assert report["background_exact_pixels"] == 1.0
+    assert report["mask"] == pytest.approx((mask > 0).mean())
 
 
 def test_the_report_has_the_keys_that_other_tools_rely_on(done):
-    told = json.loads((done[0] / "report.json").read_text())
+    report = json.loads((done[0] / "report.json").read_text())
     for key in (
         "method",
         "steps",
@@ -86,18 +86,18 @@ def test_the_report_has_the_keys_that_other_tools_rely_on(done):
         "versions",
         "seed",
     ):
-        assert key in told
-    assert (told["method"], told["steps"], told["guidance"], told["seed"]) == ("bdia", 5, 1.0, 0)
-    assert [s["size"] for s in told["stages"]] == [16, 32, 64]
-    for stage in told["stages"]:
+        assert key in report
+    assert (report["method"], report["steps"], report["guidance"], report["seed"]) == ("bdia", 5, 1.0, 0)
+    assert [s["size"] for s in report["stages"]] == [16, 32, 64]
+    for stage in report["stages"]:
         assert stage["network_calls"] == {"forward": 9, "backward": 0}
         assert set(stage["terminal_noise"]) == {"mean", "std", "kurtosis", "autocorrelation"}
         assert stage["seconds"] >= 0
         assert stage["residual_max"] < 1e-9
         assert stage["reconstruction"]["exact_pixels"] == 1.0
-    assert told["reconstruction"] == {"mse": 0.0, "psnr": None, "ssim": 1.0, "max_abs_8bit": 0, "exact_pixels": 1.0}
-    assert 100 < told["peak_memory_mb"] < 20_000
-    assert set(told["versions"]) >= {"iterinv", "torch", "diffusers", "transformers"}
+    assert report["reconstruction"] == {"mse": 0.0, "psnr": None, "ssim": 1.0, "max_abs_8bit": 0, "exact_pixels": 1.0}
+    assert 100 < report["peak_memory_mb"] < 20_000
+    assert set(report["versions"]) >= {"iterinv", "torch", "diffusers", "transformers"}
 
 
 @pytest.mark.parametrize("method", ["bdia", "bdia-fixed", "iterinv-anderson", "null-text", "direct", "edit-friendly"])
@@ -172,14 +172,14 @@ def test_other_methods_by_name(tiny_folder, photo, tmp_path, method):
         tiny_folder,
     )
     assert call(*words).exit_code == 0
-    told = json.loads((tmp_path / "report.json").read_text())
-    assert told["method"] == method
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["method"] == method
     if method == "ddim":  # one fixed-point iteration measures no error, and loses this picture
-        assert told["reconstruction"]["exact_pixels"] < 1
-        assert told["reconstruction"]["psnr"] is not None
-        assert told["stages"][0]["root_error_max"] is None
+        assert report["reconstruction"]["exact_pixels"] < 1
+        assert report["reconstruction"]["psnr"] is not None
+        assert report["stages"][0]["root_error_max"] is None
     else:
-        assert told["stages"][0]["root_error_max"] < 1e-3
+        assert report["stages"][0]["root_error_max"] < 1e-3
 
 
 def test_prompt_swap_has_no_mask(tiny_folder, done, tmp_path):
@@ -187,9 +187,9 @@ def test_prompt_swap_has_no_mask(tiny_folder, done, tmp_path):
     words = "edit", "--inversion", file, "--to", TO, "--out", tmp_path, "--editor", "prompt-swap", "--strength", 0.5
     assert call(*words, "--model", tiny_folder).exit_code == 0
     assert (np.array(Image.open(tmp_path / "mask.png")) == 255).all()
-    told = json.loads((tmp_path / "report.json").read_text())["edits"][0]
-    assert (told["editor"], told["strength"]) == ("PromptSwap", 0.6)  # of five steps, three
-    assert "mask" not in told
+    report = json.loads((tmp_path / "report.json").read_text())["edits"][0]
+    assert (report["editor"], report["strength"]) == ("PromptSwap", 0.6)  # of five steps, three
+    assert "mask" not in report
 
 
 def test_sample_draws(tiny_folder, tmp_path):
@@ -212,12 +212,12 @@ def test_a_sampler_has_its_gamma():
     assert sampler("bdia", 0.5) == BDIA(0.5)
     assert sampler("bdia", 0.0) == RULES["ddim"]
     assert sampler("bdia-heun", 0.0) == BDIAHeun(0.0)
-    for name, gamma, told in (
+    for name, gamma, message in (
         ("euler", None, "no sampler"),
         ("ddim", 0.5, "has no gamma"),
         ("bdia", 1.5, "between 0 and 1"),
     ):
-        with pytest.raises(ValueError, match=told):
+        with pytest.raises(ValueError, match=message):
             sampler(name, gamma)
 
 
@@ -274,7 +274,7 @@ def test_a_failure_leaves_an_existing_folder_as_it_was(tmp_path):
 
 
 def test_moving_into_place_is_all_or_nothing(tmp_path):
-    """A folder in the way of the last file: the first are not moved, or moved back."""
+    """A folder stands in the way of the last file: the first files are not moved, or they are moved back."""
     (tmp_path / "a.png").write_text("old")
 
     def move():
@@ -292,7 +292,7 @@ def test_moving_into_place_is_all_or_nothing(tmp_path):
 
     def stop_at_the_second(self, target):
         moved.append(self.name)
-        if len(moved) == 3:  # old a.png aside, new a.png in, and then
+        if len(moved) == 3:  # the old a.png moves aside, the new one in, and then
             raise KeyboardInterrupt
         return replace(self, target)
 
@@ -320,7 +320,7 @@ def test_folders_made_on_the_way_are_removed_again(tmp_path):
 
 @pytest.mark.parametrize("after", [1, 2])
 def test_stopped_while_folders_are_made_they_are_removed_again(tmp_path, monkeypatch, after):
-    """Ctrl-C as soon as the output folder is made, and as soon as the staging folder in it is."""
+    """Ctrl-C arrives as soon as the output folder exists, and as soon as the staging folder in it exists."""
     mkdir, made = Path.mkdir, []
 
     def stop(self, *args, **kwargs):
@@ -340,7 +340,7 @@ def test_the_picture_itself_is_not_replaced(tiny_folder, tmp_path):
     Image.new("RGB", (200, 300)).save(tmp_path / "original.png")
     before = (tmp_path / "original.png").read_bytes()
     words = "invert", tmp_path / "original.png", "--prompt", PROMPT, "--out", tmp_path, "--model", tiny_folder
-    refused("would be replaced by a result", *words)
+    refused("a result would replace", *words)
     assert (tmp_path / "original.png").read_bytes() == before
 
 
@@ -375,13 +375,13 @@ def test_a_picture_that_is_cropped_is_judged_by_what_was_worked_on(tiny_folder, 
         tmp_path / "out",
     )
     assert call(*words, "--model", tiny_folder).exit_code == 0
-    told = json.loads((tmp_path / "out" / "report.json").read_text())
-    assert told["reconstruction"] == told["stages"][-1]["reconstruction"]
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["reconstruction"] == report["stages"][-1]["reconstruction"]
 
 
 @pytest.mark.parametrize(("number", "wait"), [(signal.SIGINT, 0.15), (signal.SIGTERM, 4.0)])
 def test_stopped_at_any_moment_it_says_so_and_leaves_nothing(tiny_folder, photo, tmp_path, number, wait):
-    """From when Python has begun to run the script: while it imports, loads and works."""
+    """The signal arrives while the script imports, loads or works."""
     out, begun = tmp_path / "out", tmp_path / "begun"
     words = "edit", photo, "--prompt", PROMPT, "--to", TO, "--out", out, "--model", tiny_folder, "--steps", 500
     code = (
@@ -394,10 +394,10 @@ def test_stopped_at_any_moment_it_says_so_and_leaves_nothing(tiny_folder, photo,
         time.sleep(0.01)
     time.sleep(wait)
     process.send_signal(number)
-    _, told = process.communicate()
-    assert process.returncode == 130, told
-    assert "iterinv: stopped; no file was left half-written" in told
-    assert "Traceback" not in told
+    _, stderr = process.communicate()
+    assert process.returncode == 130, stderr
+    assert "iterinv: stopped; no file was left half-written" in stderr
+    assert "Traceback" not in stderr
     assert not out.exists()
 
 
@@ -414,7 +414,7 @@ def test_the_words_that_change_nothing_are_noted(tiny_folder, done, tmp_path):
         tiny_folder,
     )
     assert result.exit_code == 0
-    assert "nothing is asked to change" in result.output
+    assert "there is nothing to change" in result.output
 
 
 def script():
@@ -422,7 +422,7 @@ def script():
 
 
 def test_help_and_import_load_nothing_heavy():
-    """Timed nowhere, but what makes it quick is checked: no heavy library is imported on the way."""
+    """The test measures no time: it checks that no heavy library is imported."""
     code = (
         "import sys, iterinv, iterinv.__main__\n"
         "iterinv.__main__.command_line()\n"

@@ -1,4 +1,5 @@
-"""Commands that are killed at random moments: what is left is all of one run, and in the end the same bytes."""
+"""Commands are killed at random moments: the files that remain are all of one run, and the last run gives the same
+bytes."""
 
 import json
 import multiprocessing
@@ -58,12 +59,12 @@ def content(file):
         return plain(json.loads(file.read_text()))
     if file.suffix == ".jsonl":
         return sorted(json.dumps(plain(json.loads(line))) for line in file.read_text().splitlines() if line)
-    if file.name == "compare.png":  # whose points are measured, but for the time
+    if file.name == "compare.png":  # the plot shows measured values, except the time
         return Image.open(file).size
     return file.read_bytes()
 
 
-def held(folder):
+def contents(folder):
     return {str(file.relative_to(folder)): content(file) for file in sorted(folder.rglob("*")) if file.is_file()}
 
 
@@ -84,7 +85,7 @@ def duration(words):
 @pytest.mark.slow
 @pytest.mark.parametrize(("command", "times"), [("invert", 30), ("edit", 30), ("compare", 20), ("sample", 20)])
 def test_a_folder_is_all_of_one_run_whenever_runs_are_killed(tiny_folder, photo, tmp_path, command, times):
-    """Two runs of other seeds take turns, so that what is old and what is new can be told apart."""
+    """Two runs with other seeds take turns, so that their files differ."""
     Model(str(tiny_folder)).load()
     words = {
         "invert": ["invert", photo, "-p", PROMPT],
@@ -100,7 +101,7 @@ def test_a_folder_is_all_of_one_run_whenever_runs_are_killed(tiny_folder, photo,
     for k, way in enumerate(ways(tmp_path / "whole1")):
         way[way.index("--out") + 1] = tmp_path / f"whole{k}"
         longest = max(longest, duration(way))
-    whole, out = [held(tmp_path / f"whole{k}") for k in (0, 1)], tmp_path / "out"
+    whole, out = [contents(tmp_path / f"whole{k}") for k in (0, 1)], tmp_path / "out"
     assert whole[0] != whole[1]
     draw, killed, k = random.Random(command), 0, 0
     out.mkdir()
@@ -109,10 +110,10 @@ def test_a_folder_is_all_of_one_run_whenever_runs_are_killed(tiny_folder, photo,
         killed += kill(ways(out)[k % 2], draw, longest)
         with outputs(out):  # the next run on the folder
             pass
-        assert held(out) in [{}, *whole]
+        assert contents(out) in [{}, *whole]
     for k, way in enumerate(ways(out)):
         finish(way)
-        assert held(out) == whole[k]
+        assert contents(out) == whole[k]
     assert not list(out.glob(".iterinv-*"))
 
 
@@ -134,4 +135,4 @@ def test_an_evaluation_that_is_killed_is_gone_on_with_to_the_same_end(tiny_folde
         killed += kill(way(tmp_path / "out"), draw, 0.5 * longest)
     assert killed >= 5
     finish(way(tmp_path / "out"))
-    assert held(tmp_path / "out") == held(tmp_path / "whole")
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")

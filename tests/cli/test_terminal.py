@@ -1,4 +1,5 @@
-"""The command line on every kind of terminal: encodings, closed pipes, files; what is wrong is said before the work."""
+"""The command line works on every kind of terminal (encodings, closed pipes, files) and reports errors before the
+work."""
 
 import importlib
 import json
@@ -54,7 +55,7 @@ def test_a_reader_that_has_gone_ends_it_silently(words):
 
 @pytest.mark.slow
 def test_a_reader_that_has_gone_leaves_nothing_half_written(tiny_folder, tmp_path, photo):
-    """Notes go to standard error, whose reader has gone as well: the run ends there."""
+    """Notes go to standard error, whose reader is gone as well: the run ends there."""
     end, begin = os.pipe()
     os.close(end)
     words = "invert", photo, "-p", PROMPT, "-n", "2", "--out", tmp_path / "out", "--model", tiny_folder
@@ -183,8 +184,8 @@ def test_a_name_is_text_and_no_markup(tiny_folder, tmp_path, photo):
         result = call(*words, "--model", tiny_folder)
         assert result.exit_code == 0, (name, result.output, result.exception)
         assert "\x1b" not in result.output
-        told = json.loads((tmp_path / "out" / "compare.json").read_text())
-        assert os.fsencode(told["picture"]) == os.fsencode(Path(path).name)
+        report = json.loads((tmp_path / "out" / "compare.json").read_text())
+        assert os.fsencode(report["picture"]) == os.fsencode(Path(path).name)
         shown = printable(Path(path).name) if isinstance(name, str) else ".png"
         assert shown.split("\n")[-1] in result.output
         assert Image.open(tmp_path / "out" / "compare.png").size[0] > 500
@@ -202,8 +203,8 @@ def test_a_name_that_is_not_text_reaches_a_real_terminal(tiny_folder, tmp_path, 
 
 def test_control_characters_are_escaped_and_nothing_else():
     assert printable("a\x1b[31mb\x07\x7f\x9b\u202e\udcff") == r"a\x1b[31mb\x07\x7f\x9b\u202e\udcff"
-    kept = "a\n\tb é 日本 👩‍👧 “x” [red] \\x1b"
-    assert printable(kept) == kept
+    plain = "a\n\tb é 日本 👩‍👧 “x” [red] \\x1b"
+    assert printable(plain) == plain
 
 
 STOP = """

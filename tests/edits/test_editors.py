@@ -1,4 +1,4 @@
-"""The algebra that every editor keeps, whatever it does."""
+"""These algebraic rules hold for every editor."""
 
 from dataclasses import replace
 from functools import cache
@@ -38,15 +38,15 @@ def exact(tiny):
 @pytest.mark.parametrize("name", EDITORS)
 def test_an_empty_region_is_the_reconstruction_bit_for_bit(tiny, exact, name):
     edit = tiny.edit(exact, TARGET, EDITORS[name](region=NOWHERE))
-    for picture, found in zip(edit.pictures, exact.stages, strict=True):
-        assert torch.equal(picture, found.picture.clamp(-1, 1))
+    for picture, inversion in zip(edit.pictures, exact.stages, strict=True):
+        assert torch.equal(picture, inversion.picture.clamp(-1, 1))
 
 
 @pytest.mark.parametrize("rule", [BDIA(), BDIA(0.5)], ids=["bdia", "bdia 0.5"])
 def test_an_empty_region_is_the_reconstruction_by_other_rules_too(tiny, exact, rule):
     edit = tiny.edit(exact, TARGET, DiffEdit(region=NOWHERE, rule=rule, detail=Detail(rule=rule)))
-    for picture, found in zip(edit.pictures, exact.stages, strict=True):
-        assert torch.equal(picture, found.picture.clamp(-1, 1))
+    for picture, inversion in zip(edit.pictures, exact.stages, strict=True):
+        assert torch.equal(picture, inversion.picture.clamp(-1, 1))
 
 
 @pytest.mark.parametrize("name", EDITORS)
@@ -61,7 +61,7 @@ def test_a_full_region_is_an_edit_without_one(tiny, exact, name):
 
 
 def test_the_same_prompt_by_the_same_rule_is_the_reconstruction(tiny):
-    """DDIM solved to a tolerance, run again from its own state under its own prompt, gives the picture back."""
+    """DDIM is solved to a tolerance and run again from its own state under its own prompt: the picture comes back."""
     inversion = tiny.invert(photo(), PROMPT, Plan(DDIM(), Solve(Anderson(30, 1e-6)), steps=5))
     edit = tiny.edit(inversion, PROMPT, PromptSwap(strength=1.0, guidance=1.0))
     torch.testing.assert_close(edit.pictures[-1].double(), inversion.picture, rtol=0, atol=1e-3)
@@ -70,10 +70,10 @@ def test_the_same_prompt_by_the_same_rule_is_the_reconstruction(tiny):
 @pytest.mark.parametrize("name", ["diffedit", "flowedit"])
 def test_outside_the_mask_every_8_bit_pixel_is_the_pictures_own_at_every_stage(tiny, exact, name):
     edit = tiny.edit(exact, TARGET, EDITORS[name]())
-    for picture, mask, found in zip(edit.pictures, edit.masks, exact.stages, strict=True):
+    for picture, mask, inversion in zip(edit.pictures, edit.masks, exact.stages, strict=True):
         outside = ~mask[0, 0].bool().numpy()
         assert outside.any()
-        edited, original = to_uint8(picture), to_uint8(found.picture)
+        edited, original = to_uint8(picture), to_uint8(inversion.picture)
         assert (edited[outside] == original[outside]).all()
         assert (edited != original).any()
 
@@ -90,19 +90,19 @@ def test_the_blend_uses_the_level_that_the_step_arrives_at():
 
 
 def test_an_editor_is_any_function_of_a_site(tiny, exact):
-    """It is called once a stage, from small to large, and given the edit of the stage below."""
-    seen = []
+    """The cascade calls it once per stage, from small to large, with the edit of the stage below."""
+    calls = []
 
     def grey(site):
-        seen.append((site.stage.name, site.source_prompt, site.target_prompt, site.below))
+        calls.append((site.stage.name, site.source_prompt, site.target_prompt, site.below))
         yield (site.path[-1],)
-        return StageEdit(site.picture * 0 + len(seen) / 10, None)
+        return StageEdit(site.picture * 0 + len(calls) / 10, None)
 
     heard = Hearing()
     edit = tiny.edit(exact, TARGET, grey, observer=heard)
-    assert [stage for stage, *_ in seen] == ["I", "II", "III"]
-    assert seen[0] == ("I", PROMPT, TARGET, None)
-    assert [below is edit.stages[k] for k, (*_, below) in enumerate(seen[1:])] == [True, True]
+    assert [stage for stage, *_ in calls] == ["I", "II", "III"]
+    assert calls[0] == ("I", PROMPT, TARGET, None)
+    assert [below is edit.stages[k] for k, (*_, below) in enumerate(calls[1:])] == [True, True]
     assert [float(picture.mean()) for picture in edit.pictures] == pytest.approx([0.1, 0.2, 0.3])
     assert heard.steps == [(name, "editing", 1, total, None) for name in ("I", "II", "III") for total in (None, 1)]
 
@@ -129,9 +129,9 @@ def test_errors_inside_a_region_and_an_editor_name_stage_method_and_editor(tiny,
 
 
 def test_detail_is_for_super_resolution_stages(tiny, exact):
-    found = exact.stages[0]
+    inversion = exact.stages[0]
     with pytest.raises(ValueError, match="stage I is no super-resolution stage"):
-        next(Detail()(Site(tiny.stages[0], found, found.condition, (PROMPT,), (TARGET,))))
+        next(Detail()(Site(tiny.stages[0], inversion, inversion.condition, (PROMPT,), (TARGET,))))
     with pytest.raises(ValueError, match="detail is 0"):
         Detail(share=0)
     with pytest.raises(ValueError, match="sure is nan; it is a finite number"):
@@ -139,7 +139,7 @@ def test_detail_is_for_super_resolution_stages(tiny, exact):
 
 
 def masks():
-    """A narrow, a wide and an empty region."""
+    """Make a narrow, a wide and an empty region."""
     mask = torch.zeros(3, 1, 16, 16)
     mask[0, :, :4, :4] = mask[1, :, :12] = 1
     return mask
@@ -147,8 +147,8 @@ def masks():
 
 @pytest.fixture(scope="module")
 def unlike(tiny_folder):
-    """A cascade in float64, whose convolutions of a batch and of one picture differ in no digit that is compared, and
-    inversions of pictures, prompts and seeds that are not alike."""
+    """Make a cascade in float64 and inversions of different pictures, prompts and seeds. In float64 a batch and a
+    single picture agree in every digit that the tests compare."""
     cascade = Cascade(sources.stages(tiny_folder, torch.float64)).up_to(32)
     x = torch.cat([photo(1, 32), photo(1, 32).flip(-1) / 2, torch.full((1, 3, 32, 32), 0.2)])
     prompts, seeds = [PROMPT, "a blue cube", "a red sphere and a blue cube"], [3, 4, 5]

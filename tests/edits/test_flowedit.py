@@ -1,4 +1,4 @@
-"""FlowEdit against a closed form, and what it keeps."""
+"""FlowEdit agrees with a closed form and restores the background."""
 
 import math
 
@@ -22,8 +22,8 @@ def edited(x, steps, averages=1):
 
 
 def truth(x):
-    """Of Gaussians of one width, ``d(u - D)/ds = (u - D) s / (std^2 + s^2)``, ``u`` the edit's shift and ``D`` the
-    means'."""
+    """Solve ``d(u - D)/ds = (u - D) s / (std^2 + s^2)`` for Gaussians of one width: ``u`` is the edit's shift, ``D``
+    the means'."""
     noisy, clean = arc(2)[0], arc(2)[-1]
     high, low = ((STD**2 + (a.sigma / a.alpha) ** 2) for a in (noisy, clean))
     return x + clean.alpha * (NEW - OLD) * (1 - math.sqrt(low / high))
@@ -31,7 +31,7 @@ def truth(x):
 
 @pytest.mark.parametrize("averages", [1, 3])
 def test_of_two_gaussians_it_is_the_shift_from_one_to_the_other(averages):
-    """Whatever noise is drawn: it is in both, and cancels. The error halves with twice the steps."""
+    """The noise is in both and cancels, for every draw. The error halves with twice the steps."""
     x = torch.linspace(-1, 1, 12, dtype=torch.float64).reshape(1, 3, 2, 2)
     shift = edited(x, 40, averages) - x
     torch.testing.assert_close(shift, shift.mean().expand_as(shift), rtol=0, atol=1e-12)
@@ -43,18 +43,18 @@ def test_of_two_gaussians_it_is_the_shift_from_one_to_the_other(averages):
 def test_the_same_words_change_no_bit(tiny):
     words = "a red sphere on a wooden floor"
     x = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    found = tiny.invert(x, words)
-    edit = tiny.edit(found, words, FlowEdit(guidance=1.0, region=Everywhere()))
-    assert torch.equal(edit.pictures[0], found.stages[0].picture.clamp(-1, 1))
+    inversion = tiny.invert(x, words)
+    edit = tiny.edit(inversion, words, FlowEdit(guidance=1.0, region=Everywhere()))
+    assert torch.equal(edit.pictures[0], inversion.stages[0].picture.clamp(-1, 1))
     assert edit.masks is None
-    other = tiny.edit(found, "a blue cube", FlowEdit(guidance=1.0, region=Everywhere()))
+    other = tiny.edit(inversion, "a blue cube", FlowEdit(guidance=1.0, region=Everywhere()))
     assert not torch.equal(other.pictures[0], edit.pictures[0])
     assert (other.reports[0]["rule"], other.reports[0]["guidance"]) == ("Flow", 1.0)
 
 
 def test_what_is_drawn_is_the_seeds(tiny):
-    found = tiny.invert(torch.zeros(1, 3, 64, 64), "a red sphere")
-    a, b, c = (tiny.edit(found, "a blue cube", FlowEdit(averages=1, seed=seed)).pictures[0] for seed in (0, 0, 1))
+    inversion = tiny.invert(torch.zeros(1, 3, 64, 64), "a red sphere")
+    a, b, c = (tiny.edit(inversion, "a blue cube", FlowEdit(averages=1, seed=seed)).pictures[0] for seed in (0, 0, 1))
     assert torch.equal(a, b)
     assert not torch.equal(a, c)
 
@@ -125,21 +125,22 @@ def test_the_strength_follows_the_region_and_the_prompts(inversion, monkeypatch)
 def test_an_edit_that_does_not_show_the_target_starts_again_higher(inversion, monkeypatch):
     cascade, both = inversion
     alone = both.row(0)
-    margins = iter([-8.0, -1.0, 3.9, 4.0])  # of the picture, then of each edit
+    margins = iter([-8.0, -1.0, 3.9, 4.0])  # first the picture's margin, then that of each edit
     monkeypatch.setattr(FlowEdit, "margin", lambda *_: next(margins))
     tried, edit = strengths_tried(cascade, alone, "a green cube", FlowEdit(region=Given(masks()[0])), monkeypatch)
     assert tried == [(0.55, 3), (0.7, 3), (0.85, 3)]
     assert edit.reports[0]["strength"] == pytest.approx(0.85)
-    margins = iter([-8.0, -1.0, -1.0, -1.0])  # the last strength is not judged
+    margins = iter([-8.0, -1.0, -1.0, -1.0])  # the last strength needs no margin
     tried, _ = strengths_tried(cascade, alone, "a green cube", FlowEdit(region=Given(masks()[0])), monkeypatch)
     assert [strength for strength, _ in tried] == [0.55, 0.7, 0.85, 1.0]
 
 
 def test_the_margin_tells_which_prompt_a_picture_shows(inversion, monkeypatch):
-    """By closed forms: data at the old mean shows the source prompt, data at the new mean the target prompt."""
+    """Closed forms give the answer: data at the old mean shows the source prompt, data at the new mean the target
+    prompt."""
     cascade, both = inversion
-    found = both.stages[0].row(0)
-    site = Site(cascade.stages[0], found, found.condition, ("old",), ("new",))
+    stage_inversion = both.stages[0].row(0)
+    site = Site(cascade.stages[0], stage_inversion, stage_inversion.condition, ("old",), ("new",))
     monkeypatch.setattr(Site, "source", lambda self: gaussian(OLD, STD))
     monkeypatch.setattr(Site, "unguided", lambda self: gaussian(NEW, STD))
     old, new = (torch.full((1, 3, 16, 16), mean, dtype=torch.float64) for mean in (OLD, NEW))

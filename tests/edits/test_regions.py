@@ -76,7 +76,7 @@ def test_a_mask_grows_with_the_picture():
 
 
 def test_a_mask_keeps_to_what_the_stage_below_changed(tiny, exact):
-    """The larger ``visible`` is, the smaller are the masks above the first stage; the first is the same."""
+    """A larger ``visible`` makes smaller masks above the first stage and leaves the first mask as it is."""
     edits = [tiny.edit(exact, TARGET, DiffEdit(detail=Detail(visible=visible))) for visible in (0.0, 0.02, 3.0)]
     assert all(torch.equal(edit.masks[0], edits[0].masks[0]) for edit in edits)
     shares = [float(edit.masks[-1].mean()) for edit in edits]

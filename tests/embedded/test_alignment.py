@@ -1,4 +1,4 @@
-"""Samples: what is counted as said and seen, that blocks are gone on with, distances whose truth is known."""
+"""Samples are scored by hand-made readings, interrupted folders are resumed, and distances have known values."""
 
 import json
 
@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from iterinv.__main__ import command_line
 from iterinv.embedded.evaluate import alignment as samples
-from iterinv.embedded.reader import Reader, Seen
+from iterinv.embedded.reader import Reader, SceneAttributes
 from iterinv.embedded.scenes import Scene, render
 from iterinv.embedded.seeds import CAPTIONS, TRUE_PICTURES
 from iterinv.embedded.train import data
@@ -26,20 +26,20 @@ def reader(monkeypatch):
 
 def test_shares_are_of_what_is_asked(monkeypatch):
     scenes = [Scene.random(k, things=1 + k % 2) for k in range(40)]
-    seen = [Seen.of(scene) for scene in scenes]
+    truths = [SceneAttributes.of(scene) for scene in scenes]
     pictures = np.zeros((40, 8, 8, 3), np.uint8)
-    told = iter(seen)
-    monkeypatch.setattr(samples, "read", lambda x: [next(told) for _ in x])
-    assert samples.alignment(pictures, scenes) == dict.fromkeys((*samples.ASKED, "all"), 1.0)
+    readings = iter(truths)
+    monkeypatch.setattr(samples, "read", lambda x: [next(readings) for _ in x])
+    assert samples.alignment(pictures, scenes) == dict.fromkeys((*samples.CAPTION_ATTRIBUTES, "all"), 1.0)
 
-    one_less = [each._replace(things=each.things[:1]) for each in seen]  # the second of two is not seen
-    told = iter(one_less)
+    one_less = [each._replace(things=each.things[:1]) for each in truths]  # the second of two is not seen
+    readings = iter(one_less)
     shares = samples.alignment(pictures, scenes)
     assert (shares["count"], shares["all"], shares["floor"]) == (0.5, 0.5, 1.0)
     assert shares["color"] == pytest.approx(40 / 60)
 
-    other = [each._replace(wall="pink" if each.wall != "pink" else "grey") for each in seen]
-    told = iter(other)
+    other = [each._replace(wall="pink" if each.wall != "pink" else "grey") for each in truths]
+    readings = iter(other)
     shares = samples.alignment(pictures, scenes)
     assert (shares["wall"], shares["all"], shares["shape"]) == (0.0, 0.0, 1.0)
 
@@ -81,7 +81,7 @@ def test_samples_are_gone_on_with_and_those_of_another_way_refused(tiny, tmp_pat
 
 
 def test_prompts_are_drawn_together_as_apart(tiny):
-    """Each prompt of a batch is its own: the first of the batch has the noise that it has alone."""
+    """Each prompt of a batch is independent: the first of the batch has the noise that it has alone."""
     prompts = ["a red cube on a tiled floor", "a blue cone on a plain floor"]
     both, first = (
         tiny.sample(prompts, 3, num_images_per_prompt=2)[-1],
@@ -103,8 +103,8 @@ def test_the_command_draws_and_tells(tiny_folder, tmp_path):
     words = ["evaluate", "samples", "--out", tmp_path, "--count", 3, "--steps", 3, "--sampler", "bdia", "--gamma", 0.5]
     result = CliRunner().invoke(command_line(), [str(word) for word in (*words, "--model", tiny_folder)])
     assert result.exit_code == 0, result.output
-    told = json.loads((tmp_path / "alignment.json").read_text())
-    assert told.keys() >= {
+    report = json.loads((tmp_path / "alignment.json").read_text())
+    assert report.keys() >= {
         "color",
         "shape",
         "material",
@@ -116,9 +116,9 @@ def test_the_command_draws_and_tells(tiny_folder, tmp_path):
         "frechet",
         "frechet_floor",
     }
-    assert told["true"].keys() == told["shuffled"].keys() == {*samples.ASKED, "all"}
-    assert told["steps"] == 3
-    assert "BDIA(gamma=0.5" in told["rule"]
+    assert report["true"].keys() == report["shuffled"].keys() == {*samples.CAPTION_ATTRIBUTES, "all"}
+    assert report["steps"] == 3
+    assert "BDIA(gamma=0.5" in report["rule"]
     assert "frechet" in result.output
 
 

@@ -1,4 +1,4 @@
-"""The cascade that ships: its size, its format, and that it does what it is for."""
+"""The shipped cascade has the stated size and format, and inverts, samples and edits as stated."""
 
 from pathlib import Path
 
@@ -43,7 +43,7 @@ def recolourings(count):
 
 
 def nearest_color(picture, scene, size):
-    """Of all recolourings of a scene, the one whose render is nearest to a picture within the thing."""
+    """Return the colour whose recolouring of a scene is nearest to a picture within the thing."""
     inside = object_mask(scene, size)[None]
     return max(COLORS, key=lambda c: decibels(picture, render(scene.with_(color=c), size)[None], inside))
 
@@ -59,10 +59,10 @@ def test_it_is_small_and_readable_and_says_how_it_was_made():
 
 @pytest.mark.parametrize("k", [0, 1, 2])
 def test_diffusers_opens_it_and_samples_what_we_sample(cascade, k):
-    """The same noise, the same words: IF's own pipeline and our loop, to 1e-5."""
+    """IF's own pipeline and our loop agree to 1e-5, with the same noise and words."""
     absent = dict(safety_checker=None, feature_extractor=None, watermarker=None, requires_safety_checker=False)
     pipe = DiffusionPipeline.from_pretrained(FOLDER / f"stage{k + 1}", dtype=torch.float32, **absent)
-    pipe.unet.to(memory_format=torch.channels_last)  # sums in the order that ours sums in: the loops are compared
+    pipe.unet.to(memory_format=torch.channels_last)  # the test compares the loops, so both must sum in one order
     pipe.set_progress_bar_config(disable=True)
     pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config, thresholding=False, clip_sample=False)
     pipe.scheduler.register_to_config(variance_type="fixed_small")
@@ -84,9 +84,9 @@ def test_diffusers_opens_it_and_samples_what_we_sample(cascade, k):
 def test_a_shipped_picture_comes_back_exactly_at_every_stage(cascade):
     steps, x = 4, from_uint8(read(PICTURES[0])[0])
     inversion = cascade.invert(x, PICTURES[0].with_suffix(".txt").read_text().strip(), plan("bdia", steps))
-    for stage, found in zip(cascade.stages, inversion.stages, strict=True):
-        assert (to_uint8(found.picture) == to_uint8(resize(x, stage.size))).all()
-        assert (found.report.forward, found.report.backward) == (2 * steps - 1, 0)
+    for stage, stage_inversion in zip(cascade.stages, inversion.stages, strict=True):
+        assert (to_uint8(stage_inversion.picture) == to_uint8(resize(x, stage.size))).all()
+        assert (stage_inversion.report.forward, stage_inversion.report.backward) == (2 * steps - 1, 0)
 
 
 @pytest.mark.slow
@@ -99,15 +99,16 @@ def test_pictures_and_photographs_come_back_exactly_at_the_default_settings(casc
     picture = next((read(p)[0] for p in PICTURES if p.stem == name), None)
     frame, _ = Canvas.fit(getattr(data, name)() if picture is None else picture, cascade.size, "crop")
     inversion = cascade.invert(frame.square(), "")
-    for stage, found in zip(cascade.stages, inversion.stages, strict=True):
-        assert (to_uint8(found.picture) == to_uint8(resize(frame.square(), stage.size))).all()
-        assert found.report.forward == 39
+    for stage, stage_inversion in zip(cascade.stages, inversion.stages, strict=True):
+        assert (to_uint8(stage_inversion.picture) == to_uint8(resize(frame.square(), stage.size))).all()
+        assert stage_inversion.report.forward == 39
     assert (frame.place(inversion.picture) == frame.image).all()
 
 
 @pytest.mark.slow
 def test_ddim_loses_what_iterinv_keeps(cascade):
-    """At stage I, on pictures it was trained for: DDIM inversion under 40 dB, solved to a tolerance over 45."""
+    """At stage I, on pictures like the training data, DDIM inversion stays under 40 dB and its solution to a tolerance
+    exceeds 45 dB."""
     stage = Cascade(cascade.stages[:1])
     where = torch.ones(1, 1, 32, 32)
     for source, _ in recolourings(2):
@@ -119,8 +120,8 @@ def test_ddim_loses_what_iterinv_keeps(cascade):
 
 @pytest.mark.slow
 def test_exactness_is_not_editability(cascade):
-    """Rerun under other words from the same exact inversion, the exact pair spoils the background; a damped rule does
-    not."""
+    """Both rules rerun the same exact inversion under other words: the exact pair spoils the background, a damped rule
+    does not."""
     stage, background = Cascade(cascade.stages[:1]), {1.0: 0.0, 0.5: 0.0, 0.0: 0.0}
     for source, target in recolourings(4):
         x = from_uint8(to_uint8(render(source, 32)[None]))
@@ -141,9 +142,9 @@ def test_a_colour_edit_changes_the_colour_and_keeps_the_rest(cascade):
         inversion = stage.invert(x, caption(source), plan("bdia"))
         edit = stage.edit(inversion, caption(target), DiffEdit())
         right += nearest_color(edit.pictures[0], source, 32) == target.things[0].color
-        kept = edit.masks[0] == 0
-        assert 0.5 < kept.float().mean() < 0.99
-        outside = kept.expand_as(x)
+        unchanged = edit.masks[0] == 0
+        assert 0.5 < unchanged.float().mean() < 0.99
+        outside = unchanged.expand_as(x)
         assert (
             to_uint8(edit.pictures[0])[outside[0].permute(1, 2, 0).numpy()]
             == to_uint8(x)[outside[0].permute(1, 2, 0).numpy()]
@@ -152,10 +153,10 @@ def test_a_colour_edit_changes_the_colour_and_keeps_the_rest(cascade):
 
 
 def test_samples_show_the_colour_asked_for(cascade):
-    """Of one sphere a colour, as the reader sees it: nearly always."""
+    """The reader nearly always sees the right colour in samples of one sphere per colour."""
     part, right = cascade.up_to(64), 0
     for color in COLORS:
         *_, picture = part.sample(f"a large {color} matte sphere on a plain floor in front of a grey wall", seed=3)
-        (seen,) = read_scene(picture)
-        right += [thing.color for thing in seen.things] == [color]
+        (attributes,) = read_scene(picture)
+        right += [thing.color for thing in attributes.things] == [color]
     assert right >= 7

@@ -1,4 +1,4 @@
-"""SceneEdit: scores, and folders that are resumed."""
+"""SceneEdit scores edits correctly and resumes folders."""
 
 import json
 
@@ -10,7 +10,7 @@ from iterinv.__main__ import command_line
 from iterinv.edits import DiffEdit
 from iterinv.embedded.evaluate import scene_edit as scenes
 from iterinv.embedded.evaluate.tasks import KINDS, scene_edit
-from iterinv.embedded.reader import Reader, Seen
+from iterinv.embedded.reader import Reader, SceneAttributes
 from iterinv.embedded.seeds import SCENE_EDIT
 
 
@@ -25,7 +25,7 @@ def reader(monkeypatch):
 def test_the_true_answer_succeeds_and_keeps_and_the_source_does_not(kind):
     for seed in range(8):
         task = scene_edit(seed, kind)
-        now, wanted = Seen.of(task.source), Seen.of(task.target)
+        now, wanted = SceneAttributes.of(task.source), SceneAttributes.of(task.target)
         assert scenes.succeeded(kind, wanted, now, wanted)
         assert scenes.preserved(kind, wanted, now, wanted)
         assert not scenes.succeeded(kind, now, now, wanted)
@@ -40,18 +40,18 @@ def test_the_true_answer_succeeds_and_keeps_and_the_source_does_not(kind):
 
 
 def test_another_thing_is_not_the_one_that_was_to_stay():
-    """To remove the wrong one of two is no success; and what was to stay is not kept then."""
+    """An edit that removes the wrong one of two things is no success, and the other is not preserved."""
     task = next(
         task
         for task in (scene_edit(seed, "remove") for seed in range(99))
         if len({t.color for t in task.source.things}) > 1
     )
-    now, wanted = Seen.of(task.source), Seen.of(task.target)
+    now, wanted = SceneAttributes.of(task.source), SceneAttributes.of(task.target)
     (gone,) = set(now.things) - set(wanted.things)
     wrong = wanted._replace(things=(gone,))
     assert not scenes.succeeded("remove", wrong, now, wanted)
     assert not scenes.preserved("remove", wrong, now, wanted)
-    assert scenes.preserved("remove", now, now, wanted)  # untouched, all else is as it was
+    assert scenes.preserved("remove", now, now, wanted)  # an untouched picture preserves everything
     lost = now._replace(things=now.things[:1])
     recoloured = now._replace(things=(now.things[0], now.things[1]._replace(color="teal")))
     assert not scenes.preserved("recolour", lost, now, recoloured)
@@ -80,7 +80,7 @@ def test_a_folder_is_gone_on_with_and_refuses_another_way(tiny, tmp_path):
     assert len(work(2)) == 2
     assert len(scenes.rows(tmp_path)) == 4
     assert [row["kind"] for row in scenes.rows(tmp_path, ("wall",), 1)] == ["wall"]
-    with pytest.raises(ValueError, match="done with another editor"):
+    with pytest.raises(ValueError, match="results with another editor"):
         work(1, 0.5)
     (tmp_path / "settings.json").write_text("")
     with pytest.raises(ValueError, match="holds no settings in JSON: delete"):
@@ -155,22 +155,23 @@ def test_a_mean_leaves_out_what_is_not_there():
         "features": 0.0,
         "iou": None,
     }
-    (told, whole) = scenes.summary([row, {**row, "success": False, "outside": 50.0, "inside": 20.0}])
-    assert (told["success"], told["kept"], told["inside"], told["outside"], told["outside_least"]) == (
-        0.5,
-        0,
-        20.0,
-        40.0,
-        30.0,
-    )
-    assert told["outside_exact"] == 0
+    (row_of_kind, whole) = scenes.summary([row, {**row, "success": False, "outside": 50.0, "inside": 20.0}])
+    assert (
+        row_of_kind["success"],
+        row_of_kind["kept"],
+        row_of_kind["inside"],
+        row_of_kind["outside"],
+        row_of_kind["outside_least"],
+    ) == (0.5, 0, 20.0, 40.0, 30.0)
+    assert row_of_kind["outside_exact"] == 0
     assert scenes.summary([row, {**row, "outside": None}])[0]["outside_exact"] == 0.5
-    assert told["iou"] is None
-    assert whole == {**told, "kind": "all"}
+    assert row_of_kind["iou"] is None
+    assert whole == {**row_of_kind, "kind": "all"}
 
 
 def test_a_damaged_folder_is_mended_by_doing_what_is_lost_again(tiny, tmp_path):
-    """Lines that are JSON but no rows, a row without its picture, one with half of it: done again, all else kept."""
+    """Lines that are JSON but no rows, a row without its picture and a row with half a picture are done again; all
+    other rows stay."""
     work = lambda count: list(  # noqa: E731
         scenes.evaluate(tiny, DiffEdit(), tmp_path, "bdia", 2, ("wall", "recolour"), count)
     )

@@ -1,4 +1,4 @@
-"""The yardstick's own truth: edits, regions, answers, Fréchet distances."""
+"""The benchmark's own parts are right: edits, regions, answers, Fréchet distances."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import torch
 from scipy.linalg import sqrtm
 
 from iterinv.embedded.evaluate.tasks import KINDS, scene_edit
-from iterinv.embedded.reader import QUESTIONS, WEIGHTS, Reader, Seen, answers, most_likely, read
+from iterinv.embedded.reader import QUESTIONS, WEIGHTS, Reader, SceneAttributes, answers, most_likely, read
 from iterinv.embedded.scenes import OF_SCENE, OF_THING, TEMPLATES, Scene, caption, object_mask, render, things_in
 from iterinv.embedded.train.reader import mirrored, spoiled
 from iterinv.metrics import frechet
@@ -18,7 +18,7 @@ def test_an_edit_changes_one_thing_and_its_words_and_is_the_same_again(kind, see
     edit = scene_edit(seed, kind)
     assert edit == scene_edit(seed, kind)
     assert edit.prompt != edit.to
-    before, after = Seen.of(edit.source), Seen.of(edit.target)
+    before, after = SceneAttributes.of(edit.source), SceneAttributes.of(edit.target)
     changed = {"recolour": "color", "reshape": "shape", "material": "material"}.get(kind)
     if changed:
         differing = [(a, b) for a, b in zip(before.things, after.things, strict=True) if a != b]
@@ -40,7 +40,7 @@ def test_the_region_holds_the_thing_and_its_shadow():
     thing = object_mask(edit.source, 64, gone) > 0.5
     assert bool((region[thing] == 1).all())
     before, after = (render(scene, 64) for scene in (edit.source, edit.target))
-    near = torch.nn.functional.max_pool2d(thing.float()[None], 5, 1, 2)[0] > 0  # the thing, and two pixels around
+    near = torch.nn.functional.max_pool2d(thing.float()[None], 5, 1, 2)[0] > 0  # the thing plus two pixels
     shadow = ((before - after).abs().amax(0) > 0.04) & ~near.reshape(64, 64)
     assert shadow.sum() > 10
     assert bool((region.reshape(64, 64)[shadow] == 1).all())
@@ -53,7 +53,7 @@ def test_another_kind_is_refused():
 
 
 def said(right):
-    """What is most_likely of scores that are highest at the right answers (questions,)."""
+    """Apply most_likely to scores that are highest at the right answers (questions,)."""
     pairs = zip(right.clamp_min(0), QUESTIONS.values(), strict=True)
     return most_likely([torch.nn.functional.one_hot(k[None], len(values)) for k, values in pairs])[0]
 
@@ -61,18 +61,18 @@ def said(right):
 def test_right_answers_are_what_is_told_of_scores_that_hold_them():
     for seed in range(20):
         scene = Scene.random(seed)
-        assert said(torch.tensor(answers(scene))) == Seen.of(scene)
+        assert said(torch.tensor(answers(scene))) == SceneAttributes.of(scene)
 
 
 def test_answers_about_mirrored_scenes():
-    """What stands to the left stands to the right, and so does the lamp; twice is nothing."""
+    """The thing on the left moves to the right, and so does the lamp; two mirrorings change nothing."""
     for seed in range(30):
         scene = Scene.random(seed)
-        right, truth = torch.tensor([answers(scene)]), Seen.of(scene)
-        seen = said(mirrored(right)[0])
-        assert seen.things == truth.things[::-1]
-        assert seen.light == {"left": "right", "right": "left", "front": "front"}[truth.light]
-        assert (seen.floor, seen.wall) == (truth.floor, truth.wall)
+        right, truth = torch.tensor([answers(scene)]), SceneAttributes.of(scene)
+        predicted = said(mirrored(right)[0])
+        assert predicted.things == truth.things[::-1]
+        assert predicted.light == {"left": "right", "right": "left", "front": "front"}[truth.light]
+        assert (predicted.floor, predicted.wall) == (truth.floor, truth.wall)
         assert torch.equal(mirrored(mirrored(right)), right)
 
 
@@ -94,13 +94,13 @@ def test_the_shipped_reader_reads_renders_it_never_saw():
     scenes = [Scene.random(6_500_000 + k) for k in range(25)]
     right = {name: [] for name in ("count", "shape", "color", "size", "floor", "wall", "light", "material")}
     for scene in scenes:
-        (seen,), truth = read(render(scene, 96)[None]), Seen.of(scene)
-        right["count"].append(len(seen.things) == len(truth.things))
+        (predicted,), truth = read(render(scene, 96)[None]), SceneAttributes.of(scene)
+        right["count"].append(len(predicted.things) == len(truth.things))
         for name in ("floor", "wall", "light"):
-            right[name].append(getattr(seen, name) == getattr(truth, name))
+            right[name].append(getattr(predicted, name) == getattr(truth, name))
         for name in OF_THING:
             right[name] += [
-                getattr(a, name) == getattr(b, name) for a, b in zip(seen.things, truth.things, strict=False)
+                getattr(a, name) == getattr(b, name) for a, b in zip(predicted.things, truth.things, strict=False)
             ]
     shares = {name: np.mean(these) for name, these in right.items()}
     assert shares.pop("material") >= 0.85

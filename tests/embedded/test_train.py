@@ -1,4 +1,4 @@
-"""The trainer, at a size that takes seconds: every part, the resume, the losses against what they are defined as."""
+"""The trainer runs at a size that takes seconds: every part, resuming, and the losses against their definitions."""
 
 import json
 import math
@@ -53,7 +53,7 @@ def test_all_parts_make_a_cascade_that_inverts(recipe, tmp_path):
 
 @pytest.mark.slow
 def test_a_packed_cascade_is_gone_on_from(recipe, tmp_path):
-    """Its last phase alone is trained, and at a rate of zero that changes nothing."""
+    """Training continues with the last phase alone, and at a rate of zero it changes nothing."""
     still = read_recipe(recipe)
     for stage in still["stages"]:
         stage["phases"][0]["minutes"] = 9.0
@@ -113,7 +113,7 @@ def test_rendered_scenes_are_kept_on_disk(tmp_path):
 
 def test_the_benchmarks_photographs_are_not_trained_on():
     names = {name for group in PHOTOGRAPHS.values() for name in group}
-    assert not any(held in name for name in names for held in ("astronaut", "coffee", "chelsea"))
+    assert not any(reserved in name for name in names for reserved in ("astronaut", "coffee", "chelsea"))
     for photo in photographs(64, (64,)):
         assert photo.shape[0] == 3
         assert min(photo.shape[1:]) == 64
@@ -121,7 +121,7 @@ def test_the_benchmarks_photographs_are_not_trained_on():
 
 
 def test_low_resolution_pictures_lie_under_their_targets(tmp_path):
-    """Target and enlarged picture are cut at the same place: they must agree, up to the detail that was lost."""
+    """The target and the enlarged picture are cut at the same place: they agree, up to the detail that is lost."""
     settings = read_recipe()
     settings["data"] = {"small": {}, "large": {"size": 64, "count": 4}, "photographs": 0.0}
     x, large, words = Batches(settings, {"size": 64, "low": 32}, tmp_path, seed=0).draw(8, 24)
@@ -132,7 +132,8 @@ def test_low_resolution_pictures_lie_under_their_targets(tmp_path):
 
 
 def test_crops_are_taken_where_most_is_to_be_learned(tmp_path):
-    """Of many places, one further from its enlarged picture than of one; and of all there are, the furthest."""
+    """A crop of many tries is further from its enlarged picture than a crop of one; with all places tried it is the
+    furthest."""
     settings = read_recipe()
     settings["data"] = {"small": {}, "large": {"size": 64, "count": 4}, "photographs": 0.0}
 
@@ -150,7 +151,7 @@ def test_low_resolution_pictures_may_be_blurred_and_cubes_come_more_often(tmp_pa
     _, soft, same = Batches(settings, stage, tmp_path, seed=0).draw(64, 32, blur=1.0)
     assert words == same
     changed = (sharp - soft).abs().flatten(1).amax(1) > 1e-3
-    assert 16 < int(changed.sum()) < 48  # a half of them
+    assert 16 < int(changed.sum()) < 48  # these are half of them
     contrast = [y[changed].flatten(1).std(1) for y in (sharp, soft)]
     assert (contrast[1] < contrast[0]).all()
     *_, favoured = Batches(settings, stage, tmp_path, seed=0).draw(64, 32, cubes=8)
@@ -182,7 +183,7 @@ def test_a_perfect_network_has_no_loss_but_its_variance():
         def __init__(self, sample):
             self.sample = sample
 
-    def perfect(x, t, **_):  # of black pictures, the noise is the sample over sigma
+    def perfect(x, t, **_):  # for black pictures the noise is the sample over sigma
         return Out(torch.cat([x / (1 - table[t]).sqrt().reshape(-1, 1, 1, 1), -torch.ones_like(x)], 1))
 
     def blind(x, t, **_):

@@ -1,4 +1,4 @@
-"""`iterinv compare`: the same table by the library and by the command line."""
+"""`iterinv compare` gives the same table by the library and by the command line."""
 
 import json
 
@@ -40,14 +40,14 @@ def test_the_command_prints_plots_and_writes_one_table(tiny_folder, tiny, photo,
     result = CliRunner().invoke(command_line(), [str(word) for word in (*words, "--model", tiny_folder / "stage1")])
     assert result.exit_code == 0, result.output
     assert {file.name for file in tmp_path.iterdir()} == {"compare.json", "compare.png"}
-    told = json.loads((tmp_path / "compare.json").read_text())
-    assert [row["method"] for row in told["methods"]] == names
-    assert all(set(row) == KEYS for row in told["methods"])
+    report = json.loads((tmp_path / "compare.json").read_text())
+    assert [row["method"] for row in report["methods"]] == names
+    assert all(set(row) == KEYS for row in report["methods"])
     assert all(name in result.output for name in names)
-    for row, again in zip(told["methods"], compare(Cascade(tiny.stages[:1]), photo, PROMPT, names, 3), strict=True):
+    for row, again in zip(report["methods"], compare(Cascade(tiny.stages[:1]), photo, PROMPT, names, 3), strict=True):
         for key in ("psnr", "exact_pixels", "network_calls", "terminal_noise"):
             assert row[key] == again[key]
-    exact, lossy, published = told["methods"]
+    exact, lossy, published = report["methods"]
     assert exact["psnr"] is None
     assert lossy["psnr"] < 60
     assert exact["network_calls"] == {"forward": 5, "backward": 0}
@@ -101,8 +101,8 @@ def test_a_method_that_fails_has_its_row_and_ends_nothing(tiny_folder, photo, tm
 
 
 def test_methods_are_listed():
-    told = CliRunner().invoke(command_line(), ["methods"]).output
-    assert [line.split()[0] for line in told.splitlines()] == list(METHODS)
+    output = CliRunner().invoke(command_line(), ["methods"]).output
+    assert [line.split()[0] for line in output.splitlines()] == list(METHODS)
 
 
 def row(name, psnr, forward, backward=0):

@@ -1,4 +1,4 @@
-"""EDM's models and levels, on a network that is exact for Gaussian data."""
+"""EDM's models and levels run on a network that is exact for Gaussian data."""
 
 from itertools import pairwise
 
@@ -25,7 +25,7 @@ MEAN, STD, DATA = 0.2, 0.4, 0.5
 
 
 def network(x, c_noise):
-    """The bare network whose preconditioning is exact for data N(MEAN, STD^2)."""
+    """Return the bare network whose preconditioning is exact for data N(MEAN, STD^2)."""
     s = (4 * c_noise).exp().reshape(-1, *[1] * (x.ndim - 1))
     spread = (s**2 + DATA**2).sqrt()
     truth = (STD**2 * (x * spread) + s**2 * MEAN) / (STD**2 + s**2)
@@ -42,10 +42,10 @@ def test_preconditioning_is_the_papers(stage):
     s = sigma[:, None, None, None]
     truth = (STD**2 * x + s**2 * MEAN) / (STD**2 + s**2)
     torch.testing.assert_close(edm.precondition(network)(x, sigma), truth, rtol=0, atol=1e-9)
-    seen = []
-    edm.precondition(lambda x, c: seen.append((x, c)) or x * 0)(x, sigma)
-    torch.testing.assert_close(seen[0][0], x / (s**2 + 0.25) ** 0.5)
-    torch.testing.assert_close(seen[0][1], sigma.log() / 4)
+    inputs = []
+    edm.precondition(lambda x, c: inputs.append((x, c)) or x * 0)(x, sigma)
+    torch.testing.assert_close(inputs[0][0], x / (s**2 + 0.25) ** 0.5)
+    torch.testing.assert_close(inputs[0][1], sigma.log() / 4)
 
 
 def test_the_levels_are_the_papers():
@@ -60,7 +60,7 @@ def test_the_levels_are_the_papers():
 
 
 def test_heun_and_bdia_on_it_reach_the_flows_end(stage):
-    """The probability flow keeps quantiles: where noise of spread 80 goes is known."""
+    """The probability flow keeps quantiles, so the end of a run from noise of spread 80 is known."""
     noise = torch.randn(1, 3, 16, 16, dtype=torch.float64)
     field, errors = unguided(stage.denoiser, stage.condition("")), []
     grid = stage.schedule.grid(40)
@@ -90,7 +90,7 @@ def test_a_network_of_ordinary_precision_is_called_in_it():
 
 
 class Blur(torch.nn.Module):
-    """Clean data by a network's form, preconditioned as EDM's are."""
+    """A network that returns clean data, preconditioned as EDM's networks are."""
 
     def __init__(self):
         super().__init__()
@@ -119,7 +119,7 @@ def test_a_module_and_its_torchscript_are_the_same_cascade_and_a_pickle_is_refus
         assert (to_uint8(inversion.picture) == to_uint8(picture)).all()
         noises.append((cascade.fingerprint, inversion.stages[0].noise))
     assert noises[0][0] == noises[1][0]
-    torch.testing.assert_close(noises[0][1], noises[1][1], rtol=0, atol=1e-3)  # of a sigma of 80
+    torch.testing.assert_close(noises[0][1], noises[1][1], rtol=0, atol=1e-3)  # relative to a sigma of 80
     with pytest.raises(ValueError, match=r"net.pkl is a pickle, which runs code"):
         iterinv.load(tmp_path / "net.pkl")
     with pytest.raises(ValueError, match="a Linear says no img_resolution"):
@@ -130,7 +130,7 @@ def test_a_module_and_its_torchscript_are_the_same_cascade_and_a_pickle_is_refus
 
 
 class Ideal(torch.nn.Module):
-    """The clean data that is expected of a sample of N(0.3, 0.2^2); ``known`` are a network's own range and levels."""
+    """The expected clean data of a sample of N(0.3, 0.2^2); ``known`` holds a network's own range and levels."""
 
     def __init__(self, known: list[float] | None = None, **settings: float):
         super().__init__()
@@ -152,7 +152,7 @@ class Ideal(torch.nn.Module):
 
 
 def sampled_by_edm(network, noise, steps):
-    """Algorithm 1 of the paper without churn, in the arithmetic of its authors' own sampler."""
+    """Sample by algorithm 1 of the paper without churn, in the arithmetic of its authors' sampler."""
     lowest, highest = max(0.002, network.sigma_min), min(80.0, network.sigma_max)
     place = torch.arange(steps, dtype=torch.float64) / (steps - 1)
     levels = (highest ** (1 / 7) + place * (lowest ** (1 / 7) - highest ** (1 / 7))) ** 7
@@ -212,8 +212,8 @@ def test_the_noise_of_an_inversion_is_told_in_units_of_the_level(method):
     x = from_uint8(to_uint8(0.3 + 0.2 * torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))))
     inversion = cascade.invert(x, "", method, 50)
     assert float(inversion.noise.std()) > 60  # the state itself is at sigma 80
-    told = inversion_report(cascade, inversion, 0.0, [])["stages"][0]["terminal_noise"]
-    assert told["std"] == pytest.approx(1, abs=0.1)
+    statistics = inversion_report(cascade, inversion, 0.0, [])["stages"][0]["terminal_noise"]
+    assert statistics["std"] == pytest.approx(1, abs=0.1)
 
 
 def test_a_range_without_levels_is_refused():
@@ -225,7 +225,7 @@ def test_a_range_without_levels_is_refused():
 
 
 def test_no_level_is_undone_twice_by_a_rule_that_divides_by_steps():
-    """Levels that a network's rounding makes one: O-BELM would divide by their distance."""
+    """A network's rounding makes two levels equal; O-BELM would divide by their distance."""
     cascade = iterinv.load(Ideal([3, 2, 1, 0.25], sigma_min=0.25, sigma_max=3.0))
     x = torch.zeros(1, 3, 16, 16)
     assert float((cascade.invert(x, "", "bdia", 12).picture - x).abs().max()) < 1e-9

@@ -1,4 +1,5 @@
-"""Stages against diffusers' own pipelines, on real classes with random weights: the same noise, the same picture."""
+"""Stages agree with diffusers' own pipelines, on real classes with random weights: the same noise gives the same
+picture."""
 
 import json
 import shutil
@@ -43,7 +44,7 @@ def ours(stage, condition, noise, guidance, rule, grid):
 
 
 def solver(pipe, name, stage, steps):
-    """Give a pipeline a deterministic solver; the rule that it is, and the grid with its labels.
+    """Give a pipeline a deterministic solver; return our rule for it, and the grid with its timesteps.
 
     diffusers' DPM-Solver++ spaces its labels otherwise than its DDIM does, so ours is run at its labels. IF's pipelines
     hand a scheduler of learned variance the variance channels too, which neither can use: hence another word for it.
@@ -68,7 +69,7 @@ def solver(pipe, name, stage, steps):
 
 
 def assert_same(mine, theirs):
-    """To 1e-4 of what the picture reaches, where random weights carry it beyond 1."""
+    """Compare to 1e-4, relative to the largest value where random weights carry the picture beyond 1."""
     torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-4 * max(1.0, float(theirs.abs().max())))
 
 
@@ -81,7 +82,7 @@ PREDICTED = pytest.mark.parametrize("prediction", pipelines.PREDICTIONS)
 @SOLVERS
 @pytest.mark.parametrize("make", [*(partial(published.sd, kind) for kind in pipelines.PREDICTIONS), published.sdxl])
 def test_stable_diffusion_and_sdxl(name, make, guidance):
-    """SDXL with its two encoders, pooled text and time ids; the empty prompt is zeros there."""
+    """SDXL has two encoders, pooled text and time ids; its empty prompt is zeros."""
     pipe = make()
     stage = families.stage(pipe)
     rule, grid = solver(pipe, name, stage, 6)
@@ -137,7 +138,7 @@ def test_ifpipeline(tiny_folder, tiny, name, guidance):
 @PREDICTED
 @SOLVERS
 def test_ifsuperresolutionpipeline(tiny_folder, tiny, tmp_path, name, prediction, guidance):
-    """It draws the sample's noise first, then that on the enlarged picture, at the full size."""
+    """The pipeline draws the sample's noise first, then the noise on the enlarged picture, at the full size."""
     folder = shutil.copytree(tiny_folder / "stage2", tmp_path / "stage")
     config = folder / "scheduler" / "scheduler_config.json"
     config.write_text(config.read_text().replace('"epsilon"', f'"{prediction}"'))
@@ -173,7 +174,7 @@ def test_noise_on_the_low_picture_is_drawn_once_and_alike_for_every_picture_of_a
 
 
 def test_captions_are_cleaned_as_if_cleans_them(tiny_folder, monkeypatch):
-    """Of addresses, tags and escapes; words that are left the same either way are embedded the same."""
+    """Cleaning removes addresses, tags and escapes; captions that are equal after cleaning have equal embeddings."""
     pipe = sources.open_folder(tiny_folder / "stage1")
     clean, plain = (families.stage(pipe, clean=clean).embed for clean in (True, False))
     messy = "A RED ball &amp; a blue cube https://example.com/picture.png <b>on the floor</b>"
@@ -200,10 +201,10 @@ def test_edm_names_no_weights_but_says_what_to_give():
 
 
 def test_a_revision_is_of_one_repository(tiny_folder, monkeypatch):
-    asked, config = [], DiffusionPipeline.load_config
+    requests, config = [], DiffusionPipeline.load_config
 
     def download(name, revision=None, **how):
-        asked.append((name, revision))
+        requests.append((name, revision))
         return str(tiny_folder / name.split("/")[1])
 
     monkeypatch.setattr(sources, "unreachable", lambda name: None)
@@ -212,7 +213,7 @@ def test_a_revision_is_of_one_repository(tiny_folder, monkeypatch):
     )
     monkeypatch.setattr(DiffusionPipeline, "download", download)
     sources.stages(["someone/stage1@v2", "someone/stage2"])
-    assert asked == [("someone/stage1", "v2"), ("someone/stage2", None)]
+    assert requests == [("someone/stage1", "v2"), ("someone/stage2", None)]
     with pytest.raises(ValueError, match="owner/name@revision"):
         sources.stages("deepfloyd", revision="v2")
 
@@ -291,7 +292,7 @@ def test_weights_that_are_pickles_are_read_only_if_allowed(tiny_folder, tmp_path
 
 @pytest.mark.parametrize("prediction", ["v_prediction", "sample", "epsilon"])
 def test_whatever_is_predicted_becomes_the_pair(prediction):
-    """Of a known picture and noise, at every level, both."""
+    """The picture and the noise are known, so both parts of the pair are, at every level."""
     x0, eps = torch.rand(2, 1, 3, 4, 4, dtype=torch.float64)
 
     class Network:
@@ -313,7 +314,8 @@ def test_whatever_is_predicted_becomes_the_pair(prediction):
 
 
 def test_the_fingerprint_tells_of_any_change_that_a_prediction_would_see(tiny_folder):
-    """Of one weight of any network, of its precision, a word, a schedule, and of the noise on the condition."""
+    """The fingerprint depends on every weight, the precision, the vocabulary, the schedule and the noise on the
+    condition."""
     pipe = sources.open_folder(tiny_folder / "stage1")
     low = sources.open_folder(tiny_folder / "stage2", 1)
     first = families.stage(pipe)
@@ -321,20 +323,20 @@ def test_the_fingerprint_tells_of_any_change_that_a_prediction_would_see(tiny_fo
     def name(low, label):
         return families.stage(low, 1, first, label).fingerprint
 
-    seen = {first.fingerprint, name(low, 100), name(low, 101)}
-    assert families.stage(sources.open_folder(tiny_folder / "stage1")).fingerprint in seen
+    fingerprints = {first.fingerprint, name(low, 100), name(low, 101)}
+    assert families.stage(sources.open_folder(tiny_folder / "stage1")).fingerprint in fingerprints
     for network in (pipe.unet, pipe.text_encoder):
         weight = list(network.parameters())[3].data
         weight.view(-1)[0] += 1e-6
-        seen.add(families.stage(pipe).fingerprint)
+        fingerprints.add(families.stage(pipe).fingerprint)
     pipe.tokenizer.add_tokens(["hue"])
-    seen.add(families.stage(pipe).fingerprint)
+    fingerprints.add(families.stage(pipe).fingerprint)
     pipe.scheduler.register_to_config(beta_schedule="linear")
-    seen.add(families.stage(pipe).fingerprint)
+    fingerprints.add(families.stage(pipe).fingerprint)
     low.image_noising_scheduler.register_to_config(beta_schedule="linear")
-    seen.add(name(low, 100))
-    seen.add(families.stage(pipe.to(torch.bfloat16)).fingerprint)
-    assert len(seen) == 9
+    fingerprints.add(name(low, 100))
+    fingerprints.add(families.stage(pipe.to(torch.bfloat16)).fingerprint)
+    assert len(fingerprints) == 9
 
 
 def test_a_prompt_that_is_cut_off_is_told(tiny):
@@ -347,7 +349,8 @@ def test_a_prompt_that_is_cut_off_is_told(tiny):
 
 
 def test_a_cascade_moves_to_a_device(tiny_folder, tiny, picture):
-    """To the CPU, where it is: what can be seen without another device is that it is whole."""
+    """The cascade moves to the CPU, where it already is; without another device the test can only check that it stays
+    complete."""
     moved = iterinv.load(str(tiny_folder)).to("cpu")
     assert moved.fingerprint == tiny.fingerprint
     assert torch.equal(moved.sample(PROMPT, 2)[-1], tiny.sample(PROMPT, 2)[-1])
@@ -398,16 +401,17 @@ LATENT = {
 
 @pytest.mark.parametrize("name", LATENT)
 def test_a_latent_stage_gives_every_pixel_back_and_keeps_the_background(name, tmp_path, picture):
-    """What the autoencoder loses is kept beside the states, so that pixels come back that it cannot make."""
+    """The inversion stores the autoencoder's error beside the states, so pixels come back that the autoencoder cannot
+    make."""
     cascade = iterinv.load(LATENT[name]())
     assert cascade.size == 64
     inversion = cascade.invert(picture, PROMPT, plan("bdia", 6))
     assert (to_uint8(inversion.picture) == to_uint8(picture)).all()
-    (found,) = inversion.stages
-    assert float(found.lost.abs().max()) > 0.1  # a random autoencoder loses nearly all
-    assert found.report.residual_max < 1e-9
-    told, why = diagnose(cascade.stages, inversion, picture)
-    assert told[0]["codec"] > 0.1
+    (stage_inversion,) = inversion.stages
+    assert float(stage_inversion.lost.abs().max()) > 0.1  # a random autoencoder loses nearly all
+    assert stage_inversion.report.residual_max < 1e-9
+    losses, why = diagnose(cascade.stages, inversion, picture)
+    assert losses[0]["codec"] > 0.1
     assert why == "Every pixel comes back, at every stage."
     inversion.save(tmp_path / "a.safetensors")
     again = cascade.open(tmp_path / "a.safetensors")
@@ -422,15 +426,16 @@ def test_a_latent_stage_gives_every_pixel_back_and_keeps_the_background(name, tm
 
 
 def test_a_cascade_with_a_latent_upscaler_at_both_ends(tiny_folder, picture, tmp_path):
-    """16 px by IF, 64 by the x4 upscaler, 256 by the same one again: IterInv's own recipe, by pixels and latents."""
+    """IF makes 16 px, the x4 upscaler 64 and the same one 256 px: this is IterInv's own recipe, in pixels and
+    latents."""
     first, x4 = sources.open_folder(tiny_folder / "stage1"), published.x4()
     cascade = iterinv.load([first, x4, x4])
     assert [stage.size for stage in cascade.stages] == [16, 64, 256]
     assert cascade.stages[1].denoiser.unet is cascade.stages[2].denoiser.unet
     large = torch.nn.functional.interpolate(picture, (256, 256))
     inversion = cascade.invert(large, PROMPT, plan("bdia", 4))
-    for stage, found in zip(cascade.stages, inversion.stages, strict=True):
-        assert (to_uint8(found.picture) == to_uint8(resize(large, stage.size))).all()
+    for stage, stage_inversion in zip(cascade.stages, inversion.stages, strict=True):
+        assert (to_uint8(stage_inversion.picture) == to_uint8(resize(large, stage.size))).all()
     edit = cascade.edit(inversion, "a blue ball", DiffEdit(region=FromPrompts(maps=2)))
     assert [tuple(mask.shape[2:]) for mask in edit.masks] == [(16, 16), (64, 64), (256, 256)]
     inside = edit.masks[-1][0, 0].numpy() > 0
@@ -485,7 +490,7 @@ def test_the_command_line_says_where_and_how_networks_run(tmp_path, tiny_folder,
     published.sd().save_pretrained(folder)
     for model, options in ((folder, ["--dtype", "bfloat16"]), (tiny_folder, ["--memory", "8gb", "--device", "cpu"])):
         out = tmp_path / "out"
-        asked = [
+        arguments = [
             "invert",
             str(tmp_path / "a.png"),
             "-p",
@@ -498,33 +503,33 @@ def test_the_command_line_says_where_and_how_networks_run(tmp_path, tiny_folder,
             str(out),
             *options,
         ]
-        told = CliRunner().invoke(command_line(), asked)
-        assert told.exit_code == 0, told.output
+        result = CliRunner().invoke(command_line(), arguments)
+        assert result.exit_code == 0, result.output
         report = json.loads((out / "report.json").read_text())
         assert report["reconstruction"]["exact_pixels"] == 1
-    told = CliRunner().invoke(command_line(), [word.replace("8gb", "1e-4gb") for word in asked])
-    assert told.exit_code == 2
-    assert "with a layer at a time" in told.output
+    result = CliRunner().invoke(command_line(), [word.replace("8gb", "1e-4gb") for word in arguments])
+    assert result.exit_code == 2
+    assert "with a layer at a time" in result.output
 
 
 @pytest.mark.parametrize("half", [torch.float16, torch.bfloat16])
 def test_latents_come_back_to_1e_5_by_a_half_precision_network(picture, half):
-    """Under float64 states by any exact rule; under float32 states in fixed point, since else a state may be rounded to
-    half precision one way in inverting and the other in reconstructing, which costs 1e-3."""
+    """Every exact rule reaches it under float64 states. Float32 states need fixed point: otherwise the two directions
+    may round a state to half precision in different ways, which costs 1e-3."""
     pipe = published.sd()
     pipe.unet.to(half)
     cascade = iterinv.load(pipe)
     for method, dtype in (("bdia", "float64"), ("edict", "float64"), ("bdia-fixed", "float32")):
-        (found,) = cascade.invert(picture, PROMPT, plan(method, 10, dtype=dtype)).stages
-        assert str(found.state[0].dtype) == f"torch.{dtype}"
-        clean = cascade.stages[0].encode(picture.to(found.state[0].dtype))
-        assert float(rms(found.path[-1] - clean)) <= 1e-5
-        assert found.report.residual_max <= 1e-5
-        assert (to_uint8(found.picture) == to_uint8(picture)).all()
+        (stage_inversion,) = cascade.invert(picture, PROMPT, plan(method, 10, dtype=dtype)).stages
+        assert str(stage_inversion.state[0].dtype) == f"torch.{dtype}"
+        clean = cascade.stages[0].encode(picture.to(stage_inversion.state[0].dtype))
+        assert float(rms(stage_inversion.path[-1] - clean)) <= 1e-5
+        assert stage_inversion.report.residual_max <= 1e-5
+        assert (to_uint8(stage_inversion.picture) == to_uint8(picture)).all()
 
 
 def test_ifs_stages_give_every_pixel_back_at_their_own_sizes(tmp_path):
-    """64 and 256 px, with guidance and without."""
+    """The stages run at 64 and 256 px, with and without guidance."""
     torch.manual_seed(0)
     words = networks.tokenizer(77)
     thin = {"text": RECIPE["text"], "stages": []}
@@ -540,8 +545,8 @@ def test_ifs_stages_give_every_pixel_back_at_their_own_sizes(tmp_path):
     photo = from_uint8(skimage.data.astronaut()[::2, ::2])
     for guidance in (1.0, 7.0):
         inversion = cascade.invert(photo, PROMPT, plan("bdia", 8, guidance))
-        for stage, found in zip(cascade.stages, inversion.stages, strict=True):
-            assert (to_uint8(found.picture) == to_uint8(resize(photo, stage.size))).all()
+        for stage, stage_inversion in zip(cascade.stages, inversion.stages, strict=True):
+            assert (to_uint8(stage_inversion.picture) == to_uint8(resize(photo, stage.size))).all()
 
 
 def test_tiled_autoencoders_keep_every_pixel_and_are_told_apart(picture):
@@ -558,17 +563,17 @@ def test_tiled_autoencoders_keep_every_pixel_and_are_told_apart(picture):
 
 
 def test_the_recipe_of_iterinvs_paper(monkeypatch, tiny_folder):
-    """IF-I of size M, and the x4 upscaler twice at noise level 100, whatever that pipeline's own is."""
-    asked, small = [], sources.open_folder(tiny_folder / "stage1")
+    """The preset loads IF-I of size M and the x4 upscaler twice, at noise level 100 instead of the pipeline's own."""
+    folders, small = [], sources.open_folder(tiny_folder / "stage1")
 
     def opened(folder, *_):
-        asked.append(folder.as_posix())
+        folders.append(folder.as_posix())
         return published.x4() if "x4" in folder.name else small
 
     monkeypatch.setattr(sources, "_fetched", lambda source, *_: Path(source.name))
     monkeypatch.setattr(sources, "open_folder", opened)
     first, second, third = sources.stages("deepfloyd-x4", clean=False)
-    assert asked == ["DeepFloyd/IF-I-M-v1.0", "stabilityai/stable-diffusion-x4-upscaler"]
+    assert folders == ["DeepFloyd/IF-I-M-v1.0", "stabilityai/stable-diffusion-x4-upscaler"]
     assert first.low_level is None
     assert (second.low_level.t, third.low_level.t) == (100, 100)
     assert sources.stages("deepfloyd-x4", clean=False, noise_level=20)[1].low_level.t == 20

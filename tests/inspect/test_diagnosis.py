@@ -1,4 +1,4 @@
-"""Each loss is made on purpose, and named."""
+"""Each test makes one loss on purpose and checks that the diagnosis names it."""
 
 from dataclasses import replace
 
@@ -25,34 +25,34 @@ def photo():
 
 
 def test_an_exact_inversion_loses_nothing(first, photo):
-    (told,), why = diagnose(first.stages, first.invert(photo, PROMPT, plan("bdia", 6)), photo)
+    (losses,), why = diagnose(first.stages, first.invert(photo, PROMPT, plan("bdia", 6)), photo)
     assert why == "Every pixel comes back, at every stage."
-    assert told["round_trip"] < 1e-6
-    assert told["codec"] is None
-    assert told["dtype"] < 1e-12
+    assert losses["round_trip"] < 1e-6
+    assert losses["codec"] is None
+    assert losses["dtype"] < 1e-12
 
 
 def test_the_solver_is_named(first, photo):
-    (told,), why = diagnose(
+    (losses,), why = diagnose(
         first.stages, first.invert(photo, PROMPT, Plan(DDIM(), Solve(FixedPoint(1)), steps=6)), photo
     )
-    assert told["solver"] == told["round_trip"] > 1e-3
+    assert losses["solver"] == losses["round_trip"] > 1e-3
     assert why.startswith("Stage I loses most")
-    assert "the solver: DDIM+FixedPoint finds states that its rerun leaves" in why
+    assert "the solver: the rerun of DDIM+FixedPoint leaves the inverted states" in why
 
 
 def test_guidance_is_named_where_it_is_what_is_lost(first, photo):
-    """An inversion without guidance, solved well, and a guided rerun with a null embedding that was never fitted."""
+    """The inversion is unguided and solved well; its guided rerun uses a null embedding that was never fitted."""
 
     class Nothing(Refinement):
-        def __call__(self, stage, found):
-            return found
+        def __call__(self, stage, inversion):
+            return inversion
 
     how = replace(plan("iterinv-anderson", 4), refine=Nothing(), guidance=9.0)
     inversion = first.invert(photo, PROMPT, how)
-    (told,), why = diagnose(first.stages, inversion, photo)
-    assert told["guidance"] > 2 * told["solver"]
-    assert "guidance 9, under which the rerun leaves the path" in why
+    (losses,), why = diagnose(first.stages, inversion, photo)
+    assert losses["guidance"] > 2 * losses["solver"]
+    assert "guidance 9: the rerun leaves the path" in why
 
 
 def test_rounding_is_told_by_what_the_rule_multiplies(first, photo):
@@ -66,15 +66,15 @@ def test_rounding_is_told_by_what_the_rule_multiplies(first, photo):
 
 
 def test_what_nothing_explains_is_not_laid_on_rounding(first, photo):
-    """A network that does not say the same twice."""
+    """The network does not predict the same twice."""
     draws = torch.Generator().manual_seed(0)
 
     def moody(x, level, condition):
         return Prediction.from_eps(x, level, x + 0.3 * torch.randn(x.shape, generator=draws, dtype=x.dtype))
 
     broken = Cascade((replace(first.stages[0], denoiser=moody),))
-    (told,), why = diagnose(broken.stages, broken.invert(photo, PROMPT, plan("edict", 6)), photo)
-    assert told["round_trip"] > 1e-2
+    (losses,), why = diagnose(broken.stages, broken.invert(photo, PROMPT, plan("edict", 6)), photo)
+    assert losses["round_trip"] > 1e-2
     assert "the network may not predict the same noise twice" in why
     with pytest.raises(NotExact, match=r"pixels do not come back.*`iterinv doctor`"):
         broken.invert(photo, PROMPT, plan("bdia", 6))

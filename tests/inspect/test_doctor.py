@@ -1,4 +1,4 @@
-"""What the doctor finds: of a well cascade, of one that is not the same twice, and of weights that are not there."""
+"""The doctor checks a sound cascade, one that does not predict the same twice, and missing weights."""
 
 import hashlib
 import shutil
@@ -17,8 +17,8 @@ from iterinv.models import folders
 
 
 def test_a_well_cascade_is_well_in_float32(tiny_folder):
-    told = CliRunner().invoke(command_line(), ["doctor", "--model", str(tiny_folder)])
-    assert told.exit_code == 0, told.output
+    result = CliRunner().invoke(command_line(), ["doctor", "--model", str(tiny_folder)])
+    assert result.exit_code == 0, result.output
     for words in (
         "torch 2",
         "deepfloyd-m",
@@ -26,27 +26,27 @@ def test_a_well_cascade_is_well_in_float32(tiny_folder):
         "stage I, float32     the same noise twice",
         "every pixel",
     ):
-        assert words in told.output
+        assert words in result.output
 
 
 def test_a_network_that_is_not_the_same_twice_is_ill():
     pipe = published.sd()
 
-    def restless(module, told, out):
+    def restless(module, arguments, out):
         out.sample.add_(1e-3 * torch.randn_like(out.sample))
 
     pipe.unet.register_forward_hook(restless)
-    found = {each.said.split(";")[0]: each.well for each in findings(pipe) if each.about == "stage I, float32"}
-    assert found == {"NOT the same noise twice": False, "NOT every pixel comes back": False}
+    verdicts = {each.said.split(";")[0]: each.well for each in findings(pipe) if each.about == "stage I, float32"}
+    assert verdicts == {"NOT the same noise twice": False, "NOT every pixel comes back": False}
 
 
 def test_what_overflows_and_what_is_missing_is_ill():
     pipe = published.sd()
     pipe.unet.conv_out.bias.data.fill_(torch.inf)
     assert "gives NaN or infinity" in next(each.said for each in findings(pipe) if each.well is False)
-    told = CliRunner().invoke(command_line(), ["doctor", "--model", "no/thing"])
-    assert told.exit_code == 1
-    assert "hf download no/thing" in told.output
+    result = CliRunner().invoke(command_line(), ["doctor", "--model", "no/thing"])
+    assert result.exit_code == 1
+    assert "hf download no/thing" in result.output
     if not torch.cuda.is_available():
         with pytest.raises(ValueError, match="there is no device 'cuda' here"):
             next(findings("no/thing", "cuda"))
@@ -67,7 +67,7 @@ def test_weights_other_than_their_hashes_are_told_of(tiny_folder, tmp_path):
 
 
 def test_the_hubs_cache_is_checked_by_its_names(tmp_path, monkeypatch):
-    """Large files are kept under their own hash, small ones are not."""
+    """The cache names large files by their own hash, small files not."""
     blobs, snapshot = tmp_path / "blobs", tmp_path / "snapshots" / "main"
     for folder in (blobs, snapshot):
         folder.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""`bdia` and `bdia-fixed` give every pixel back, or refuse with the remedy, whatever the settings."""
+"""`bdia` and `bdia-fixed` give every pixel back under all settings, or refuse with the remedy."""
 
 import random
 import re
@@ -30,7 +30,7 @@ def photo(seed, size=16):
 
 
 def drawn(seed):
-    """A method, a network's dtype, and a picture, all drawn from ``seed``."""
+    """Draw a method, a network's dtype and a picture from ``seed``."""
     rng = random.Random(seed)
     made = plan(rng.choice(["bdia", "bdia-fixed"]), rng.randint(2, 50), rng.choice([1.0, 2.0, 3.0, 5.0, 7.5, 15.0]))
     spacing = rng.choice([None, "leading", "trailing", "linspace"])
@@ -41,14 +41,14 @@ def drawn(seed):
 
 
 def check(stages, seed):
-    """Invert and rerun; returns "exact", "refused" with a remedy in the sentence, or what is wrong."""
+    """Invert and rerun; return "exact", "refused" if the sentence has a remedy, or a description of the fault."""
     made, dtype, x = drawn(seed)
     try:
         inversion = stages[dtype].invert(x, PROMPT, made)
     except ArithmeticError as error:
         return "refused" if re.search(r"\b(take|use)\b", str(error)) else f"no remedy: {error}"
-    for found in (inversion, stages[dtype].rerun(inversion)):
-        if not (to_uint8(found.picture) == to_uint8(x)).all():
+    for each in (inversion, stages[dtype].rerun(inversion)):
+        if not (to_uint8(each.picture) == to_uint8(x)).all():
             return f"lost: {seed} {made} {dtype}"
     return "exact"
 
@@ -69,7 +69,7 @@ def test_270_draws_come_back_or_are_refused(stages):
 
 
 def test_a_loss_is_refused_with_the_remedy(stages):
-    """Where half precision loses the picture under ``bdia``, ``bdia-fixed`` returns it."""
+    """Half precision loses the picture under ``bdia``; ``bdia-fixed`` returns it."""
     stage, x = stages[torch.float16], photo(10)
     lossy = replace(plan("bdia", 20, 15.0), dtype="float32")
     with pytest.raises(NotExact, match=r"stage I by bdia: \d+ of 256 pixels do not come back.*bdia-fixed"):
@@ -80,7 +80,7 @@ def test_a_loss_is_refused_with_the_remedy(stages):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 def test_a_loss_in_float32_states_is_refused_whatever_the_rule(stages, dtype):
-    """A grid that begins where nearly no signal is left enlarges what is rounded there; half precision does so too."""
+    """A grid that begins nearly without signal enlarges the rounding there, and so does half precision."""
     spacing = "linspace" if dtype == torch.float32 else None
     with pytest.raises(NotExact, match="float64 states"):
         stages[dtype].invert(photo(0), PROMPT, Plan(EDICT(), spacing=spacing, dtype="float32", guidance=15.0))

@@ -1,4 +1,5 @@
-"""Against second implementations: torchmetrics where it agrees with the definition, and the definition itself."""
+"""The metrics agree with second implementations: torchmetrics where it follows the definition, and the definition
+itself."""
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ def test_psnr_and_mse_against_torchmetrics():
 
 
 def test_ssim_is_the_papers_and_not_torchmetrics_border_variant():
-    """torchmetrics averages over a reflected border too; cut off the border and the two agree."""
+    """torchmetrics averages over a reflected border too; without the border the two agree."""
     from torchmetrics.functional.image import structural_similarity_index_measure
 
     a, b = pair()
@@ -49,19 +50,19 @@ def test_one_value_off_by_one_is_seen():
     a, _ = pair()
     b = a.copy()
     b[3, 4, 1] ^= 1
-    told = metrics.fidelity(a, b)
-    assert told["max_abs_8bit"] == 1
-    assert told["exact_pixels"] == 1 - 1 / (64 * 48)
-    assert told["psnr"] > 80
+    figures = metrics.fidelity(a, b)
+    assert figures["max_abs_8bit"] == 1
+    assert figures["exact_pixels"] == 1 - 1 / (64 * 48)
+    assert figures["psnr"] > 80
 
 
 def test_terminal_noise_of_noise_and_of_what_is_not():
     unit = torch.randn(1, 3, 128, 128, generator=torch.Generator().manual_seed(0))
-    told = metrics.terminal_noise(unit)
-    assert told["mean"] == pytest.approx(0, abs=0.02)
-    assert told["std"] == pytest.approx(1, abs=0.02)
-    assert told["kurtosis"] == pytest.approx(3, abs=0.1)
-    assert told["autocorrelation"] == pytest.approx(0, abs=0.02)
+    statistics = metrics.terminal_noise(unit)
+    assert statistics["mean"] == pytest.approx(0, abs=0.02)
+    assert statistics["std"] == pytest.approx(1, abs=0.02)
+    assert statistics["kurtosis"] == pytest.approx(3, abs=0.1)
+    assert statistics["autocorrelation"] == pytest.approx(0, abs=0.02)
     smooth = torch.nn.functional.avg_pool2d(unit, 5, 1)
     assert metrics.terminal_noise(2 * smooth + 1)["autocorrelation"] > 0.7
     assert metrics.terminal_noise(unit * 0 + 1) == {"mean": 1.0, "std": 0.0, "kurtosis": None, "autocorrelation": None}
@@ -83,12 +84,12 @@ def test_grain_is_the_noise_that_was_added():
 @pytest.mark.filterwarnings("error")
 def test_constant_pictures_and_single_pixels_have_their_closed_forms(size, a, b):
     x, y = (np.full((*size, 3), value, np.uint8) for value in (a, b))
-    told = metrics.fidelity(x, y)
-    assert told["mse"] == pytest.approx((a - b) ** 2 / 255**2)
-    assert told["psnr"] == (None if a == b else pytest.approx(20 * np.log10(255 / abs(a - b))))
+    figures = metrics.fidelity(x, y)
+    assert figures["mse"] == pytest.approx((a - b) ** 2 / 255**2)
+    assert figures["psnr"] == (None if a == b else pytest.approx(20 * np.log10(255 / abs(a - b))))
     similar = (2 * a * b + 2.55**2) / (a * a + b * b + 2.55**2)
-    assert told["ssim"] == (None if min(size) < 11 else pytest.approx(similar))
-    assert (told["max_abs_8bit"], told["exact_pixels"]) == (abs(a - b), float(a == b))
+    assert figures["ssim"] == (None if min(size) < 11 else pytest.approx(similar))
+    assert (figures["max_abs_8bit"], figures["exact_pixels"]) == (abs(a - b), float(a == b))
 
 
 @pytest.mark.parametrize("metric", ["mse", "psnr", "ssim", "max_abs_8bit", "exact_pixels", "fidelity"])
@@ -119,12 +120,12 @@ def test_terminal_noise_of_few_values_equal_values_and_none():
     for bad in (torch.full((1, 3, 4, 4), torch.nan), torch.tensor([[[[1.0, torch.inf]]]]), torch.zeros(0, 3, 4, 4)):
         assert metrics.terminal_noise(bad) == nothing
     for value in (0.1, -3.7, 1e-30):
-        told = metrics.terminal_noise(torch.full((1, 3, 37, 41), value, dtype=torch.float64))
-        assert told == {"mean": value, "std": 0.0, "kurtosis": None, "autocorrelation": None}
+        statistics = metrics.terminal_noise(torch.full((1, 3, 37, 41), value, dtype=torch.float64))
+        assert statistics == {"mean": value, "std": 0.0, "kurtosis": None, "autocorrelation": None}
     assert metrics.terminal_noise(torch.full((1, 1, 1, 1), 2.0))["std"] == 0.0
     for shape in ((1, 1, 1, 4), (1, 1, 4, 1)):
-        told = metrics.terminal_noise(torch.tensor([1.0, -1.0, 1.0, -1.0]).reshape(shape))
-        assert told["autocorrelation"] == pytest.approx(-0.75)
+        statistics = metrics.terminal_noise(torch.tensor([1.0, -1.0, 1.0, -1.0]).reshape(shape))
+        assert statistics["autocorrelation"] == pytest.approx(-0.75)
     assert metrics.terminal_noise(torch.tensor([1.0, -1.0]).reshape(1, 2, 1, 1))["autocorrelation"] is None
 
 

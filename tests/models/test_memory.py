@@ -1,4 +1,4 @@
-"""Cascades that do not fit: the same noise and the same inversion, with networks that take turns."""
+"""Networks that take turns on the device give the same noise and the same inversion."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ PROMPT = "a red sphere"
 
 
 @pytest.fixture(autouse=True)
-def kept(tmp_path, monkeypatch):
+def cache_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("ITERINV_CACHE", str(tmp_path / "words"))
     return tmp_path / "words"
 
@@ -36,7 +36,7 @@ def test_networks_take_turns_and_a_cascade_says_the_same(tiny, tiny_folder, pict
 
 
 def test_one_network_is_on_the_device_at_a_time(monkeypatch):
-    """A device that is told of: where each network was last sent."""
+    """A stand-in for a device records where each network was last sent."""
     where = {}
 
     class Network(torch.nn.Module):
@@ -61,7 +61,7 @@ def test_one_network_is_on_the_device_at_a_time(monkeypatch):
         networks[k](torch.ones(1))
 
 
-def test_words_are_read_once_and_the_encoder_let_go(tiny_folder, kept):
+def test_words_are_read_once_and_the_encoder_let_go(tiny_folder, cache_folder):
     loads = []
     (first,) = sources.stages(tiny_folder / "stage1", mode="staged")
     words, load = first.embed, first.embed.load
@@ -81,15 +81,15 @@ def test_words_are_read_once_and_the_encoder_let_go(tiny_folder, kept):
     assert len(loads) == before
     words(["a blue cube"])
     assert len(loads) == before + 1
-    assert {file.suffix for file in kept.iterdir()} == {".safetensors"}
+    assert {file.suffix for file in cache_folder.iterdir()} == {".safetensors"}
 
 
 def test_the_way_that_fits_is_taken_and_none_is_said(tiny_folder):
-    found = costs.costs(tiny_folder, plan("bdia", 20))
+    stage_costs = costs.costs(tiny_folder, plan("bdia", 20))
     for mode in costs.MODES:
-        size = costs.peak(found, mode)
+        size = costs.peak(stage_costs, mode)
         assert costs.fitting(tiny_folder, torch.float32, size) == mode
-    with pytest.raises(MemoryError, match=r"needs 0.0 GB with a layer at a time, stage III the most"):
+    with pytest.raises(MemoryError, match=r"needs 0.0 GB with a layer at a time, most of it for stage III"):
         costs.fitting(tiny_folder, torch.float32, size - 1)
     assert memory.budget("6gb", "cpu") == 6e9
     assert memory.budget("auto", "cpu") > 1e8

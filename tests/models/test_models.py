@@ -1,4 +1,4 @@
-"""Models as users hold them: a live pipeline stays as it is, what is computed is told apart, and disks change."""
+"""A live pipeline stays as it is, fingerprints follow the computation, and files may change on disk."""
 
 import json
 import shutil
@@ -20,27 +20,27 @@ LIVE = {"sd": published.sd, "sdxl": published.sdxl, "x4": published.x4}
 
 
 def state_of(pipe):
-    """All that a pipeline's networks, tokenizers and schedulers hold."""
-    found = {}
+    """Return everything that a pipeline's networks, tokenizers and schedulers contain."""
+    files = {}
     for name, part in pipe.components.items():
         if isinstance(part, torch.nn.Module):
             for key, x in [*part.named_parameters(), *part.named_buffers()]:
-                found[name, key] = (x.data_ptr(), x.dtype, x.device, x.stride(), x.requires_grad, x._version)
-            found[name, "training"] = [module.training for module in part.modules()]
-            found[name, "attributes"] = {
+                files[name, key] = (x.data_ptr(), x.dtype, x.device, x.stride(), x.requires_grad, x._version)
+            files[name, "training"] = [module.training for module in part.modules()]
+            files[name, "attributes"] = {
                 key: repr(value) for key, value in vars(part).items() if key.startswith("use_")
             }
         elif hasattr(part, "get_vocab"):
             backend = part.backend_tokenizer
-            found[name, "reading"] = (backend.padding, backend.truncation, part.model_max_length, part.get_vocab())
-        found[name, "config"] = str(getattr(part, "config", None))
-    return found | {"config": str(pipe.config)}
+            files[name, "reading"] = (backend.padding, backend.truncation, part.model_max_length, part.get_vocab())
+        files[name, "config"] = str(getattr(part, "config", None))
+    return files | {"config": str(pipe.config)}
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("name", LIVE)
 def test_a_live_pipeline_works_as_before(name, dtype, tiny_folder, picture):
-    """In training, in any precision, tiled or not: no weight, flag, layout or setting of it changes."""
+    """Loading changes no weight, flag, layout or setting of it, in training mode, any precision, tiled or not."""
     pipe = LIVE[name]().to(dtype)
     pipe.unet.train()
     pipe.text_encoder.train()
@@ -75,15 +75,15 @@ def test_a_live_if_pipeline_and_a_module_work_as_before(tiny_folder, picture):
 
     network = Network().train()
     x = torch.rand(1, 3, 16, 16) * 2 - 1
-    found = iterinv.load(network).invert(x, "", plan("bdia", 6))
-    assert float((found.picture - x).abs().max()) < 1e-4
+    inversion = iterinv.load(network).invert(x, "", plan("bdia", 6))
+    assert float((inversion.picture - x).abs().max()) < 1e-4
     assert network.training
     assert network.drop.training
     assert network.conv.weight.requires_grad
 
 
 def test_what_a_pipeline_becomes_after_loading_is_not_seen(picture):
-    """Its weights are shared and its modules are not: a hook that is put there later acts there alone."""
+    """The cascade shares the weights and not the modules: a later hook on the pipeline acts on the pipeline alone."""
     pipe = published.sd()
     cascade = iterinv.load(pipe)
     before = cascade.sample(PROMPT, 2)[-1]
@@ -111,7 +111,7 @@ def test_a_network_that_cannot_be_copied_is_said():
 
 
 class Adapter(torch.nn.Module):
-    """A low-rank adapter as peft's: a scale that is no weight."""
+    """A low-rank adapter like peft's, with a scale that is no weight."""
 
     def __init__(self, base, scale):
         super().__init__()
@@ -125,7 +125,7 @@ class Adapter(torch.nn.Module):
 
 
 class Scaled:
-    """An attention processor of one's own."""
+    """A user's own attention processor."""
 
     def __init__(self, inner, scale):
         self.inner, self.scale = inner, scale
@@ -177,7 +177,7 @@ CHANGES = {
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("name", CHANGES)
 def test_an_inversion_is_refused_where_another_thing_is_computed(name, dtype, picture, tmp_path):
-    """Whatever the change is called and wherever it is kept: the weights are the same in both."""
+    """The weights are the same in both; every kind of change counts, wherever the pipeline stores it."""
     cascades = []
     for change in CHANGES[name]:
         pipe = published.sd().to(dtype)
@@ -195,7 +195,7 @@ def test_an_inversion_is_refused_where_another_thing_is_computed(name, dtype, pi
 
 
 def test_what_computes_the_same_is_the_same(picture, tmp_path):
-    """Attention in slices or by another kernel, another layout."""
+    """Sliced attention, another kernel and another layout leave the fingerprint as it is."""
     from diffusers.models.attention_processor import AttnProcessor
 
     first = iterinv.load(published.sd())
@@ -235,7 +235,8 @@ def test_a_probe_of_another_machine_may_differ_in_its_last_digits(tiny):
 
 @pytest.mark.parametrize("name", LIVE)
 def test_the_same_weights_have_one_name_however_they_came(name, tmp_path, tiny_folder):
-    """In memory, saved, loaded, in shards, as a variant, under another name and with the notes that libraries leave."""
+    """The weights come from memory, a folder, shards, a variant or another name, and with the notes that libraries
+    add."""
     below = [tiny_folder / "stage1"] if name == "x4" else []
     pipe = LIVE[name]()
     prints = {iterinv.load([*below, pipe]).fingerprint}
@@ -280,16 +281,16 @@ def test_another_solver_of_the_same_schedule_is_the_same_model():
 
 
 def rewritten(folder, keep_times):
-    """Weights of another seed in the place of a folder's, of the same size and, if asked, of the same times."""
+    """Replace a folder's weights by those of another seed, of the same size and, if asked, the same times."""
     import os
 
     (file,) = (folder / "unet").glob("*.safetensors")
-    told = file.stat()
+    status = file.stat()
     tensors = {name: x + 0.01 for name, x in load_file(file).items()}
     save_file(tensors, file, {"format": "pt"})
-    assert file.stat().st_size == told.st_size
+    assert file.stat().st_size == status.st_size
     if keep_times:
-        os.utime(file, ns=(told.st_atime_ns, told.st_mtime_ns))
+        os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
 @pytest.mark.parametrize("keep_times", [False, True])
@@ -313,7 +314,7 @@ def test_words_are_read_anew_where_encoder_or_tokenizer_changed(tiny_folder, tmp
     first = before([PROMPT])["text"]
     (file,) = (folder / "text_encoder").glob("*.safetensors")
     save_file({name: x + 0.01 for name, x in load_file(file).items()}, file, {"format": "pt"})
-    assert before([PROMPT, "words that were not read before"])["text"].shape[0] == 2  # by the encoder that is loaded
+    assert before([PROMPT, "words that were not read before"])["text"].shape[0] == 2  # the loaded encoder reads it
     before.free()
     with pytest.raises(ValueError, match="text encoder's files changed since the cascade was loaded: load it again"):
         before(["others"])
@@ -340,7 +341,7 @@ def test_unknown_options_are_named(tiny_folder):
 
 @pytest.mark.parametrize("mode", [None, "staged"])
 def test_no_pickle_is_opened_without_consent(tiny_folder, tmp_path, mode, monkeypatch):
-    """Nor where another safetensors file lies beside it, in any way of loading; and TorchScript is code too."""
+    """This holds beside another safetensors file too, in every way of loading; TorchScript counts as code as well."""
     monkeypatch.setenv("ITERINV_CACHE", str(tmp_path / "words"))
     opened, real = [], torch.load
     monkeypatch.setattr(torch, "load", lambda *args, **kwargs: opened.append(args) or real(*args, **kwargs))
@@ -358,21 +359,21 @@ def test_no_pickle_is_opened_without_consent(tiny_folder, tmp_path, mode, monkey
 
 
 def test_a_hub_name_is_loaded_by_the_same_path(tiny_folder, tmp_path, monkeypatch):
-    """What the hub's cache holds goes through the checks of a folder."""
+    """Files in the hub's cache pass the checks of a folder."""
     from diffusers import DiffusionPipeline
 
     folder = shutil.copytree(tiny_folder / "stage1", tmp_path / "stage")
     (weights,) = (folder / "text_encoder").glob("*.safetensors")
     torch.save(load_file(weights), folder / "text_encoder" / "pytorch_model.bin")
     weights.unlink()
-    real, asked = DiffusionPipeline.load_config, []
+    real, requests = DiffusionPipeline.load_config, []
     monkeypatch.setattr(sources, "unreachable", lambda name: None)
     monkeypatch.setattr(DiffusionPipeline, "load_config", lambda name, **how: real(folder))
-    monkeypatch.setattr(DiffusionPipeline, "download", lambda name, **how: asked.append(how) or str(folder))
+    monkeypatch.setattr(DiffusionPipeline, "download", lambda name, **how: requests.append(how) or str(folder))
     for mode in (None, "staged"):
         with pytest.raises(ValueError, match="text_encoder holds its weights only as a pickle"):
             sources.stages("someone/stage", mode=mode)
-    assert all(how["use_safetensors"] for how in asked)
+    assert all(how["use_safetensors"] for how in requests)
 
 
 def test_nothing_of_the_process_changes_by_loading(tiny_folder, tmp_path):
@@ -526,7 +527,8 @@ def test_weights_that_are_no_whole_model_are_told(tmp_path, tiny, picture):
 
 
 def single_file(pipe, path):
-    """A pipeline's weights in one file, by the names of the first Stable Diffusion code: blocks counted through."""
+    """Write a pipeline's weights to one file, under the names of the first Stable Diffusion code, with blocks counted
+    through."""
     heads = {"time_embedding.linear_1": "time_embed.0", "time_embedding.linear_2": "time_embed.2"}
     heads |= {"conv_in": "input_blocks.0.0", "conv_norm_out": "out.0", "conv_out": "out.2"}
     resnet = {"norm1": "in_layers.0", "conv1": "in_layers.2", "time_emb_proj": "emb_layers.1"}

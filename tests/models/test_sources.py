@@ -1,4 +1,4 @@
-"""Devices, variants, damaged weights and the hub: a sentence at load, and the remedy."""
+"""Devices, variants, damaged weights and hub errors give a sentence with the remedy when a model loads."""
 
 import pytest
 import torch
@@ -38,11 +38,22 @@ def test_a_device_that_is_not_here_is_a_sentence(tiny_folder, picture, tmp_path,
 def test_a_variant_is_named_and_taken(tmp_path, picture):
     published.sd().save_pretrained(tmp_path / "half", variant="fp16")
     Image.fromarray(to_uint8(picture)).save(tmp_path / "a.png")
-    asked = ("invert", tmp_path / "a.png", "-p", PROMPT, "-n", 2, "-o", tmp_path / "out", "--model", tmp_path / "half")
-    refused("holds its weights only in the variant fp16: load it by variant='fp16', --variant fp16", *asked)
-    refused("holds no weights of the variant 'fp61': leave it out", *asked, "--variant", "fp61")
-    told = CliRunner().invoke(command_line(), [str(word) for word in (*asked, "--variant", "fp16")])
-    assert told.exit_code == 0, told.output
+    arguments = (
+        "invert",
+        tmp_path / "a.png",
+        "-p",
+        PROMPT,
+        "-n",
+        2,
+        "-o",
+        tmp_path / "out",
+        "--model",
+        tmp_path / "half",
+    )
+    refused("holds its weights only in the variant fp16: load it by variant='fp16', --variant fp16", *arguments)
+    refused("holds no weights of the variant 'fp61': leave it out", *arguments, "--variant", "fp61")
+    result = CliRunner().invoke(command_line(), [str(word) for word in (*arguments, "--variant", "fp16")])
+    assert result.exit_code == 0, result.output
 
 
 @pytest.mark.parametrize("mode", [None, "staged"])
@@ -102,15 +113,15 @@ def test_words_are_read_where_nothing_can_be_kept(tiny_folder, tmp_path, monkeyp
 
 
 def test_without_a_connection_the_cause_is_said_after_one_question(monkeypatch):
-    """And what the hub's cache holds is looked for all the same, without another question."""
+    """The loader then searches the hub's cache without another request."""
     import httpx2
     from diffusers import DiffusionPipeline
     from huggingface_hub import HfApi
 
-    asked, sought = [], []
+    timeouts, sought = [], []
 
     def no_answer(self, name, **how):
-        asked.append(how["timeout"])
+        timeouts.append(how["timeout"])
         raise httpx2.ConnectError("[Errno -2] Name or service not known")
 
     def load_config(name, **how):
@@ -121,7 +132,7 @@ def test_without_a_connection_the_cause_is_said_after_one_question(monkeypatch):
     monkeypatch.setattr(DiffusionPipeline, "load_config", load_config)
     with pytest.raises(FileNotFoundError, match=r"no connection to the hub: ConnectError: .*Name or service not known"):
         iterinv.load("deepfloyd")
-    assert asked == [5]
+    assert timeouts == [5]
     assert sought == [True]
     refused("no connection to the hub", "sample", PROMPT, "--model", "sd15")
 

@@ -1,5 +1,4 @@
-"""What a user types is what the encoder reads: against diffusers' own reading, and, by the embedded cascade, whatever
-marks stand around the words."""
+"""The encoder reads a prompt as diffusers reads it; the embedded cascade ignores the marks around words."""
 
 import random
 import re
@@ -37,7 +36,7 @@ TYPED = st.one_of(
 
 @pytest.fixture(scope="module")
 def pipes(tiny_folder):
-    """A pipeline of every family that reads words."""
+    """Make a pipeline of every family that reads words."""
     made = {"sd": published.sd(), "sdxl": published.sdxl(), "x4": published.x4()}
     return made | {"if": sources.open_folder(tiny_folder / "stage1")}
 
@@ -48,7 +47,7 @@ def stages(pipes):
 
 
 def theirs(pipe, prompt, negative=None):
-    """diffusers' reading of a prompt and of a negative one: (text, negative text, pooled, negative pooled)."""
+    """Encode a prompt and a negative one by diffusers: (text, negative text, pooled, negative pooled)."""
     how = {"device": "cpu", "num_images_per_prompt": 1, "do_classifier_free_guidance": True}
     return pipe.encode_prompt(prompt, negative_prompt=negative, **how)
 
@@ -64,13 +63,13 @@ def test_a_prompt_is_read_as_diffusers_reads_it(pipes, stages, name, prompt):
     condition = stage.condition(prompt, torch.zeros(1, 3, 16, 16))
     negative, empty = (stage.with_prompt(condition, words) for words in (None, ""))
     with torch.no_grad():
-        told, given = theirs(pipe, prompt), theirs(pipe, prompt, "")
-    assert torch.equal(one["text"], told[0])
-    assert torch.equal(negative["text"], told[1])
+        expected, given = theirs(pipe, prompt), theirs(pipe, prompt, "")
+    assert torch.equal(one["text"], expected[0])
+    assert torch.equal(negative["text"], expected[1])
     assert torch.equal(empty["text"], given[1])
     if name == "sdxl":
-        assert torch.equal(one["pooled_text"], told[2])
-        assert torch.equal(negative["pooled_text"], told[3])
+        assert torch.equal(one["pooled_text"], expected[2])
+        assert torch.equal(negative["pooled_text"], expected[3])
         assert torch.equal(empty["pooled_text"], given[3])
     assert torch.equal(stage.embed([prompt, ""])["text"][:1], one["text"]) or len(prompt) == 0
 
@@ -114,7 +113,7 @@ def test_weights_in_brackets_are_told_to_have_no_effect(stages):
 
 @pytest.fixture(scope="module")
 def embedded():
-    """The tokenizer of the embedded cascade."""
+    """Return the tokenizer of the embedded cascade."""
     return sources.open_folder(FOLDER / "stage1").tokenizer
 
 
@@ -166,7 +165,7 @@ def test_advice_reads_words_as_the_embedded_encoder_does(embedded, text):
 
 
 def test_an_edit_with_marks_is_the_edit_without(picture):
-    """The prompts of the embedded cascade, at its first stage."""
+    """The test uses the prompts of the embedded cascade, at its first stage."""
     cascade = iterinv.load().up_to(32)
     small = torch.nn.functional.interpolate(picture, (32, 32))
     plain, marked = "a red sphere on a wooden floor", "A [red] sphere, on a “wooden” floor."
@@ -182,10 +181,10 @@ def test_an_empty_prompt_and_one_of_pictograms_are_prompts(tiny_folder, picture,
     assert checked_prompt(" 🔵 ", "--to", may_be_empty=False) == "🔵"
     assert unknown_words("🔵 sphere ❤️") == ["🔵", "❤"]
     for empty in ("", " \n", "\u200b"):
-        with pytest.raises(ValueError, match="the target prompt is empty: say in words"):
+        with pytest.raises(ValueError, match="the target prompt is empty: describe"):
             checked_prompt(empty, "target prompt", may_be_empty=False)
     Image.fromarray(to_uint8(picture)).save(tmp_path / "a.png")
-    asked = [
+    arguments = [
         "invert",
         str(tmp_path / "a.png"),
         "-p",
@@ -197,13 +196,13 @@ def test_an_empty_prompt_and_one_of_pictograms_are_prompts(tiny_folder, picture,
         "-o",
         str(tmp_path / "out"),
     ]
-    told = CliRunner().invoke(command_line(), asked)
-    assert told.exit_code == 0, told.output
+    result = CliRunner().invoke(command_line(), arguments)
+    assert result.exit_code == 0, result.output
 
 
 @pytest.mark.parametrize("name", ["sd", "sdxl", "if"])
 def test_threads_read_words_as_one_does(pipes, name):
-    """Prompts of all lengths at once, by one stage and by two of the same pipeline."""
+    """Threads read prompts of all lengths at once, by one stage and by two of the same pipeline."""
     pipe = pipes[name]
     stages = [families.stage(pipe), families.stage(pipe)]
     prompts = ["a red ball", "", "one after another " * 30, "[a]", "a b c d e f", "x"]

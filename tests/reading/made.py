@@ -1,4 +1,4 @@
-"""Files that no library here writes: PNGs of any chunks, colour profiles (ICC.1:2001) of stated curves and lights."""
+"""These functions write files that no library here writes: PNGs of any chunks, and colour profiles (ICC.1:2001)."""
 
 import struct
 import zlib
@@ -22,7 +22,7 @@ def pixels(h=20, w=30, seed=0, dtype=np.uint8):
 
 
 def png(rows, colour, bits=8, *chunks):
-    """A PNG of packed rows (h, bytes); the chunks (kind, data) stand before its data."""
+    """Make a PNG of packed rows (h, bytes); the chunks (kind, data) stand before its data."""
     width = len(rows[0]) * 8 // (bits * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour])
     header = struct.pack(">IIBBBBB", width, len(rows), bits, colour, 0, 0, 0)
     data = zlib.compress(b"".join(b"\0" + bytes(row) for row in rows))
@@ -39,7 +39,7 @@ def rgb_png(picture, *chunks):
 
 
 def profile(space, tags, to=b"XYZ "):
-    """A profile of a colour space by its tags."""
+    """Make a profile of a colour space from its tags."""
     tags = {b"desc": _desc("made here"), b"wtpt": _xyz(D50), b"cprt": b"text\0\0\0\0none\0", **tags}
     table, data = struct.pack(">I", len(tags)), b""
     for name, each in tags.items():
@@ -63,7 +63,7 @@ def grey_profile(gamma):
 
 
 def cmyk_profile(inks):
-    """A profile of two levels an ink: ``inks`` gives Lab for (c, m, y, k) of zeros and ones."""
+    """Make a profile with two levels per ink: ``inks`` gives Lab for (c, m, y, k) of zeros and ones."""
     corners = [inks(*(index >> shift & 1 for shift in (3, 2, 1, 0))) for index in range(16)]
     lut = b"".join(struct.pack(">BBB", round(c[0] * 2.55), round(c[1] + 128), round(c[2] + 128)) for c in corners)
     linear = bytes(range(256))
@@ -72,7 +72,7 @@ def cmyk_profile(inks):
 
 
 def lights(primaries, white=None):
-    """XYZ of the three lights, one a column: D65, adapted to another white by Bradford if one is given."""
+    """Return the XYZ of the three lights, one per column: D65, adapted to another white by Bradford if one is given."""
     d65 = np.array([0.3127 / 0.3290, 1, (1 - 0.3127 - 0.3290) / 0.3290])
     xyz = np.array([[x / y, 1, (1 - x - y) / y] for x, y in primaries]).T
     xyz = xyz * np.linalg.solve(xyz, d65)
@@ -83,7 +83,7 @@ def lights(primaries, white=None):
 
 
 def in_srgb(levels, primaries, decode):
-    """The closed form: levels in [0, 1] of a space whose curve is ``decode`` as 8-bit sRGB."""
+    """Convert levels in [0, 1] of a space whose curve is ``decode`` to 8-bit sRGB, by the closed form."""
     light = decode(levels) @ (np.linalg.inv(lights(CHROMATICITIES["sRGB"])) @ lights(CHROMATICITIES[primaries])).T
     return np.rint(255 * encode(light.clip(0, 1)))
 

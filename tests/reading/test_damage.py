@@ -1,4 +1,5 @@
-"""Files that are cut, changed at random or lie: the package's one error, which names the file, or a picture."""
+"""Files that are cut, changed at random or inconsistent give a picture, or the package's one error, which names the
+file."""
 
 import contextlib
 import io
@@ -18,7 +19,7 @@ from iterinv.reading import BadPicture, read
 
 
 def seeds():
-    """Files of many formats by their suffix and kind, as bytes."""
+    """Make files of many formats, as bytes by suffix and kind."""
     smooth = Image.fromarray(pixels(6, 8)).resize((64, 48), Image.Resampling.BICUBIC)
     few, more = smooth.quantize(32), [smooth.rotate(180), smooth.transpose(Image.Transpose.FLIP_LEFT_RIGHT)]
     exif = Image.Exif()
@@ -74,7 +75,7 @@ def seeds():
 
 
 def mutated(data, rng):
-    """One of the ways in which files go wrong: bits, bytes, numbers of a header, holes, cuts, blocks that move."""
+    """Damage a file in one of the usual ways: bits, bytes, header numbers, holes, cuts, moved blocks."""
     changed, size = bytearray(data), len(data)
     at = int(rng.integers(0, size if rng.random() < 0.5 else min(size, 600)))
     match rng.integers(0, 8):
@@ -103,7 +104,7 @@ def mutated(data, rng):
 
 
 def checksums(data):
-    """The checksums of a PNG set right, so that what is behind them is reached."""
+    """Correct the checksums of a PNG, so that a reader gets past them."""
     out, place = [data[:8]], 8
     while place + 12 <= len(data):
         size = int.from_bytes(data[place : place + 4], "big")
@@ -114,7 +115,7 @@ def checksums(data):
 
 
 def outcomes(folder, count, seed):
-    """Read mutated files: how many became pictures, and every end but a picture or the one error.
+    """Read mutated files; return the number of pictures, and every end that is neither a picture nor the one error.
 
     Time is the process's own, memory its peak, both above what a picture of the size that came out needs.
     """
@@ -162,7 +163,7 @@ def test_twenty_thousand_files_changed_at_random(tmp_path, seed):
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("accepted", [False, True])
 def test_a_cut_file_of_any_format_is_refused(tmp_path, monkeypatch, accepted):
-    """Whatever the process tells Pillow to accept. A file's last bytes may hold nothing of its picture."""
+    """This does not depend on Pillow's settings in the process. A file's last bytes may hold nothing of its picture."""
     monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", accepted)
     for k, (suffix, data) in enumerate(seeds()):
         path = tmp_path / f"{k}.{suffix}"
@@ -203,7 +204,8 @@ def test_a_png_whose_data_end_early_is_refused(tmp_path):
 
 @pytest.mark.parametrize("how", [{}, {"subsampling": 0}, {"progressive": True}, {"restart_marker_blocks": 2}])
 def test_a_jpeg_whose_data_end_early_is_refused(tmp_path, how):
-    """Cut and closed by an end marker, which the decoder fills with grey. A flat end and bytes behind it are whole."""
+    """The file is cut and closed by an end marker, which the decoder fills with grey. Files with a flat end or with
+    bytes behind it are complete."""
     picture, path = pixels(64, 80), tmp_path / "a.jpg"
     Image.fromarray(picture).save(path, **how)
     data = path.read_bytes()
@@ -233,7 +235,7 @@ def test_several_pages_cut_in_the_middle_give_the_one_error(tmp_path):
 
 
 def test_headers_that_promise_too_much_are_cheap(tmp_path):
-    """Files of a few bytes, or of holes, that state gigabytes."""
+    """Files of a few bytes, or of holes, state gigabytes."""
     huge = struct.pack(">IIBBBBB", 2**31 - 1, 2**31 - 1, 8, 6, 0, 0, 0)
     (tmp_path / "a.png").write_bytes(chunked((b"IHDR", huge), (b"IDAT", zlib.compress(b"\0" * 100)), (b"IEND", b"")))
     refused(tmp_path / "a.png", "pixels; reduce it first")
@@ -252,7 +254,8 @@ def test_headers_that_promise_too_much_are_cheap(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("size", [50_000_000, 3_000_000_000])
 def test_files_of_holes_are_cheap(tmp_path, size):
-    """Nothing but a beginning, and then zeros that take no room on the disk. Time is the process's own."""
+    """Each file has a beginning and then zeros that take no room on the disk. The test measures the process's own
+    time."""
     for start in (
         b"",
         b"\x89PNG\r\n\x1a\n",

@@ -1,4 +1,4 @@
-"""Depth, transparency, orientation, pages and kinds of files, each against how the file was made."""
+"""Depth, transparency, orientation, pages and kinds of files each agree with the way the file was made."""
 
 import io
 import struct
@@ -19,7 +19,7 @@ from iterinv.reading import BadPicture, read
 NEAREST = np.rint(np.arange(65536) / 257).astype(np.uint8)
 
 
-def told(path, *words):
+def read_noting(path, *words):
     picture, notes = read(path)
     assert [word for word in words if not any(word in note for note in notes)] == []
     assert len(notes) == len(words), notes
@@ -37,11 +37,11 @@ def test_sixteen_bits_of_png_go_to_the_nearest_eight(tmp_path, channels, interla
     (tmp_path / "a.png").write_bytes(interlace(values.astype(">u2"), data) if interlaced else data)
     words = ["16 bits"] + ["grey"] * (channels == 1) + ["hides nothing"] * (channels in (2, 4))
     want = NEAREST[values[..., :3] if channels > 2 else values[..., :1]]
-    assert (told(tmp_path / "a.png", *words) == want).all()
+    assert (read_noting(tmp_path / "a.png", *words) == want).all()
 
 
 def interlace(values, data):
-    """The same picture by Adam7: each pass is a picture of its own."""
+    """Write the same picture by Adam7: each pass is a picture of its own."""
     steps = [(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)]
     parts = [values[y::dy, x::dx] for x, y, dx, dy in steps]
     rows = b"".join(b"\0" + row.tobytes() for part in parts if part.size for row in part)
@@ -57,24 +57,24 @@ def test_sixteen_bits_of_tiff_go_to_the_nearest_eight(tmp_path, order, compressi
     how = {} if alpha is None else {"extrasamples": [alpha]}
     tifffile.imwrite(path, layers, photometric="rgb", byteorder=order, compression=compression, **how)
     words = ["16 bits"] + ["hides nothing"] * (alpha == "unassalpha")
-    assert (told(path, *words) == NEAREST[values]).all()
+    assert (read_noting(path, *words) == NEAREST[values]).all()
     tifffile.imwrite(path, values[..., 0], photometric="minisblack", byteorder=order, compression=compression)
-    assert (told(path, "16 bits", "grey") == NEAREST[values[..., :1]]).all()
+    assert (read_noting(path, "16 bits", "grey") == NEAREST[values[..., :1]]).all()
 
 
 def test_sixteen_bits_of_ppm_go_to_the_nearest_eight(tmp_path):
     values = pixels(dtype=np.uint16)
     for head, part, words in ((b"P6", values, []), (b"P5", values[..., :1], ["grey"])):
         (tmp_path / "a.ppm").write_bytes(head + b" 30 20 65535\n" + part.astype(">u2").tobytes())
-        assert (told(tmp_path / "a.ppm", "16 bits", *words) == NEAREST[part]).all()
+        assert (read_noting(tmp_path / "a.ppm", "16 bits", *words) == NEAREST[part]).all()
         (tmp_path / "a.ppm").write_bytes(head + b" 30 20 1023\n" + (part >> 6).astype(">u2").tobytes())
-        assert np.abs(told(tmp_path / "a.ppm", "10 bits", *words) - (part >> 6) * (255 / 1023)).max() <= 0.51
+        assert np.abs(read_noting(tmp_path / "a.ppm", "10 bits", *words) - (part >> 6) * (255 / 1023)).max() <= 0.51
 
 
 def test_grey_tiff_of_other_ranges(tmp_path):
     values, path = pixels(dtype=np.uint16)[..., 0], tmp_path / "a.tif"
     tifffile.imwrite(path, values, photometric="miniswhite")
-    assert (told(path, "16 bits", "grey")[..., 0] == NEAREST[65535 - values]).all()
+    assert (read_noting(path, "16 bits", "grey")[..., 0] == NEAREST[65535 - values]).all()
     packed = np.array([[0, 0xFFF, 0x800, 0x7FF] * 8] * 20)
     pairs = packed.reshape(20, -1, 2)
     data = np.stack([pairs[..., 0] >> 4, (pairs[..., 0] & 15) << 4 | pairs[..., 1] >> 8, pairs[..., 1] & 255], -1)
@@ -82,7 +82,7 @@ def test_grey_tiff_of_other_ranges(tmp_path):
     entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
     body = data.astype(np.uint8).tobytes()
     path.write_bytes(b"II*\0" + struct.pack("<I", 968) + body + struct.pack("<H", len(tags)) + entries + bytes(4))
-    assert told(path, "12 bits", "grey")[0, :4, 0].tolist() == [0, 255, 128, 127]
+    assert read_noting(path, "12 bits", "grey")[0, :4, 0].tolist() == [0, 255, 128, 127]
 
 
 @pytest.mark.parametrize("dtype", ["int8", "int16", "int32", "uint32", "float16", "float32", "uint64"])
@@ -96,44 +96,44 @@ def test_values_without_a_known_range_are_refused(tmp_path, dtype):
 
 def test_sixteen_bit_channels_in_planes_are_not_misread(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", pixels().transpose(2, 0, 1).copy(), photometric="rgb", planarconfig="separate")
-    assert (told(tmp_path / "a.tif") == pixels()).all()
+    assert (read_noting(tmp_path / "a.tif") == pixels()).all()
     deep = pixels(dtype=np.uint16).transpose(2, 0, 1).copy()
     tifffile.imwrite(tmp_path / "a.tif", deep, photometric="rgb", planarconfig="separate")
     refused(tmp_path / "a.tif", "16-bit channels in planes")
 
 
 def test_the_colour_that_is_transparent_is_so_at_every_depth(tmp_path):
-    """One value of grey or one colour, of 1 to 16 bits, exactly: its neighbour is opaque."""
+    """Exactly one value of grey or one colour, of 1 to 16 bits, is transparent: its neighbour is opaque."""
     for bits in (1, 2, 4, 8, 16):
         top = 2**bits - 1
         values = np.array([[top, 0] * 16] * 20)
         packed = np.packbits(values[..., None] >> np.arange(bits)[::-1] & 1, axis=None).reshape(20, -1)
         (tmp_path / "a.png").write_bytes(png(packed, 0, bits, (b"tRNS", struct.pack(">H", 0))))
         words = ["16 bits"] * (bits == 16) + ["black and white" if bits == 1 else "grey", "transparent"]
-        assert (told(tmp_path / "a.png", *words) == 255).all()
+        assert (read_noting(tmp_path / "a.png", *words) == 255).all()
         (tmp_path / "a.png").write_bytes(png(packed, 0, bits, (b"tRNS", struct.pack(">H", top))))
-        assert told(tmp_path / "a.png", *words)[0, :2, 0].tolist() == [255, 0]
+        assert read_noting(tmp_path / "a.png", *words)[0, :2, 0].tolist() == [255, 0]
     rows = np.array([[256, 0, 0, 257, 0, 0] * 8] * 20).astype(">u2").view(np.uint8)
     (tmp_path / "a.png").write_bytes(png(rows, 2, 16, (b"tRNS", struct.pack(">3H", 256, 0, 0))))
-    assert told(tmp_path / "a.png", "16 bits", "transparent")[0, :2].tolist() == [[255] * 3, [1, 0, 0]]
+    assert read_noting(tmp_path / "a.png", "16 bits", "transparent")[0, :2].tolist() == [[255] * 3, [1, 0, 0]]
 
 
 def test_half_a_transparency_is_half_of_white(tmp_path):
     Image.new("RGBA", (20, 20), (200, 0, 100, 51)).save(tmp_path / "a.png")
-    assert (told(tmp_path / "a.png", "transparent: laid on white") == [244, 204, 224]).all()
+    assert (read_noting(tmp_path / "a.png", "transparent: laid on white") == [244, 204, 224]).all()
     Image.new("LA", (20, 20), (0, 51)).save(tmp_path / "a.png")
-    assert (told(tmp_path / "a.png", "grey", "transparent") == 204).all()
+    assert (read_noting(tmp_path / "a.png", "grey", "transparent") == 204).all()
     few = Image.new("P", (20, 20))
     few.putpalette([200, 0, 100, 51], "RGBA")
     few.save(tmp_path / "a.png")
-    assert (told(tmp_path / "a.png", "palette", "transparent") == [244, 204, 224]).all()
+    assert (read_noting(tmp_path / "a.png", "palette", "transparent") == [244, 204, 224]).all()
 
 
 @pytest.mark.parametrize("suffix", ["png", "webp", "tif", "tga"])
 def test_an_alpha_channel_that_hides_nothing_is_not_called_transparent(tmp_path, suffix):
     how = {"lossless": True} if suffix == "webp" else {}
     Image.fromarray(pixels()).convert("RGBA").save(tmp_path / f"a.{suffix}", **how)
-    assert (told(tmp_path / f"a.{suffix}", *[] if suffix == "webp" else ["hides nothing"]) == pixels()).all()
+    assert (read_noting(tmp_path / f"a.{suffix}", *[] if suffix == "webp" else ["hides nothing"]) == pixels()).all()
 
 
 @pytest.mark.parametrize("orientation", range(9))
@@ -145,16 +145,16 @@ def test_every_orientation_is_that_of_pillow(tmp_path, orientation, suffix):
     with Image.open(tmp_path / f"a.{suffix}") as file:
         want = np.asarray(ImageOps.exif_transpose(file).convert("RGB"))
     words = ["EXIF orientation"] * (orientation in range(2, 9))
-    assert (told(tmp_path / f"a.{suffix}", *words) == want).all()
+    assert (read_noting(tmp_path / f"a.{suffix}", *words) == want).all()
 
 
 def test_rotation_needs_no_exif_that_can_be_written_again(tmp_path):
-    """A resolution unit as LONG, and other entries of kinds that Pillow reads and cannot write."""
+    """The file has a resolution unit as LONG, and other entries of kinds that Pillow reads and cannot write."""
     for tag, kind, count, value in ((296, 4, 1, 2), (0x9286, 2, 4, 0xFFFFFFFF), (0xA300, 3, 1, 70_000), (282, 9, 1, 7)):
         entries = struct.pack("<HHIHH", 274, 3, 1, 6, 0) + struct.pack("<HHII", tag, kind, count, value)
         exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 2) + entries + bytes(4)
         Image.fromarray(pixels()).save(tmp_path / "a.jpg", exif=exif)
-        assert told(tmp_path / "a.jpg", "EXIF orientation").shape == (30, 20, 3)
+        assert read_noting(tmp_path / "a.jpg", "EXIF orientation").shape == (30, 20, 3)
 
 
 def test_exif_that_is_damaged_damages_nothing_else(tmp_path):
@@ -165,7 +165,7 @@ def test_exif_that_is_damaged_damages_nothing_else(tmp_path):
         b"Exif\0\0MM\0*\0\0\0\x08\xff",
     ):
         Image.fromarray(pixels()).save(tmp_path / "a.jpg", exif=exif)
-        assert told(tmp_path / "a.jpg").shape == (20, 30, 3)
+        assert read_noting(tmp_path / "a.jpg").shape == (20, 30, 3)
 
 
 def test_a_png_whose_text_is_longer_than_pillow_takes_is_read(tmp_path):
@@ -178,9 +178,9 @@ def test_a_png_whose_text_is_longer_than_pillow_takes_is_read(tmp_path):
     xmp = (b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + long)
     for chunks in ([each] for each in (*compressed, xmp)):
         (tmp_path / "a.png").write_bytes(rgb_png(pixels(), *chunks))
-        assert (told(tmp_path / "a.png") == pixels()).all()
+        assert (read_noting(tmp_path / "a.png") == pixels()).all()
     (tmp_path / "a.png").write_bytes(rgb_png(pixels(), *[compressed[0]] * 100))
-    assert (told(tmp_path / "a.png") == pixels()).all()
+    assert (read_noting(tmp_path / "a.png") == pixels()).all()
 
 
 def test_orientation_in_the_texts_of_a_png_is_followed(tmp_path):
@@ -196,28 +196,28 @@ def test_orientation_in_the_texts_of_a_png_is_followed(tmp_path):
         (b"eXIf", exif.tobytes()[6:]),
     ):
         (tmp_path / "a.png").write_bytes(rgb_png(pixels(), chunk))
-        assert (told(tmp_path / "a.png", "EXIF orientation") == pixels().swapaxes(0, 1)[:, ::-1]).all()
+        assert (read_noting(tmp_path / "a.png", "EXIF orientation") == pixels().swapaxes(0, 1)[:, ::-1]).all()
 
 
 def test_several_pictures_in_a_file_are_called_what_they_are(tmp_path):
     first, more = Image.fromarray(pixels()), [Image.fromarray(pixels(seed=k)) for k in (1, 2)]
     for suffix, words in (("tif", "3 pages"), ("gif", "animation of 3"), ("png", "animation of 3")):
         first.save(tmp_path / f"a.{suffix}", save_all=True, append_images=more)
-        picture = told(tmp_path / f"a.{suffix}", *([words, "palette"] if suffix == "gif" else [words]))
+        picture = read_noting(tmp_path / f"a.{suffix}", *([words, "palette"] if suffix == "gif" else [words]))
         with Image.open(tmp_path / f"a.{suffix}") as file:
             assert (picture == np.asarray(file.convert("RGB"))).all()
     for suffix in ("webp", "avif"):
         first.save(tmp_path / f"a.{suffix}", save_all=True, append_images=more)
-        told(tmp_path / f"a.{suffix}", "animation of 3")
+        read_noting(tmp_path / f"a.{suffix}", "animation of 3")
     first.save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=more, quality=100, subsampling=0)
-    assert np.abs(told(tmp_path / "a.jpg", "a file of 3 pictures").astype(int) - pixels()).max() <= 4
+    assert np.abs(read_noting(tmp_path / "a.jpg", "a file of 3 pictures").astype(int) - pixels()).max() <= 4
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif", "webp", "jp2", "bmp", "ppm", "qoi", "tga", "pcx", "sgi", "dds"])
 def test_formats_without_loss_give_every_pixel(tmp_path, suffix):
     picture = pixels(64, 64)
     Image.fromarray(picture).save(tmp_path / f"a.{suffix}", **{"webp": {"lossless": True}}.get(suffix, {}))
-    got = told(tmp_path / f"a.{suffix}")
+    got = read_noting(tmp_path / f"a.{suffix}")
     with Image.open(tmp_path / f"a.{suffix}") as file:
         assert (got == np.asarray(file.convert("RGB"))).all()
     assert (got == picture).all()
@@ -227,7 +227,7 @@ def test_the_merged_picture_of_a_psd_is_read(tmp_path):
     header = b"8BPS" + struct.pack(">H6xHIIHH", 1, 3, 20, 30, 8, 3)
     planes = pixels().transpose(2, 0, 1).tobytes()
     (tmp_path / "a.psd").write_bytes(header + bytes(12) + b"\0\0" + planes)
-    assert (told(tmp_path / "a.psd") == pixels()).all()
+    assert (read_noting(tmp_path / "a.psd") == pixels()).all()
     (tmp_path / "a.psd").write_bytes(header + bytes(12) + b"\0\0" + planes[:1500])
     refused(tmp_path / "a.psd", "data end before the picture does|truncated")
 
@@ -289,11 +289,11 @@ def test_the_state_of_the_process_is_untouched_in_threads(tmp_path, monkeypatch)
             dict(Image.OPEN),
         )
 
-    before, seen, wrong = state(), [], []
+    before, states, wrong = state(), [], []
 
     def work(name, words):
         for _ in range(20):
-            seen.append(state())
+            states.append(state())
             try:
                 read(tmp_path / name)
                 wrong.extend([name] * bool(words))
@@ -307,7 +307,7 @@ def test_the_state_of_the_process_is_untouched_in_threads(tmp_path, monkeypatch)
     for thread in threads:
         thread.join()
     assert wrong == []
-    assert all(each == before for each in (*seen, state()))
+    assert all(each == before for each in (*states, state()))
 
 
 def test_no_limit_is_a_limit_that_was_taken_off(tmp_path, monkeypatch):
@@ -321,7 +321,7 @@ def test_no_limit_is_a_limit_that_was_taken_off(tmp_path, monkeypatch):
     refused(tmp_path / "a.png", "pixels; reduce it first")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
     Image.fromarray(pixels()).save(tmp_path / "b.png")
-    assert (told(tmp_path / "b.png") == pixels()).all()
+    assert (read_noting(tmp_path / "b.png") == pixels()).all()
 
 
 def test_a_pil_image_is_left_as_it_was(tmp_path):

@@ -1,4 +1,4 @@
-"""Refinements, each against what it is for and against what public code gets wrong."""
+"""Each refinement reaches its goal and avoids the known mistakes of public code."""
 
 from dataclasses import replace
 
@@ -35,10 +35,10 @@ def photo():
 
 
 class Unfitted(Refinement):
-    """No refinement, but inverted without guidance like one."""
+    """An empty refinement: the inversion is made without guidance, as for a real one."""
 
-    def __call__(self, stage, found):
-        return found
+    def __call__(self, stage, stage_inversion):
+        return stage_inversion
 
 
 def missed(inversion, x):
@@ -57,11 +57,13 @@ def test_null_text_keeps_a_guided_rerun_nearer_to_the_path(first, photo):
 
 
 def test_null_text_takes_one_step_where_it_is_near_and_carries_its_embedding_on(first, photo):
-    found = first.invert(photo, PROMPT, Plan(DDIM(), Solve(Anderson()), NullText(10, 1e-2, 1e9, 0.0), 4, 5.0)).stages[0]
-    assert found.report.backward == 4
-    nulls = list(found.guidance.nulls.values())
+    stage_inversion = first.invert(
+        photo, PROMPT, Plan(DDIM(), Solve(Anderson()), NullText(10, 1e-2, 1e9, 0.0), 4, 5.0)
+    ).stages[0]
+    assert stage_inversion.report.backward == 4
+    nulls = list(stage_inversion.guidance.nulls.values())
     for j, (before, after) in enumerate(
-        zip([found.negative["text"].expand(2, -1, -1), *nulls[:-1]], nulls, strict=True)
+        zip([stage_inversion.negative["text"].expand(2, -1, -1), *nulls[:-1]], nulls, strict=True)
     ):
         # Adam's first step is as long as its rate, wherever the gradient is not small beside its epsilon.
         assert float((after - before).abs().max()) == pytest.approx(1e-2 * (1 - j / 8), rel=0.05)
@@ -81,7 +83,7 @@ def test_the_published_settings_of_null_text():
 
 @pytest.mark.parametrize("method", ["negative-prompt", "proximal"])
 def test_under_the_same_words_guidance_changes_nothing(first, photo, method):
-    """And where it changes nothing, its half is not computed."""
+    """The negative half is not computed then."""
     plain = first.invert(photo, PROMPT, plan("ddim", 5))
     for scale in (3.0, 9.0):
         guided = first.invert(photo, PROMPT, plan(method, 5, scale))
@@ -126,36 +128,39 @@ def test_proximal_guidance_lets_small_differences_alone(first):
 @pytest.mark.parametrize("scale", [1.0, 5.0])
 def test_offsets_make_any_path_exact(first, photo, scale):
     inversion = first.invert(photo, PROMPT, Plan(DDIM(), Solve(FixedPoint(1)), Offsets(), 6, scale))
-    found = inversion.stages[0]
+    stage_inversion = inversion.stages[0]
     assert float((inversion.picture - photo).abs().max()) < 1e-5
-    assert found.report.residual_max < 1e-5
-    assert len(found.offsets) == 6
-    assert found.offsets[0].dtype == torch.float32
+    assert stage_inversion.report.residual_max < 1e-5
+    assert len(stage_inversion.offsets) == 6
+    assert stage_inversion.offsets[0].dtype == torch.float32
 
 
 def test_edit_friendly_noise_maps_are_ddpms(first, photo):
     """Undo DDPM's step by hand: (x_b - mu(x_a)) / sqrt(v) is the map; maps of a path of independent noises are no N(0,
     1)."""
-    found = first.invert(photo, PROMPT, plan("edit-friendly", 10)).stages[0]
-    stage, grid = first.stages[0], found.grid
-    field = unguided(stage.denoiser, found.condition)
+    stage_inversion = first.invert(photo, PROMPT, plan("edit-friendly", 10)).stages[0]
+    stage, grid = first.stages[0], stage_inversion.grid
+    field = unguided(stage.denoiser, stage_inversion.condition)
     spreads = []
     for i in range(9):
         a, b = grid[i], grid[i + 1]
         with torch.no_grad():
-            e = field(found.path[i].double(), a).eps
-            mean = DDPM().step(field, (found.path[i].double(),), grid, i)[0]
+            e = field(stage_inversion.path[i].double(), a).eps
+            mean = DDPM().step(field, (stage_inversion.path[i].double(),), grid, i)[0]
         v = (b.sigma / a.sigma) ** 2 * (1 - (a.alpha / b.alpha) ** 2)
-        x0 = (found.path[i] - a.sigma * e) / a.alpha
+        x0 = (stage_inversion.path[i] - a.sigma * e) / a.alpha
         torch.testing.assert_close(mean, b.alpha * x0 + (b.sigma**2 - v) ** 0.5 * e, rtol=0, atol=1e-6)
-        torch.testing.assert_close(mean + found.offsets[i], found.path[i + 1].double(), rtol=0, atol=1e-5)
-        spreads.append(float((found.offsets[i] / v**0.5).std()))
+        torch.testing.assert_close(
+            mean + stage_inversion.offsets[i], stage_inversion.path[i + 1].double(), rtol=0, atol=1e-5
+        )
+        spreads.append(float((stage_inversion.offsets[i] / v**0.5).std()))
     assert max(spreads) > 1.2
     noises = [
-        (x - level.alpha * found.path[-1]) / level.sigma for x, level in zip(found.path[:-1], grid[:-1], strict=True)
+        (x - level.alpha * stage_inversion.path[-1]) / level.sigma
+        for x, level in zip(stage_inversion.path[:-1], grid[:-1], strict=True)
     ]
     mixed = torch.stack([noise[0].flatten() for noise in noises]).corrcoef()
-    assert float((mixed - torch.eye(10)).abs().max()) < 0.2  # independent, at every level anew
+    assert float((mixed - torch.eye(10)).abs().max()) < 0.2  # every level has an independent draw
 
 
 def test_an_edit_friendly_edit_runs_its_own_noise_maps(tiny):
@@ -188,24 +193,25 @@ def test_a_null_text_inversion_is_edited_by_its_own_embeddings(first, photo):
 
 @pytest.mark.parametrize("refine", [NullText(), NullText.as_iterinv()])
 def test_null_text_slows_down_and_grows_lenient_as_published(first, photo, monkeypatch, refine):
-    """Rate (1 - j / (2 N)) and tolerance + slope j, j counted at the paper's 50 steps, from the noisy end."""
-    seen = []
+    """The rate is (1 - j / (2 N)) and the tolerance grows by slope j; j counts the paper's 50 steps from the noisy
+    end."""
+    calls = []
 
     def fit(self, guided, known, null, rate, limit):
-        seen.append((rate, limit))
+        calls.append((rate, limit))
         return null
 
     monkeypatch.setattr(NullText, "_fit", fit)
     first.invert(photo, PROMPT, replace(plan("null-text", 5, 3.0), refine=refine))
-    assert [rate for rate, _ in seen] == pytest.approx([refine.rate * (1 - j / 10) for j in range(5)])
-    assert [limit for _, limit in seen] == pytest.approx([refine.tolerance + refine.slope * 10 * j for j in range(5)])
+    assert [rate for rate, _ in calls] == pytest.approx([refine.rate * (1 - j / 10) for j in range(5)])
+    assert [limit for _, limit in calls] == pytest.approx([refine.tolerance + refine.slope * 10 * j for j in range(5)])
 
 
 WIDTH = 6
 
 
 def worded(size=8):
-    """A stage of values whose noise depends on the words, in float64, so that two arithmetics can agree to 1e-12."""
+    """Make a stage whose noise depends on the words, in float64, so that two arithmetics can agree to 1e-12."""
 
     def denoiser(x, level, condition):
         text = condition["text"]
@@ -224,8 +230,8 @@ def worded(size=8):
 
 
 def published_null_text(stage, plan, path, rate, iterations, tolerance, slope, reduction):
-    """The released loop (Mokady et al., 2023): the noise of the prompt once a level, Adam anew, a step, then the test
-    of the loss from before it; in tensors of labels' alphas rather than in levels."""
+    """Run the released loop (Mokady et al., 2023) on tensors of alphas by label: per level it predicts the noise of the
+    prompt once and makes a new Adam, takes a step, and then tests the loss from before it."""
     negative, positive = stage.embed([""])["text"], stage.embed([PROMPT])["text"]
     table, labels = stage.schedule.alphas_cumprod, [int(level.t) for level in plan.check(stage)[:-1]]
     before = [*labels[1:], None]
@@ -271,22 +277,22 @@ def published_null_text(stage, plan, path, rate, iterations, tolerance, slope, r
     ids=["published", "iterinv"],
 )
 def test_null_text_is_the_released_loop_step_for_step(refine, settings):
-    """At their 50 steps: as many steps of Adam, the same embeddings and the same picture."""
+    """Over the 50 published steps both take as many steps of Adam and reach the same embeddings and picture."""
     stage = worded()
     how = Plan(DDIM(), Solve(FixedPoint(1)), refine, 50, 7.5)
     x = draw((1, 3, 8, 8), 5).clamp(-2, 2) / 2
-    found = Cascade((stage,)).invert(x, PROMPT, how).stages[0]
+    stage_inversion = Cascade((stage,)).invert(x, PROMPT, how).stages[0]
     walk = result(
         Solve(FixedPoint(1))(DDIM(), unguided(stage.denoiser, stage.condition(PROMPT)), x.double(), how.check(stage))
     )
     with torch.no_grad():
         nulls, clean, steps = published_null_text(stage, how, walk.path, *settings)
-    assert found.report.backward == steps
+    assert stage_inversion.report.backward == steps
     if refine.tolerance:
         assert 50 <= steps < 500  # some levels stop early, and none takes no step
-    for ours, theirs in zip(found.guidance.nulls.values(), nulls, strict=True):
+    for ours, theirs in zip(stage_inversion.guidance.nulls.values(), nulls, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-11)
-    torch.testing.assert_close(found.picture, clean, rtol=0, atol=1e-11)
+    torch.testing.assert_close(stage_inversion.picture, clean, rtol=0, atol=1e-11)
 
 
 def test_a_batch_is_fitted_as_each_picture_alone():

@@ -1,4 +1,4 @@
-"""The tests that every rule runs through: a new rule is tested by being listed in RULES."""
+"""Every rule runs through these tests: an entry in RULES is enough."""
 
 import math
 from itertools import islice, pairwise
@@ -61,7 +61,7 @@ def clean_end(rule, field, x, grid):
 
 
 def undone(rule, field, x, grid, stop=0):
-    """The state at `grid[stop]`: a walk back is as deep as it is asked to be."""
+    """Return the state at `grid[stop]`: the walk back ends there."""
     *_, state = islice(Undo()(rule, field, x, grid), len(grid) - max(stop, rule.first))
     return state
 
@@ -88,8 +88,7 @@ def test_round_trip(rule, steps):
 @settings(max_examples=40, deadline=None)
 @given(st.integers(2, 60), st.sampled_from(SPACINGS), st.integers(0, 40), st.sampled_from([0.9, 0.96, 1.0]))
 def test_round_trip_from_any_level(steps, spacing, stop, gamma):
-    """Exact whatever the grid and however far it is undone, and the loop says so: the state at `stop` gives the data
-    back."""
+    """The state at `stop` gives the data back exactly, on every grid and from every depth."""
     rule, x, grid = BDIA(gamma), data(), from_config({"beta_start": 1e-4, "beta_end": 0.02}).grid(steps, spacing)
     stop = min(stop, steps - 1)
     state = undone(rule, mixture(), x, grid, stop)
@@ -98,7 +97,7 @@ def test_round_trip_from_any_level(steps, spacing, stop, gamma):
 
 
 def noise_error(rule, steps):
-    """How far the noise that data is undone to lies from the ODE's."""
+    """Measure how far the undone noise lies from the ODE's."""
     x, grid = data(), arc(steps)
     return float((undone(rule, gaussian(), x, grid)[-1] - gaussian_flow(x, grid[-1], grid[0])).square().mean().sqrt())
 
@@ -117,7 +116,8 @@ def test_noise_consistency(name):
 
 @pytest.mark.parametrize("name", ["bdia 0.8", "bdia 0.5", "edict 0.8", "bdia 0.9 on heun"])
 def test_what_damps_a_run_drives_its_noise_away_when_undone(name):
-    """1 / gamma a step, or 1 / p^2: on finer grids the noise gets worse, though the round trip stays exact."""
+    """The noise grows by 1 / gamma per step, or 1 / p^2: on finer grids it gets worse, though the round trip stays
+    exact."""
     coarse, fine = (noise_error(REVERSIBLE[name], n) for n in (10, 80))
     assert fine > 5 * coarse
     assert REVERSIBLE[name].growth(arc(80)) > 1000
@@ -133,7 +133,7 @@ def test_growth(steps):
 
 @pytest.mark.parametrize("steps", [20, 50, 100])
 def test_belm_stays_near_unit_variance_on_stable_diffusions_schedule_but_not_on_the_cosine(steps):
-    """Its undamped factor is the square of the ratio of the first to the last difference of sigma / alpha."""
+    """O-BELM's undamped factor is the square of the ratio of the first to the last difference of sigma / alpha."""
     linear = from_config(
         {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "steps_offset": 1}
     )
@@ -159,8 +159,8 @@ def test_undoing_costs_one_call_a_step_and_never_looks_at_the_clean_end():
 @pytest.mark.parametrize("spacing", ["leading", "trailing"])
 @pytest.mark.parametrize("offset", [0, 1])
 def test_ddim_agrees_with_diffusers(spacing, offset):
-    """Linspace is left out: diffusers steps from each of its labels to that label less 1000 // N, which is not the next
-    one."""
+    """The test leaves linspace out: there diffusers steps from each label to that label less 1000 // N, which is not
+    the next one."""
     config = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "clip_sample": False}
     scheduler = DDIMScheduler(**config, timestep_spacing=spacing, steps_offset=offset, set_alpha_to_one=offset == 0)
     scheduler.set_timesteps(25)
@@ -173,7 +173,7 @@ def test_ddim_agrees_with_diffusers(spacing, offset):
 
 
 def test_bdia_is_ddim_where_it_must_be():
-    """Its first step is DDIM's; and a gamma near 0 is DDIM throughout."""
+    """BDIA's first step is DDIM's, and with a gamma near 0 all steps are."""
     x, grid = noise(), COSINE.grid(12)
     assert torch.equal(
         BDIA().step(mixture(), BDIA().init(x), grid, 0)[0], DDIM().step(mixture(), DDIM().init(x), grid, 0)[0]
@@ -183,7 +183,7 @@ def test_bdia_is_ddim_where_it_must_be():
 
 
 def test_bdia_undone_is_its_own_equation():
-    """(2.7c) solves (2.7b) for the oldest state: one step there, and back, by the rule's own two methods."""
+    """(2.7c) solves (2.7b) for the oldest state: the rule's own two methods take one step there and back."""
     grid, rule = COSINE.grid(8), BDIA(0.7)
     now, before = noise(1), noise(2)
     there = rule.step(mixture(), (now, before), grid, 4)
@@ -235,7 +235,7 @@ def test_dpmpp_2m_agrees_with_diffusers(order):
 
 
 def test_single_steps_carry_as_their_papers_write_them():
-    """Heun in EDM's variables, where noise is added and not mixed; DPM-Solver++ 2S along lambda."""
+    """Heun is compared in EDM's variables, where noise is added and not mixed, and DPM-Solver++ 2S along lambda."""
     grid, x = COSINE.grid(9), noise(3)
     a, b = grid[4], grid[5]
     field = mixture()
@@ -264,7 +264,7 @@ def test_single_steps_carry_as_their_papers_write_them():
     st.sampled_from([torch.float32, torch.float64]),
 )
 def test_fixed_point_arithmetic_gives_the_same_bits_back(steps, guidance, seed, dtype):
-    """Whatever the steps, the guidance and the precision of the network: not one bit of the clean state changes."""
+    """No bit of the clean state changes, for any steps, guidance and network precision."""
     wild = mixture()
 
     def field(x, a):
@@ -282,7 +282,7 @@ def test_fixed_point_arithmetic_gives_the_same_bits_back(steps, guidance, seed, 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("steps", [2, 10, 50])
 def test_float32_fixed_point_states_give_a_half_precision_network_the_same_input_both_ways(dtype, steps):
-    """Rounding a float32 state to half precision may fall either way; of fixed-point states there is but one."""
+    """A float32 state may round to half precision in two ways; a fixed-point state rounds in one."""
     wild = mixture()
 
     def field(x, a):
@@ -298,7 +298,7 @@ def test_float32_fixed_point_states_give_a_half_precision_network_the_same_input
 
 
 def test_eight_bit_pixels_are_fixed_point_numbers():
-    """So the float32 picture itself comes back, not only the state that it was rounded to."""
+    """Therefore the float32 picture itself comes back, not only its rounded state."""
     levels = (torch.arange(256) / 127.5 - 1).double()
     assert torch.equal(FixedPointBDIA().init(levels)[0], levels)
 
@@ -312,15 +312,15 @@ def test_fixed_point_arithmetic_says_where_it_ends():
 
 
 def edm_grid(steps):
-    """Karras et al. 2022, eq. 5: noise levels from 80 to 0.002, then none; nothing is mixed, alpha is 1."""
+    """Make noise levels from 80 to 0.002, then none (Karras et al. 2022, eq. 5); nothing is mixed, so alpha is 1."""
     ends = 80 ** (1 / 7), 0.002 ** (1 / 7)
     sigmas = [(ends[0] + k / (steps - 1) * (ends[1] - ends[0])) ** 7 for k in range(steps)]
     return tuple(Level(sigma, 1.0, sigma) for sigma in (*sigmas, 0.0))
 
 
 def test_what_bdia_adds_to_other_rules():
-    """The pattern on a two-sided mixture in EDM's variables: at few steps a gamma near 0.5 helps DDIM most, at many one
-    near 1; kept slopes make Heun better at no cost; 2M gains at gamma 0.5."""
+    """The test uses a two-sided mixture in EDM's variables: at few steps a gamma near 0.5 helps DDIM most, at many
+    steps one near 1; kept slopes make Heun better at no cost; 2M gains at gamma 0.5."""
     x = 80 * noise(n=400)
     fine = clean_end(Heun(), mixture(), x, edm_grid(4000))
 
@@ -353,7 +353,7 @@ def test_a_state_that_is_not_finite_stops_the_loop():
 
 
 def test_relaxing_a_multistep_rule_finds_the_path_that_it_runs_through():
-    """From the sample that 2M draws back to the noise that it drew it from, and every state between."""
+    """It returns from the sample that 2M draws to the starting noise, and finds every state between."""
     rule, grid = DPMPP2M(), COSINE.grid(50)
     *_, (z, _) = states = list(run(rule, mixture(), rule.init(data()), grid))
     _, path, error = result(Relax(60, 1e-12)(rule, mixture(), z, grid))
@@ -365,8 +365,8 @@ def test_relaxing_a_multistep_rule_finds_the_path_that_it_runs_through():
 
 
 def test_relaxing_tells_how_well_it_did():
-    """Few steps fold the field between the two modes of the data; there sweeps do not end, and the best path is
-    kept."""
+    """Few steps fold the field between the two modes of the data; there the sweeps do not end, and the best path is
+    returned."""
     rule, grid = DPMPP2M(), COSINE.grid(10)
     *_, (x, _) = run(rule, mixture(), rule.init(noise()), grid)
     _, path, error = result(Relax(60, 1e-6)(rule, mixture(), x, grid))
@@ -377,7 +377,7 @@ def test_relaxing_tells_how_well_it_did():
 
 
 def test_relaxing_a_batch_is_relaxing_each_by_itself():
-    """One rests long before the other."""
+    """One picture converges long before the other."""
     rule, grid = DPMPP2M(), COSINE.grid(20)
     x = torch.stack([noise().flatten(), 0.6 * noise().flatten().sign()])
     _, path, error = result(Relax(40, 1e-4)(rule, mixture(), x, grid))
@@ -395,7 +395,7 @@ def test_solving_ddim_gives_the_data_back():
     assert float((clean_end(DDIM(), mixture(), state[0], grid) - x).abs().max()) < 1e-8
 
 
-# A level without signal, alpha 0: where flows and schedules of zero terminal signal begin.
+# Flows and schedules of zero terminal signal begin at a level without signal, alpha 0.
 
 ZERO_SIGNAL = {
     "flow": Flow(),
@@ -422,7 +422,7 @@ def test_round_trip_from_a_level_without_signal(name, rule):
 @pytest.mark.parametrize("name", ZERO_SIGNAL)
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES.keys())
 def test_every_rule_samples_from_a_level_without_signal_or_says_that_it_cannot(name, rule):
-    """From pure noise of a Gaussian's data, the end is near the flow's, whose start is known."""
+    """A run from pure noise, for Gaussian data, ends near the end of the flow, whose start is known."""
     grid = zero_signal_grid(name, 200)
     if isinstance(rule, (EDICT, BELM)):
         assert rule.growth(grid) == math.inf
@@ -443,7 +443,7 @@ def test_solving_goes_through_a_level_without_signal():
 
 def test_noise_alone_says_nothing_of_the_picture_at_a_level_without_signal():
     level = Level(999.0, 0.0, 1.0)
-    with pytest.raises(ValueError, match=r"timestep 999 holds no signal.*leading spacing"):
+    with pytest.raises(ValueError, match=r"timestep 999 has no signal.*leading spacing"):
         prediction_from(noise(), noise(), level, "epsilon")
     x, x0 = noise(), noise(5)
     for kind, output in (("v_prediction", -x0), ("sample", x0), ("flow_prediction", x - x0)):

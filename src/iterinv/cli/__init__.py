@@ -82,11 +82,11 @@ def edit(
             given = [name.replace("_", "-") for name in names if _given(context, name)]
             if given:
                 raise ValueError(
-                    f"--{' --'.join(given)}: an inversion has its own; leave out, or give the picture instead"
+                    f"--{' --'.join(given)}: an inversion has its own; leave the option out, or give the picture"
                 )
             source = ReopenRequest(inversion, model)
         elif prompt is None or picture is None:
-            raise ValueError("--prompt is missing: say what the picture shows")
+            raise ValueError("--prompt is missing: describe the picture")
         else:
             source = InvertRequest(picture, prompt, method, num_inference_steps, 1.0, seed, fit, model)
         # The file that is edited stays, where it lies in the output folder.
@@ -110,7 +110,7 @@ def invert(
     trajectory: Trajectory = False,
     model: Any = None,
 ) -> None:
-    """Invert a picture and keep the inversion as a file."""
+    """Invert a picture and save the inversion as a file."""
     with session(out, picture, model.name) as (staging, bench):
         from iterinv.workbench import InvertRequest
 
@@ -124,7 +124,7 @@ def invert(
 def reconstruct(
     inversion: Annotated[Path, typer.Argument(help="An inversion file.")], out: Out = Path("out"), model: Any = None
 ) -> None:
-    """Make the picture again from an inversion file."""
+    """Reconstruct the picture from an inversion file."""
     with session(out, inversion, model.name, spared=KEPT) as (staging, bench):
         from iterinv.workbench import ReopenRequest
 
@@ -138,14 +138,14 @@ def compare(
     picture: Annotated[Path, typer.Argument(help="A picture file.")],
     prompt: Prompt,
     out: Out = Path("out"),
-    methods: Annotated[str, typer.Option(help="Names, with commas between them; all if not given.")] = "",
+    methods: Annotated[str, typer.Option(help="Names, separated by commas; all if not given.")] = "",
     num_inference_steps: Steps = 20,
     guidance_scale: Guidance = 1.0,
     seed: Seed = 0,
     fit: Fit = "pad",
     model: Any = None,
 ) -> None:
-    """Run many methods on one picture: what each costs and keeps."""
+    """Run many methods on one picture; compare cost and fidelity."""
     rows: list[dict[str, Any]] = []
     with session(out, picture, model.name) as (staging, bench):
         from iterinv.evaluate.compare import plot
@@ -159,10 +159,10 @@ def compare(
             rows.append(row)
             bench.on_note(f"{row['method']}: {decibels_by_stage(row)}, {row['seconds']:.1f} s")
         title = f"{picture.name}, {num_inference_steps} steps, guidance {guidance_scale:g}"
-        told = {"picture": picture.name, "prompt": prompt.strip(), "steps": num_inference_steps}
-        told |= {"guidance": guidance_scale, "seed": seed, "model": model.load().fingerprint}
-        told |= {"versions": versions(), "methods": rows}
-        write_json(staging / "compare.json", told)
+        report = {"picture": picture.name, "prompt": prompt.strip(), "steps": num_inference_steps}
+        report |= {"guidance": guidance_scale, "seed": seed, "model": model.load().fingerprint}
+        report |= {"versions": versions(), "methods": rows}
+        write_json(staging / "compare.json", report)
         plot(rows, staging / "compare.png", title)
     print_comparison(rows, title, out)
 
@@ -188,7 +188,7 @@ def editors() -> None:
 
 @app.command()
 def samplers() -> None:
-    """List the solver steps that pictures can be sampled by."""
+    """List the solver steps that can sample pictures."""
     with errors():
         from iterinv.steps import RULES
 
@@ -197,16 +197,16 @@ def samplers() -> None:
 
 @app.command()
 def cost(
-    model: Annotated[str, typer.Argument(help="What --model takes, published or on this disk.")] = "deepfloyd",
+    model: Annotated[str, typer.Argument(help="A preset or a folder on this disk.")] = "deepfloyd",
     method: Method = "bdia",
     num_inference_steps: Steps = 20,
     guidance_scale: Guidance = 1.0,
     dtype: Annotated[
-        str | None, typer.Option(help="float32, float16 or bfloat16; if not given float32 on a CPU, else half.")
+        str | None, typer.Option(help="float32, float16 or bfloat16; by default float32 on a CPU, else float16.")
     ] = None,
     device: Device = "cpu",
 ) -> None:
-    """Say what inverting a picture would cost, without loading any weights."""
+    """Compute the cost of inverting a picture, without loading any weights."""
     with errors():
         from iterinv import costs, methods
         from iterinv.loading import precision
@@ -214,21 +214,23 @@ def cost(
 
         device = checked_device(device)
         numbers = precision(dtype or ("float32" if device == "cpu" else "float16"))
-        found = costs.costs(model, methods.plan(method, num_inference_steps, guidance_scale), numbers)
-        print_costs(found, costs.rate(device, numbers), {mode: costs.peak(found, mode) for mode in costs.MODES})
+        stage_costs = costs.costs(model, methods.plan(method, num_inference_steps, guidance_scale), numbers)
+        print_costs(
+            stage_costs, costs.rate(device, numbers), {mode: costs.peak(stage_costs, mode) for mode in costs.MODES}
+        )
 
 
 @app.command()
 def doctor(model: Model = "embedded", device: Device = "cpu") -> None:
-    """Say whether it will work here, and what is missing."""
+    """Check this machine and a model, and name what is missing."""
     well = True
     with errors():
         from iterinv.inspect.doctor import findings
 
-        for found in findings(model, device):
-            mark = {True: "ok", False: "NO", None: "  "}[found.well]
-            typer.echo(f"{mark}  {found.about:20} {found.said}")
-            well = well and found.well is not False
+        for finding in findings(model, device):
+            mark = {True: "ok", False: "NO", None: "  "}[finding.well]
+            typer.echo(f"{mark}  {finding.about:20} {finding.said}")
+            well = well and finding.well is not False
     if not well:
         raise typer.Exit(1)
 
@@ -243,7 +245,9 @@ def sample(
     ] = 1,
     num_inference_steps: Annotated[
         int | None,
-        typer.Option("--num-inference-steps", "--steps", "-n", min=2, help="A stage; the model's own if not given."),
+        typer.Option(
+            "--num-inference-steps", "--steps", "-n", min=2, help="Steps per stage; the model's own if not given."
+        ),
     ] = None,
     guidance_scale: Annotated[
         float | None,
@@ -256,7 +260,7 @@ def sample(
     seed: Seed = 0,
     model: Any = None,
 ) -> None:
-    """Draw pictures from words alone."""
+    """Draw pictures from a prompt alone."""
     with session(out, model.name) as (staging, bench):
         from iterinv.images import save
         from iterinv.workbench import SampleRequest
@@ -272,7 +276,7 @@ def sample(
 
 @app.command()
 def version() -> None:
-    """Say the versions of this package and of what it computes with."""
+    """Print the versions of this package and of the libraries that it uses."""
     with errors():
         from iterinv.manifest import versions
 

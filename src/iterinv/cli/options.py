@@ -48,14 +48,16 @@ Model = Annotated[
 ]
 Method = Annotated[str, typer.Option("--method", "-m", help="bdia is exact; `iterinv methods` lists all.")]
 Steps = Annotated[int, typer.Option("--num-inference-steps", "--steps", "-n", min=2, help="Steps at every stage.")]
-Seed = Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Draws noise: on low-resolution conditions.")]
+Seed = Annotated[
+    int, typer.Option("--seed", min=0, max=2**32 - 1, help="Seed of the noise on low-resolution pictures.")
+]
 Guidance = Annotated[
     float, typer.Option("--guidance-scale", "--guidance", callback=finite, help="Classifier-free guidance; 1 is none.")
 ]
 Sampler = Annotated[
     str | None, typer.Option("--sampler", help="The model's own if not given; `iterinv samplers` lists all.")
 ]
-Gamma = Annotated[float | None, typer.Option(help="Of a bdia sampler: 0 is its base, 1 the whole correction.")]
+Gamma = Annotated[float | None, typer.Option(help="Weight of BDIA's correction: 0 is the base rule, 1 all of it.")]
 Size = Annotated[int | None, typer.Option(help="Size in px of the last stage to run; stages above are left out.")]
 Fit = Annotated[str, typer.Option("--fit", help="A picture that is not square: 'pad' it, or 'crop' to its middle.")]
 Trajectory = Annotated[
@@ -72,11 +74,13 @@ EditGuidance = Annotated[
 Device = Annotated[str, typer.Option("--device", help="Device of the networks: cpu, cuda, mps.")]
 Precision = Annotated[str, typer.Option("--dtype", help="The networks' precision: float32, float16 or bfloat16.")]
 Memory = Annotated[
-    str | None, typer.Option("--memory", help="The device's memory, as 16gb, or auto: what does not fit takes turns.")
+    str | None, typer.Option("--memory", help="Memory limit, such as 16gb, or auto; large networks take turns.")
 ]
 Pickle = Annotated[bool, typer.Option("--allow-pickle", help="Open weights that can run code: pickles, TorchScript.")]
-Variant = Annotated[str | None, typer.Option("--variant", help="Which weights of a folder with several, as fp16.")]
-Config = Annotated[str | None, typer.Option("--config", help="Of weights in one file: a folder of that kind of model.")]
+Variant = Annotated[str | None, typer.Option("--variant", help="Variant of the weights in a folder, such as fp16.")]
+Config = Annotated[
+    str | None, typer.Option("--config", help="For weights in one file: a folder of that kind of model.")
+]
 _LOADING = {
     "name": ("model", Model, "embedded"),
     "device": ("device", Device, "cpu"),
@@ -103,8 +107,8 @@ def with_model(command: Callable[..., None]) -> Callable[..., None]:
         model: ModelRequest = Model(**{name: kwargs.pop(option) for name, (option, *_) in _LOADING.items()})
         command(*args, model=model, **kwargs)
 
-    rest = [each for each in signature.parameters.values() if each.name != "model"]
-    with_options.__signature__ = signature.replace(parameters=[*rest, *own])  # type: ignore[attr-defined]
+    others = [each for each in signature.parameters.values() if each.name != "model"]
+    with_options.__signature__ = signature.replace(parameters=[*others, *own])  # type: ignore[attr-defined]
     kinds = {name: kind for name, kind in command.__annotations__.items() if name != "model"}
     with_options.__annotations__ = {**kinds, **{option: kind for option, kind, _ in _LOADING.values()}}
     return with_options

@@ -1,4 +1,4 @@
-"""The frame of a command: errors, the output folder, and the events of the workbench, drawn."""
+"""The frame of every command: errors, the output folder, and the display of the workbench's events."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def console(*, stderr: bool = False) -> Console:
 
 @contextmanager
 def session(out: Path, *inputs: Any, spared: str = "") -> Iterator[tuple[Path, Workbench]]:
-    """A staging folder, and a workbench whose events are drawn.
+    """Yield a staging folder, and a workbench whose events are shown.
 
     A terminal has a bar for each stage and phase, a file a line now and then; notes are sentences in both. Raises, as
     an error to the user, where a result would replace one of the ``inputs``: those that are files on this disk.
@@ -77,7 +77,7 @@ def session(out: Path, *inputs: Any, spared: str = "") -> Iterator[tuple[Path, W
         names = [name for name in work.FILES if name != spared]
         with outputs(out, files, names) as staging, progress() as draw:
 
-            def told(event: Event) -> None:
+            def show(event: Event) -> None:
                 if isinstance(event, work.Note):
                     draw.note(event.text)
                 elif event.phase == "network call":
@@ -85,7 +85,7 @@ def session(out: Path, *inputs: Any, spared: str = "") -> Iterator[tuple[Path, W
                 else:
                     draw.step(f"stage {event.stage}: {event.phase}", event.done, event.total)
 
-            bench = work.Workbench(told)
+            bench = work.Workbench(show)
             yield staging, bench
             there = (name for name in work.FILES if (out / name).exists() and not same_file(out / name, files))
             if stale := sorted(name for name in there if not (staging / name).exists()):
@@ -143,7 +143,8 @@ def progress() -> Iterator[Drawing]:
 
 
 def counted(work: Iterator[Any], name: str, total: int, done: Callable[[int, Any], int] = lambda k, _: k) -> None:
-    """Run an iterator to its end and draw how far it is; ``done`` says so of the number of items and the latest."""
+    """Run an iterator to its end and draw its progress; ``done`` computes it from the number of items and the latest
+    item."""
     with progress() as draw:
         for k, item in enumerate(work, 1):
             draw.step(name, done(k, item), total)

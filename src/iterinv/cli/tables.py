@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 
 def decibels(psnr: float | None) -> str:
-    """A PSNR as text; ``None`` is that of equal pictures."""
+    """Format a PSNR; ``None`` stands for equal pictures."""
     return "exact" if psnr is None else f"{psnr:.1f} dB"
 
 
 def decibels_by_stage(row: dict[str, Any]) -> str:
-    """The PSNR of each stage of a comparison's row, as one cell."""
+    """Format the PSNR of each stage of a comparison's row as one cell."""
     cells = [decibels(stage["reconstruction"]["psnr"]).removesuffix(" dB") for stage in row["stages"]]
     return (cells[0] if len(set(cells)) == 1 else " / ".join(cells)) if cells else "failed"
 
@@ -60,14 +60,14 @@ def print_comparison(rows: list[dict[str, Any]], title: str, out: Path) -> None:
 
 
 @errors()
-def print_costs(found: list[Cost], rate: float, peaks: dict[str, int]) -> None:
+def print_costs(stage_costs: list[Cost], rate: float, peaks: dict[str, int]) -> None:
     """Print what each stage costs, the peak of the device's memory and the time."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     rows = []
-    for cost in found:
+    for cost in stage_costs:
         name = f"{cost.name:3} {Path(cost.source).name}"
         rows.append(
             [
@@ -85,7 +85,7 @@ def print_costs(found: list[Cost], rate: float, peaks: dict[str, int]) -> None:
         if cost.codec_parameters:
             sizes = _gigabytes(cost.codec_weights), _gigabytes(cost.codec_activations)
             rows.append(["    its autoencoder", "", f"{cost.codec_parameters / 1e6:,.0f} M", *sizes])
-    for k, column in enumerate(("", "px", "size", "weights", "held", "calls", "time")):
+    for k, column in enumerate(("", "px", "size", "weights", "other", "calls", "time")):
         widest = max(len(row[k]) for row in [*rows, [column] * 9] if k < len(row))
         table.add_column(column, justify="right" if k else "left", no_wrap=True, min_width=widest if k else None)
     for row in rows:
@@ -94,12 +94,12 @@ def print_costs(found: list[Cost], rate: float, peaks: dict[str, int]) -> None:
     screen.print(table)
     words = {"resident": "all networks at once", "staged": "a network at a time", "layered": "a layer at a time"}
     peak = ", ".join(f"{_gigabytes(size)} with {words[mode]}" for mode, size in peaks.items())
-    whole = _duration(sum(cost.seconds(rate) for cost in found))
+    whole = _duration(sum(cost.seconds(rate) for cost in stage_costs))
     lines = [
         f"Peak memory of the device: {peak}.",
         f"Inverting and reconstructing a picture: {whole} at the {rate / 1e9:,.0f} GFLOP/s that convolutions "
-        "reach here. "
-        "Held: by a call and the path. Calls: forward + backward, a solver's as on a toy.",
+        "reach here. Other memory holds the activations of a call and the path. Calls are forward + backward; those of "
+        "a solver are estimates.",
     ]
     for line in lines:
         screen.print(printable(line))
@@ -146,35 +146,35 @@ def print_summary(summary: list[dict[str, Any]], out: Path) -> None:
 
 
 @errors()
-def print_report(told: dict[str, Any], out: Path) -> None:
-    """The short report of an inversion or an edit."""
+def print_report(report: dict[str, Any], out: Path) -> None:
+    """Print the short report of an inversion or an edit."""
     from rich.table import Table
 
-    table = Table(title=printable(f"{told['method']}, {told['steps']} steps"), title_justify="left")
-    whole, lines = told.get("reconstruction"), []
+    table = Table(title=printable(f"{report['method']}, {report['steps']} steps"), title_justify="left")
+    whole, lines = report.get("reconstruction"), []
     columns = ("reconstruction", "exact pixels", "noise std") if whole else ("levels inverted",)
     for column in ("stage", "size", "network calls", "seconds", *columns):
         table.add_column(column, justify="left" if column == "stage" else "right")
-    for s in told["stages"]:
+    for s in report["stages"]:
         calls, fidelity = s["network_calls"], s.get("reconstruction")
         cells = [s["stage"], str(s["size"]), f"{calls['forward']} + {calls['backward']} back", f"{s['seconds']:.1f}"]
         if fidelity:
             cells += decibels(fidelity["psnr"]), f"{fidelity['exact_pixels']:.2%}", f"{s['terminal_noise']['std']:.2f}"
         else:
-            cells.append(f"{s['depth']} of {told['steps']}")
+            cells.append(f"{s['depth']} of {report['steps']}")
         table.add_row(*cells)
     screen = console()
     screen.print(table)
     if whole:
         lines = [f"reconstruction: {decibels(whole['psnr'])}, {whole['exact_pixels']:.2%} of pixels equal"]
-        lines.append(told["why"])
-    for edited in told.get("edits", ()):
+        lines.append(report["why"])
+    for edited in report.get("edits", ()):
         lines.append(f"edit: {edited['editor']} to {edited['to']!r}")
         if edited.get("background_exact_pixels") is not None:
             lines.append(
                 f"mask: {edited['mask']:.1%} of the picture; outside it "
                 f"{edited['background_exact_pixels']:.2%} of pixels equal"
             )
-    lines.append(f"{told['seconds']:.1f} s, {told['peak_memory_mb']:.0f} MB at most; files in {out}")
+    lines.append(f"{report['seconds']:.1f} s, {report['peak_memory_mb']:.0f} MB at most; files in {out}")
     for line in lines:
         screen.print(printable(line))

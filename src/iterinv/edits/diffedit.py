@@ -15,7 +15,7 @@ from iterinv.edits.site import Region
 
 @dataclass(frozen=True)
 class DiffEdit(PromptSwap):
-    """:class:`iterinv.edits.PromptSwap` within the region that the prompts decide."""
+    """Edit as PromptSwap does, within the region where the two prompts predict different noise."""
 
     strength: float = 1.0
     guidance: float = 1.5

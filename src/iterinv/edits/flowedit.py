@@ -68,7 +68,7 @@ class Flow(Step):
 
 @dataclass(frozen=True)
 class FlowEdit:
-    """FlowEdit at the first stage, within ``region``; ``detail`` edits the stages above.
+    """Edit the first stage by FlowEdit, within ``region``; ``detail`` edits the stages above.
 
     ``guidance`` acts from the source prompt to the target prompt, 1 for none; ``passes`` is the number of times the
     levels are run, each pass from the result of the one before; ``averages`` is the number of noises a level, drawn
@@ -123,10 +123,14 @@ class FlowEdit:
             strengths, passes = (1.0,), 1
         else:
             strengths, passes = STRENGTHS, self.passes
-        seen = self.margin(site, mask, clean) if mask is not None and len(strengths) > 1 else 0.0
+        source_margin = self.margin(site, mask, clean) if mask is not None and len(strengths) > 1 else 0.0
         for strength in strengths:
             state = yield from self.flow(site, strength, passes, mask)
-            if mask is None or strength == strengths[-1] or self.margin(site, mask, state[0]) >= -self.sure * seen:
+            if (
+                mask is None
+                or strength == strengths[-1]
+                or self.margin(site, mask, state[0]) >= -self.sure * source_margin
+            ):
                 break
         share = share_of(site.grid, start_index(site.grid, strength))
         return site.result(state, mask, rule="Flow", strength=share, guidance=site.guidance_scale(self.guidance))

@@ -14,7 +14,7 @@ FOLDER = Path(__file__).parent / "weights" / "cascade"
 
 
 def prompt_advice(prompt: str, name: str) -> list[str]:
-    """Sentences on what the embedded cascade cannot draw of a prompt
+    """Return advice on the parts of a prompt that the embedded cascade cannot draw
     (:func:`iterinv.embedded.advice.prompt_advice`)."""
     from iterinv.embedded import advice
 

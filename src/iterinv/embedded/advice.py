@@ -9,7 +9,8 @@ from iterinv.embedded.scenes.caption import words_in
 
 
 def prompt_advice(prompt: str, name: str) -> list[str]:
-    """Sentences on what the embedded cascade cannot draw of a prompt; ``name`` is what a message calls the prompt.
+    """Return advice on the parts of a prompt that the embedded cascade cannot draw; ``name`` is the message's name for
+    it.
 
     It knows some words, scenes of one or two things, and two things only by different descriptions.
     """

@@ -32,7 +32,7 @@ evaluation = App(help="Measure editors and samples.", no_args_is_help=True)
 @evaluation.command()
 @with_model
 def samples(
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of samples; what is there is not drawn again.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of samples; existing samples are not drawn again.")],
     sampler: Sampler = "ddim",
     gamma: Gamma = None,
     num_inference_steps: Steps = 10,
@@ -42,7 +42,7 @@ def samples(
     size: Size = None,
     model: Any = None,
 ) -> None:
-    """Samples against their words, and against true pictures, as the reader sees them."""
+    """Compare samples with their captions and with true pictures, as the reader sees them."""
     with errors():
         from iterinv import methods
         from iterinv.embedded.evaluate import alignment as bench
@@ -69,20 +69,20 @@ def samples(
 @with_model
 def scenes(
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="Folder of rows and pictures; what is there is not done again.")
+        Path, typer.Option("--out", "-o", help="Folder of rows and pictures; existing rows are not done again.")
     ],
     editor: EditorName = None,
     strength: Strength = None,
     edit_guidance: EditGuidance = None,
     method: Method = "bdia",
     num_inference_steps: Steps = 20,
-    kinds: Annotated[str, typer.Option(help="Kinds of edit, with commas between them; all if not given.")] = "",
+    kinds: Annotated[str, typer.Option(help="Kinds of edit, separated by commas; all if not given.")] = "",
     count: Annotated[int, typer.Option(min=1, help="Scenes of each kind.")] = 200,
     share: Annotated[str, typer.Option(help="k/n: the k-th of n shares of the scenes, one for each process.")] = "1/1",
     size: Size = None,
     model: Any = None,
 ) -> None:
-    """SceneEdit: edits of rendered scenes, whose right answer exists."""
+    """Run SceneEdit: edits of rendered scenes, whose right answer is known."""
     with errors():
         from iterinv import methods
         from iterinv.embedded.evaluate import scene_edit as bench
@@ -103,15 +103,15 @@ def scenes(
         how = editor_of(editor or cascade.defaults.editor, strength, edit_guidance)
         done = bench.evaluate(cascade, how, out, method, num_inference_steps, names, count, part)
         counted(done, "tasks", len(names) * len(range(part[0] - 1, count, part[1])))
-        found = bench.rows(out, names, count)
-        if not found:
+        rows = bench.rows(out, names, count)
+        if not rows:
             raise ValueError(
                 f"none of the first {count} scenes is in share {share}: ask for more scenes or fewer shares"
             )
-        report = {"summary": bench.summary(found), "versions": versions()}
+        report = {"summary": bench.summary(rows), "versions": versions()}
         write_json(out / "summary.json", report)
-        bench.sheets(out, found)
-        print_summary(bench.summary(found), out)
+        bench.sheets(out, rows)
+        print_summary(bench.summary(rows), out)
 
 
 def train(

@@ -1,7 +1,8 @@
-"""A small network that reads a scene's attributes off its picture. In the embedded world it stands for CLIP and DINO.
+"""A small network that reads a scene's attributes from its picture. In the embedded world it takes the place of CLIP
+and DINO.
 
-It was trained by ``iterinv train reader`` on rendered pictures; how often it is right on others is in the docs. What it
-says of an edit or a sample is an opinion of a network, not the renderer's truth.
+It was trained by ``iterinv train reader`` on rendered pictures; the docs give its accuracy on others. Its
+answer on an edit or a sample is a network's estimate, not the renderer's truth.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
 """The questions and the possible answers: thing 0 is the one to the left."""
 
 
-class Look(NamedTuple):
-    """The attributes that are read of a thing."""
+class ThingAttributes(NamedTuple):
+    """The attributes that the reader predicts for a thing."""
 
     shape: str
     color: str
@@ -39,28 +40,29 @@ class Look(NamedTuple):
     size: str
 
 
-class Seen(NamedTuple):
-    """The attributes that are read of a scene: its things from left to right, floor, wall and where the light is."""
+class SceneAttributes(NamedTuple):
+    """The attributes that the reader predicts for a scene: its things from left to right, floor, wall and side of the
+    light."""
 
-    things: tuple[Look, ...]
+    things: tuple[ThingAttributes, ...]
     floor: str
     wall: str
     light: str
 
     @classmethod
-    def of(cls, scene: Scene) -> Seen:
-        """The truth."""
-        things = tuple(Look(each.shape, each.color, each.material, each.size) for each in scene.things)
+    def of(cls, scene: Scene) -> SceneAttributes:
+        """Return the true attributes of a scene."""
+        things = tuple(ThingAttributes(each.shape, each.color, each.material, each.size) for each in scene.things)
         return cls(things, scene.floor, scene.wall, scene.light)
 
 
 def answers(scene: Scene) -> list[int]:
     """The right answer to each of :data:`QUESTIONS`; -1 where there is none, since no second thing stands there."""
-    found = [len(scene.things) - 1]
+    indices = [len(scene.things) - 1]
     for k in (0, 1):
         thing = scene.things[k] if k < len(scene.things) else None
-        found += [-1 if thing is None else values.index(getattr(thing, name)) for name, values in OF_THING.items()]
-    return found + [values.index(getattr(scene, name)) for name, values in OF_SCENE.items()]
+        indices += [-1 if thing is None else values.index(getattr(thing, name)) for name, values in OF_THING.items()]
+    return indices + [values.index(getattr(scene, name)) for name, values in OF_SCENE.items()]
 
 
 class _Block(nn.Module):
@@ -113,7 +115,7 @@ def load(path: Path = WEIGHTS) -> Reader:
 
 
 def _small(pictures: Tensor) -> Tensor:
-    """Raises ``ValueError`` for pictures that are not square or smaller than what is read."""
+    """Scale pictures down. Raises ``ValueError`` for pictures that are not square or too small."""
     if (
         pictures.ndim != 4
         or pictures.shape[1] != 3
@@ -128,23 +130,22 @@ def _small(pictures: Tensor) -> Tensor:
 
 @torch.no_grad()
 def features(pictures: Tensor) -> Tensor:
-    """Features (batch, 256) of pictures (batch, 3, n, n) in [-1, 1], n of 64 or more: what Fréchet distances are taken
-    of."""
+    """Return features (batch, 256) of pictures (batch, 3, n, n) in [-1, 1], n of 64 or more, for Fréchet distances."""
     return load().look(_small(pictures))
 
 
 @torch.no_grad()
-def read(pictures: Tensor) -> list[Seen]:
+def read(pictures: Tensor) -> list[SceneAttributes]:
     """Read each of the pictures (batch, 3, n, n) in [-1, 1], n of 64 or more."""
     return most_likely(load()(_small(pictures)))
 
 
-def most_likely(scores: Sequence[Tensor]) -> list[Seen]:
-    """The most likely answers, as what is seen in each picture."""
+def most_likely(scores: Sequence[Tensor]) -> list[SceneAttributes]:
+    """Return the attributes with the highest scores for each picture."""
     rows = torch.stack([each.argmax(1) for each in scores], 1).tolist()
-    seen = []
+    scenes = []
     for row in rows:
-        said = {name: values[k] for (name, values), k in zip(QUESTIONS.items(), row, strict=True)}
-        things = tuple(Look(*(said[f"{k} {name}"] for name in OF_THING)) for k in range(1 + row[0]))
-        seen.append(Seen(things, said["floor"], said["wall"], said["light"]))
-    return seen
+        answer = {name: values[k] for (name, values), k in zip(QUESTIONS.items(), row, strict=True)}
+        things = tuple(ThingAttributes(*(answer[f"{k} {name}"] for name in OF_THING)) for k in range(1 + row[0]))
+        scenes.append(SceneAttributes(things, answer["floor"], answer["wall"], answer["light"]))
+    return scenes

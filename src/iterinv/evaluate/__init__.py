@@ -1,1 +1,1 @@
-"""Comparisons that anyone can rerun."""
+"""Comparisons that anyone can run again."""

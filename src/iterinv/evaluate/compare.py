@@ -1,4 +1,4 @@
-"""Many methods on one picture, at equal steps: what each costs and keeps."""
+"""Comparison of methods on one picture, at equal steps: cost and fidelity of each."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def compare(
     fit: str = "pad",
     observer: Observer | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """A row a method, as it is done: ``method, psnr, exact_pixels, network_calls, seconds, peak_memory_mb,
+    """Yield one row per method when it is done: ``method, psnr, exact_pixels, network_calls, seconds, peak_memory_mb,
     terminal_noise, stages, why``.
 
-    ``peak_memory_mb`` is the process's while the method runs, weights included. PSNR is of the picture worked on,
-    ``None`` where all pixels are equal. ``terminal_noise`` is the first stage's. A method that leaves the finite
-    numbers has ``why`` and the cost, no ``stages``, and ``None`` for the rest.
-    Raises ``ValueError`` for a method that there is not, before any work.
+    ``peak_memory_mb`` is the process's while the method runs, weights included. PSNR is of the part of the picture
+    inside the square, ``None`` where all pixels are equal. ``terminal_noise`` is the first stage's. A method that
+    leaves the finite numbers has ``why`` and the cost, no ``stages``, and ``None`` for the rest. Raises ``ValueError``
+    for an unknown method, before any work.
     """
     plans = [plan(method, num_inference_steps, guidance_scale) for method in methods]
     for each in plans:
@@ -71,7 +71,7 @@ def compare(
 
 
 def work(row: dict[str, Any]) -> int:
-    """Network work in forward evaluations: a backward one counts as two."""
+    """Return the network work in forward evaluations: a backward one counts as two."""
     calls = row["network_calls"]
     return int(calls["forward"] + 2 * calls["backward"])
 
@@ -80,16 +80,16 @@ def front(rows: Sequence[dict[str, Any]]) -> list[str]:
     """The methods that no other beats in both PSNR and network work, cheapest first; without those that failed."""
     rows = [row for row in rows if row["network_calls"] is not None]
     points = [(work(row), _decibels(row)) for row in rows]
-    kept = [
+    efficient = [
         (cost, str(row["method"]))
         for row, (cost, decibels) in zip(rows, points, strict=True)
         if not any(c <= cost and d >= decibels and (c, d) != (cost, decibels) for c, d in points)
     ]
-    return [name for _, name in sorted(kept, key=lambda each: each[0])]
+    return [name for _, name in sorted(efficient, key=lambda each: each[0])]
 
 
 def plot(rows: Sequence[dict[str, Any]], path: Path, title: str) -> None:
-    """PSNR and the noise's spread against network work, a point a method that came to an end."""
+    """Plot PSNR and the noise's spread against network work, with a point per method that finished."""
     from matplotlib.figure import Figure
 
     rows = [row for row in rows if row["network_calls"] is not None]

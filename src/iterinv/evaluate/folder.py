@@ -1,4 +1,4 @@
-"""Folders that an evaluation goes on with, and processes that share its work."""
+"""Folders that an evaluation resumes, and processes that share its work."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from iterinv.files import whole, writing
 
 
 def settle(folder: Path, settings: dict[str, Any]) -> None:
-    """Make a folder for results of these settings; several processes may do so at once.
+    """Make a folder for results with these settings; several processes may do so at once.
 
     Raises ``ValueError`` where it holds those of others, or where its settings cannot be read.
     """
@@ -32,7 +32,7 @@ def settle(folder: Path, settings: dict[str, Any]) -> None:
     except (ValueError, RecursionError):
         raise ValueError(f"{file} holds no settings in JSON: delete {folder}, or choose another --out") from None
     if unlike := sorted(key for key in {*settings, *before} if before.get(key) != settings.get(key)):
-        raise ValueError(f"{folder} holds what was done with another {', '.join(unlike)}: choose another --out")
+        raise ValueError(f"{folder} holds results with another {', '.join(unlike)}: choose another --out")
 
 
 def write_json(path: Path, values: Any) -> None:
@@ -65,13 +65,14 @@ def append_line(path: Path, value: Any) -> None:
 
 
 def read_array(path: Path, rows: int, shape: tuple[int, ...]) -> np.ndarray | None:
-    """The array of uint8 (at least ``rows``, *shape) in a file, mapped; ``None`` for what is missing or another."""
+    """Map the array of uint8 (at least ``rows``, *shape) in a file; ``None`` for a file that is missing or holds
+    another array."""
     try:
-        found = np.load(path, mmap_mode="r", allow_pickle=False)
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError):
         return None
-    fits = isinstance(found, np.ndarray) and found.dtype == np.uint8 and found.shape[1:] == shape
-    return found if fits and len(found) >= rows else None
+    fits = isinstance(array, np.ndarray) and array.dtype == np.uint8 and array.shape[1:] == shape
+    return array if fits and len(array) >= rows else None
 
 
 def write_array(path: Path, values: np.ndarray) -> None:

@@ -1,5 +1,5 @@
-"""Stable Diffusion XL works on latents; two encoders read the words, and it is told their sum and the picture's size
-too."""
+"""Stable Diffusion XL works on latents; two encoders read the words, and the network also receives their sum and the
+picture's size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Diagnosis: every loss of an inversion apart, and the largest named. Nothing here calls a network."""
+"""Diagnosis: it separates the losses of an inversion and names the largest. Nothing here calls a network."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EIGHT_BITS = 1 / 255
 """Half of an 8-bit step in [-1, 1]: below it pixels are equal."""
 
 
-def losses(found: StageInversion, x: Tensor) -> dict[str, float | None]:
+def losses(inversion: StageInversion, x: Tensor) -> dict[str, float | None]:
     """The losses of a stage's picture ``x`` (batch, 3, size, size), each an rms in [-1, 1].
 
     ``round_trip`` is all of it. ``solver`` is the part by which inverting and rerunning miss each other under the same
@@ -26,26 +26,31 @@ def losses(found: StageInversion, x: Tensor) -> dict[str, float | None]:
     the state's precision and the rule's growth allow; ``codec`` is the loss of an autoencoder alone (``None`` for
     pixels), which is kept beside the states and added to what they decode to.
     """
-    plan = found.plan
-    whole, unguided = float(rms(found.picture - x).max()), found.report.unguided_rms
+    plan = inversion.plan
+    whole, unguided = float(rms(inversion.picture - x).max()), inversion.report.unguided_rms
     solver, guidance = (None if plan.inverter.exact else whole), None
     if unguided is not None:
         solver, guidance = unguided, max(whole - unguided, 0.0)
-    growth = plan.inverter.growth(plan.rule, found.grid)
-    rounding = torch.finfo(getattr(torch, plan.dtype)).eps * growth * float(rms(found.noise).max())
-    codec = None if found.lost is None else float(rms(found.lost).max())
+    growth = plan.inverter.growth(plan.rule, inversion.grid)
+    rounding = torch.finfo(getattr(torch, plan.dtype)).eps * growth * float(rms(inversion.noise).max())
+    codec = None if inversion.lost is None else float(rms(inversion.lost).max())
     return {"round_trip": whole, "solver": solver, "guidance": guidance, "dtype": rounding, "codec": codec}
 
 
 def diagnose(
     stages: Sequence[Stage], inversion: Inversion, picture: Tensor
 ) -> tuple[list[dict[str, float | None]], str]:
-    """The losses of every stage, and one line that names the largest and what to do about it."""
+    """Return the losses of every stage, and one line that names the largest and a remedy."""
     pairs = list(zip(stages, inversion.stages, strict=True))
-    by_stage = [losses(found, resize(picture, stage.size).to(found.noise)) for stage, found in pairs]
+    by_stage = [
+        losses(stage_inversion, resize(picture, stage.size).to(stage_inversion.noise))
+        for stage, stage_inversion in pairs
+    ]
     largest = [
-        float((found.picture.clamp(-1, 1) - resize(picture, stage.size).to(found.picture)).abs().max())
-        for stage, found in pairs
+        float(
+            (stage_inversion.picture.clamp(-1, 1) - resize(picture, stage.size).to(stage_inversion.picture)).abs().max()
+        )
+        for stage, stage_inversion in pairs
     ]
     if max(largest) < EIGHT_BITS:
         return by_stage, "Every pixel comes back, at every stage."
@@ -57,14 +62,14 @@ def diagnose(
     if parts[worst] < 0.1 * (by_stage[k]["round_trip"] or 0.0):
         worst = "unknown"
     words = {
-        "solver": f"the solver: {plan.method} finds states that its rerun leaves"
+        "solver": f"the solver: the rerun of {plan.method} leaves the inverted states"
         + (f", the more so under guidance {plan.guidance:g}" if plan.guidance != 1 and plan.refine is None else "")
         + f"; take bdia, which is exact, or {better}",
-        "guidance": f"guidance {plan.guidance:g}, under which the rerun leaves the path inverted without it; take "
+        "guidance": f"guidance {plan.guidance:g}: the rerun leaves the path that was inverted without it; take "
         "less, more iterations, or bdia",
         "dtype": f"rounding: the rule multiplies that of {plan.dtype}; take a gamma nearer to 1, fewer steps or "
         "float64",
-        "unknown": "nothing that is measured: the network may not predict the same noise twice, by dropout, half "
-        "precision or what else changes between two calls",
+        "unknown": "no measured cause: the network may not predict the same noise twice, because of dropout, half "
+        "precision or another change between two calls",
     }[worst]
-    return by_stage, f"Stage {name} loses most (rms {by_stage[k]['round_trip']:.1e}), and to {words}."
+    return by_stage, f"Stage {name} loses most (rms {by_stage[k]['round_trip']:.1e}), by {words}."

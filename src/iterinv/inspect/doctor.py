@@ -1,5 +1,5 @@
-"""Checks of this machine and of a model: versions, devices, precisions, weights, and whether a network says the same
-thing twice."""
+"""Checks of this machine and of a model: versions, devices, precisions, weights, and whether a network predicts the
+same twice."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ EXTRAS = {"if": ("sentencepiece", "ftfy", "bs4"), "train": ("yaml", "sklearn")}
 
 
 class Finding(NamedTuple):
-    """``well`` is ``None`` where there is nothing wrong in either case."""
+    """The result of one check; ``well`` is ``None`` for plain information."""
 
     about: str
     well: bool | None
@@ -70,11 +70,11 @@ def _devices() -> Iterator[Finding]:
         of = torch.cuda.get_device_properties(k)
         yield Finding(f"cuda:{k}", None, f"{of.name}, {of.total_memory / 1e9:.0f} GB")
     if not torch.cuda.is_available():
-        yield Finding("cuda", None, "no GPU that torch sees")
+        yield Finding("cuda", None, "torch finds no GPU")
 
 
 def _presets() -> Iterator[Finding]:
-    """List the published weights that are on this disk; how to get one is said where it is asked for."""
+    """List the published weights that are on this disk; loading says how to get missing ones."""
 
     def here(source: Source | Path) -> bool:
         return source.is_dir() if isinstance(source, Path) else any(_cached(name) for name in source.names)
@@ -111,12 +111,12 @@ def _sound(about: str, damaged: list[str]) -> Finding:
 
 
 def _cached(name: str) -> Path | None:
-    """The path of the index of a pipeline, ``owner/name`` or ``owner/name@revision``, is in the hub's cache."""
+    """Return the path of a pipeline's index, ``owner/name`` or ``owner/name@revision``, in the hub's cache."""
     from huggingface_hub import try_to_load_from_cache
 
     name, _, revision = name.partition("@")
-    found = try_to_load_from_cache(name, "model_index.json", revision=revision or None)
-    return Path(found) if isinstance(found, str) else None
+    file = try_to_load_from_cache(name, "model_index.json", revision=revision or None)
+    return Path(file) if isinstance(file, str) else None
 
 
 @torch.no_grad()
@@ -140,12 +140,12 @@ def _network(stage: Stage, dtype: str) -> Iterator[Finding]:
     yield Finding(
         about,
         same,
-        f"{'the same' if same else 'NOT the same'} noise twice; one alone and in a batch differ by {apart:.0e}",
+        f"{'the same' if same else 'NOT the same'} noise twice; a single picture and a batch differ by {apart:.0e}",
     )
     picture = from_uint8(to_uint8(draw_noise((3, stage.size, stage.size), [1], "doctor") / 3))
     try:
-        found = Cascade((stage,)).invert(picture, "a picture", plan("bdia", 10))
-        exact = bool((to_uint8(found.picture) == to_uint8(picture)).all())
+        inversion = Cascade((stage,)).invert(picture, "a picture", plan("bdia", 10))
+        exact = bool((to_uint8(inversion.picture) == to_uint8(picture)).all())
     except NotExact:
         exact = False
     yield Finding(about, exact, "every pixel comes back" if exact else "NOT every pixel comes back")

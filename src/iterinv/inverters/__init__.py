@@ -1,4 +1,4 @@
-"""Ways of inverting a rule, one file each: from clean data back to the state that a rerun starts from."""
+"""Inverters: ways of inverting a rule, from clean data back to the state where a rerun starts; one file each."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from iterinv.streams import draw_noise
 
 @dataclass(frozen=True)
 class IndependentNoise(Inverter):
-    """At every level the picture under a noise of its own, ``alpha x0 + sigma n_i``, from its own stream; no network
+    """Noise the picture at every level independently, ``alpha x0 + sigma n_i``, each from its own stream; no network
     call.
 
     With :class:`iterinv.refine.Offsets` this is edit-friendly DDPM inversion (Huberman-Spiegelglas, Kulikov, Michaeli,

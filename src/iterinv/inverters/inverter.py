@@ -1,4 +1,4 @@
-"""The base of the ways to invert a rule, and what they return."""
+"""The base class of inverters, and their result."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Walk = Generator[State, None, Inverted]
 
 
 class Inverter(ABC):
-    """A way to find the path of a rule backwards, from clean data.
+    """A way to compute the path of a rule backwards, from clean data.
 
     It is called with the rule, the field, clean data ``x`` (batch, ...) at ``grid[-1]``, the grid and a seed for each
     picture, for what it draws. It yields a state after every step or network call and returns an :class:`Inverted`. A

@@ -1,5 +1,4 @@
-"""Inversion of a multistep rule, whose step from a level needs the noisier level before it: the whole path is the
-unknown."""
+"""Inversion of a multistep rule: a step needs the noisier level before its own, so the unknown is the whole path."""
 
 from __future__ import annotations
 
@@ -21,13 +20,13 @@ from iterinv.typed import Checked, Positive, Range
 
 @dataclass(frozen=True)
 class Relax(Checked, Inverter):
-    """At most ``sweeps`` walks over the grid, until none moves a state by more than ``tolerance``, an rms.
+    """Walk over the grid at most ``sweeps`` times, until no state moves by more than ``tolerance``, an rms.
 
     The path starts as DDIM inversion's. In every sweep the noise is predicted at all its states, one call each, and
     each state of a walk back from the clean data is one fixed-point iteration of :class:`iterinv.inverters.Solve` from
     where it was. A picture rests once the largest movement over the levels is at most the tolerance; of all sweeps the
     path that moved least is returned, with that movement as its error. Where a field is nearly folded (between two
-    modes of the data) sweeps may circle for ever, and the error tells.
+    modes of the data) sweeps may circle for ever, and the error stays large.
     """
 
     sweeps: Annotated[int, Range(0, 10_000)] = 30
@@ -65,7 +64,7 @@ class Relax(Checked, Inverter):
                 u = path[i] - residual_scale(grid[i], grid[i + 1]) * (there - walk[0])
                 walk.insert(0, check_finite((u,), grid, i, "solving")[0])
             moved = torch.stack([rms((u - v).double()) for u, v in zip(path, walk, strict=True)]).amax(0)
-            best = [torch.where(each(moved < error, u), u, kept) for u, kept in zip(path, best, strict=True)]
+            best = [torch.where(each(moved < error, u), u, previous) for u, previous in zip(path, best, strict=True)]
             error = torch.minimum(error, moved)
             if bool((error <= self.tolerance).all()):
                 break

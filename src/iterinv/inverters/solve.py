@@ -19,7 +19,7 @@ from iterinv.typed import Checked
 
 @dataclass(frozen=True)
 class Solve(Checked, Inverter):
-    """At every level a root finder solves ``(alpha_a / alpha_b) (step(u) - known) = 0`` from the known state.
+    """A root finder solves ``(alpha_a / alpha_b) (step(u) - known) = 0`` at every level, from the known state.
 
     Scaled so (by ``sigma_a / sigma_b`` at a level without signal), one fixed-point iteration is DDIM inversion with the
     destination's timestep, and gradient descent on the unscaled residual is IterInv (Tang, Wang, van de Weijer, 2023, https://arxiv.org/abs/2310.19540).

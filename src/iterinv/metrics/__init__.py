@@ -1,4 +1,4 @@
-"""Metrics, one file each. Pictures are (h, w, 3) uint8: what is written is what is measured. Features are tensors."""
+"""Metrics, one file each, measure pictures as they are written: (h, w, 3) uint8. Features are tensors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Is the noise that inverting ended in the noise that sampling starts from? Editability depends on it."""
+"""Statistics that compare the noise at the end of an inversion with the noise that sampling starts from; editability
+depends on it."""
 
 from __future__ import annotations
 

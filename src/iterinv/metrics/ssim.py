@@ -23,8 +23,8 @@ def ssim(reference: np.ndarray, picture: np.ndarray, mask: np.ndarray | None = N
     if min(reference.shape[:2]) < WINDOW or (mask is not None and not mask.any()):
         return None
     how = {"channel_axis": -1, "data_range": 255, "gaussian_weights": True, "sigma": 1.5, "full": mask is not None}
-    found = structural_similarity(reference, picture, use_sample_covariance=False, **how)
+    result = structural_similarity(reference, picture, use_sample_covariance=False, **how)
     if mask is None:
-        return float(found)
+        return float(result)
     clear = binary_erosion(mask, np.ones((WINDOW, WINDOW)), border_value=1)
-    return float(found[1].mean(-1)[clear if clear.any() else mask].mean())
+    return float(result[1].mean(-1)[clear if clear.any() else mask].mean())

@@ -1,4 +1,4 @@
-"""Files of weights: their kind, told from their first bytes, and which of a folder's are whole and may be read."""
+"""Files of weights: their kind by their first bytes, and checks of the files in a folder."""
 
 from __future__ import annotations
 
@@ -63,8 +63,8 @@ def variant_in(folder: Path, variant: str | None) -> str | None:
 
 
 def _variants(folder: Path, suffix: str = "") -> set[str | None]:
-    found = (_WEIGHTS.fullmatch(file.name) for file in folder.glob("*"))
-    return {match[1] for match in found if match and match[2].endswith(suffix)}
+    matches = (_WEIGHTS.fullmatch(file.name) for file in folder.glob("*"))
+    return {match[1] for match in matches if match and match[2].endswith(suffix)}
 
 
 def check_weights(folder: Path, variant: str | None, allow_pickle: bool) -> None:

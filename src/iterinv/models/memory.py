@@ -171,8 +171,8 @@ class CachedTextEncoder:
 
     def __call__(self, prompts: Sequence[str | None]) -> Condition:
         with self._lock:
-            found = [self._read(prompt or "") for prompt in prompts]
-        return Condition(Condition.stack(found, 1), [note for each in found for note in each.notes])
+            conditions = [self._read(prompt or "") for prompt in prompts]
+        return Condition(Condition.stack(conditions, 1), [note for each in conditions for note in each.notes])
 
     def _read(self, prompt: str) -> Condition:
         def encode() -> tuple[dict[str, Tensor], Sequence[str]]:
@@ -180,7 +180,7 @@ class CachedTextEncoder:
             encoded = self._embed([prompt])
             return dict(encoded), encoded.notes
 
-        tensors, notes = self._kept(f"words {prompt}", encode)
+        tensors, notes = self._entry(f"words {prompt}", encode)
         return Condition({name: x.to(self.device) for name, x in tensors.items()}, notes)
 
     def digest(self) -> str:
@@ -190,7 +190,7 @@ class CachedTextEncoder:
             return {"digest": torch.tensor(list(bytes.fromhex(self._digest(self._loaded()))), dtype=torch.uint8)}, ()
 
         with self._lock:
-            tensors, _ = self._kept("weights", compute)
+            tensors, _ = self._entry("weights", compute)
         return bytes(tensors["digest"].tolist()).hex()
 
     def free(self, network: Any = None) -> None:
@@ -205,17 +205,17 @@ class CachedTextEncoder:
             self._encoder = self.load()
         return self._encoder
 
-    def _kept(
+    def _entry(
         self, what: str, compute: Callable[[], tuple[dict[str, Tensor], Sequence[str]]]
     ) -> tuple[dict[str, Tensor], Sequence[str]]:
         """An entry of the cache, computed and written where there is none that is whole."""
         file = cache() / f"{hashlib.sha256(f'{self.signature} {what}'.encode()).hexdigest()[:32]}.safetensors"
         with suppress(OSError, SafetensorError, ValueError, KeyError, TypeError):
             with safe_open(file, framework="pt") as opened:
-                told = json.loads(opened.metadata()["iterinv"])
+                header = json.loads(opened.metadata()["iterinv"])
                 tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118  (not a dict)
-            if tensors and told["sha256"] == _checksum(tensors):
-                return tensors, told["notes"]
+            if tensors and header["sha256"] == _checksum(tensors):
+                return tensors, header["notes"]
         tensors, notes = compute()
         tensors = {name: x.detach().cpu().contiguous() for name, x in tensors.items()}
         text = json.dumps({"sha256": _checksum(tensors), "notes": list(notes)})
@@ -239,8 +239,8 @@ def signature(what: Iterable[Path], *settings: object) -> str:
     digest = hashlib.sha256(repr(settings).encode())
     for each in what:
         for file in sorted(file for file in (each.rglob("*") if each.is_dir() else [each]) if file.is_file()):
-            told = file.stat()
-            stamp = f"{file} {told.st_size} {told.st_mtime_ns} {told.st_ctime_ns} {told.st_dev} {told.st_ino}"
+            status = file.stat()
+            stamp = f"{file} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_dev} {status.st_ino}"
             digest.update(stamp.encode(errors="surrogateescape"))
     return digest.hexdigest()
 

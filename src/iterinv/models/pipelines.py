@@ -225,9 +225,9 @@ def _json(value: object) -> str:
 def read_json(file: Path) -> dict[str, Any]:
     """The object in a JSON file. Raises ``ValueError``, naming the file, where there is none."""
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        value = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{file} is damaged ({error}): get the folder again") from None
-    if not isinstance(found, dict):
+    if not isinstance(value, dict):
         raise ValueError(f"{file} is damaged (it holds no object): get the folder again")
-    return found
+    return value

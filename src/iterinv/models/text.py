@@ -67,6 +67,6 @@ def tokens_of(
         longest = max(map(len, tokenizer(read, add_special_tokens=True, verbose=False).input_ids))
         tokens = tokenizer(read, return_tensors="pt", **settings)
     notes = [f"a prompt has {longest} tokens; what comes after the {length}th is not read"] if longest > length else []
-    if weight := next((found[0] for each in words if (found := _WEIGHT.search(each))), None):
+    if weight := next((match[0] for each in words if (match := _WEIGHT.search(each))), None):
         notes.append(f"weights in brackets, as {weight}, have no effect: they are read as text")
     return tokens.to(device), notes

@@ -21,8 +21,8 @@ def gaussian(mean: float = 0.3, std: float = 0.5) -> Field:
     """The prediction for data ``N(mean, std^2)``, each value by itself: a linear field, with :func:`gaussian_flow`."""
 
     def field(x: Tensor, a: Level) -> Prediction:
-        variance, rest = a.alpha**2 * std**2 + a.sigma**2, x - a.alpha * mean
-        return Prediction(mean + a.alpha * std**2 / variance * rest, a.sigma / variance * rest)
+        variance, centred = a.alpha**2 * std**2 + a.sigma**2, x - a.alpha * mean
+        return Prediction(mean + a.alpha * std**2 / variance * centred, a.sigma / variance * centred)
 
     return field
 

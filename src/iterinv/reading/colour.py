@@ -164,8 +164,8 @@ def _by_curve(
 
 def _matrix(stated: tuple[float, ...]) -> np.ndarray | None:
     """Linear light of stated chromaticities to sRGB's, white to white by Bradford; ``None`` where they are none."""
-    found, srgb = _to_xyz(stated), _to_xyz(SRGB)
-    return None if found is None or srgb is None else np.linalg.inv(srgb) @ found
+    stated_xyz, srgb = _to_xyz(stated), _to_xyz(SRGB)
+    return None if stated_xyz is None or srgb is None else np.linalg.inv(srgb) @ stated_xyz
 
 
 def _to_xyz(stated: tuple[float, ...]) -> np.ndarray | None:

@@ -132,11 +132,11 @@ def _image(file: _Strict, suffix: str) -> Image.Image:
     file.seek(0)
     plugin, limit = _plugin(head, suffix), Image.MAX_IMAGE_PIXELS or float("inf")
     if plugin == "Png":
-        found = png.checked(file, limit)
-        image: Any = _class("Png")(found.data)
-        image.info |= found.info
-        if found.bits in (2, 4) and image.mode == "L" and "transparency" in image.info:
-            image.info["transparency"] *= 255 // (2**found.bits - 1)  # as the values are
+        png_file = png.checked(file, limit)
+        image: Any = _class("Png")(png_file.data)
+        image.info |= png_file.info
+        if png_file.bits in (2, 4) and image.mode == "L" and "transparency" in image.info:
+            image.info["transparency"] *= 255 // (2**png_file.bits - 1)  # as the values are
         return image
     size = os.fstat(file.fileno()).st_size
     if plugin != "Tiff" and size > 6 * limit + 64 * MEBI:  # the others may be read as a whole

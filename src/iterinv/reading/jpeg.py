@@ -28,8 +28,8 @@ def ends_early(data: bytes, decoded: Image.Image) -> bool:
 def _end(data: bytes) -> int | None:
     """The place of the first picture's end marker, ``None`` where there is none."""
     place = 2
-    while found := MARKER.search(data, place):
-        place = found.start()
+    while match := MARKER.search(data, place):
+        place = match.start()
         if data[place + 1] == 0xD9:
             return place
         place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")

@@ -36,9 +36,9 @@ def checked(file: BinaryIO, pixels_max: float) -> Checked:
 
     Raises ``ValueError`` for a damaged file, and :class:`Refused` for one of too many pixels or of another coding.
     """
-    kept, bits, left, inflate = BytesIO(), 0, 0, zlib.decompressobj()
+    cleaned, bits, left, inflate = BytesIO(), 0, 0, zlib.decompressobj()
     info: dict[str, Any] = {}
-    kept.write(file.read(len(SIGNATURE)))
+    cleaned.write(file.read(len(SIGNATURE)))
     for kind, data in _chunks(file):
         if (kind == b"IHDR") == bool(bits):
             raise ValueError("it does not begin with its one IHDR chunk")
@@ -60,12 +60,12 @@ def checked(file: BinaryIO, pixels_max: float) -> Checked:
         elif kind == b"acTL" and len(data) == 8:
             info["frames"] = struct.unpack(">I", data[:4])[0]
         if kind in PICTURE or (kind in TEXT and _holds_orientation(kind, data)):
-            _write(kept, kind, data)
+            _write(cleaned, kind, data)
     if left > 0:
         raise ValueError("its data end before the picture does")
-    _write(kept, b"IEND", b"")
-    kept.seek(0)
-    return Checked(kept, bits, info)
+    _write(cleaned, b"IEND", b"")
+    cleaned.seek(0)
+    return Checked(cleaned, bits, info)
 
 
 def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
@@ -89,8 +89,8 @@ def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
             raise ValueError(f"the checksum of its {kind.decode()} chunk is wrong")
 
 
-def _write(kept: BytesIO, kind: bytes, data: bytes) -> None:
-    kept.write(struct.pack(">I4s", len(data), kind) + data + struct.pack(">I", zlib.crc32(kind + data)))
+def _write(output: BytesIO, kind: bytes, data: bytes) -> None:
+    output.write(struct.pack(">I4s", len(data), kind) + data + struct.pack(">I", zlib.crc32(kind + data)))
 
 
 def _inflated_size(header: bytes, pixels_max: float) -> int:

@@ -1,5 +1,4 @@
-"""Refinements: what is fitted to an inversion made without guidance so that a guided rerun keeps to it; one file
-each."""
+"""Refinements change an inversion made without guidance so that a guided rerun keeps to it; one file each."""
 
 from iterinv.refine.negative_prompt import NegativePrompt
 from iterinv.refine.null_text import NullText

@@ -1,6 +1,6 @@
 """Negative-prompt inversion (Miyake, Iohara, Saito, Tanaka, 2023), https://arxiv.org/abs/2305.16807
 
-Along an inverted path the best null embedding is near the prompt's own, so it is taken for it, and nothing is
+Along an inverted path the best null embedding is near the prompt's own, so the prompt's own is used, and nothing is
 optimised.
 """
 
@@ -17,5 +17,5 @@ from iterinv.stage_inversion import StageInversion
 class NegativePrompt(Refinement):
     """The prompt is its own negative prompt, so guidance of any scale changes nothing under the same prompt."""
 
-    def __call__(self, stage: Stage, found: StageInversion) -> StageInversion:
-        return replace(found, negative=found.condition)
+    def __call__(self, stage: Stage, inversion: StageInversion) -> StageInversion:
+        return replace(inversion, negative=inversion.condition)

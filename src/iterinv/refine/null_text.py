@@ -22,12 +22,13 @@ from iterinv.typed import Checked, Count, Positive
 
 @dataclass(frozen=True)
 class NullText(Checked, Refinement):
-    """At step j of N, from the embedding of the step before: Adam at ``rate (1 - j / (2 N))``, at most ``iterations``
-    times, and no more once the square of what the guided step missed, before Adam's, is below ``tolerance + slope j``.
+    """Fit the null embedding by Adam at every level.
 
-    So every level takes a step of Adam. The defaults are those published for Stable Diffusion, with N = 50 in
-    ``1 - j / 100`` and in ``slope``. The square is a mean over the state's values, so that the tolerance means the same
-    at any size, or, where ``total``, their sum, which Adam's epsilon tells from the mean. :meth:`as_iterinv` gives the
+    Step j of N starts from the embedding of the step before and runs Adam at ``rate (1 - j / (2 N))``, at least once
+    and at most ``iterations`` times. It stops once the squared error of the guided step, measured before Adam's step,
+    is below ``tolerance + slope j``. The defaults are those published for Stable Diffusion, with N = 50 in ``1 - j /
+    100`` and in ``slope``. The squared error is a mean over the state's values, so that the tolerance means the same at
+    any size. With ``total`` it is their sum, for which Adam's epsilon matters less. :meth:`as_iterinv` gives the
     settings of IterInv for IF.
     """
 
@@ -42,13 +43,13 @@ class NullText(Checked, Refinement):
         """51 iterations on the sum at a rate of 1e-3, no early stop."""
         return cls(51, 1e-3, 0.0, 0.0, total=True)
 
-    def __call__(self, stage: Stage, found: StageInversion) -> StageInversion:
-        rule, scale, grid, path = found.plan.rule, found.plan.guidance, found.grid, found.path
+    def __call__(self, stage: Stage, inversion: StageInversion) -> StageInversion:
+        rule, scale, grid, path = inversion.plan.rule, inversion.plan.guidance, inversion.grid, inversion.path
         steps, x = len(grid) - 1, path[0]
-        positive, negative = found.condition.expand(len(x)), found.negative.expand(len(x))
+        positive, negative = inversion.condition.expand(len(x)), inversion.negative.expand(len(x))
         null = negative["text"].detach()
         if scale == 1:  # nothing depends on it
-            return replace(found, guidance=PerLevelNull(scale, dict.fromkeys(grid[:-1], null)))
+            return replace(inversion, guidance=PerLevelNull(scale, dict.fromkeys(grid[:-1], null)))
         nulls: dict[Level, Tensor] = {}
         for j in range(steps):
             with_prompt = stage.denoiser(x, grid[j], positive)
@@ -60,26 +61,25 @@ class NullText(Checked, Refinement):
             limit = self.tolerance + self.slope * j * 50 / steps
             nulls[grid[j]] = null = self._fit(guided, path[j + 1], null, self.rate * (1 - j / (2 * steps)), limit)
             x = guided(null)
-        return replace(found, guidance=PerLevelNull(scale, nulls))
+        return replace(inversion, guidance=PerLevelNull(scale, nulls))
 
-    def fitted(self, found: StageInversion) -> dict[str, Tensor]:
-        if not isinstance(found.guidance, PerLevelNull):
+    def fitted(self, inversion: StageInversion) -> dict[str, Tensor]:
+        if not isinstance(inversion.guidance, PerLevelNull):
             return {}
-        return {"nulls": torch.stack([found.guidance.nulls[level] for level in found.grid[:-1]])}
+        return {"nulls": torch.stack([inversion.guidance.nulls[level] for level in inversion.grid[:-1]])}
 
     def shapes(self, stage: Stage, plan: Plan, rows: int) -> dict[str, tuple[int, ...]]:
         return {"nulls": (plan.steps, rows, *stage.embed([""])["text"].shape[1:])}
 
-    def restored(self, stage: Stage, found: StageInversion, fitted: Mapping[str, Tensor]) -> StageInversion:
-        rows = fitted["nulls"].to(found.condition["text"]).unbind()
-        nulls = dict(zip(found.grid[:-1], rows, strict=True))
-        return replace(found, guidance=PerLevelNull(found.plan.guidance, nulls))
+    def restored(self, stage: Stage, inversion: StageInversion, fitted: Mapping[str, Tensor]) -> StageInversion:
+        rows = fitted["nulls"].to(inversion.condition["text"]).unbind()
+        nulls = dict(zip(inversion.grid[:-1], rows, strict=True))
+        return replace(inversion, guidance=PerLevelNull(inversion.plan.guidance, nulls))
 
     def _fit(
         self, guided: Callable[[Tensor], Tensor], known: Tensor, null: Tensor, rate: float, limit: float
     ) -> Tensor:
-        """The embedding under which the step gives the known state. A picture of a batch stops when it is near
-        enough."""
+        """Find the embedding under which the step gives the known state. Each picture of a batch stops by itself."""
         best = null
         with torch.enable_grad():
             tuned = null.clone().requires_grad_(True)

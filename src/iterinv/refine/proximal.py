@@ -1,6 +1,7 @@
 """Proximal guidance (Han, Wen, Chen, et al., 2024), https://arxiv.org/abs/2306.05414
 
-Negative-prompt inversion, and in an edit only the large differences between the predictions for two prompts.
+The inversion is negative-prompt inversion. An edit uses only the large differences between the predictions for two
+prompts.
 """
 
 from __future__ import annotations
@@ -26,6 +27,6 @@ class Proximal(Refinement):
         check_fields(self)
         guidance.Proximal(1.0, self.quantile, self.hard)  # raises for settings outside their ranges
 
-    def __call__(self, stage: Stage, found: StageInversion) -> StageInversion:
-        how = guidance.Proximal(found.plan.guidance, self.quantile, self.hard)
-        return replace(found, negative=found.condition, guidance=how)
+    def __call__(self, stage: Stage, inversion: StageInversion) -> StageInversion:
+        how = guidance.Proximal(inversion.plan.guidance, self.quantile, self.hard)
+        return replace(inversion, negative=inversion.condition, guidance=how)

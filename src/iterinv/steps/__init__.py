@@ -1,4 +1,4 @@
-"""Step rules: how a state is carried from one level of a grid to the next, one file a rule.
+"""Solver steps carry a state from one level of a grid to the next; one file per rule.
 
 A rule is a frozen dataclass. It receives the *field*, ``field(x, level)``, and may call it as often as it needs.
 """

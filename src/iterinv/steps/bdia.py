@@ -1,7 +1,7 @@
 """BDIA: Exact Diffusion Inversion via Bi-directional Integration Approximation
 (Zhang, Lewis, Kleijn, 2023), https://arxiv.org/abs/2307.10829
 
-The next state is linear in the two before it and in what a one-step rule makes of the middle one, so the same line
+The next state is linear in the two before it and in a one-step rule's result from the middle one. The same equation
 solved for the *oldest* state runs backwards: exact inversion, with DDIM as the one-step rule at DDIM's price, one
 network call a step.
 """
@@ -25,7 +25,8 @@ from iterinv.typed import Checked, Range, Share, check_fields
 
 
 def bdia_step(base: OneStep, field: Field, state: State, grid: Grid, i: int, gamma: float) -> State:
-    """With p, a, b three levels in a row and ``D`` the base: ``x_b = D(x_a, a, b) + gamma (x_p - D(x_a, a, p))``.
+    """Take BDIA's step ``x_b = D(x_a, a, b) + gamma (x_p - D(x_a, a, p))``: ``p``, ``a``, ``b`` are three levels in a
+    row, ``D`` is the base rule.
 
     Without ``x_p``, the base's own step.
     """
@@ -38,14 +39,14 @@ def bdia_step(base: OneStep, field: Field, state: State, grid: Grid, i: int, gam
 
 
 def bdia_undo(base: OneStep, field: Field, state: State, grid: Grid, i: int, gamma: float) -> State:
-    """:func:`bdia_step` solved for the oldest state."""
+    """Solve :func:`bdia_step` for the oldest state."""
     y, x = state
     there, oldest = base.step_to(field, x, grid[i], grid[i + 1], grid[i - 1])
     return x, (y - there).div_(gamma).add_(oldest)
 
 
 def bdia_init_inverse(field: Field, x: Tensor, grid: Grid) -> State:
-    """The pair at the clean end: the data, and one DDIM inversion step from it.
+    """Make the pair at the clean end: the data, and one DDIM inversion step from it.
 
     The network is given the destination's timestep, since it was never trained at the clean end.
     """
@@ -69,8 +70,9 @@ class TwoState(Reversible):
 
 @dataclass(frozen=True)
 class BDIA(TwoState):
-    """With p, a, b three levels in a row and ``D`` the base rule (the paper's eq. for DDIM: ``D = move(x_a, eps, a,
-    .)``)::
+    """BDIA on a base rule, DDIM by default: exactly reversible, one network call a step.
+
+    ``p``, ``a``, ``b`` are three levels in a row and ``D`` is the base rule (for DDIM ``D = move(x_a, eps, a, .)``)::
 
         x_b = D(x_a, a, b) + gamma * (x_p - D(x_a, a, p))
 
@@ -106,7 +108,7 @@ class BDIA(TwoState):
 
 @dataclass(frozen=True)
 class FixedPointBDIA(Checked, Reversible):
-    """BDIA at gamma = 1 in fixed-point arithmetic: undone bit for bit by construction, whatever the steps and guidance.
+    """BDIA at gamma = 1 in fixed-point arithmetic: it undoes itself bit for bit, at any steps and guidance.
 
     ``x_b = x_p + g(x_a)`` with ``g = D(x_a, a, b) - D(x_a, a, p)`` rounded to a multiple of ``2 ** -bits``. All states
     are such multiples, so adding and subtracting ``g`` is exact integer arithmetic: int64, carried as the float64 of
@@ -158,7 +160,7 @@ class FixedPointBDIA(Checked, Reversible):
         return x.to(like.dtype) * 2.0 ** -self._of(like)[0]
 
     def _of(self, x: Tensor) -> tuple[int, float]:
-        """The bits behind the point that a tensor of this dtype carries, and what its numbers must be below."""
+        """Return the fraction bits that a tensor of this dtype carries, and the limit of its numbers."""
         if x.dtype == torch.float64:
             return self.bits, 2.0 ** (53 - self.bits)
         if x.dtype == torch.float32:
@@ -169,7 +171,7 @@ class FixedPointBDIA(Checked, Reversible):
 
 @dataclass(frozen=True)
 class BDIAHeun(Checked, Step):
-    """BDIA on Heun for sampling, with the slope of the level before kept: as many network calls as Heun.
+    """BDIA on Heun for sampling: it reuses the last slope and makes as many network calls as Heun.
 
     ``D(x_a, a, p)`` is the trapezoid of the slopes at ``a`` and ``p``, both known. It cannot be undone explicitly,
     since the kept slope depends on the oldest state: for that, ``BDIA(base=Heun())``. The state is ``(x_a, x_p, e_p)``.

@@ -18,7 +18,10 @@ from iterinv.steps.ddim import DDIM
 
 @dataclass(frozen=True)
 class BELM(TwoState):
-    """Second order, one network call a step, no setting. The state at ``grid[i]`` is ``(x_i, x_{i-1})``."""
+    """O-BELM: exactly reversible, second order, one network call a step, no setting.
+
+    The state at ``grid[i]`` is ``(x_i, x_{i-1})``.
+    """
 
     order = 2
 

@@ -16,7 +16,10 @@ from iterinv.steps.one_step import OneStep
 
 @dataclass(frozen=True)
 class DDIM(OneStep):
-    """``x_b = alpha_b x0 + sigma_b eps`` with the prediction at ``x_a``, eq. 12 of the paper with eta = 0."""
+    """DDIM: first order, one network call a step.
+
+    ``x_b = alpha_b x0 + sigma_b eps`` with the prediction at ``x_a``, eq. 12 of the paper with eta = 0.
+    """
 
     order = 1
 

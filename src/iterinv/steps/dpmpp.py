@@ -16,7 +16,8 @@ from iterinv.steps.step import Multistep
 
 
 def exponential_step(x: Tensor, x0: Tensor, a: Level, b: Level) -> Tensor:
-    """From ``a`` to ``b`` with the clean data held at ``x0``: ``(sigma_b / sigma_a) x - alpha_b (exp(-h) - 1) x0``."""
+    """Step from ``a`` to ``b`` with constant clean data ``x0``: ``(sigma_b / sigma_a) x - alpha_b (exp(-h) - 1)
+    x0``."""
     return Prediction.from_x0(x, a, x0).at(b)
 
 
@@ -26,10 +27,11 @@ def _lambda(a: Level) -> float:
 
 @dataclass(frozen=True)
 class DPMPP2S(OneStep):
-    """The single-step rule (algorithm 1 of the paper) with ``r_1 = 1``: its inner point is the level it arrives at.
+    """DPM-Solver++ 2S, the single-step rule: second order, two network calls a step.
 
-    With ``x0`` predicted at ``a`` and ``x0'`` at the DDIM step's end: clean data ``(x0 + x0') / 2`` from ``a`` to
-    ``b``. Two network calls a step; one, and DDIM, into the clean end.
+    This is algorithm 1 of the paper with ``r_1 = 1``: the inner point is the level that the step arrives at. With
+    ``x0`` predicted at ``a`` and ``x0'`` at the end of a DDIM step, the clean data from ``a`` to ``b`` are ``(x0 + x0')
+    / 2``. The step into the clean end is DDIM's and costs one call.
     """
 
     order = 2
@@ -45,17 +47,17 @@ class DPMPP2S(OneStep):
 
 @dataclass(frozen=True)
 class DPMPP2M(Multistep):
-    """The multistep rule (algorithm 2): with ``r = (lambda_a - lambda_p) / (lambda_b - lambda_a)``, clean data
-    ``x0_a + (x0_a - x0_p) / (2 r)`` from ``a`` to ``b``.
+    """DPM-Solver++ 2M, the multistep rule: second order, one network call a step.
 
-    One network call a step. The first step, which has no past, and the last, into the clean end, are DDIM. The state is
-    ``(x_a, x0_p)``: the sample, and the clean data predicted at the level before.
+    This is algorithm 2 of the paper: the clean data from ``a`` to ``b`` are ``x0_a + (x0_a - x0_p) / (2 r)`` with ``r =
+    (lambda_a - lambda_p) / (lambda_b - lambda_a)``. The first step, which has no past, and the last, into the clean
+    end, are DDIM. The state is ``(x_a, x0_p)``: the sample, and the clean data predicted at the level before.
     """
 
     order = 2
 
     def memory(self, field: Field, x: Tensor, a: Level) -> Tensor:
-        """The clean data that the rule predicts for a sample at a level."""
+        """Return the clean data that the rule predicts for a sample at a level."""
         return field(x, a).x0
 
     def step(self, field: Field, state: State, grid: Grid, i: int) -> State:

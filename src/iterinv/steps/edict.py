@@ -19,7 +19,9 @@ from iterinv.typed import check_fields
 
 @dataclass(frozen=True)
 class EDICT(Reversible):
-    """With ``p`` the weight of mixing, eq. 14 and 15 of the paper::
+    """EDICT: exactly reversible, two coupled states, two network calls a step.
+
+    ``p`` is the mixing weight in eq. 14 and 15 of the paper::
 
         x' = move(x, eps(y, a), a, b)         x = p x' + (1 - p) y'
         y' = move(y, eps(x', a), a, b)        y = p y' + (1 - p) x

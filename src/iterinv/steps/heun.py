@@ -16,10 +16,11 @@ from iterinv.steps.one_step import OneStep
 
 @dataclass(frozen=True)
 class Heun(OneStep):
-    """With ``e = eps(x_a, a)`` and ``e' = eps(move(x_a, e, a, b), b)``: ``x_b = move(x_a, (e + e') / 2, a, b)``.
+    """Heun's rule: second order, two network calls a step.
 
-    Second order, two network calls a step. The step into the clean end, where no noise can be predicted, and the step
-    from a level without signal, where ``sigma / alpha`` is infinite, are DDIM's and cost one.
+    ``x_b = move(x_a, (e + e') / 2, a, b)`` with ``e = eps(x_a, a)`` and ``e' = eps(move(x_a, e, a, b), b)``. The step
+    into the clean end, where no noise can be predicted, and the step from a level without signal, where
+    ``sigma / alpha`` is infinite, are DDIM's and cost one.
     """
 
     order = 2

@@ -58,10 +58,10 @@ class Reversible(Step, Protocol):
 
 @runtime_checkable
 class Multistep(Step, Protocol):
-    """A rule whose state holds, besides the sample, what it predicted at the level before."""
+    """A rule whose state also holds its prediction at the level before."""
 
     def memory(self, field: Field, x: Tensor, a: Level) -> Tensor:
-        """The value that the rule remembers of a sample at a level."""
+        """Return the value that the rule stores for a sample at a level."""
         ...
 
 
@@ -80,5 +80,5 @@ class Wrapped(Step):
 
 
 def rule_name(rule: Step) -> str:
-    """The name of a rule's class, without what wraps it."""
+    """Return the name of a rule's class, without wrappers."""
     return rule_name(rule.rule) if isinstance(rule, Wrapped) else type(rule).__name__

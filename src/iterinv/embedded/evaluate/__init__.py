@@ -1,1 +1,1 @@
-"""Evaluation where the right answer is known, since every picture is rendered."""
+"""Evaluation with known answers, since every picture is rendered."""

@@ -1,7 +1,7 @@
-"""Samples drawn from words alone: whether they show what the words say, and how they differ, as a whole, from true
+"""Evaluation of samples drawn from captions: agreement with the caption, and distance of the whole set from true
 pictures.
 
-Both are read by :mod:`iterinv.embedded.reader`. The words are captions of held-out scenes, one sample each.
+The reader, :mod:`iterinv.embedded.reader`, reads both. The prompts are captions of held-out scenes, one sample each.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from iterinv.cascade import Cascade
-from iterinv.embedded.reader import Seen, features, read
+from iterinv.embedded.reader import SceneAttributes, features, read
 from iterinv.embedded.scenes import OF_THING, Scene, caption
 from iterinv.embedded.seeds import CAPTIONS, TRUE_PICTURES
 from iterinv.embedded.train import data
@@ -31,16 +31,17 @@ BLOCK = 20
 DEALT = 6
 """Number of times that true pictures are dealt into two sets, to measure how far a Fréchet distance is chance."""
 
-ASKED = (*OF_THING, "floor", "wall", "count")
+CAPTION_ATTRIBUTES = (*OF_THING, "floor", "wall", "count")
 """The attributes that a caption names."""
 
 
 def draw(
     cascade: Cascade, folder: Path, count: int, rule: Step, steps: int = 10, guidance: float = 2.0, seed: int = 0
 ) -> Iterator[int]:
-    """Draw a sample of each of ``count`` captions into files of ``folder``; tells how many there are, as they come.
+    """Draw a sample of each of ``count`` captions into files of ``folder``; yield their number as it grows.
 
-    What is there is not drawn again. Raises ``ValueError`` where the folder holds samples drawn in another way.
+    Samples that are there are not drawn again. Raises ``ValueError`` where the folder holds samples drawn in another
+    way.
     """
     steps, guidance = checked(steps, Count, "steps"), checked(guidance, float, "guidance_scale")
     how = {"rule": str(rule), "steps": steps, "guidance": guidance, "seed": seed, "px": cascade.size}
@@ -60,15 +61,15 @@ def drawn(folder: Path, count: int) -> np.ndarray:
 
 
 def alignment(pictures: np.ndarray, scenes: Sequence[Scene]) -> dict[str, float]:
-    """Shares of what the captions say that is seen: of things each attribute, a thing not seen counting against all of
-    its own; floor, wall and count; and ``all`` of it together."""
-    right: dict[str, list[bool]] = {name: [] for name in (*ASKED, "all")}
-    for seen, truth in zip(_each(read, pictures), map(Seen.of, scenes), strict=True):
-        hits = {name: [getattr(seen, name) == getattr(truth, name)] for name in ("floor", "wall")}
-        hits["count"] = [len(seen.things) == len(truth.things)]
+    """Return the share of correct attributes, by name: each attribute of a thing, where a missing thing counts against
+    all of its own; floor, wall and count; and ``all`` of them together."""
+    right: dict[str, list[bool]] = {name: [] for name in (*CAPTION_ATTRIBUTES, "all")}
+    for predicted, truth in zip(_each(read, pictures), map(SceneAttributes.of, scenes), strict=True):
+        hits = {name: [getattr(predicted, name) == getattr(truth, name)] for name in ("floor", "wall")}
+        hits["count"] = [len(predicted.things) == len(truth.things)]
         for name in OF_THING:
             hits[name] = [
-                k < len(seen.things) and getattr(seen.things[k], name) == getattr(thing, name)
+                k < len(predicted.things) and getattr(predicted.things[k], name) == getattr(thing, name)
                 for k, thing in enumerate(truth.things)
             ]
         for name, these in hits.items():
@@ -78,38 +79,37 @@ def alignment(pictures: np.ndarray, scenes: Sequence[Scene]) -> dict[str, float]
 
 
 def distances(pictures: np.ndarray, cache: Path) -> dict[str, float]:
-    """Fréchet distance of the reader's features to as many true pictures, ``frechet``; and between two such sets of
-    true pictures, ``frechet_floor``: what it is of pictures that nothing is wrong with; and by how much that varies
-    (standard deviation) with which of the true pictures are in which set, ``frechet_spread``. True pictures are drawn
-    into
-    ``cache``."""
+    """Return the Fréchet distance of the reader's features to as many true pictures, ``frechet``; the distance between
+    two such sets of true pictures, ``frechet_floor``; and the standard deviation of that distance over other divisions
+    of the true pictures, ``frechet_spread``. True pictures are drawn into ``cache``."""
     n, size = len(pictures), pictures.shape[1]
     sets = pictures, data.scenes(cache, size, n, CAPTIONS), data.scenes(cache, size, n, TRUE_PICTURES)
-    samples, asked, real = (torch.cat(list(_each(lambda x: [features(x)], these))) for these in sets)
-    both, generator = torch.cat([asked, real]), torch.Generator().manual_seed(0)
+    samples, captioned, real = (torch.cat(list(_each(lambda x: [features(x)], these))) for these in sets)
+    both, generator = torch.cat([captioned, real]), torch.Generator().manual_seed(0)
     halves = [both[torch.randperm(2 * n, generator=generator)].split(n) for _ in range(DEALT)]
     spread = float(np.std([frechet(*pair) for pair in halves], ddof=1))
-    return {"frechet": frechet(samples, real), "frechet_floor": frechet(asked, real), "frechet_spread": spread}
+    return {"frechet": frechet(samples, real), "frechet_floor": frechet(captioned, real), "frechet_spread": spread}
 
 
 def wall_grain(pictures: np.ndarray) -> float:
-    """Mean noise of the wall, in 8-bit steps: of the flat upper quarter of each picture (n, size, size, 3)."""
+    """Return the mean noise of the wall, in 8-bit steps, in the flat upper quarter of each picture (n, size, size,
+    3)."""
     return float(np.mean([grain(picture[: len(picture) // 4]) for picture in pictures]))
 
 
 def report(folder: Path, count: int, cache: Path) -> dict[str, Any]:
-    """The figures of a folder's samples, rounded to four places, with how they were drawn.
+    """Return the figures of a folder's samples, rounded to four places, with the settings they were drawn by.
 
-    ``true`` is the alignment of the renders of the same captions: as much as the reader can see. ``shuffled`` is that
-    of the samples to each other's captions: what a reader that guesses would give.
+    ``true`` is the alignment of the renders of the same captions, which is the most that the reader can see.
+    ``shuffled`` is that of the samples to each other's captions, which is the value of a guess.
     """
     pictures = drawn(folder, count)
-    asked = [Scene.random(CAPTIONS + k) for k in range(count)]
-    figures = _rounded({**alignment(pictures, asked), **distances(pictures, cache)})
+    scenes = [Scene.random(CAPTIONS + k) for k in range(count)]
+    figures = _rounded({**alignment(pictures, scenes), **distances(pictures, cache)})
     renders = data.scenes(cache, pictures.shape[1], count, CAPTIONS)
     figures |= _rounded({"grain": wall_grain(pictures), "true_grain": wall_grain(renders)})
-    true = _rounded(alignment(renders, asked))
-    shuffled = _rounded(alignment(pictures, [*asked[1:], asked[0]]))
+    true = _rounded(alignment(renders, scenes))
+    shuffled = _rounded(alignment(pictures, [*scenes[1:], scenes[0]]))
     how = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
     return {**figures, "true": true, "shuffled": shuffled, "captions": count, **how}
 
@@ -118,6 +118,6 @@ def _rounded(figures: dict[str, float]) -> dict[str, float]:
     return {name: round(value, 4) for name, value in figures.items()}
 
 
-def _each(ask: Any, pictures: np.ndarray) -> Iterator[Any]:
+def _each(function: Any, pictures: np.ndarray) -> Iterator[Any]:
     for first in range(0, len(pictures), BLOCK):
-        yield from ask(torch.cat([from_uint8(x.copy()) for x in pictures[first : first + BLOCK]]))
+        yield from function(torch.cat([from_uint8(x.copy()) for x in pictures[first : first + BLOCK]]))

@@ -1,8 +1,8 @@
 """SceneEdit: editing by words where the right answer exists, since every picture is rendered.
 
-Each task is a held-out scene, its caption, and the caption of the same scene with one thing changed. The editor is told
-the two captions and nothing else; what it makes is read by :mod:`iterinv.embedded.reader` and compared with the true
-render.
+Each task is a held-out scene, its caption, and the caption of the same scene with one thing changed. The editor
+receives the two captions and nothing else; :mod:`iterinv.embedded.reader` reads its picture, which is also compared
+with the true render.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from iterinv import images
 from iterinv.cascade import Cascade
 from iterinv.edits.site import Editor
 from iterinv.embedded.evaluate.tasks import KINDS, SceneEdit, scene_edit
-from iterinv.embedded.reader import WEIGHTS, Look, Seen, features, read
+from iterinv.embedded.reader import WEIGHTS, SceneAttributes, ThingAttributes, features, read
 from iterinv.embedded.scenes import Scene, render
 from iterinv.embedded.seeds import SCENE_EDIT
 from iterinv.evaluate.folder import append_line, read_lines, settle
@@ -52,8 +52,8 @@ def evaluate(
     share: tuple[int, int] = (1, 1),
     observer: Observer | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """A row a task, ``count`` scenes by ``kinds``, as it is done; each is a line of ``folder/rows.jsonl``, not done
-    again. :func:`rows` gives all of them.
+    """Yield one row per task when it is done, ``count`` scenes by ``kinds``. Each row is a line of
+    ``folder/rows.jsonl`` and is not done again; :func:`rows` returns all of them.
 
     ``share`` (k, n) does the k-th of n shares of the scenes: as many processes may work on one folder. Raises
     ``ValueError`` for a kind or a share that there is not, and where the folder holds rows of other settings.
@@ -91,13 +91,13 @@ def evaluate(
 def rows(folder: Path, kinds: Sequence[str] = KINDS, count: int | None = None) -> list[dict[str, Any]]:
     """The rows of a folder, one a task of the first ``count`` scenes by ``kinds``, in the order they were done. Lines
     that are cut off or no rows, and rows whose picture cannot be read, are left out."""
-    found: dict[tuple[str, int], dict[str, Any]] = {}
+    by_task: dict[tuple[str, int], dict[str, Any]] = {}
     for row in read_lines(folder / "rows.jsonl"):
         if _is_row(row) and row["kind"] in kinds and (count is None or row["seed"] < SCENE_EDIT + count):
             key = row["kind"], row["seed"]
-            if key not in found and _readable(_edited(folder, row)):
-                found[key] = row
-    return list(found.values())
+            if key not in by_task and _readable(_edited(folder, row)):
+                by_task[key] = row
+    return list(by_task.values())
 
 
 def _is_row(row: Any) -> bool:
@@ -126,21 +126,21 @@ def _readable(picture: Path) -> bool:
 
 
 def score(task: SceneEdit, x: Tensor, edited: Tensor, mask: Tensor | None) -> dict[str, Any]:
-    """Judge an edited picture (1, 3, size, size); ``x`` is the source's.
+    """Score an edited picture (1, 3, size, size); ``x`` is the source's.
 
-    ``success``: the reader sees what was asked for; ``kept``: everything that was not asked for as it was. ``inside``:
-    PSNR to the truth where the truth differs from the source; ``outside``: to the source elsewhere, ``None`` where all
-    pixels are equal, and ``ssim`` there; ``features``: distance to the truth in the reader's features; ``iou``: of
-    ``mask``, where the edit might change the picture, and the region.
+    ``success``: the reader sees the requested change; ``kept``: it sees everything else unchanged. ``inside`` is the
+    PSNR to the truth where the truth differs from the source. ``outside`` is the PSNR to the source elsewhere, ``None``
+    where all pixels are equal, and ``ssim`` the SSIM there. ``features`` is the distance to the truth in the reader's
+    features, and ``iou`` the overlap of ``mask``, where the edit may change the picture, with the true region.
     """
     size = x.shape[-1]
     truth, region = _drawn(task.target, size), task.region(size)[None]
     inside = region[0, 0].numpy() > 0
     source8, now8 = images.to_uint8(x), images.to_uint8(edited)
-    seen, now, wanted = read(edited)[0], Seen.of(task.source), Seen.of(task.target)
+    predicted, source, target = read(edited)[0], SceneAttributes.of(task.source), SceneAttributes.of(task.target)
     return {
-        "success": succeeded(task.kind, seen, now, wanted),
-        "kept": preserved(task.kind, seen, now, wanted),
+        "success": succeeded(task.kind, predicted, source, target),
+        "kept": preserved(task.kind, predicted, source, target),
         "inside": psnr(images.to_uint8(truth), now8, inside),
         "outside": psnr(source8, now8, ~inside),
         "ssim": ssim(source8, now8, ~inside),
@@ -149,49 +149,49 @@ def score(task: SceneEdit, x: Tensor, edited: Tensor, mask: Tensor | None) -> di
     }
 
 
-def succeeded(kind: str, seen: Seen, now: Seen, wanted: Seen) -> bool:
-    """Tell whether the change that was asked for is seen: of a thing to be removed, one thing, and that the other in
-    shape and colour; of a thing to be added, all that is said of it."""
+def succeeded(kind: str, predicted: SceneAttributes, source: SceneAttributes, target: SceneAttributes) -> bool:
+    """Tell whether the reader sees the requested change. A removal must leave one thing, the other one in shape and
+    colour; an addition must show all attributes of the new thing."""
     if kind in ("floor", "wall"):
-        return bool(getattr(seen, kind) == getattr(wanted, kind))
-    if len(seen.things) != len(wanted.things):
+        return bool(getattr(predicted, kind) == getattr(target, kind))
+    if len(predicted.things) != len(target.things):
         return False
     if kind == "remove":
-        return seen.things[0][:2] == wanted.things[0][:2]
+        return predicted.things[0][:2] == target.things[0][:2]
     if kind == "add":
-        k = _new(now, wanted)
-        return seen.things[k] == wanted.things[k]
-    (k,) = (k for k, look in enumerate(wanted.things) if look != now.things[k])
+        k = _new(source, target)
+        return predicted.things[k] == target.things[k]
+    (k,) = (k for k, look in enumerate(target.things) if look != source.things[k])
     name = {"recolour": "color"}.get(kind, "shape" if kind == "reshape" else kind)
-    return bool(getattr(seen.things[k], name) == getattr(wanted.things[k], name))
+    return bool(getattr(predicted.things[k], name) == getattr(target.things[k], name))
 
 
-def _new(now: Seen, wanted: Seen) -> int:
-    """Find the wanted thing that is not there now; the two may look alike."""
-    return next(k for k in range(len(wanted.things)) if wanted.things[:k] + wanted.things[k + 1 :] == now.things)
+def _new(source: SceneAttributes, target: SceneAttributes) -> int:
+    """Find the target's thing that the source lacks; the two may look alike."""
+    return next(k for k in range(len(target.things)) if target.things[:k] + target.things[k + 1 :] == source.things)
 
 
-def preserved(kind: str, seen: Seen, now: Seen, wanted: Seen) -> bool:
-    """Tell whether the rest is seen as it was: the things that stay, the floor and the wall."""
-    if any(getattr(seen, name) != getattr(wanted, name) for name in ("floor", "wall") if name != kind):
+def preserved(kind: str, predicted: SceneAttributes, source: SceneAttributes, target: SceneAttributes) -> bool:
+    """Tell whether the reader sees everything else unchanged: the things that stay, the floor and the wall."""
+    if any(getattr(predicted, name) != getattr(target, name) for name in ("floor", "wall") if name != kind):
         return False
     if kind in ("remove", "add"):
-        (stays,) = min(now.things, wanted.things, key=len)
-        return stays in seen.things
-    return len(seen.things) == len(wanted.things) and all(
+        (stays,) = min(source.things, target.things, key=len)
+        return stays in predicted.things
+    return len(predicted.things) == len(target.things) and all(
         getattr(each, name) == getattr(look, name)
-        for each, before, look in zip(seen.things, now.things, wanted.things, strict=True)
-        for name in Look._fields
+        for each, before, look in zip(predicted.things, source.things, target.things, strict=True)
+        for name in ThingAttributes._fields
         if getattr(before, name) == getattr(look, name)
     )
 
 
-def summary(found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A row a kind, and one for all: shares and means, and of ``outside`` the least; where all pixels outside are equal
-    there is no PSNR to count: ``outside_exact`` is the share of those."""
+def summary(task_rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Make one row per kind, and one for all: shares and means, and the least ``outside``. ``outside_exact`` is the
+    share of tasks whose pixels outside are all equal, where there is no PSNR to count."""
     summaries = []
-    for kind in [*(k for k in KINDS if any(row["kind"] == k for row in found)), "all"]:
-        these = [row for row in found if kind in ("all", row["kind"])]
+    for kind in [*(k for k in KINDS if any(row["kind"] == k for row in task_rows)), "all"]:
+        these = [row for row in task_rows if kind in ("all", row["kind"])]
         least = min((row["outside"] for row in these if row["outside"] is not None), default=None)
         means = {key: _mean(row[key] for row in these) for key in (*SHARES, *MEANS)}
         exact = float(np.mean([row["outside"] is None for row in these]))
@@ -199,9 +199,9 @@ def summary(found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return summaries
 
 
-def sheets(folder: Path, found: Sequence[dict[str, Any]], size: int = 128) -> None:
-    """``best.png``, ``median.png`` and ``worst.png`` by ``inside``: source, edited, truth; two tasks a row."""
-    ranked = sorted(found, key=lambda row: -math.inf if row["inside"] is None else -row["inside"])
+def sheets(folder: Path, task_rows: Sequence[dict[str, Any]], size: int = 128) -> None:
+    """Write ``best.png``, ``median.png`` and ``worst.png`` by ``inside``: source, edited, truth; two tasks per row."""
+    ranked = sorted(task_rows, key=lambda row: -math.inf if row["inside"] is None else -row["inside"])
     middle = max(0, (len(ranked) - SHOWN) // 2)
     for name, chosen in (("best", ranked[:SHOWN]), ("median", ranked[middle:][:SHOWN]), ("worst", ranked[-SHOWN:])):
         sheet = Image.new("RGB", (6 * size, -(-len(chosen) // 2) * size), "white")

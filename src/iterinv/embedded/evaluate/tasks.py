@@ -20,7 +20,7 @@ VISIBLE = 4 / 255
 
 
 class SceneEdit(NamedTuple):
-    """One task: what is there, what should be, and what the editor is told."""
+    """One task: the source scene, the target scene, and the kind of change."""
 
     kind: str
     source: Scene
@@ -37,8 +37,8 @@ class SceneEdit(NamedTuple):
         return caption(self.target)
 
     def region(self, size: int) -> Tensor:
-        """The region where the true answer differs from the source (1, size, size), 1 inside: the thing, its shadow,
-        its reflections; and one pixel more, for what lies between two."""
+        """Return the region where the true answer differs from the source (1, size, size), 1 inside: the thing, its
+        shadow and its reflections, grown by one pixel."""
         difference = (render(self.source, size) - render(self.target, size)).abs().amax(0, keepdim=True) / 2
         return F.max_pool2d((difference > VISIBLE).float(), 3, stride=1, padding=1)
 

@@ -1,4 +1,5 @@
-"""The world the embedded cascade knows: tabletop scenes, drawn, described and edited with the true answer at hand."""
+"""The world of the embedded cascade: tabletop scenes that are drawn, described and edited, with the true answer
+known."""
 
 from iterinv.embedded.scenes.caption import TEMPLATES, caption, things_in, vocabulary
 from iterinv.embedded.scenes.render import object_mask, render

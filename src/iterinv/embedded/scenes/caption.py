@@ -50,7 +50,7 @@ def caption(scene: Scene, template: int = 0) -> str:
 
 
 def vocabulary() -> list[str]:
-    """Every word that a caption can hold, in a fixed order: what the embedded cascade has learnt."""
+    """Return every word that a caption can hold, in a fixed order: the vocabulary of the embedded cascade."""
     glue = "a an and beside floor from front in light left of on picture right the to wall".split()  # noqa: SIM905
     named = [*COLORS, *SHAPES, *MATERIALS, *RADII, *WALLS, *LIGHTS, *(FLOOR_WORDS[name] for name in FLOORS)]
     return sorted({*glue, *named})
@@ -65,10 +65,10 @@ def words_in(prompt: str) -> list[str]:
 
 def things_in(prompt: str) -> list[str]:
     """The things that a prompt in these words names, in order: "large red sphere", no article."""
-    found: list[str] = []
+    things: list[str] = []
     words: list[str] = []
     for word in words_in(prompt):
         words = [*words, word] if word in (*COLORS, *MATERIALS, *RADII, *SHAPES) else []
         if word in SHAPES:
-            found, words = [*found, " ".join(words)], []
-    return found
+            things, words = [*things, " ".join(words)], []
+    return things

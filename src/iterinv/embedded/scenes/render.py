@@ -168,8 +168,9 @@ def _lamp(scene: Scene) -> Tensor:
 
 
 def _lit(scene: Scene, solids: list[_Solid], p: Tensor, n: Tensor, turn: Tensor) -> Tensor:
-    """The share of the lamp that each point sees, in [0, 1]; ``turn`` rotates the sample pattern, one angle a ray."""
-    lamp, seen = _lamp(scene), torch.zeros(len(p), dtype=torch.float32)
+    """Return the share of the lamp that each point sees, in [0, 1]; ``turn`` rotates the sample pattern by one angle
+    per ray."""
+    lamp, visible = _lamp(scene), torch.zeros(len(p), dtype=torch.float32)
     for k in range(_SHADOW_RAYS):  # a sunflower on the lamp's disc
         radius, angle = _LAMP_RADIUS * math.sqrt((k + 0.5) / _SHADOW_RAYS), turn + 2.39996 * k
         offset = torch.stack([angle.cos() * radius, torch.zeros_like(angle), angle.sin() * radius], -1)
@@ -177,8 +178,8 @@ def _lit(scene: Scene, solids: list[_Solid], p: Tensor, n: Tensor, turn: Tensor)
         free = torch.ones(len(p), dtype=torch.bool)
         for solid in solids:
             free &= solid.hit(p + 2e-3 * n, way) >= _FAR
-        seen += free.float() * _dot(n, way).clamp_min(0)
-    return seen / _SHADOW_RAYS
+        visible += free.float() * _dot(n, way).clamp_min(0)
+    return visible / _SHADOW_RAYS
 
 
 def _trace(scene: Scene, n: int) -> tuple[Tensor, Tensor]:
@@ -209,13 +210,13 @@ def _trace(scene: Scene, n: int) -> tuple[Tensor, Tensor]:
 
     index = torch.arange(n)
     turn = 2 * math.pi * _hash(index[None, :].expand(n, n), index[:, None].expand(n, n), 5).reshape(-1)
-    seen = _lit(scene, solids, p, normal, turn)
+    visible = _lit(scene, solids, p, normal, turn)
     ambient = 0.30 + 0.12 * normal[:, 1].clamp_min(0)
-    colour = albedo * (ambient + 0.95 * seen)[:, None]
+    colour = albedo * (ambient + 0.95 * visible)[:, None]
 
     on = shiny > 0  # a highlight of the lamp, and a fresnel glimpse of floor below and room above
     way, view = _unit(_lamp(scene) - p[on]), -d[on]
-    highlight = _dot(_unit(way + view), normal[on]).clamp_min(0) ** 55 * (seen[on] > 0).float()
+    highlight = _dot(_unit(way + view), normal[on]).clamp_min(0) ** 55 * (visible[on] > 0).float()
     mirror = 2 * _dot(view, normal[on])[:, None] * normal[on] - view
     fresnel = 0.05 + 0.6 * (1 - _dot(view, normal[on]).clamp(0, 1)) ** 4
     room = (_linear(WALLS[scene.wall]) * 0.5 + 0.35) * (0.5 + 0.5 * mirror[:, 1:2]).clamp(0, 1)
@@ -249,5 +250,5 @@ def object_mask(scene: Scene, size: int = 256, thing: int = 0) -> Tensor:
     with torch.device("cpu"):
         o, d = _rays(scene, size * n)
         hits = [_Solid(other).hit(o, d) for other in scene.things]
-    seen = (torch.stack(hits).argmin(0) == thing) & (hits[thing] < _FAR)
-    return _average(seen.float(), size, n)
+    visible = (torch.stack(hits).argmin(0) == thing) & (hits[thing] < _FAR)
+    return _average(visible.float(), size, n)

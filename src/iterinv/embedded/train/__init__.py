@@ -17,7 +17,7 @@ PHASE = ("minutes", "rate", "batch", "crop", "tries", "blur", "cubes", "noise_le
 
 
 def read_recipe(path: Path = RECIPE) -> dict[str, Any]:
-    """The settings of a training, from YAML. Raises ``ValueError`` where a phase sets what none reads."""
+    """Read the settings of a training from YAML. Raises ``ValueError`` for an unknown setting of a phase."""
     import yaml
 
     settings = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -46,7 +46,7 @@ def train(
     if part not in PARTS:
         raise ValueError(f"there is no part {part!r}: the parts are {', '.join(PARTS)}")
     if minutes is not None and not minutes > 0:
-        raise ValueError(f"minutes is {minutes:g}; a time budget is more than nothing")
+        raise ValueError(f"minutes is {minutes:g}; a time budget is above 0")
     if precision not in PRECISIONS:
         raise ValueError(f"there is no precision {precision!r}: take one of {', '.join(PRECISIONS)}")
     settings = read_recipe(recipe)
@@ -61,7 +61,7 @@ def train(
 
 
 def _within(phases: list[dict[str, Any]], minutes: float | None) -> list[dict[str, Any]]:
-    """The phases, all shortened or lengthened alike where another total is asked for."""
+    """Scale all phases alike if another total is given."""
     factor = 1.0 if minutes is None else minutes / sum(phase["minutes"] for phase in phases)
     return [{**phase, "minutes": phase["minutes"] * factor} for phase in phases]
 

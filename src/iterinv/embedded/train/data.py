@@ -43,8 +43,8 @@ def to_uint8(x: Tensor) -> np.ndarray:
 
 
 def scenes(folder: Path, size: int, count: int, first: int = 0) -> np.ndarray:
-    """The rendered scenes of ``count`` seeds from ``first`` on (count, size, size, 3) uint8, drawn now if not on disk
-    yet, or if what is there is of other scenes, by its first and last."""
+    """Return the rendered scenes of ``count`` seeds from ``first`` on (count, size, size, 3) uint8. They are drawn now
+    if they are not on disk yet, or if the first and last there are of other scenes."""
     from rich.progress import track
 
     path = folder / (f"scenes-{size}-{count}.npy" if first == 0 else f"scenes-{size}-{first}-{count}.npy")
@@ -69,7 +69,7 @@ def _is_of(pictures: np.ndarray, size: int, first: int) -> bool:
 def photographs(size: int, shortest: tuple[int, ...] = (256, 320, 420)) -> list[Tensor]:
     """Photographs (3, h, w) in [-1, 1], each at several scales: the shorter side is one of ``shortest``, at least
     ``size``."""
-    found = []
+    pictures = []
     for package, names in PHOTOGRAPHS.items():
         spec = find_spec(package)
         if spec is None or spec.origin is None:
@@ -83,5 +83,5 @@ def photographs(size: int, shortest: tuple[int, ...] = (256, 320, 420)) -> list[
                 scale = max(side, size) / min(x.shape[1:])
                 if scale <= 1:
                     h, w = (round(n * scale) for n in x.shape[1:])
-                    found.append(F.interpolate(x[None], (h, w), mode="area")[0])
-    return found
+                    pictures.append(F.interpolate(x[None], (h, w), mode="area")[0])
+    return pictures

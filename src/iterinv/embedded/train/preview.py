@@ -1,4 +1,4 @@
-"""Pictures of what a stage can do so far, from scenes it was not trained on."""
+"""Previews of a stage during training, from scenes outside the training data."""
 
 from __future__ import annotations
 

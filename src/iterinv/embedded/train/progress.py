@@ -1,4 +1,4 @@
-"""A time budget that a training loop iterates over: steps, learning rate, and a line of progress now and then."""
+"""A time budget that a training loop iterates over: steps, learning rate, and occasional lines of progress."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training the reader: cross entropy on rendered scenes, with what a generated picture may have besides.
+"""Training of the reader: cross entropy on rendered scenes, with the faults that a generated picture may have.
 
 Pictures are mirrored (left and right change places in the answers), and some are blurred, noised or a little brighter
 or darker, so that a sample that is not quite the renderer's is still read by what it shows.
@@ -26,11 +26,11 @@ def mirrored(right: Tensor) -> Tensor:
     light."""
     n, lights = len(OF_THING), OF_SCENE["light"]
     swapped = torch.cat([right[:, :1], right[:, 1 + n : 1 + 2 * n], right[:, 1 : 1 + n], right[:, 1 + 2 * n :]], 1)
-    found = torch.where(right[:, :1] == 1, swapped, right)
+    changed = torch.where(right[:, :1] == 1, swapped, right)
     there = torch.tensor([lights.index({"left": "right", "right": "left"}.get(each, each)) for each in lights])
     k = list(QUESTIONS).index("light")
-    found[:, k] = there[found[:, k]]
-    return found
+    changed[:, k] = there[changed[:, k]]
+    return changed
 
 
 def spoiled(x: Tensor, rng: torch.Generator) -> Tensor:

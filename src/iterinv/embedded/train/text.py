@@ -24,18 +24,18 @@ _SIZES = [1 + len(v) for v in (*OF_THING.values(), *OF_THING.values(), *OF_SCENE
 def _answers(scene: Scene, words: str) -> list[int]:
     """Class of every attribute, 0 where the caption does not say it."""
     said = words.replace(",", "").split()
-    found = []
+    classes = []
     for k in range(2):
         for name, values in OF_THING.items():
             value = getattr(scene.things[k], name) if k < len(scene.things) else None
-            found.append(1 + values.index(value) if value in said else 0)
+            classes.append(1 + values.index(value) if value in said else 0)
     for name, values in OF_SCENE.items():
         value = getattr(scene, name)
         word = (
             FLOOR_WORDS[value] + " floor" if name == "floor" else f"{value} wall" if name == "wall" else f"the {value}"
         )
-        found.append(1 + values.index(value) if word in words and (name != "light" or "light" in said) else 0)
-    return found
+        classes.append(1 + values.index(value) if word in words and (name != "light" or "light" in said) else 0)
+    return classes
 
 
 class _Readers(nn.Module):
