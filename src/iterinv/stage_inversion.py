@@ -264,7 +264,7 @@ def _invert(
     states, again = path if inverter.exact else [x.float() for x in path], reconstructed(stage, found, y)
     if inverter.exact and (plan.dtype == "float32" or inverter.growth(rule, grid) <= 1):
         refuse_loss(picture, again, plan)
-    arithmetic = Arithmetic.here(stage.device, len(x))
+    arithmetic = stage.arithmetic(len(x))
     origin = Origin(picture, tuple(seeds), pixels_of(again), arithmetic)
     return replace(found, trajectory=Trajectory.of(states, again), report=report, origin=origin)
 
@@ -324,9 +324,7 @@ def rerun_stage(stage: Stage, found: StageInversion, observer: Observer) -> Stag
     kept = states if plan.inverter.exact else found.path
     again = replace(found, trajectory=Trajectory.of(kept, picture))
     if origin is not None:
-        check = Rerun(
-            origin.arithmetic, Arithmetic.here(stage.device, len(picture)), pixels_of(picture) == origin.pixels
-        )
+        check = Rerun(origin.arithmetic, stage.arithmetic(len(picture)), pixels_of(picture) == origin.pixels)
         again = replace(again, rerun=check)
         if not check.pixels:
             del states, picture, kept

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -57,7 +57,8 @@ class Input:
 
 @dataclass(frozen=True, eq=False)
 class OnnxNetwork:
-    """A network in a file's bytes, called with a sample, its noise levels (batch,) and conditions (batch, values).
+    """A network in a file's bytes, called with a sample, its noise levels (batch,) and conditions (batch, values),
+    which are 0 unless given.
 
     It is run on one picture after another, so that a picture has the same prediction in every batch, by as many threads
     as torch has then.
@@ -93,24 +94,25 @@ class OnnxNetwork:
         found = []
         for each in self.session.get_inputs():
             row = each.shape[1:]
-            if each.type not in NUMBERS or each.shape[:1] == [0] or not all(isinstance(n, int) and n > 0 for n in row):
+            if each.type not in NUMBERS or not each.shape or not all(isinstance(n, int) and n > 0 for n in row):
                 shape = " x ".join(map(str, each.shape)) or "one value"
                 raise ValueError(
                     f"{self.name} takes {each.name!r} ({shape}, {each.type}), which is no array of numbers with a row "
                     "for each picture and a fixed size: export it so"
                 )
-            if each.shape and isinstance(each.shape[0], int) and each.shape[0] != 1:
+            if isinstance(each.shape[0], int) and each.shape[0] != 1:
                 raise ValueError(
                     f"{self.name} takes {each.shape[0]} pictures at once: export it for one, or for any number"
                 )
             found.append(Input(each.name, NUMBERS[each.type], tuple(row)))
         return found
 
-    def __call__(self, x: Tensor, sigma: Tensor, values: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, sigma: Tensor, values: Tensor | None = None) -> Tensor:
         session, (sample, level, *conditions) = self.session, self.inputs
-        rows = []
+        widths, rows = [each.width for each in conditions], []
+        values = torch.zeros(len(x), sum(widths), device="cpu") if values is None else values
         for k in range(len(x)):
-            parts = values[k].split([each.width for each in conditions])
+            parts = values[k].split(widths)
             given = {sample.name: sample.array(x[k]), level.name: level.array(sigma[k])}
             given |= {each.name: each.array(part) for each, part in zip(conditions, parts, strict=True)}
             rows.append(torch.from_numpy(session.run(None, given)[0]))
@@ -165,8 +167,10 @@ def reader(conditions: Sequence[Input]) -> Embed:
         return [number for each in conditions for number in given[each.name]]
 
     def embed(prompts: Sequence[str | None]) -> Condition:
-        rows = torch.tensor([numbers(prompt or "") for prompt in prompts], dtype=torch.float32)
-        reads = f"it takes {known}, each 0 where the prompt does not say it" if known else "its pictures are of one kind"
+        rows = torch.tensor([numbers(prompt or "") for prompt in prompts], dtype=torch.float32, device="cpu")
+        reads = (
+            f"it takes {known}, each 0 where the prompt does not say it" if known else "its pictures are of one kind"
+        )
         words = any(said.sub("", prompt or "").strip(" ,;") for prompt in prompts)
         notes = [f"this network reads no words: {reads}"] if words else []
         return Condition({"text": rows.reshape(len(prompts), 1, width)}, notes)
@@ -184,14 +188,13 @@ def from_file(file: Path, name: str = "EDM", device: str = "cpu") -> Stage:
     if device != "cpu":
         raise ValueError(f"{file} is an ONNX network, which runs on the CPU here: leave the device {device!r} out")
     network = OnnxNetwork(file.read_bytes(), str(file))
-    sample, level, *conditions = _contract(network)
+    sample, _, *conditions = _contract(network)
     channels, size, _ = sample.row
-    embed, kind = reader(conditions), getattr(torch, np.dtype(sample.kind).name)
-    denoiser, levels = OnnxDenoiser(network, kind), Karras()
+    kind, levels = getattr(torch, np.dtype(sample.kind).name), Karras()
     x = torch.linspace(-1, 1, math.prod(sample.row), dtype=kind).reshape(1, *sample.row)
     sigma = torch.full((1,), levels.sigma_min, dtype=kind)
     try:
-        clean = denoiser.clean(x, sigma, embed([None]))
+        clean = network(x, sigma)
     except Exception as error:  # whatever onnxruntime raises where shapes do not fit
         raise ValueError(f"{file} cannot be run ({str(error).strip().splitlines()[0]})") from None
     if clean.shape != x.shape or not float((clean - x).double().square().mean().sqrt()) < 0.1:
@@ -200,10 +203,16 @@ def from_file(file: Path, name: str = "EDM", device: str = "cpu") -> Stage:
             "itself but for that noise: one that predicts noise or velocity, or takes timesteps, must be exported with "
             "what makes clean data of it"
         )
-    codec = Grey() if channels == 1 else None
-    move: Callable[[str, Stage | None], Stage] = lambda where, below: from_file(file, name, where)  # noqa: E731
-    print_of = hashlib.sha256(network.data).hexdigest()[:16]
-    return Stage(name, size, denoiser, levels, embed, print_of, device=device, codec=codec, move=move)
+    return Stage(
+        name,
+        size,
+        OnnxDenoiser(network, kind),
+        levels,
+        reader(conditions),
+        hashlib.sha256(network.data).hexdigest()[:16],
+        codec=Grey() if channels == 1 else None,
+        move=lambda where, below: from_file(file, name, where),
+    )
 
 
 def _contract(network: OnnxNetwork) -> list[Input]:

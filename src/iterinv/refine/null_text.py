@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -36,6 +37,7 @@ class NullText(Checked, Refinement):
     tolerance: Positive = 1e-5
     slope: Positive = 2e-5
     total: bool = False
+    gradients: ClassVar[bool] = True
 
     @classmethod
     def as_iterinv(cls) -> NullText:
