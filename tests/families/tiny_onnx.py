@@ -3,7 +3,7 @@
 import struct
 from math import prod
 
-FLOAT, INT64 = 1, 7
+FLOAT, INT64, FLOAT16, DOUBLE = 1, 7, 10, 11
 """ONNX's numbers for kinds of numbers."""
 
 
@@ -23,8 +23,8 @@ def message(*fields):
     return out
 
 
-def constant(name, shape, values):
-    kind, form = (INT64, "q") if isinstance(values[0], int) else (FLOAT, "f")
+def constant(name, shape, values, kind=FLOAT):
+    form = {FLOAT: "f", INT64: "q", FLOAT16: "e", DOUBLE: "d"}[kind]
     assert len(values) == prod(shape)
     dims = [(1, n) for n in shape]
     return message(*dims, (2, kind), (8, name), (9, struct.pack(f"<{len(values)}{form}", *values)))
@@ -47,11 +47,11 @@ def model(nodes, constants, inputs, outputs):
     return message((1, 8), (7, graph), (8, message((1, ""), (2, 17))))
 
 
-def ideal(channels=1, size=16, std=0.2, batch="batch", rows=-1, **inputs):
+def ideal(channels=1, size=16, std=0.2, batch="batch", rows=-1, kind=FLOAT, labels=(), **inputs):
     """The clean data that is expected of a sample of ``N(mean, std^2)``: ``(std^2 x + mean s^2) / (std^2 + s^2)``.
 
     Its inputs are ``x``, ``sigma`` and, as the arguments say, others by their shapes, the first of which is the mean.
-    Of other ``rows`` than -1 it cannot be run.
+    ``labels`` names those that are whole numbers. Of other ``rows`` than -1 it cannot be run.
     """
     given = {"x": (batch, channels, size, size), "sigma": (batch,), **inputs}
     names = list(given)
@@ -68,6 +68,7 @@ def ideal(channels=1, size=16, std=0.2, batch="batch", rows=-1, **inputs):
         node("Div", "above", "below", "denoised"),
     ]
     one = (1, 1, 1, 1)
-    constants = [constant("column", (4,), [rows, 1, 1, 1])]
-    constants += [constant(name, one, [x]) for name, x in (("v", std**2), ("on", 1.0), ("off", 0.0))]
-    return model(nodes, constants, [value(*each) for each in given.items()], [value("denoised", given["x"])])
+    constants = [constant("column", (4,), [rows, 1, 1, 1], INT64)]
+    constants += [constant(name, one, [x], kind) for name, x in (("v", std**2), ("on", 1.0), ("off", 0.0))]
+    values = [value(name, shape, INT64 if name in labels else kind) for name, shape in given.items()]
+    return model(nodes, constants, values, [value("denoised", given["x"], kind)])

@@ -185,7 +185,7 @@ def from_file(file: Path, name: str = "EDM", device: str = "cpu") -> Stage:
     ``ValueError`` for another device than the CPU and for a network that is not of this kind: by its inputs, or by what
     it makes of a sample without noise, which is its own clean data.
     """
-    if device != "cpu":
+    if torch.device(device).type != "cpu":
         raise ValueError(f"{file} is an ONNX network, which runs on the CPU here: leave the device {device!r} out")
     network = OnnxNetwork(file.read_bytes(), str(file))
     sample, _, *conditions = _contract(network)
@@ -210,6 +210,7 @@ def from_file(file: Path, name: str = "EDM", device: str = "cpu") -> Stage:
         levels,
         reader(conditions),
         hashlib.sha256(network.data).hexdigest()[:16],
+        device=device,
         codec=Grey() if channels == 1 else None,
         move=lambda where, below: from_file(file, name, where),
     )
