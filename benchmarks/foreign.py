@@ -116,28 +116,29 @@ def main() -> None:
     body = f"""
 `--model terrain` is the network of the package
 [adaptive-terrain-diffusion](https://github.com/youwyu/Adaptive-Diffusion-Terrain) 0.4.2 (MIT licence), which nobody
-here trained: height maps of 128 px in one channel, conditioned on a difficulty from 1 to 100, in an ONNX file of EDM's
-contract. Of the same noise and difficulty its clean data differs from the heights that the package itself makes by
-{worst:.0e} of the tallest at most ({len(DIFFICULTIES)} height maps).
+here trained: height maps of 128 px in one channel, conditioned on a difficulty from 1 to 100, in an ONNX file of
+EDM's contract. Of the same noise and difficulty its clean data differs from the heights that the package itself makes
+by {worst:.0e} of the tallest at most ({len(DIFFICULTIES)} height maps).
 
 ![samples, samples in more steps, an inverted height map](foreign.png)
 
-*First row*: samples of every difficulty from one noise each. *Second*: the same noise in 10 steps of DDIM. *Third*: a height
-map in 8 bits, the noise that `bdia-fixed` inverts it to in 20 steps (blue is up, white is 0, the ends are 3 of its
-unit), its reconstruction and the difference of the two.
+*First row*: samples of every difficulty from one noise each. *Second*: the same noise in 10 steps of DDIM. *Third*: a
+height map in 8 bits, the noise that `bdia-fixed` inverts it to in 20 steps (blue is up, white is 0, the ends are 3 of
+its unit), its reconstruction and the difference of the two.
 
 The network was distilled to draw in one step, and it is good for that step alone: in more steps noise stays in the
-picture. The last table says why. What EDM's sampler asks of a network is the mean of all clean data that a sample may come of.
-At a noise of 0.5 that is nearer to a height map than the average of its own heights, which the sample tells to 0.004.
-This network is further from it, and leaves much of the noise in; at 80 it answers with a picture of its own. For the same reason the noise that an inversion ends in is not a sampler's (mean 0, std 1, kurtosis 3, autocorrelation 0), and
-edits between difficulties come to nothing. That every pixel comes back depends on none of this: BDIA undoes its steps
-whatever the network predicts, as long as it predicts the same twice.
+picture. The last table says why. What EDM's sampler asks of a network is the mean of all clean data that a sample may
+come of. At a noise of 0.5 that is nearer to a height map than the average of its own heights, which the sample tells
+to 0.004. This network is further from it, and leaves much of the noise in; at 80 it answers with a picture of its
+own. For the same reason the noise that an inversion ends in is not a sampler's (mean 0, std 1, kurtosis 3,
+autocorrelation 0), and edits between difficulties come to nothing. That every pixel comes back depends on none of
+this: BDIA undoes its steps whatever the network predicts, as long as it predicts the same twice.
 
 {(chr(10) * 2).join(tables)}
 
 *Every pixel*: the 8-bit picture is that of the inversion, and of a rerun of it. *Calls* of the network invert and
-reconstruct once, in *seconds* of the processor. Noise is in units of that from which sampling starts. The network sees the grey of the
-photograph; its colour is kept beside the states.
+reconstruct once, in *seconds* of the processor. Noise is in units of that from which sampling starts. The network
+sees the grey of the photograph; its colour is kept beside the states.
 
 ## Clean data of height maps under noise
 

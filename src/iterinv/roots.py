@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -114,7 +114,7 @@ class GradientDescent(Checked):
 
     iterations: Count = 21
     rate: Positive = 0.3
-    gradients: ClassVar[bool] = True
+    gradients = True
 
     def __call__(self, residual: Residual, guess: Tensor, where: LevelInfo = LevelInfo()) -> Root:
         u, rate = guess, self.rate * math.sqrt(1 - where.share / 2)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -37,7 +36,7 @@ class NullText(Checked, Refinement):
     tolerance: Positive = 1e-5
     slope: Positive = 2e-5
     total: bool = False
-    gradients: ClassVar[bool] = True
+    gradients = True
 
     @classmethod
     def as_iterinv(cls) -> NullText:
