@@ -13,8 +13,8 @@ from iterinv.typed import Natural
 class Arithmetic:
     """The facts that decide in which order floating-point sums are added, and so their last digits.
 
-    ``device`` is the processor's kind, ``kernels`` torch's settings for it, ``batch`` the number of pictures that went
-    through the networks together.
+    ``device`` is the processor's kind, ``kernels`` torch's settings for it and what else computes, ``batch`` the number
+    of pictures that went through the networks together.
     """
 
     device: str
@@ -24,8 +24,8 @@ class Arithmetic:
     batch: Natural
 
     @classmethod
-    def here(cls, device: str, batch: int) -> Arithmetic:
-        """The facts of this process for a batch on a device."""
+    def here(cls, device: str, batch: int, also: str = "") -> Arithmetic:
+        """The facts of this process for a batch on a device; ``also`` are kernels of another library than torch."""
         kernels = [f"matmul {torch.get_float32_matmul_precision()}"]
         if device.startswith("cuda"):
             name = torch.cuda.get_device_name(device)
@@ -35,6 +35,7 @@ class Arithmetic:
             kernels += [f"oneDNN {torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled}"]
         if torch.are_deterministic_algorithms_enabled():
             kernels.append("deterministic")
+        kernels += [also] if also else []
         return cls(name, ", ".join(kernels), torch.__version__, torch.get_num_threads(), batch)
 
     def differences(self, here: Arithmetic) -> str:

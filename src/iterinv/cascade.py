@@ -82,8 +82,8 @@ class Cascade:
     ) -> Cascade:
         """Load a cascade: one of :data:`iterinv.presets.PRESETS`; that of a folder with a ``cascade.json``; or
         stages by themselves, one or a list from small to large, each a diffusers folder, a name on the hub, a
-        Stable Diffusion checkpoint in one file, a TorchScript file, a live pipeline or a module of EDM's kind. What is
-        live stays as it is and shares its weights; load it again after changing it.
+        Stable Diffusion checkpoint in one file, a live pipeline, or a network of EDM's kind: an ONNX or TorchScript
+        file, or a module. What is live stays as it is and shares its weights; load it again after changing it.
 
         ``dtype`` is the networks' (``torch_dtype`` is its older name), float32 unless given; states keep their own. A
         live pipeline keeps its own. ``memory`` is the device's, as ``16gb``, or ``auto``: what does not fit there at

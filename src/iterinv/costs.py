@@ -88,7 +88,8 @@ def blueprints(what: str | Path) -> list[tuple[str, Family, Blueprint]]:
     if (folder / "cascade.json").is_file():
         return [_folder(part) for part in folders.parts(folder)[0]]
     raise FileNotFoundError(
-        f"the cost of {what} is not known: give a cascade or diffusers folder, or one of {', '.join(presets())}"
+        f"the cost of {what} is not known: give a cascade or diffusers folder, or one of "
+        f"{', '.join(name for name, preset in presets().items() if not preset.extra)}"
     )
 
 

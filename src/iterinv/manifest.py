@@ -21,6 +21,8 @@ def versions() -> dict[str, str]:
     from importlib.metadata import version
 
     libraries = {name: version(name) for name in ("torch", "diffusers", "transformers", "numpy")}
+    if runtime := sys.modules.get("onnxruntime"):  # of several distributions, and loaded only where it computes
+        libraries["onnxruntime"] = runtime.__version__
     return {"iterinv": iterinv.__version__, "python": platform.python_version(), **libraries}
 
 

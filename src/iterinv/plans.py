@@ -36,6 +36,9 @@ class Refinement(ABC):
     exact: ClassVar[bool] = False
     """It makes a rerun give every pixel back, whatever path was found."""
 
+    gradients: ClassVar[bool] = False
+    """It takes gradients of the network."""
+
     @abstractmethod
     def __call__(self, stage: Stage, inversion: StageInversion) -> StageInversion: ...
 
@@ -101,9 +104,19 @@ class Plan:
         """The index of the level that a run starts from."""
         return self.inverter.first(self.rule)
 
+    @property
+    def gradients(self) -> bool:
+        """Tell whether it takes gradients of the network."""
+        return self.inverter.gradients or (self.refine is not None and self.refine.gradients)
+
     def check(self, stage: Stage) -> Grid:
         """Return the grid of a stage. Raises ``ValueError`` where undoing it would multiply rounding beyond what the
-        dtype carries."""
+        dtype carries, and where it takes gradients that the stage's network does not give."""
+        if self.gradients and not stage.differentiable:
+            raise ValueError(
+                f"{self.method} takes gradients of the network, and the network of stage {stage.name} gives none: take "
+                "bdia, which is exact, or iterinv-anderson, which needs predictions alone"
+            )
         grid, limit = stage.schedule.grid(self.steps, self.spacing), LARGEST_GROWTH[self.dtype]
         if (growth := self.inverter.growth(self.rule, grid)) > limit:
             grids = (stage.schedule.grid(n, self.spacing) for n in range(max(self.first + 1, 2), self.steps))

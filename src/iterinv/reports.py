@@ -6,7 +6,6 @@ from dataclasses import asdict
 from typing import Any
 
 from iterinv import images, metrics
-from iterinv.arithmetic import Arithmetic
 from iterinv.cascade import Cascade
 from iterinv.edits.site import Edit, Editor
 from iterinv.inspect.diagnosis import diagnose
@@ -36,7 +35,7 @@ def inversion_report(
         inversion.stages[0].origin,
         [stage_inversion.rerun for stage_inversion in inversion.stages if stage_inversion.rerun is not None],
     )
-    here = Arithmetic.here(cascade.stages[0].device, len(inversion))
+    here = cascade.stages[0].arithmetic(len(inversion))
     arithmetic: dict[str, Any] = {"made": asdict(rerun[0].made if rerun else origin.arithmetic if origin else here)}
     if rerun:
         arithmetic |= {"here": asdict(rerun[0].here), "same_pixels": all(each.pixels for each in rerun)}

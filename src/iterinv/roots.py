@@ -114,6 +114,7 @@ class GradientDescent(Checked):
 
     iterations: Count = 21
     rate: Positive = 0.3
+    gradients = True
 
     def __call__(self, residual: Residual, guess: Tensor, where: LevelInfo = LevelInfo()) -> Root:
         u, rate = guess, self.rate * math.sqrt(1 - where.share / 2)

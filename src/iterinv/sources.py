@@ -21,8 +21,8 @@ from iterinv.models.probe import probed
 from iterinv.presets import Source, presets
 
 ModelSource = str | Path | Any
-"""A preset's name, a cascade folder, a diffusers folder, a file of all weights, a TorchScript file, a name on the hub
-(``owner/name``, or ``owner/name@revision``), a live pipeline or module."""
+"""A preset's name, a cascade folder, a diffusers folder, a file of all weights, an ONNX or TorchScript file, a name on
+the hub (``owner/name``, or ``owner/name@revision``), a live pipeline or module."""
 
 HUB_NAME = re.compile(r"[\w.-]*\w[\w.-]*/[\w.-]+")
 """A name on the hub, ``owner/name``."""
@@ -78,6 +78,10 @@ def stages(
     parts: list[ModelSource] = list(preset.sources) if preset else [what]
     if preset is None and isinstance(what, Sequence) and not isinstance(what, str):
         parts = list(what)
+    if preset is not None and preset.extra and not all(Path(str(part)).exists() for part in parts):
+        raise FileNotFoundError(
+            f"the network of {what} is in a package that is not installed: pip install 'iterinv[{preset.extra}]'"
+        )
     if preset is not None and noise_level is None:
         noise_level = preset.noise_level
     if len(parts) == 1 and (folder := cascade_folder(parts[0])):

@@ -211,7 +211,7 @@ def _walked(
         observer.on_step(stage.name, "inverting", done, total, grid[len(grid) - 1 - done].t, state)
 
     states = Walked(start.walk, start.x, len(grid), start.picture, lambda: start.calls.forward, on_state)
-    origin = Origin(start.picture, tuple(seeds), pixels_of(start.picture), Arithmetic.here(stage.device, len(picture)))
+    origin = Origin(start.picture, tuple(seeds), pixels_of(start.picture), stage.arithmetic(len(picture)))
     guidance = CFG(plan.guidance)
     return StageInversion(
         plan, grid, condition, start.negative, guidance, plan.first, states, lost=start.lost, origin=origin
@@ -248,7 +248,7 @@ def _invert(
     states, again = path if inverter.exact else [x.float() for x in path], reconstructed(stage, inversion, y)
     if inverter.exact and (plan.dtype == "float32" or inverter.growth(rule, grid) <= 1):
         refuse_loss(picture, again, plan)
-    arithmetic = Arithmetic.here(stage.device, len(x))
+    arithmetic = stage.arithmetic(len(x))
     origin = Origin(picture, tuple(seeds), pixels_of(again), arithmetic)
     return replace(inversion, trajectory=Known(tuple(states), state, again, report), origin=origin)
 
@@ -320,9 +320,7 @@ def rerun_stage(stage: Stage, inversion: StageInversion, observer: Observer) -> 
     path = states if plan.inverter.exact else inversion.path
     again = replace(inversion, trajectory=Known(path, inversion.state, picture, inversion.report))
     if origin is not None:
-        check = Rerun(
-            origin.arithmetic, Arithmetic.here(stage.device, len(picture)), pixels_of(picture) == origin.pixels
-        )
+        check = Rerun(origin.arithmetic, stage.arithmetic(len(picture)), pixels_of(picture) == origin.pixels)
         again = replace(again, rerun=check)
         if not check.pixels:
             del states, picture, path

@@ -27,7 +27,7 @@ from iterinv.images import Picture
 from iterinv.inversion import Inversion, check_file
 from iterinv.levels import State
 from iterinv.loading import precision
-from iterinv.methods import plan, sampler
+from iterinv.methods import METHODS, plan, sampler
 from iterinv.observer import Observer
 from iterinv.reports import edit_report, inversion_report
 
@@ -111,7 +111,7 @@ class EditRequest:
 
 @dataclass(frozen=True)
 class CompareRequest:
-    """Invert one picture by several methods at equal steps; an empty ``methods`` stands for all of them."""
+    """Invert one picture by several methods at equal steps; an empty ``methods`` stands for all that can run."""
 
     source: InvertRequest
     methods: tuple[str, ...] = ()
@@ -284,7 +284,6 @@ class Workbench(Observer):
     def compare(self, request: CompareRequest) -> Iterator[dict[str, Any]]:
         """Yield a row of :func:`iterinv.evaluate.compare.compare` for each method when it is done."""
         from iterinv.evaluate.compare import compare
-        from iterinv.methods import METHODS
 
         source = request.source
         prompt = checked_prompt(source.prompt, "prompt")
@@ -297,13 +296,27 @@ class Workbench(Observer):
             cascade,
             source.picture,
             prompt,
-            request.methods or tuple(METHODS),
+            request.methods or self._runnable(cascade, source),
             source.num_inference_steps,
             source.guidance_scale,
             source.seed,
             source.fit,
             self,
         )
+
+    def _runnable(self, cascade: Cascade, source: InvertRequest) -> tuple[str, ...]:
+        """All methods but those that a stage refuses, which are noted with the reason."""
+        names = []
+        for name in METHODS:
+            how = plan(name, source.num_inference_steps, source.guidance_scale)
+            try:
+                for stage in cascade.stages:
+                    how.check(stage)
+            except ValueError as error:
+                self.on_note(f"{name} is left out: {error}")
+            else:
+                names.append(name)
+        return tuple(names)
 
     def sample(self, request: SampleRequest) -> list[Image.Image]:
         """Draw pictures of the largest stage's size."""

@@ -138,7 +138,7 @@ def compare(
     picture: Annotated[Path, typer.Argument(help="A picture file.")],
     prompt: Prompt,
     out: Out = Path("out"),
-    methods: Annotated[str, typer.Option(help="Names, separated by commas; all if not given.")] = "",
+    methods: Annotated[str, typer.Option(help="Names, separated by commas; all that can run if not given.")] = "",
     num_inference_steps: Steps = 20,
     guidance_scale: Guidance = 1.0,
     seed: Seed = 0,

@@ -44,7 +44,9 @@ Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for the results."
 Prompt = Annotated[str, typer.Option("--prompt", "-p", help="A description of the picture.")]
 Model = Annotated[
     str,
-    typer.Option("--model", help="embedded, deepfloyd, sd15, sd21, sdxl …; a cascade or diffusers folder; a hub name."),
+    typer.Option(
+        "--model", help="embedded, deepfloyd, sd15, sdxl, terrain …; a cascade or diffusers folder; a file; a hub name."
+    ),
 ]
 Method = Annotated[str, typer.Option("--method", "-m", help="bdia is exact; `iterinv methods` lists all.")]
 Steps = Annotated[int, typer.Option("--num-inference-steps", "--steps", "-n", min=2, help="Steps at every stage.")]

@@ -11,6 +11,7 @@ from typing import Any
 from iterinv.families.deepfloyd import DEEPFLOYD
 from iterinv.families.edm import EDM
 from iterinv.families.family import Family
+from iterinv.families.onnx import ONNX
 from iterinv.families.sdxl import SDXL
 from iterinv.families.stable_diffusion import STABLE_DIFFUSION
 from iterinv.families.upscaler import UPSCALER
@@ -18,7 +19,7 @@ from iterinv.models import Stage, pipelines
 from iterinv.models.memory import CachedTextEncoder
 from iterinv.models.unet import UNetDenoiser
 
-FAMILIES = [DEEPFLOYD, UPSCALER, STABLE_DIFFUSION, SDXL, EDM]
+FAMILIES = [DEEPFLOYD, UPSCALER, STABLE_DIFFUSION, SDXL, EDM, ONNX]
 """All families; one of your own is found by being listed here."""
 
 PUBLISHED = {name: each for family in FAMILIES for name, each in family.published.items()}

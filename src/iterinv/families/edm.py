@@ -60,7 +60,11 @@ class EDMDenoiser:
     def __call__(self, x: Tensor, level: Level, condition: Condition) -> Prediction:
         dtype = self.dtype or x.dtype
         sigma = torch.full((len(x),), level.sigma, dtype=dtype, device=x.device)
-        return Prediction.from_x0(x, level, self.denoised(x.to(dtype), sigma).to(x.dtype))
+        return Prediction.from_x0(x, level, self.clean(x.to(dtype), sigma, condition).to(x.dtype))
+
+    def clean(self, x: Tensor, sigma: Tensor, condition: Condition) -> Tensor:
+        """The network's clean data for samples and their noise levels (batch,), both in its dtype."""
+        return self.denoised(x, sigma)
 
 
 def stage(

@@ -23,7 +23,11 @@ from iterinv.presets import Source, presets
 from iterinv.stage_inversion import NotExact
 from iterinv.streams import draw_noise
 
-EXTRAS = {"if": ("sentencepiece", "ftfy", "bs4"), "train": ("yaml", "sklearn")}
+EXTRAS = {
+    "if": ("sentencepiece", "ftfy", "bs4"),
+    "train": ("yaml", "sklearn"),
+    "foreign": ("onnxruntime", "terrain_diffusion"),
+}
 """The packages that `pip install 'iterinv[…]'` adds, by their import names."""
 
 
@@ -55,7 +59,7 @@ def findings(model: Any = "embedded", device: str = "cpu") -> Iterator[Finding]:
     for name in ("float32", "bfloat16", "float16"):
         try:
             cascade = load(model, precision(name), device)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, ModuleNotFoundError) as error:
             yield Finding(str(model), False, str(error))
             return
         if name == "float32":
@@ -77,7 +81,7 @@ def _presets() -> Iterator[Finding]:
     """List the published weights that are on this disk; loading says how to get missing ones."""
 
     def here(source: Source | Path) -> bool:
-        return source.is_dir() if isinstance(source, Path) else any(_cached(name) for name in source.names)
+        return source.exists() if isinstance(source, Path) else any(_cached(name) for name in source.names)
 
     for name, preset in presets().items():
         missing = [str(getattr(source, "name", source)) for source in dict.fromkeys(preset.sources) if not here(source)]

@@ -69,6 +69,11 @@ class Inverter(ABC):
         """The largest number of states that are yielded."""
         return len(grid) - self.first(rule)
 
+    @property
+    def gradients(self) -> bool:
+        """Tell whether it takes gradients of the network."""
+        return False
+
     @abstractmethod
     def __call__(self, rule: Step, field: Field, x: Tensor, grid: Grid, seeds: Sequence[int] = (0,)) -> Walk:
         """Walk back from ``x``; see the class."""

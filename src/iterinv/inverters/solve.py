@@ -35,6 +35,10 @@ class Solve(Checked, Inverter):
     def target_error(self) -> float | None:
         return getattr(self.root_finder, "tolerance", None)
 
+    @property
+    def gradients(self) -> bool:
+        return bool(getattr(self.root_finder, "gradients", False))
+
     def check(self, rule: Step) -> None:
         if not isinstance(rule, OneStep):
             way = ": give the plan Relax()" if isinstance(rule, Multistep) else ": take DDIM or bdia"

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from iterinv.arithmetic import Arithmetic
 from iterinv.conditions import FROM_PROMPT, Condition, enlarged
 from iterinv.guidance import Denoiser, unguided
 from iterinv.levels import Level, Prediction
@@ -30,7 +31,8 @@ Embed = Callable[[Sequence[str | None]], Condition]
 class Codec(Protocol):
     """An autoencoder: pictures (batch, 3, h, w) in [-1, 1] to a latent stage's states and back.
 
-    A state is (batch, ``channels``, h / ``factor``, w / ``factor``). The same picture has the same code whenever it is
+    A state is (batch, ``channels``, h / ``factor``, w / ``factor``); of a network of one channel it is the picture's
+    grey. The same picture has the same code whenever it is
     asked.
     """
 
@@ -86,8 +88,17 @@ class Stage:
         return replace(self.move(device, below), probe=self.probe)
 
     def __repr__(self) -> str:
-        kind = "latents" if self.codec else "pixels"
+        kind = "pixels" if self.codec is None or self.codec.factor == 1 else "latents"
         return f"Stage({self.name}, {self.size} px, {kind} on {self.device}, {self.fingerprint})"
+
+    @property
+    def differentiable(self) -> bool:
+        """Tell whether the denoiser's predictions have gradients."""
+        return bool(getattr(self.denoiser, "differentiable", True))
+
+    def arithmetic(self, batch: int) -> Arithmetic:
+        """The arithmetic of this process for a batch at this stage."""
+        return Arithmetic.here(self.device, batch, getattr(self.denoiser, "kernels", ""))
 
     @property
     def shape(self) -> tuple[int, int, int]:

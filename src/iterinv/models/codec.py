@@ -1,12 +1,32 @@
-"""Autoencoders: pictures to a latent stage's states and back."""
+"""Codecs: pictures to the states of a stage that works on latents, or on fewer channels, and back."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Grey:
+    """Pictures of one channel: the brightness of a picture is the state of a network that knows no colour.
+
+    A picture without colour comes back as it was. The colour of another is what this codec loses of it.
+    """
+
+    channels: ClassVar[int] = 1
+    factor: ClassVar[int] = 1
+
+    def encode(self, picture: Tensor) -> Tensor:
+        """The brightness (batch, 1, h, w) of pictures (batch, 3, h, w), by the weights of Rec. 601."""
+        red, green, blue = picture.split(1, 1)
+        return green + 0.299 * (red - green) + 0.114 * (blue - green)  # without rounding where the three are one
+
+    def decode(self, state: Tensor) -> Tensor:
+        """Pictures (batch, 3, h, w) of which all channels are the state."""
+        return state.repeat(1, 3, 1, 1)
 
 
 @dataclass(frozen=True)

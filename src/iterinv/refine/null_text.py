@@ -37,6 +37,7 @@ class NullText(Checked, Refinement):
     tolerance: Positive = 1e-5
     slope: Positive = 2e-5
     total: bool = False
+    gradients = True
 
     @classmethod
     def as_iterinv(cls) -> NullText:
