@@ -650,10 +650,11 @@ def single_file(pipe, path):
     """A pipeline's weights in one file, by the names of the first Stable Diffusion code: blocks counted through."""
     heads = {"time_embedding.linear_1": "time_embed.0", "time_embedding.linear_2": "time_embed.2"}
     heads |= {"conv_in": "input_blocks.0.0", "conv_norm_out": "out.0", "conv_out": "out.2"}
+    heads |= {"add_embedding.linear_1": "label_emb.0.0", "add_embedding.linear_2": "label_emb.0.2"}
     resnet = {"norm1": "in_layers.0", "conv1": "in_layers.2", "time_emb_proj": "emb_layers.1"}
     resnet |= {"norm2": "out_layers.0", "conv2": "out_layers.3", "conv_shortcut": "skip_connection"}
     each = pipe.unet.config.layers_per_block + 1
-    last = len(pipe.unet.config.block_out_channels) - 1
+    attends = ["CrossAttn" in kind for kind in pipe.unet.config.up_block_types]
 
     def unet(key):
         for ours, theirs in heads.items():
@@ -671,7 +672,7 @@ def single_file(pipe, path):
             place = each * block + (int(layer) + 1 if down else int(layer))
             if kind in ("downsamplers", "upsamplers"):
                 place = each * (block + 1) if down else each * block + each - 1
-                spot = 0 if down else (2 if block < last and block > 0 else 1)
+                spot = 0 if down else 1 + attends[block]
                 rest = ["op", *rest[1:]] if down else rest
             else:
                 spot = 0 if kind == "resnets" else 1
@@ -706,14 +707,36 @@ def single_file(pipe, path):
     for key, x in pipe.vae.state_dict().items():
         attention = "mid_block.attentions" in key and x.ndim == 2
         tensors[f"first_stage_model.{vae(key)}"] = x[..., None, None] if attention else x
+    second = getattr(pipe, "text_encoder_2", None)
+    first = "cond_stage_model.transformer" if second is None else "conditioner.embedders.0.transformer"
     for key, x in pipe.text_encoder.state_dict().items():
         key = key if key.startswith("text_model.") else f"text_model.{key}"
-        tensors[f"cond_stage_model.transformer.{key}"] = x
+        tensors[f"{first}.{key}"] = x
+    if second is not None:
+        tensors |= {f"conditioner.embedders.1.model.{key}": x for key, x in open_clip(second.state_dict())}
     save_file({key: x.clone().contiguous() for key, x in tensors.items()}, path)
 
 
-def test_a_checkpoint_in_one_file_is_the_model_of_its_folder(tmp_path, picture):
-    pipe = published.sd()
+def open_clip(weights):
+    """A text encoder's weights by OpenCLIP's names, which has queries, keys and values in one tensor."""
+    names = {"text_model.encoder.layers": "transformer.resblocks", "layer_norm1": "ln_1", "layer_norm2": "ln_2"}
+    names |= {"mlp.fc1": "mlp.c_fc", "mlp.fc2": "mlp.c_proj", "self_attn": "attn"}
+    names |= {"text_model.final_layer_norm": "ln_final", "text_model.embeddings.token_embedding": "token_embedding"}
+    names |= {"text_model.embeddings.position_embedding.weight": "positional_embedding"}
+    for key, x in weights.items():
+        if "k_proj" in key or "v_proj" in key:
+            continue
+        if "q_proj" in key:
+            x = torch.cat([weights[key.replace("q_proj", f"{letter}_proj")] for letter in "qkv"])
+        for ours, theirs in names.items():
+            key = key.replace(ours, theirs)
+        key = key.replace("q_proj.", "in_proj_")
+        yield ("text_projection", x.T) if key == "text_projection.weight" else (key, x)
+
+
+@pytest.mark.parametrize("name", ["sd", "sdxl"])
+def test_a_checkpoint_in_one_file_is_the_model_of_its_folder(tmp_path, name):
+    pipe = LIVE[name]()
     pipe.save_pretrained(tmp_path / "folder")
     single_file(pipe, tmp_path / "model.safetensors")
     whole = iterinv.load(tmp_path / "folder")
