@@ -10,6 +10,7 @@ import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from os.path import isfile  # which knows no name that is too long
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from iterinv.levels import Level, Prediction
 from iterinv.models import CountingDenoiser, Stage, folders
 from iterinv.models.blueprint import Blueprint
 from iterinv.models.memory import checked_device
-from iterinv.models.pipelines import own_settings, read_json, square_side
+from iterinv.models.pipelines import PARTS, SCHEDULERS, read_index, scheduler_config, square_side
 from iterinv.models.toy import gaussian
 from iterinv.models.unet import labelled
 from iterinv.plans import Plan
@@ -83,9 +84,9 @@ def blueprints(what: str | Path) -> list[tuple[str, Family, Blueprint]]:
         if names:
             return [_published(name) for name in names]
         (folder,) = (source for source in preset.sources if isinstance(source, Path))
-    if (folder / "model_index.json").is_file():
+    if isfile(folder / "model_index.json"):
         return [_folder(folder)]
-    if (folder / "cascade.json").is_file():
+    if isfile(folder / "cascade.json"):
         return [_folder(part) for part in folders.parts(folder)[0]]
     raise FileNotFoundError(
         f"the cost of {what} is not known: give a cascade or diffusers folder, or one of "
@@ -166,9 +167,9 @@ def _folder(folder: Path) -> tuple[str, Family, Blueprint]:
     """Make the blueprint of a diffusers folder from its configurations."""
     import diffusers
 
-    index = read_json(folder / "model_index.json")
+    index = read_index(folder)
     family = family_of(index.get("_class_name"), folder)
-    there = {name: value[1] for name, value in index.items() if isinstance(value, list) and value[0] is not None}
+    there = {name: index[name][1] for name in (*PARTS, *SCHEDULERS) if index.get(name, [None])[0] is not None}
 
     def network(part: str) -> Any:
         kind = getattr(diffusers, there[part])
@@ -180,9 +181,7 @@ def _folder(folder: Path) -> tuple[str, Family, Blueprint]:
         kind = getattr(transformers, there[part])
         return kind(kind.config_class.from_pretrained(folder / part))
 
-    config = read_json(folder / "scheduler" / "scheduler_config.json")
-    kind = getattr(diffusers, there["scheduler"], None)
-    config = {**(config if kind is None else own_settings(kind, config)), "_class_name": there["scheduler"]}
+    config = scheduler_config(folder, "scheduler", there["scheduler"])
     texts = [partial(text, part) for part in ("text_encoder", "text_encoder_2") if part in there]
     vae = partial(network, "vae") if "vae" in there else None
     return str(folder), family, Blueprint(partial(network, "unet"), texts, config, vae)

@@ -29,20 +29,16 @@ def load_stages(
     The last that was loaded by name is kept as long as its files stay as they are.
     """
     global _last
-    dtype, device = dtype or torch.float32, checked_device(device)
-    parts, named = list(what) if isinstance(what, (list, tuple)) else [what], isinstance(what, (str, Path))
-    unused = [name for name in ("variant", "revision", "local_files_only", "config") if how.get(name)]
-    if unused and not any(isinstance(part, (str, Path)) for part in parts):
-        raise ValueError(f"{', '.join(unused)}: a network that is loaded already has no use for it; leave it out")
+    device, named = checked_device(device), isinstance(what, (str, Path))
     if memory is not None:
         from iterinv import costs
 
-        how["mode"] = costs.fitting(what, dtype, budget(memory, device))
+        how["mode"] = costs.fitting(what, dtype or torch.float32, budget(memory, device))
     with _LOADING, _quiet(), torch.random.fork_rng(devices=[]):
         if not named:
             return _load(what, dtype, device, **how)
-        local = Path(what).exists()
-        key = Path(what).resolve() if local else what, dtype, device, sorted(how.items())
+        local = os.path.exists(what)
+        key = Path(what).resolve() if local else what, dtype or torch.float32, device, sorted(how.items())
         state = _state(what, how.get("config"))
         if _last is None or _last[:2] != (key, state):
             _last = None  # there may be no room for two
@@ -73,7 +69,7 @@ def precision(name: str) -> torch.dtype:
     return dtype
 
 
-def _load(what: Any, dtype: torch.dtype, device: str, **how: Any) -> tuple[tuple[Stage, ...], Defaults]:
+def _load(what: Any, dtype: torch.dtype | None, device: str, **how: Any) -> tuple[tuple[Stage, ...], Defaults]:
     with torch.device("cpu"):  # libraries make buffers on torch's default device
         preset = presets().get(what) if isinstance(what, str) else None
         loaded = sources.stages(what, dtype, device, **how)

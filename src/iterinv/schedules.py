@@ -9,13 +9,14 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from iterinv.levels import Grid, Level
+from iterinv.typed import Natural, Range, Share, checked
 
 SPACINGS = ("leading", "trailing", "linspace")
 WALKS = {
@@ -46,6 +47,17 @@ UNKNOWN = {
     "sigma_max": None,
 }
 """Settings of these classes, at the values under which their levels are known here."""
+
+SETTINGS: dict[str, Any] = {
+    "num_train_timesteps": Annotated[int, Range(1, 1_000_000)],
+    "beta_schedule": str,
+    "beta_start": Share,
+    "beta_end": Share,
+    "steps_offset": Natural,
+    "timestep_spacing": str,
+    "trained_betas": Annotated[tuple[Share, ...], Range(1, 1_000_000)] | None,
+}
+"""The kinds of the settings that levels are made of."""
 
 TABLE: dict[str, Any] = {"dtype": torch.float32, "device": "cpu"}
 """The precision of diffusers' tables, whatever torch's default is."""
@@ -260,6 +272,14 @@ def from_config(config: Mapping[str, Any]) -> Schedule:
             f"the levels of a {kind} with {settings} are not known here: take that out of its configuration, or give "
             "the pipeline a DDIMScheduler of the same betas"
         )
+    for key in SETTINGS.keys() & config.keys():
+        value = config[key]
+        try:
+            checked(tuple(value) if isinstance(value, (list, np.ndarray)) else value, SETTINGS[key], key)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"a {kind} cannot have such levels ({error}): correct its scheduler_config.json, or get it again"
+            ) from None
     n = int(config.get("num_train_timesteps", 1000))
     if config.get("trained_betas") is not None:
         betas = torch.tensor(config["trained_betas"], **TABLE)

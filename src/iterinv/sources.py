@@ -6,29 +6,45 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from os.path import exists, isdir, isfile  # which know no name that is too long
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
 
 from iterinv import families
 from iterinv.models import Stage, folders, pipelines
-from iterinv.models.checkpoints import PICKLE, check_weights, kind_of, tensor_names, variant_in
+from iterinv.models.checkpoints import PICKLE, check_weights, is_inversion, kind_of, tensor_names, variant_in
 from iterinv.models.memory import CachedTextEncoder, Placement
-from iterinv.models.pipelines import PARTS, SCHEDULERS, read_json, still
-from iterinv.models.probe import probed
+from iterinv.models.pipelines import PARTS, SCHEDULERS, read_index, read_json, scheduler_config, still
+from iterinv.models.probe import precision, probed
 from iterinv.presets import Source, presets
+from iterinv.schedules import from_config
 
 ModelSource = str | Path | Any
 """A preset's name, a cascade folder, a diffusers folder, a file of all weights, an ONNX or TorchScript file, a name on
 the hub (``owner/name``, or ``owner/name@revision``), a live pipeline or module."""
 
-HUB_NAME = re.compile(r"[\w.-]*\w[\w.-]*/[\w.-]+")
-"""A name on the hub, ``owner/name``."""
+HUB_NAME = re.compile(r"(?!.{97})[\w.-]*\w[\w.-]*/[\w.-]+")
+"""A name on the hub, ``owner/name``, of 96 letters at most."""
 
+_CONFIGS = "config.json", "scheduler_config.json", "tokenizer_config.json", "tokenizer.json"
 UNUSED = ("safety_checker", "feature_extractor", "watermarker")
 """Parts of pipelines that inversion has no use for."""
+
+_LIVE, _FOLDER, _FILE, _HUB = (
+    "a network that is loaded already",
+    "a folder",
+    "a file of all weights",
+    "a name on the hub",
+)
+_USED_BY = {
+    "variant": {_FOLDER, _HUB},
+    "revision": {_HUB},
+    "config": {_FILE},
+    "local_files_only": {_FOLDER, _FILE, _HUB},
+}
+"""What diffusers' settings have an effect on."""
 
 _CHECKPOINT = {
     "network": re.compile(r"model\.diffusion_model\."),
@@ -53,7 +69,7 @@ class Reading:
 
 def stages(
     what: ModelSource | Sequence[ModelSource],
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype | None = None,
     device: str = "cpu",
     noise_level: int | None = None,
     clean: bool | None = None,
@@ -72,11 +88,13 @@ def stages(
     ``variant``, ``revision``, ``local_files_only`` and ``config`` are diffusers' own. The words are read by the first
     stage's encoder wherever that of another stage is of the same kind. Raises ``FileNotFoundError`` for what is not
     there, saying how to get it, and ``ValueError`` for what is no stage or cannot be run, for a first stage that
-    enlarges a picture, and for one revision of several repositories.
+    enlarges a picture, for one revision of several repositories, and for settings that none of the stages has a use
+    for.
     """
+    settings = {"noise_level": noise_level is not None, "clean": bool(clean), "tiled": tiled}
     preset = presets().get(what) if isinstance(what, str) else None
     parts: list[ModelSource] = list(preset.sources) if preset else [what]
-    if preset is None and isinstance(what, Sequence) and not isinstance(what, str):
+    if preset is None and isinstance(what, Sequence) and not isinstance(what, (str, bytes)):
         parts = list(what)
     if preset is not None and preset.extra and not all(Path(str(part)).exists() for part in parts):
         raise FileNotFoundError(
@@ -87,15 +105,22 @@ def stages(
     if len(parts) == 1 and (folder := cascade_folder(parts[0])):
         parts, level = folder
         noise_level = level if noise_level is None else noise_level
+    given = {"variant": variant, "revision": revision, "config": config, "local_files_only": local_files_only}
+    kinds = {_kind(part) for part in parts}
+    for name, users in _USED_BY.items():
+        if given[name] and not kinds & users:
+            on, instead = (" or ".join(sorted(each)) for each in (kinds, users))
+            raise ValueError(f"{name} has no effect on {on}, but on {instead}: leave it out")
     if len(parts) > 1 and revision:
         raise ValueError(
             "a revision is of one repository, and this cascade is of several: name each as owner/name@revision"
         )
-    how = Reading(dtype, allow_pickle, variant, revision, local_files_only, config)
+    how = Reading(dtype or torch.float32, allow_pickle, variant, revision, local_files_only, config)
     clean = preset is not None and preset.clean if clean is None else clean
     place = Placement(device, mode)
     pipes: dict[Any, tuple[Any, CachedTextEncoder | None]] = {}
     loaded: list[Stage] = []
+    cleaned, alone = False, len(parts) == 1 or not any(_may_hold(part, variant) for part in parts)
     for part in parts:
         whose = str(part) if isinstance(part, (str, Path)) else getattr(part, "name", None) or type(part).__name__
         if (stage := families.opened(part, "I" * (len(loaded) + 1), device, allow_pickle)) is None:
@@ -103,8 +128,9 @@ def stages(
             key = part if named else id(part)
             new = key not in pipes  # a cascade may have one network twice
             if new:
-                pipes[key] = _pipe(part, len(loaded), place, clean, how, len(parts) == 1)
+                pipes[key] = _pipe(part, len(loaded), place, clean, how, alone)
             pipe, words = pipes[key]
+            cleaned |= families.family_of(type(pipe).__name__).cleans
             below = loaded[-1] if loaded else None
             where = place.device if named else None
             stage = families.stage(pipe, len(loaded), below, noise_level, clean, where, words, tiled, live=False)
@@ -116,14 +142,43 @@ def stages(
             if new and named:
                 place.settle(pipe)
             stage = place.shared(stage) if named else stage
+        if dtype is not None and (own := precision(stage)) not in (None, dtype):
+            dtype_there = str(own).removeprefix("torch.")
+            raise ValueError(
+                f"dtype has no effect on {whose}, which stays in {dtype_there}: leave it out, or convert it before"
+            )
+        if device != "cpu" and torch.device(stage.device).type != torch.device(device).type:
+            raise ValueError(f"device has no effect on {whose}, which is on {stage.device}: move it there before")
         loaded.append(probed(stage, whose))
+    for name, used, why in (
+        ("noise_level", any(stage.low_level is not None for stage in loaded), "none of them enlarges a picture"),
+        ("clean", cleaned, "they read captions as they are"),
+        ("tiled", any(stage.codec is not None for stage in loaded), "none of them has an autoencoder"),
+    ):
+        if settings[name] and not used:
+            raise ValueError(f"{name} has no effect on these stages, since {why}: leave it out")
     return tuple(loaded)
+
+
+def _kind(part: ModelSource) -> str:
+    """What a part is, in words."""
+    if not isinstance(part, (str, Path, Source)):
+        return _LIVE
+    if isinstance(part, Source) or not exists(part):
+        return _HUB
+    return _FOLDER if isdir(part) else _FILE if kind_of(Path(part)) != "TorchScript" else "a TorchScript file"
+
+
+def _may_hold(part: ModelSource, variant: str | None) -> bool:
+    """Whether a part's weights are there in a variant, or may be on the hub."""
+    kind = _kind(part)
+    return kind == _HUB or (kind == _FOLDER and any(variant_in(Path(part) / name, variant) for name in PARTS))
 
 
 def cascade_folder(what: ModelSource) -> tuple[list[ModelSource], int] | None:
     """The parts and the noise level of a folder with a ``cascade.json``, ``None`` for anything but a folder of
     stages."""
-    if isinstance(what, (str, Path)) and Path(what).is_dir() and not (Path(what) / "model_index.json").exists():
+    if isinstance(what, (str, Path)) and isdir(what) and not exists(Path(what) / "model_index.json"):
         parts, noise_level = folders.parts(Path(what))
         return list(parts), noise_level
     return None
@@ -134,16 +189,24 @@ def _pipe(
 ) -> tuple[Any, CachedTextEncoder | None]:
     """A pipeline, its networks in main memory; and what reads its words, if its own encoder is not loaded.
 
-    ``alone``: it is the whole cascade; of several parts some may lack the variant that is asked for.
+    ``alone``: no other part has the variant that is asked for; else this one may lack it.
     """
-    if not isinstance(part, (str, Path, Source)):
-        families.family_of(type(part).__name__)
+    if (kind := _kind(part)) == _LIVE:
+        from diffusers import DiffusionPipeline
+
+        try:
+            families.family_of(type(part).__name__)
+        except ValueError:
+            if isinstance(part, DiffusionPipeline):
+                raise
+            raise TypeError(
+                f"{repr(part)[:60]} is no model: give a name or a path as text, a pipeline, a module or a list of these"
+            ) from None
         return pipelines.frozen_parts(part), None
     text = place.mode is None
-    if not isinstance(part, Source) and Path(part).is_file():
+    if kind not in (_FOLDER, _HUB):
         return open_file(Path(part), how), None
-    local = None if isinstance(part, Source) or not Path(part).exists() else Path(part)
-    folder = local or _fetched(part, number, how)
+    folder = _fetched(part, number, how) if kind == _HUB else Path(part)
     if how.variant and not any(variant_in(folder / name, how.variant) for name in PARTS):
         if alone:
             raise ValueError(f"{folder} holds no weights of the variant {how.variant!r}: leave it out")
@@ -163,8 +226,8 @@ def _fetched(part: ModelSource, number: int, how: Reading) -> Path:
         source, revision = Source(name), given or revision
     if not HUB_NAME.fullmatch(source.name):
         raise FileNotFoundError(
-            f"there is no file or folder {source.name}, and no cascade of that name: take a folder, a name on the hub "
-            f"(owner/name) or one of {', '.join(presets())}"
+            f"there is no file or folder {source.name!r}, and no cascade of that name: take a folder, a name on the "
+            f"hub (owner/name) or one of {', '.join(presets())}"
         )
     reasons = []
     for name in source.names:
@@ -227,8 +290,21 @@ def open_file(file: Path, how: Reading = Reading()) -> Any:
             f"{file} is {kind}: take a .safetensors of all of a model's weights, a diffusers folder, or a name on the "
             "hub"
         )
-    names = tensor_names(file) if kind == "safetensors" else []
-    lacking = [about for about, prefixes in _CHECKPOINT.items() if names and not any(map(prefixes.match, names))]
+    if is_inversion(file):
+        raise ValueError(f"{file} is an inversion, not a model: give the model that it was made by")
+    if kind == "safetensors":
+        names = tensor_names(file)
+    else:
+        from diffusers.loaders.single_file_utils import load_single_file_checkpoint
+
+        with _explained(file, "take a file of all weights of a Stable Diffusion model"):
+            names = list(load_single_file_checkpoint(str(file)))
+    lacking = [about for about, prefixes in _CHECKPOINT.items() if not any(map(prefixes.match, names))]
+    if lacking and any("lora" in name for name in names):
+        raise ValueError(
+            f"{file} is an adapter (LoRA), not a model: put it on the pipeline that it was made for "
+            "(pipe.load_lora_weights) and give that, in Python"
+        )
     if lacking:
         raise ValueError(
             f"{file} holds no {' and no '.join(lacking)} as a checkpoint of a whole Stable Diffusion model does: load "
@@ -239,12 +315,13 @@ def open_file(file: Path, how: Reading = Reading()) -> Any:
         if any(key.startswith("conditioner.") for key in names)
         else "StableDiffusionPipeline"
     )
-    if how.config is not None and Path(how.config).is_dir():
+    if how.config is not None and isdir(how.config):
         name = read_json(Path(how.config) / "model_index.json").get("_class_name", name)
     families.family_of(name, file)
     made = {"safety_checker": None} if name == "StableDiffusionPipeline" else {}
     where = {"local_files_only": how.local_files_only, "config": None if how.config is None else str(how.config)}
-    with _explained(file):
+    remedy = "get it again" + (", or give a diffusers folder of its kind of model as config" if not how.config else "")
+    with _explained(file, remedy):
         pipe = getattr(diffusers, name).from_single_file(str(file), torch_dtype=torch.float32, **made, **where)
     return _ours(pipe, how.dtype)
 
@@ -259,21 +336,29 @@ def open_folder(folder: Path, number: int = 0, text: bool = True, how: Reading =
     """
     from diffusers import DiffusionPipeline
 
-    file = folder / "model_index.json"
-    if not file.is_file():
-        raise FileNotFoundError(f"{folder} holds no model_index.json: it is not a diffusers pipeline folder")
-    index = read_json(file)
+    index = read_index(folder)
     kind = index.get("_class_name")
     family = families.family_of(kind, folder)
     spare = family.spare(str(kind), number, True)
     for part in (*PARTS, *SCHEDULERS):
-        if index.get(part, [None])[0] is None or part in spare:
+        library, name = index.get(part, [None, None])
+        if library is None or part in spare:
+            if part in ("unet", "scheduler"):
+                raise ValueError(f"{folder / 'model_index.json'} names no {part}: get the folder again")
             continue
         if not any((folder / part).glob("*")):
             raise FileNotFoundError(
                 f"{folder} holds no {part}, though its model_index.json names one: get the folder again"
             )
-        if part in PARTS and "tokenizer" not in part:
+        for config in _CONFIGS:
+            if isfile(folder / part / config):
+                read_json(folder / part / config)
+        if part in SCHEDULERS:
+            try:
+                from_config(scheduler_config(folder, part, name))
+            except ValueError as error:
+                raise ValueError(f"in {folder / part}: {error}") from None
+        elif "tokenizer" not in part:
             check_weights(folder / part, how.variant, how.allow_pickle)
     absent: dict[str, Any] = {name: None for name in (*UNUSED, *family.spare(str(kind), number, text)) if name in index}
     absent |= {"requires_safety_checker": False} if "requires_safety_checker" in index else {}
@@ -312,12 +397,14 @@ def check_filled(folder: Path, pipe: Any) -> None:
 
 
 @contextmanager
-def _explained(what: Path) -> Iterator[None]:
+def _explained(what: Path, remedy: str = "get it again") -> Iterator[None]:
     try:
         yield
-    except (RuntimeError, LookupError, TypeError, AttributeError, EOFError, UnpicklingError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever the libraries raise on a file of another kind
         reason = str(error).strip().split("\n")[0]
-        raise ValueError(f"{what} cannot be loaded ({type(error).__name__}: {reason}): get it again") from error
+        raise ValueError(f"{what} cannot be loaded ({type(error).__name__}: {reason}): {remedy}") from error
 
 
 def _ours(pipe: Any, dtype: torch.dtype) -> Any:

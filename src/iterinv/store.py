@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from os.path import exists, isfile  # which know no name that is too long
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +54,8 @@ def read_header(path: Path) -> dict[str, Any]:
 
     Raises :class:`BadInversion` for a file that is missing, truncated, of another kind or format.
     """
-    if not path.is_file():
-        raise BadInversion(f"{path} is not a file" if path.exists() else f"there is no file {path}")
+    if not isfile(path):
+        raise BadInversion(f"{path} is not a file" if exists(path) else f"there is no file {path}")
     with _opened(path) as file:
         text = (file.metadata() or {}).get("iterinv")
     if text is None:

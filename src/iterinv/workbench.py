@@ -51,7 +51,7 @@ class Model:
 
     name: Any = "embedded"
     device: str = "cpu"
-    dtype: str = "float32"
+    dtype: str | None = None
     memory: str | None = None
     allow_pickle: bool = False
     variant: str | None = None
@@ -61,7 +61,7 @@ class Model:
         """The cascade. Raises as :func:`iterinv.load` does."""
         return load(
             self.name,
-            dtype=precision(self.dtype),
+            dtype=None if self.dtype is None else precision(self.dtype),
             device=self.device,
             memory=self.memory,
             allow_pickle=self.allow_pickle,

@@ -453,7 +453,7 @@ def test_the_weights_of_a_live_pipeline_are_shared_and_not_copied():
 
 def test_what_is_not_there_is_said_with_how_to_get_it():
     with pytest.raises(
-        FileNotFoundError, match=r"no file or folder nowhere, and no cascade of that name: .*deepfloyd-m"
+        FileNotFoundError, match=r"no file or folder 'nowhere', and no cascade of that name: .*deepfloyd-m"
     ):
         iterinv.load("nowhere")
     with pytest.raises(FileNotFoundError, match=r"accept the licence at .*/DeepFloyd/IF-I-M-v1.0, then type: hf auth"):

@@ -13,6 +13,7 @@ import published
 from iterinv import sources
 from iterinv.images import to_uint8
 from iterinv.methods import plan
+from iterinv.models import digest_of
 from iterinv.store import BadInversion
 
 PROMPT = "a red ball"
@@ -100,6 +101,12 @@ def offloaded(pipe):
 
 
 def test_a_network_that_cannot_be_copied_is_said():
+    cast, spread = published.sd(), published.sd()
+    cast.unet.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=torch.float32)
+    spread.unet.enable_group_offload(torch.device("cpu"), torch.device("cpu"), offload_type="leaf_level")
+    for pipe in (cast, spread):
+        with pytest.raises(ValueError, match="hooks of diffusers, which stay: load the pipeline again without layer"):
+            iterinv.load(pipe)
     with pytest.raises(ValueError, match="the unet of StableDiffusionPipeline is offloaded or driven by hooks"):
         iterinv.load(offloaded(published.sd()))
     pipe = published.sd()
@@ -335,8 +342,107 @@ def test_unknown_options_are_named(tiny_folder):
     for word in ("noise_levl", "varient", "use_safetensors", "mode"):
         with pytest.raises(TypeError, match=word):
             iterinv.load(tiny_folder, **{word: 5})
-    with pytest.raises(ValueError, match="variant, config: a network that is loaded already has no use for it"):
-        iterinv.load(published.sd(), variant="fp16", config="x")
+
+
+class Network(torch.nn.Module):
+    """A network of EDM's kind."""
+
+    def __init__(self, size=16):
+        super().__init__()
+        self.img_resolution, self.mix = size, torch.nn.Linear(3, 3)
+
+    def forward(self, x, sigma):
+        return self.mix(x.movedim(1, -1)).movedim(-1, 1) / (1 + sigma.reshape(-1, 1, 1, 1) ** 2)
+
+
+def test_an_option_without_effect_is_refused(tiny_folder, tmp_path):
+    """By its name and the kind of what it has no effect on; where it has one elsewhere, it is taken."""
+    published.sd().save_pretrained(tmp_path / "sd")
+    live = "a network that is loaded already"
+    for what, option, words in (
+        (published.sd(), {"variant": "fp16"}, f"variant has no effect on {live}, but on a folder or a name on the hub"),
+        (published.sd(), {"config": "x"}, f"config has no effect on {live}, but on a file of all weights: leave"),
+        (published.sd(), {"local_files_only": True}, f"local_files_only has no effect on {live}"),
+        (published.sd(), {"dtype": torch.float16}, "dtype has no effect on StableDiffusionPipeline, .* in float32"),
+        (Network(), {"dtype": torch.float16}, "dtype has no effect on Network, which stays in float32"),
+        (Network(), {"noise_level": 5}, "noise_level has no effect .* none of them enlarges a picture: leave it out"),
+        (tiny_folder, {"variant": "fp16"}, "stage1 holds no weights of the variant 'fp16': leave it out"),
+        (tiny_folder, {"tiled": True}, "tiled has no effect .* none of them has an autoencoder"),
+        (tmp_path / "sd", {"revision": "v2"}, "revision has no effect on a folder, but on a name on the hub"),
+        (tmp_path / "sd", {"config": "x"}, "config has no effect on a folder"),
+        (tmp_path / "sd", {"noise_level": 5}, "noise_level has no effect"),
+        (tmp_path / "sd", {"clean": True}, "clean has no effect on these stages, since they read captions as they are"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            iterinv.load(what, **option)
+    with pytest.raises(ValueError, match="device has no effect on StableDiffusionPipeline, which is on cpu: move it"):
+        sources.stages(published.sd(), device="cuda")
+    assert iterinv.load(tmp_path / "sd", local_files_only=True, clean=False, tiled=True).size == 64
+    assert iterinv.load(published.sd(), dtype=torch.float32).size == 64
+    assert iterinv.load([tiny_folder / "stage1", tiny_folder / "stage2"], noise_level=7).stages[1].low_level.t == 7
+
+
+def quantised(network):
+    return torch.ao.quantization.quantize_dynamic(network, {torch.nn.Linear}, dtype=torch.qint8)
+
+
+def sparse(network):
+    layer = next(each for each in network.modules() if isinstance(each, torch.nn.Linear))
+    layer.weight = torch.nn.Parameter(layer.weight.detach().to_sparse(), requires_grad=False)
+    return network
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
+def test_a_network_in_whole_numbers_is_a_model_of_its_own(part, picture):
+    """It is told from the same weights in float32 by its fingerprint, and every pixel comes back."""
+    prints = [iterinv.load(published.sd()).fingerprint]
+    for _ in range(2):
+        pipe = published.sd()
+        setattr(pipe, part, quantised(getattr(pipe, part)))
+        cascade = iterinv.load(pipe)
+        prints.append(cascade.fingerprint)
+    assert prints[1] == prints[2] != prints[0]
+    inversion = cascade.invert(picture, PROMPT, plan("bdia", 3))
+    assert (to_uint8(inversion.picture) == to_uint8(picture)).all()
+
+
+@pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
+def test_a_network_spread_over_devices_is_the_network_within(part):
+    pipe = published.sd()
+    setattr(pipe, part, torch.nn.DataParallel(getattr(pipe, part)))
+    assert iterinv.load(pipe).fingerprint == iterinv.load(published.sd()).fingerprint
+    network = Network()
+    assert iterinv.load(torch.nn.DataParallel(network)).fingerprint == iterinv.load(network).fingerprint
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_sparse_weights_are_loaded_where_they_run():
+    dense, pipe = published.sd(), published.sd()
+    sparse(pipe.text_encoder)
+    assert iterinv.load(pipe).fingerprint == iterinv.load(dense).fingerprint
+    for part, words in (("unet", "the network of"), ("vae", "the autoencoder of")):
+        pipe = published.sd()
+        sparse(getattr(pipe, part))
+        with pytest.raises(ValueError, match=f"{words} StableDiffusionPipeline cannot be run .*[Ss]parse"):
+            iterinv.load(pipe)
+    empty = Network()
+    empty.register_buffer("lost", torch.empty(3, device="meta"))
+    with pytest.raises(ValueError, match="the lost of a Network is not in memory: load all of its weights first"):
+        iterinv.load(empty)
+    with pytest.raises(ValueError, match="the weights lost of a Network are of a kind that is not read here"):
+        digest_of(empty)
+
+
+def test_what_is_no_model_is_told():
+    for what in (b"embedded", None, 3, {}, [["embedded"]], [None], published.sd):
+        with pytest.raises(TypeError, match="is no model: give a name or a path as text, a pipeline"):
+            iterinv.load(what)
+    for size in (-16, 0, True):
+        with pytest.raises(ValueError, match=f"a Network says the img_resolution {size}: set it to the size"):
+            iterinv.load(Network(size))
+    with pytest.raises(ValueError, match=r"a UNet2DConditionModel says no img_resolution: .*or load the pipeline"):
+        iterinv.load(published.sd().unet)
 
 
 @pytest.mark.parametrize("mode", [None, "staged"])
@@ -443,6 +549,12 @@ REFUSED = {
     "no tokenizer": (published.sd, without("tokenizer"), r"holds no text encoder or no tokenizer"),
     "inpainting": (published.sd, built(in_channels=9), r"takes 9 channels and gives 4, .* takes 4 .*inpainting"),
     "other latents": (published.sd, built(out_channels=16), r"gives 16, where this kind of model takes 4"),
+    "a negative size": (published.sd, built(-8), r"the unet of .* has the sample_size -8: set the side"),
+    "latents scaled by nothing": (
+        published.sd,
+        lambda pipe: pipe.vae.register_to_config(scaling_factor=0),
+        r"the vae of .* has the scaling_factor 0: set the factor",
+    ),
     "no size": (published.sd, built(None), r"has the sample_size None: set the side"),
     "a size that is no square": (
         published.sdxl,
@@ -518,8 +630,17 @@ def test_weights_that_are_no_whole_model_are_told(tmp_path, tiny, picture):
     with pytest.raises(ValueError, match=r"net.pt is a pickle"):
         iterinv.load(tmp_path / "net.pt")
     save_file({"lora.up.weight": torch.zeros(3)}, tmp_path / "lora.safetensors")
-    with pytest.raises(ValueError, match=r"holds no network and no autoencoder and no text encoder as a checkpoint"):
+    save_file({}, tmp_path / "none.safetensors")
+    for name in ("none.safetensors", "net.pt"):
+        with pytest.raises(ValueError, match=rf"{name} holds no network and no autoencoder and no text encoder as a"):
+            iterinv.load(tmp_path / name, allow_pickle=True)
+    with pytest.raises(
+        ValueError, match=r"lora.safetensors is an adapter \(LoRA\), not a model: put it on the pipeline"
+    ):
         iterinv.load(tmp_path / "lora.safetensors")
+    tiny.invert(picture, PROMPT, plan("ddim", 2)).save(tmp_path / "a.safetensors")
+    with pytest.raises(ValueError, match=r"a.safetensors is an inversion, not a model: give the model that it was"):
+        iterinv.load(tmp_path / "a.safetensors")
     data = (tmp_path / "lora.safetensors").read_bytes()
     (tmp_path / "cut.safetensors").write_bytes(data[:-4])
     with pytest.raises(ValueError, match=r"cut.safetensors is damaged or cut short"):
@@ -531,10 +652,11 @@ def single_file(pipe, path):
     through."""
     heads = {"time_embedding.linear_1": "time_embed.0", "time_embedding.linear_2": "time_embed.2"}
     heads |= {"conv_in": "input_blocks.0.0", "conv_norm_out": "out.0", "conv_out": "out.2"}
+    heads |= {"add_embedding.linear_1": "label_emb.0.0", "add_embedding.linear_2": "label_emb.0.2"}
     resnet = {"norm1": "in_layers.0", "conv1": "in_layers.2", "time_emb_proj": "emb_layers.1"}
     resnet |= {"norm2": "out_layers.0", "conv2": "out_layers.3", "conv_shortcut": "skip_connection"}
     each = pipe.unet.config.layers_per_block + 1
-    last = len(pipe.unet.config.block_out_channels) - 1
+    attends = ["CrossAttn" in kind for kind in pipe.unet.config.up_block_types]
 
     def unet(key):
         for ours, theirs in heads.items():
@@ -552,7 +674,7 @@ def single_file(pipe, path):
             place = each * block + (int(layer) + 1 if down else int(layer))
             if kind in ("downsamplers", "upsamplers"):
                 place = each * (block + 1) if down else each * block + each - 1
-                spot = 0 if down else (2 if block < last and block > 0 else 1)
+                spot = 0 if down else 1 + attends[block]
                 rest = ["op", *rest[1:]] if down else rest
             else:
                 spot = 0 if kind == "resnets" else 1
@@ -587,14 +709,36 @@ def single_file(pipe, path):
     for key, x in pipe.vae.state_dict().items():
         attention = "mid_block.attentions" in key and x.ndim == 2
         tensors[f"first_stage_model.{vae(key)}"] = x[..., None, None] if attention else x
+    second = getattr(pipe, "text_encoder_2", None)
+    first = "cond_stage_model.transformer" if second is None else "conditioner.embedders.0.transformer"
     for key, x in pipe.text_encoder.state_dict().items():
         key = key if key.startswith("text_model.") else f"text_model.{key}"
-        tensors[f"cond_stage_model.transformer.{key}"] = x
+        tensors[f"{first}.{key}"] = x
+    if second is not None:
+        tensors |= {f"conditioner.embedders.1.model.{key}": x for key, x in open_clip(second.state_dict())}
     save_file({key: x.clone().contiguous() for key, x in tensors.items()}, path)
 
 
-def test_a_checkpoint_in_one_file_is_the_model_of_its_folder(tmp_path, picture):
-    pipe = published.sd()
+def open_clip(weights):
+    """A text encoder's weights by OpenCLIP's names, which has queries, keys and values in one tensor."""
+    names = {"text_model.encoder.layers": "transformer.resblocks", "layer_norm1": "ln_1", "layer_norm2": "ln_2"}
+    names |= {"mlp.fc1": "mlp.c_fc", "mlp.fc2": "mlp.c_proj", "self_attn": "attn"}
+    names |= {"text_model.final_layer_norm": "ln_final", "text_model.embeddings.token_embedding": "token_embedding"}
+    names |= {"text_model.embeddings.position_embedding.weight": "positional_embedding"}
+    for key, x in weights.items():
+        if "k_proj" in key or "v_proj" in key:
+            continue
+        if "q_proj" in key:
+            x = torch.cat([weights[key.replace("q_proj", f"{letter}_proj")] for letter in "qkv"])
+        for ours, theirs in names.items():
+            key = key.replace(ours, theirs)
+        key = key.replace("q_proj.", "in_proj_")
+        yield ("text_projection", x.T) if key == "text_projection.weight" else (key, x)
+
+
+@pytest.mark.parametrize("name", ["sd", "sdxl"])
+def test_a_checkpoint_in_one_file_is_the_model_of_its_folder(tmp_path, name):
+    pipe = LIVE[name]()
     pipe.save_pretrained(tmp_path / "folder")
     single_file(pipe, tmp_path / "model.safetensors")
     whole = iterinv.load(tmp_path / "folder")

@@ -1,5 +1,7 @@
 """Devices, variants, damaged weights and hub errors give a sentence with the remedy when a model loads."""
 
+import json
+
 import pytest
 import torch
 from PIL import Image
@@ -11,13 +13,14 @@ import published
 from iterinv import sources
 from iterinv.__main__ import command_line
 from iterinv.images import to_uint8
+from iterinv.store import BadInversion
 
 from conftest import refused
 
 PROMPT = "a red ball"
 
 
-@pytest.mark.parametrize("device", ["cuda:99", "gpu", "meta", "xpu", "cpu0", ""])
+@pytest.mark.parametrize("device", ["cuda:99", "gpu", "meta", "xpu", "hpu", "cpu0", ""])
 def test_a_device_that_is_not_here_is_a_sentence(tiny_folder, picture, tmp_path, device):
     Image.fromarray(to_uint8(picture)).save(tmp_path / "a.png")
     words, how = f"there is no device '{device}' here: take cpu", ("--device", device, "--model", tiny_folder)
@@ -182,3 +185,54 @@ def test_a_text_encoder_of_another_class_is_refused(tmp_path):
 def test_a_path_that_is_not_there_is_a_sentence(path):
     with pytest.raises(FileNotFoundError, match="there is no file or folder"):
         iterinv.load(path)
+
+
+def test_a_name_that_is_too_long_is_a_sentence(tiny, tmp_path):
+    long = "a" * 300
+    for path in (long, tmp_path / long, [tmp_path / long], f"{long}/b", f"b/{long}"):
+        with pytest.raises(FileNotFoundError, match="there is no file or folder"):
+            iterinv.load(path)
+    with pytest.raises(FileNotFoundError, match=r"what a+ would cost is not known"):
+        iterinv.load(long, memory="auto")
+    with pytest.raises(BadInversion, match="there is no file"):
+        tiny.open(tmp_path / long)
+
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n"
+WEIGHTS, SCHEDULER = "unet/diffusion_pytorch_model.safetensors", "scheduler/scheduler_config.json"
+HARMS = {
+    "no class": ("model_index.json", {"unet": None}, "model_index.json names no class for its unet but null"),
+    "an empty class": ("model_index.json", {"vae": []}, r"names no class for its vae but \[\]"),
+    "half a class": ("model_index.json", {"unet": "x"}, 'names no class for its unet but "x"'),
+    "numbers for a class": (
+        "model_index.json",
+        {"tokenizer": [1, 2]},
+        r"names no class for its tokenizer but \[1, 2\]",
+    ),
+    "no network": ("model_index.json", {"unet": [None, None]}, "model_index.json names no unet: get the folder again"),
+    "another library": ("model_index.json", {"unet": ["diffusers", "Nope"]}, "cannot be loaded .*no class `Nope`"),
+    "a list of settings": (SCHEDULER, b"[]", "scheduler_config.json is damaged .*get the folder again"),
+    "half a tokenizer": ("tokenizer/tokenizer.json", b"{", "tokenizer.json is damaged .*get the folder again"),
+    "a list for a network": ("unet/config.json", b"[]", "unet/config.json is damaged"),
+    "a pointer to weights": (WEIGHTS, POINTER, f"{WEIGHTS} is the pointer of a file in Git LFS .*git lfs pull"),
+    "a pointer to settings": ("vae/config.json", POINTER, "vae/config.json is the pointer of a file in Git LFS"),
+    "no levels": (SCHEDULER, {"num_train_timesteps": 0}, "in .*/scheduler: a DDIM.*num_train_timesteps is 0; it is 1"),
+    "levels of words": (SCHEDULER, {"beta_end": "x"}, "beta_end is 'x', a str; it is a finite number"),
+    "levels of NaN": (SCHEDULER, {"beta_end": float("nan")}, "beta_end is nan; it is a finite number"),
+    "no betas": (SCHEDULER, {"trained_betas": []}, "trained_betas is 0; its length is 1"),
+    "an offset of words": (SCHEDULER, {"steps_offset": "a"}, "steps_offset is 'a', a str; it is a whole number"),
+    "a scale of zero": ("vae/config.json", {"scaling_factor": 0}, "the vae of .* has the scaling_factor 0"),
+    "a size below zero": ("unet/config.json", {"sample_size": -8}, "the unet of .* has the sample_size -8"),
+}
+
+
+@pytest.mark.parametrize("name", HARMS)
+def test_a_folder_with_a_harmed_file_is_a_sentence_that_names_it(tmp_path, name):
+    file, harm, words = HARMS[name]
+    published.sd().save_pretrained(tmp_path)
+    given = json.dumps({**json.loads((tmp_path / file).read_text()), **harm}) if isinstance(harm, dict) else None
+    (tmp_path / file).write_bytes(harm if given is None else given.encode())
+    with pytest.raises(ValueError, match=words):
+        iterinv.load(tmp_path)
+    if file == "model_index.json" and "Nope" not in str(harm):
+        refused("model_index.json names no", "sample", PROMPT, "--model", tmp_path)

@@ -218,7 +218,13 @@ def test_lab_is_read_by_its_white(tmp_path):
     lab[..., 0] = np.rint(np.arange(101) * 2.55)
     Image.fromarray(lab, "LAB").save(tmp_path / "a.tif")
     y = np.where(np.arange(101) > 8, ((np.arange(101) + 16) / 116) ** 3, np.arange(101) / 903.3)
-    assert np.abs(read_noting(tmp_path / "a.tif", "LAB")[0] - 255 * encode(y)[:, None]).max() <= 3
+    plain = read_noting(tmp_path / "a.tif", "LAB")
+    assert np.abs(plain[0] - 255 * encode(y)[:, None]).max() <= 3
+    icc = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
+    Image.fromarray(lab, "LAB").save(tmp_path / "a.tif", icc_profile=icc)
+    picture, notes = read(tmp_path / "a.tif")
+    assert notes == ["LAB: converted to RGB"]
+    assert (picture == plain).all()
 
 
 def test_a_pil_image_brings_its_profile(tmp_path):

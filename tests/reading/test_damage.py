@@ -4,6 +4,7 @@ file."""
 import contextlib
 import io
 import itertools
+import re
 import resource
 import struct
 import time
@@ -218,6 +219,109 @@ def test_a_jpeg_whose_data_end_early_is_refused(tmp_path, how):
     assert notes == []
     path.write_bytes(path.read_bytes() + b"\xff\xd8\xff\xd9 and a camera's own words")
     assert (read(path)[0] == want).all()
+
+
+def jpeg_parts(data):
+    """The places in a progressive JPEG at which a scan, or the tables of one, begins."""
+    return [match.start() for match in re.finditer(rb"\xff[\xc4\xda]", data)][1:]
+
+
+def test_a_jpeg_that_lacks_scans_is_refused(tmp_path):
+    """Between any two of its scans, closed by an end marker or not; a decoder shows the picture more coarsely."""
+    path = tmp_path / "a.jpg"
+    for mode in ("RGB", "L", "CMYK"):
+        Image.fromarray(pixels(64, 80)).convert(mode).save(path, progressive=True)
+        data = path.read_bytes()
+        read(path)
+        assert len(jpeg_parts(data)) > 5
+        for at, end in itertools.product(jpeg_parts(data), (b"", b"\xff\xd9")):
+            path.write_bytes(data[:at] + end)
+            refused(path, "data end before the picture does|cannot load")
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "jpeg", "avif", "qoi", "gif", "ico", "png", "heic"])
+def test_a_file_whose_end_is_zeros_is_refused(tmp_path, suffix):
+    """As an interrupted copy leaves it, at its whole length; zeros behind a whole file harm nothing."""
+    if suffix == "heic":
+        pytest.importorskip("pillow_heif")
+    how = {"jpeg": {"progressive": True}, "avif": {"speed": 10}}.get(suffix, {})
+    path, picture = tmp_path / f"a.{suffix}", Image.fromarray(pixels(96, 128))
+    if suffix == "heic":
+        import pillow_heif
+
+        pillow_heif.from_pillow(picture).save(path)
+    else:
+        picture.save(path, **how)
+    data = path.read_bytes()
+    want, _ = read(path)
+    for share in (0.3, 0.6, 0.9, 0.95):
+        kept = int(len(data) * share)
+        path.write_bytes(data[:kept] + bytes(len(data) - kept))
+        refused(path)
+    path.write_bytes(data + bytes(200))
+    if suffix not in ("avif", "heic"):  # whose boxes have no room for zeros between them
+        assert (read(path)[0] == want).all()
+
+
+def gif(codes, width, height):
+    """A GIF of 256 greys whose 9-bit codes are given: pixels, 256 to begin anew, 257 to end."""
+    bits = sum(code << 9 * k for k, code in enumerate(codes))
+    packed = bits.to_bytes((9 * len(codes) + 7) // 8, "little")
+    blocks = b"".join(bytes([len(each)]) + each for each in (packed[k : k + 255] for k in range(0, len(packed), 255)))
+    palette = bytes(value for grey in range(256) for value in (grey, grey, grey))
+    frame = struct.pack("<4HB", 0, 0, width, height, 0)
+    return (
+        struct.pack("<6sHH3B", b"GIF89a", width, height, 0xF7, 0, 0)
+        + palette
+        + b","
+        + frame
+        + b"\x08"
+        + blocks
+        + b"\0;"
+    )
+
+
+def test_a_gif_whose_codes_end_early_is_refused(tmp_path):
+    """Its blocks and its end are whole: only the codes within them are too few."""
+    values, path = pixels()[..., 0], tmp_path / "a.gif"
+    codes = [code for k in range(0, 600, 200) for code in (256, *values.ravel()[k : k + 200].tolist())]
+    path.write_bytes(gif([*codes, 257], 30, 20))
+    assert (read(path)[0] == values[..., None]).all()
+    for missing in (1, 30, 300, 590):
+        path.write_bytes(gif([*codes[:-missing], 257], 30, 20))
+        refused(path, "data end before the picture does|image file is truncated")
+
+
+def test_a_png_in_an_icon_is_checked_as_any(tmp_path):
+    path = tmp_path / "a.ico"
+    Image.fromarray(pixels(64, 64)).save(path, sizes=[(64, 64)])
+    data = path.read_bytes()
+    assert (read(path)[0] == pixels(64, 64)).all()
+    for at in range(data.index(b"IDAT") + 8, len(data) - 16, 1000):
+        path.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+        refused(path)
+
+
+def test_a_fax_that_is_decoded_with_errors_is_refused(tmp_path, capfd):
+    """What libtiff finds and prints, and Pillow does not learn of; nothing of it is printed here."""
+    smooth = Image.fromarray(pixels(12, 16)).resize((128, 96), Image.Resampling.BICUBIC).convert("1")
+    path, counts = tmp_path / "a.tif", {"group4": 0, "group3": 0}
+    for compression in counts:
+        smooth.save(path, compression=compression)
+        data = path.read_bytes()
+        assert (read(path)[0][..., 0] == np.asarray(smooth) * 255).all()
+        for at in range(100, 3000, 290):
+            path.write_bytes(data[:at] + bytes([data[at] ^ 16]) + data[at + 1 :])
+            with contextlib.suppress(BadPicture):
+                read(path)
+                counts[compression] += 1
+    assert counts["group4"] <= 1
+    assert capfd.readouterr().err == ""
+
+
+def test_a_palette_that_is_missing_is_said(tmp_path):
+    (tmp_path / "a.png").write_bytes(png(np.zeros((20, 30), np.uint8), 3))
+    refused(tmp_path / "a.png", r"it holds no palette \(PLTE\)")
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -1,6 +1,7 @@
 """Depth, transparency, orientation, pages and kinds of files each agree with the way the file was made."""
 
 import io
+import itertools
 import struct
 import sys
 import threading
@@ -62,6 +63,21 @@ def test_sixteen_bits_of_tiff_go_to_the_nearest_eight(tmp_path, order, compressi
     assert (read_noting(path, "16 bits", "grey") == NEAREST[values[..., :1]]).all()
 
 
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_sixteen_bits_that_alpha_has_been_multiplied_into(tmp_path, order, compression):
+    """On white the picture is what is stored, and the rest of white: three roundings to 8 bits are 1.5 levels."""
+    alpha = pixels(dtype=np.uint16, seed=1)[..., :1]
+    stored = np.rint(pixels(dtype=np.uint16) * (alpha / 65535)).astype(np.uint16)
+    how = {"photometric": "rgb", "extrasamples": ["assocalpha"], "byteorder": order, "compression": compression}
+    tifffile.imwrite(tmp_path / "a.tif", np.dstack([stored, alpha]), **how)
+    got = read_noting(tmp_path / "a.tif", "16 bits", "transparent").astype(float)
+    assert np.abs(got - 255 * (stored / 65535 + 1 - alpha / 65535)).max() <= 1.5
+    opaque = np.full_like(alpha, 65535)
+    tifffile.imwrite(tmp_path / "a.tif", np.dstack([stored, opaque]), **how)
+    assert (read_noting(tmp_path / "a.tif", "16 bits", "hides nothing") == NEAREST[stored]).all()
+
+
 def test_sixteen_bits_of_ppm_go_to_the_nearest_eight(tmp_path):
     values = pixels(dtype=np.uint16)
     for head, part, words in ((b"P6", values, []), (b"P5", values[..., :1], ["grey"])):
@@ -73,8 +89,9 @@ def test_sixteen_bits_of_ppm_go_to_the_nearest_eight(tmp_path):
 
 def test_grey_tiff_of_other_ranges(tmp_path):
     values, path = pixels(dtype=np.uint16)[..., 0], tmp_path / "a.tif"
-    tifffile.imwrite(path, values, photometric="miniswhite")
-    assert (read_noting(path, "16 bits", "grey")[..., 0] == NEAREST[65535 - values]).all()
+    for order, compression in itertools.product("<>", (None, "zlib")):
+        tifffile.imwrite(path, values, photometric="miniswhite", byteorder=order, compression=compression)
+        assert (read_noting(path, "16 bits", "grey")[..., 0] == NEAREST[65535 - values]).all()
     packed = np.array([[0, 0xFFF, 0x800, 0x7FF] * 8] * 20)
     pairs = packed.reshape(20, -1, 2)
     data = np.stack([pairs[..., 0] >> 4, (pairs[..., 0] & 15) << 4 | pairs[..., 1] >> 8, pairs[..., 1] & 255], -1)

@@ -74,7 +74,9 @@ EditGuidance = Annotated[
 ]
 
 Device = Annotated[str, typer.Option("--device", help="Device of the networks: cpu, cuda, mps.")]
-Precision = Annotated[str, typer.Option("--dtype", help="The networks' precision: float32, float16 or bfloat16.")]
+Precision = Annotated[
+    str | None, typer.Option("--dtype", help="The networks' precision: float32 if not given, float16 or bfloat16.")
+]
 Memory = Annotated[
     str | None, typer.Option("--memory", help="Memory limit, such as 16gb, or auto; large networks take turns.")
 ]
@@ -86,7 +88,7 @@ Config = Annotated[
 _LOADING = {
     "name": ("model", Model, "embedded"),
     "device": ("device", Device, "cpu"),
-    "dtype": ("dtype", Precision, "float32"),
+    "dtype": ("dtype", Precision, None),
     "memory": ("memory", Memory, None),
     "allow_pickle": ("allow_pickle", Pickle, False),
     "variant": ("variant", Variant, None),

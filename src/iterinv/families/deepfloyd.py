@@ -151,6 +151,7 @@ DEEPFLOYD = Family(
     pipelines=("IFPipeline", "IFImg2ImgPipeline", "IFInpaintingPipeline", *LARGER),
     embed=embed,
     noise_level=250,
+    cleans=True,
     latent=False,
     published={
         f"DeepFloyd/IF-{name}-v1.0": Blueprint(partial(make, width), (t5_xxl,), {"beta_schedule": "squaredcos_cap_v2"})

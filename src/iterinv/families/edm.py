@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from os.path import exists, isfile  # which know no name that is too long
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from torch import Tensor
 from iterinv.conditions import Condition
 from iterinv.families.family import Family
 from iterinv.levels import Level, Prediction
-from iterinv.models import Stage, digest_of, frozen
+from iterinv.models import Stage, digest_of, frozen, unwrapped
 from iterinv.models.checkpoints import kind_of
 from iterinv.presets import Defaults
 from iterinv.schedules import Karras
@@ -93,9 +94,13 @@ def from_module(network: torch.nn.Module, name: str = "EDM", device: str = "cpu"
     Noise levels are EDM's, 80 to 0.002, within the network's ``sigma_min`` and ``sigma_max`` and rounded by its
     ``round_sigma``, as far as it has them. Raises ``ValueError`` where it has no size, or wants class labels.
     """
+    network = unwrapped(network)
     size = getattr(network, "img_resolution", None)
-    if not isinstance(size, int):
-        raise ValueError(f"a {type(network).__name__} says no img_resolution: set it to the size of its pictures in px")
+    if type(size) is not int or size < 1:
+        what = type(network).__name__
+        said = "no img_resolution" if size is None else f"the img_resolution {size}"
+        part = "the pipeline, if it is a part of one" if hasattr(network, "config") else "a network of EDM's kind"
+        raise ValueError(f"a {what} says {said}: set it to the size of its pictures in px, or load {part}")
     if getattr(network, "label_dim", 0):
         raise ValueError(
             f"this network wants one of {network.label_dim} class labels; only one without labels can be inverted"
@@ -128,7 +133,7 @@ def opened(what: Any, name: str, device: str, allow_pickle: bool = False) -> Sta
         return from_module(what, name, device)
     if not isinstance(what, (str, Path)):
         return None
-    if Path(what).is_file() and kind_of(Path(what)) == "TorchScript":
+    if isfile(what) and kind_of(Path(what)) == "TorchScript":
         if not allow_pickle:
             raise ValueError(
                 f"{what} is a TorchScript, which runs code of whoever made it, as a pickle does: allow it "
@@ -138,7 +143,7 @@ def opened(what: Any, name: str, device: str, allow_pickle: bool = False) -> Sta
             return from_module(torch.jit.load(what, map_location=device), name, device)
         except RuntimeError as error:
             raise ValueError(f"{what} is damaged or of another PyTorch ({str(error).splitlines()[0]})") from None
-    if str(what).partition("@")[0] == "edm" and not Path(what).exists():
+    if str(what).partition("@")[0] == "edm" and not exists(what):
         raise FileNotFoundError(
             "edm is no cascade of published weights but a kind of network: give the network itself, loaded by the code "
             "that made it, or a TorchScript file of it (torch.jit.save), which runs code as a pickle does and needs "

@@ -31,10 +31,11 @@ class Family:
 
     ``pipelines`` names the classes of diffusers' pipelines whose networks it runs, and ``embed(pipe, size, device,
     clean)`` reads the prompts of one, if that holds what it needs. ``noise_level`` is the label of the noise on the
-    picture from below that those pipelines take where none is given. ``any_size``: the states are as large as the
-    picture below, whatever its size; ``latent``: an autoencoder makes them. ``added`` names the entries of a condition
-    that go into ``added_cond_kwargs``, and ``inputs(config, rows, dtype)`` makes the arguments of a call with which
-    costs are counted. ``published`` holds blueprints by name on the hub.
+    picture from below that those pipelines take where none is given. ``cleans``: captions are cleaned where that is
+    asked for. ``any_size``: the states are as large as the picture below, whatever its size; ``latent``: an
+    autoencoder makes them. ``added`` names the entries of a condition that go into ``added_cond_kwargs``, and
+    ``inputs(config, rows, dtype)`` makes the arguments of a call with which costs are counted. ``published`` holds
+    blueprints by name on the hub.
 
     ``spare(kind, number, text)`` names the parts of a pipeline that need not be loaded, by its class and its place in
     the cascade; without ``text`` prompts are read apart, where the family can do so: ``words(pipe, folder, dtype,
@@ -46,6 +47,7 @@ class Family:
     pipelines: tuple[str, ...] = ()
     embed: Callable[[Any, int, str, bool], Embed | None] = clip
     noise_level: int = 0
+    cleans: bool = False
     any_size: bool = False
     latent: bool = True
     added: Mapping[str, str] = field(default_factory=dict)

@@ -14,11 +14,11 @@ import torch
 from iterinv.cascade import Cascade, load
 from iterinv.guidance import unguided
 from iterinv.images import from_uint8, to_uint8
-from iterinv.loading import precision
 from iterinv.manifest import versions
 from iterinv.methods import plan
 from iterinv.models import Stage, folders
 from iterinv.models.memory import checked_device
+from iterinv.models.probe import precision
 from iterinv.presets import Source, presets
 from iterinv.stage_inversion import NotExact
 from iterinv.streams import draw_noise
@@ -56,15 +56,17 @@ def findings(model: Any = "embedded", device: str = "cpu") -> Iterator[Finding]:
         )
     yield from _presets()
     yield from _weights(model)
-    for name in ("float32", "bfloat16", "float16"):
+    named = isinstance(model, (str, Path))
+    for dtype in (torch.float32, torch.bfloat16, torch.float16) if named else (None,):  # what is loaded keeps its own
         try:
-            cascade = load(model, precision(name), device)
+            cascade = load(model, dtype, device)
         except (OSError, ValueError, ModuleNotFoundError) as error:
             yield Finding(str(model), False, str(error))
             return
-        if name == "float32":
+        if dtype in (torch.float32, None):
             prints = ", ".join(f"{stage.name} {stage.fingerprint}" for stage in cascade.stages)
             yield Finding(str(model), True, f"{cascade.size} px; fingerprints {prints}")
+        name = str(precision(cascade.stages[0]) or torch.float32).removeprefix("torch.")
         yield from _network(cascade.stages[0], name)
 
 

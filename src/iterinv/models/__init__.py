@@ -174,11 +174,20 @@ class Stage:
         return Condition({**self.embed([prompt]), **condition.without(*FROM_PROMPT)})
 
 
+def unwrapped(network: Any) -> Any:
+    """The network within a wrapper that spreads batches over devices; any other network itself."""
+    parallel = torch.nn.DataParallel, torch.nn.parallel.DistributedDataParallel
+    return network.module if isinstance(network, parallel) else network
+
+
 def frozen(network: Any) -> Any:
     """A network of the same weights, in evaluation and without their gradients; the given one stays as it is.
 
-    The modules are copied and the weights are not. Raises ``ValueError`` for a network that cannot be copied.
+    The modules are copied and the weights are not. Raises ``ValueError`` for a network that cannot be copied, or whose
+    weights are not in memory.
     """
+    if lost := [name for name, x in (*network.named_parameters(), *network.named_buffers()) if x.is_meta]:
+        raise ValueError(f"the {lost[0]} of a {type(network).__name__} is not in memory: load all of its weights first")
     weights = {
         id(x): torch.nn.Parameter(x.detach(), requires_grad=False) if type(x) is torch.nn.Parameter else x
         for x in network.parameters()
@@ -193,12 +202,27 @@ def frozen(network: Any) -> Any:
 
 
 def digest_of(network: torch.nn.Module, settings: str = "") -> str:
-    """A hash of a network's weights, in their precision, and of its settings."""
+    """A hash of a network's weights, in their precision, and of its settings.
+
+    Raises ``ValueError``, naming the first, for weights that are no numbers in memory.
+    """
     digest = hashlib.sha256(settings.encode())
     network = getattr(network, "_orig_mod", network)  # torch.compile gives the same weights longer names
-    for key, x in sorted(network.state_dict().items()):
-        digest.update(f"{key} {x.dtype} {tuple(x.shape)}".encode())
-        digest.update(x.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    for key, held in sorted(network.state_dict().items()):
+        # A layer that is quantised holds its weights and biases together, and its dtype beside them.
+        for x in held if isinstance(held, tuple) else (held,):
+            if not isinstance(x, Tensor):
+                digest.update(f"{key} {x}".encode())
+                continue
+            digest.update(f"{key} {x.dtype} {tuple(x.shape)}".encode())
+            try:
+                plain = x.detach().dequantize() if x.is_quantized else x.detach().to_dense()
+                digest.update(plain.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+            except (RuntimeError, TypeError, NotImplementedError) as error:
+                raise ValueError(
+                    f"the weights {key} of a {type(network).__name__} are of a kind that is not read here "
+                    f"({type(x).__name__}: {str(error).splitlines()[0]}): load the model without quantising it"
+                ) from None
     return digest.hexdigest()
 
 

@@ -13,6 +13,7 @@ PICKLE = (
     "which runs code when it is read: get the .safetensors, or allow it (allow_pickle=True, --allow-pickle) if you "
     "trust who made it"
 )
+POINTER = "the pointer of a file in Git LFS (type: git lfs pull)"
 _WEIGHTS = re.compile(r"(?:diffusion_pytorch_|pytorch_)?model(?:\.([\w-]+?))?(?:-\d+-of-\d+)?\.(safetensors|bin)")
 
 
@@ -36,7 +37,7 @@ def kind_of(file: Path) -> str:
     if re.match(rb"\s*<(!doctype html|html)", head, re.IGNORECASE):
         return "an HTML page, as a browser saves it where the file itself was meant"
     if head.startswith(b"version https://git-lfs"):
-        return "the pointer of a file in Git LFS (type: git lfs pull)"
+        return POINTER
     if head[:4] == b"PK\x03\x04":
         return "a file of PyTorch that is cut short"
     return "no file of weights" if size else "an empty file"
@@ -48,13 +49,23 @@ def checked(file: Path) -> Path:
         with safe_open(file, framework="pt"):
             return file
     except (SafetensorError, OSError) as error:
-        raise ValueError(f"{file} is damaged or cut short ({error}): get it again") from None
+        kind = kind_of(file)
+        said = f"damaged or cut short ({error})" if kind in ("safetensors", "no file of weights") else kind
+        raise ValueError(f"{file} is {said}: get it again") from None
 
 
 def tensor_names(file: Path) -> list[str]:
     """The names of a safetensors file's tensors."""
     with safe_open(checked(file), framework="pt") as opened:
         return list(opened.keys())
+
+
+def is_inversion(file: Path) -> bool:
+    """Whether a file is one that this package wrote, for an inversion or for encoded words."""
+    if kind_of(file) != "safetensors":
+        return False
+    with safe_open(checked(file), framework="pt") as opened:
+        return "iterinv" in (opened.metadata() or {})
 
 
 def variant_in(folder: Path, variant: str | None) -> str | None:

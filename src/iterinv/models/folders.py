@@ -20,7 +20,10 @@ def parts(folder: Path) -> tuple[list[Path], int]:
     """
     file = folder / "cascade.json"
     if not file.is_file():
-        raise FileNotFoundError(f"{folder} holds no cascade.json; give a folder that `iterinv train pack` wrote")
+        raise FileNotFoundError(
+            f"{folder} holds no cascade.json and no model_index.json; give a folder that `iterinv train pack` wrote, "
+            "or that of a diffusers pipeline"
+        )
     cascade = read_json(file)
     names, noise_level = cascade.get("stages"), cascade.get("noise_level")
     if not isinstance(names, list) or not names or not isinstance(noise_level, int):

@@ -37,7 +37,7 @@ def checked_device(name: str) -> str:
         if torch.device(name).type == "meta":
             raise ValueError
         torch.empty(1, device=name)
-    except (RuntimeError, AssertionError, NotImplementedError, ValueError):
+    except (RuntimeError, AssertionError, ImportError, ValueError):  # of a device whose library is not installed
         gpus = [f"cuda:{k}" for k in range(torch.cuda.device_count())]
         here = ["cpu", *gpus, *["mps"] * torch.backends.mps.is_available()]
         raise ValueError(f"there is no device {name!r} here: take {', '.join(here)}") from None

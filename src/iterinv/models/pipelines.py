@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+import math
 from collections.abc import Mapping, Sequence
 from copy import copy, deepcopy
 from pathlib import Path
@@ -12,7 +13,8 @@ from typing import Any
 
 from iterinv import schedules
 from iterinv.levels import Level
-from iterinv.models import digest_of, frozen
+from iterinv.models import digest_of, frozen, unwrapped
+from iterinv.models.checkpoints import POINTER, kind_of
 from iterinv.models.codec import Autoencoder
 from iterinv.models.memory import CachedTextEncoder
 from iterinv.models.unet import labelled
@@ -39,12 +41,16 @@ def frozen_parts(pipe: Any) -> Any:
     """
     mine = copy(pipe)
     for name in PARTS:
-        part = getattr(pipe, name, None)
+        part = unwrapped(getattr(pipe, name, None))
         if "tokenizer" in name:
             mine.__dict__[name] = deepcopy(part)  # reading sets how a tokenizer pads and cuts
         elif part is not None:
-            hooked = any(hasattr(each, hook) for each in part.modules() for hook in ("_hf_hook", "_diffusers_hook"))
-            if hooked or any(x.is_meta for x in part.parameters()):
+            if any(hasattr(each, "_diffusers_hook") for each in part.modules()):
+                raise ValueError(
+                    f"the {name} of {whose(pipe)} is driven by hooks of diffusers, which stay: load the pipeline again "
+                    "without layerwise casting, group offloading and caching, or from its folder with memory='auto'"
+                )
+            if any(hasattr(each, "_hf_hook") for each in part.modules()) or any(x.is_meta for x in part.parameters()):
                 raise ValueError(
                     f"the {name} of {whose(pipe)} is offloaded or driven by hooks: take them off "
                     "(pipe.remove_all_hooks()), or load the model from its folder with memory='auto'"
@@ -112,7 +118,7 @@ def square_side(config: Any, name: str) -> int:
     """Give the height and width of a network's states. Raises ``ValueError`` where it says none, or not a square."""
     size = config.sample_size
     size = size[0] if isinstance(size, (list, tuple)) and len(set(size)) == 1 else size
-    if not isinstance(size, int):
+    if type(size) is not int or size < 1:
         raise ValueError(
             f"the unet of {name} has the sample_size {size}: set the side of its square states, as "
             "pipe.unet.register_to_config(sample_size=64)"
@@ -121,8 +127,10 @@ def square_side(config: Any, name: str) -> int:
 
 
 def autoencoder(pipe: Any, device: str, tiled: bool, latent: bool) -> Autoencoder | None:
-    """Give a pipeline's autoencoder in float32; ``None`` for pixels. Raises ``ValueError`` where a ``latent`` model has
-    none that is known."""
+    """Give a pipeline's autoencoder in float32; ``None`` for pixels.
+
+    Raises ``ValueError`` where a ``latent`` model has none that is known, or one that scales by nothing.
+    """
     if not latent:
         return None
     from diffusers import AutoencoderKL
@@ -138,6 +146,11 @@ def autoencoder(pipe: Any, device: str, tiled: bool, latent: bool) -> Autoencode
         vae.enable_slicing()
     if getattr(vae.config, "latents_mean", None) is not None or getattr(vae.config, "shift_factor", None):
         raise ValueError(f"the autoencoder of {whose(pipe)} shifts its latents; only a scaling factor is known here")
+    if not isinstance(scale := vae.config.scaling_factor, (int, float)) or not 0 < scale < math.inf:
+        raise ValueError(
+            f"the vae of {whose(pipe)} has the scaling_factor {scale}: set the factor by which its latents are "
+            "multiplied, as 0.18215 in its config.json"
+        )
     return Autoencoder(vae, device)
 
 
@@ -222,11 +235,41 @@ def _json(value: object) -> str:
     return json.dumps(value, sort_keys=True, default=str)
 
 
+def read_index(folder: Path) -> dict[str, Any]:
+    """The ``model_index.json`` of a folder, which names the library and the class of every part, or neither.
+
+    Raises ``FileNotFoundError`` where there is none, ``ValueError`` where it names something else.
+    """
+    file = folder / "model_index.json"
+    if not file.is_file():
+        raise FileNotFoundError(f"{folder} holds no model_index.json: it is not a diffusers pipeline folder")
+    index = read_json(file)
+    for part in (*PARTS, *SCHEDULERS):
+        named = index.get(part, [None, None])
+        pair = isinstance(named, list) and len(named) == 2
+        if not pair or not (named == [None, None] or all(isinstance(each, str) for each in named)):
+            raise ValueError(
+                f"{file} names no class for its {part} but {json.dumps(named)}, where a library and a class belong: "
+                "get the folder again"
+            )
+    return index
+
+
+def scheduler_config(folder: Path, part: str, name: str) -> dict[str, Any]:
+    """The configuration of a folder's scheduler of the class ``name``, as far as that class takes it."""
+    import diffusers
+
+    config, kind = read_json(folder / part / "scheduler_config.json"), getattr(diffusers, name, None)
+    return {**(config if kind is None else own_settings(kind, config)), "_class_name": name}
+
+
 def read_json(file: Path) -> dict[str, Any]:
     """The object in a JSON file. Raises ``ValueError``, naming the file, where there is none."""
     try:
         value = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
+        if (kind := kind_of(file)) == POINTER:
+            raise ValueError(f"{file} is {kind}") from None
         raise ValueError(f"{file} is damaged ({error}): get the folder again") from None
     if not isinstance(value, dict):
         raise ValueError(f"{file} is damaged (it holds no object): get the folder again")

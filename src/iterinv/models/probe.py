@@ -60,8 +60,8 @@ def probed(stage: Stage, whose: str) -> Stage:
         values += [_numbers(x) for each in words for _, x in sorted(each.items())]
     side = min(stage.shape[1], getattr(stage.denoiser, "least_side", stage.shape[1]))
     shape = (stage.shape[0], side, side)
-    x = draw_noise(shape, [0], "probe").to(stage.device)
     with _part("network", stage, whose):
+        x = draw_noise(shape, [0], "probe").to(stage.device)
         low = {name: draw_noise((3, side, side), [0], "probe", name) for name in ("low_image", "low_noise")}
         given = words[2] if stage.low_level is None else words[2].updated(**{k: y.to(x.device) for k, y in low.items()})
         for level in stage.schedule.grid(8)[1:8:2]:
@@ -70,10 +70,15 @@ def probed(stage: Stage, whose: str) -> Stage:
         with _part("autoencoder", stage, whose):
             picture = draw_noise((3, side * stage.codec.factor, side * stage.codec.factor), [0], "probe").clamp(-1, 1)
             values += [_numbers(stage.encode(picture.to(x.device))), _numbers(stage.decode(x))]
+    dtype = precision(stage) or torch.float32
+    return replace(stage, probe=Probe(tuple(values), _where(dtype, stage.device), _eps(dtype, stage.device)))
+
+
+def precision(stage: Stage) -> torch.dtype | None:
+    """The dtype of a stage's network, ``None`` where it has no weights."""
     network = getattr(stage.denoiser, "network", None)
     weights = next(network.parameters(), None) if isinstance(network, torch.nn.Module) else None
-    dtype = torch.float32 if weights is None else weights.dtype
-    return replace(stage, probe=Probe(tuple(values), _where(dtype, stage.device), _eps(dtype, stage.device)))
+    return None if weights is None else weights.dtype
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import ExifTags, Image
 
-from iterinv.reading import colour, formats, jpeg
+from iterinv.reading import colour, ends, formats
 from iterinv.reading.errors import BadPicture, Refused, named
 from iterinv.reading.layers import split
 from iterinv.reading.png import too_large
@@ -44,7 +44,7 @@ def read(path: Path) -> tuple[np.ndarray, list[str]]:
     with named(path), formats.opened(path) as opener:
         image = opener()
         _check_size(image)
-        if image.format == "JPEG" and jpeg.ends_early(path.read_bytes(), image):
+        if ends.early(path, image):
             raise ValueError("its data end before the picture does")
         return _converted(image, opener)
 

@@ -87,7 +87,9 @@ def _by_profile(layers: Layers, icc: bytes) -> tuple[np.ndarray | None, list[str
     taken = f"taken as {'ideal inks' if layers.space == 'CMYK' else 'sRGB'}"
     try:
         profile = ImageCms.ImageCmsProfile(BytesIO(icc))
-        of = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}.get(profile.profile.xcolor_space.strip())
+        of = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK", "Lab": "LAB"}.get(profile.profile.xcolor_space.strip())
+        if of == layers.space == "LAB":
+            return None, []  # whose colours are known without a profile
         if of != layers.space and (of, layers.space) != ("RGB", "L"):
             return None, [f"its colour profile is for other channels than it has: {taken}"]
         assert of is not None

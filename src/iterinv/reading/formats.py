@@ -143,9 +143,12 @@ def _image(file: _Strict, suffix: str) -> Image.Image:
         raise Refused(f"is a file of {size / 1e6:.0f} MB, more than a picture holds; save it as PNG or JPEG")
     if plugin in ("Jpeg2K", "Heif", "Ico", "Icns") and ImageFile.LOAD_TRUNCATED_IMAGES:
         raise Refused("cannot be checked for damage while PIL.ImageFile.LOAD_TRUNCATED_IMAGES is set: set it to False")
-    image = _heif(file) if plugin == "Heif" else _class(plugin)(file)
-    if plugin == "Tiff":
-        _check_tiff(image)
+    image = _heif(file) if plugin == "Heif" else _tiff(file) if plugin == "Tiff" else _class(plugin)(file)
+    if plugin == "Ico":
+        icon = image.ico.entry[0]
+        file.seek(icon.offset)
+        if (data := file.read(icon.size)).startswith(png.SIGNATURE):
+            png.checked(io.BytesIO(data), limit)
     if plugin == "Ppm" and isinstance(args := image.tile[0][3], tuple) and args[1] > 255:
         image.info["bits"] = args[1].bit_length()
         if args == ("RGB", 65535):
@@ -187,8 +190,19 @@ def _class(plugin: str) -> Any:
     return getattr(importlib.import_module(f"PIL.{plugin}ImagePlugin"), f"{plugin}ImageFile")
 
 
-def _check_tiff(image: Any) -> None:
-    """Raise :class:`Refused` for TIFF files of which Pillow makes another picture than they hold."""
+def _tiff(file: BinaryIO) -> Any:
+    """A TIFF file as a PIL image. Raises :class:`Refused` for those of which Pillow makes another picture."""
+
+    class Tiff(_class("Tiff")):  # type: ignore[misc]
+        def _setup(self) -> None:
+            inverted = self.tag_v2.get(262) == 0 and self.tag_v2.get(258) == (16,) and self.tag_v2.prefix == b"MM"
+            if inverted:  # which Pillow knows in the other order of bytes alone
+                self.tag_v2[262] = 1
+            super()._setup()
+            if inverted:
+                self.tag_v2[262] = 0
+
+    image = Tiff(file)
     tags = image.tag_v2
     if tags.get(254, 0) & 1 or 50706 in tags:
         raise Refused("begins with a thumbnail, as raw files of cameras do; save its picture as PNG or JPEG")
@@ -197,6 +211,7 @@ def _check_tiff(image: Any) -> None:
         raise Refused(f"holds signed {tags[258][0]}-bit values, which have no known range; save it as 8-bit PNG")
     if deep and tags.get(284) == 2 and image.tile[0][0] == "raw" and len(tags[258]) > 1:
         raise Refused("holds 16-bit channels in planes, which are not read here; save it as PNG")
+    return image
 
 
 def _heif(file: BinaryIO) -> Image.Image:

@@ -45,6 +45,9 @@ def split(image: Image.Image, again: Callable[[], Image.Image] | None = None) ->
     if mode == "I" and image.format != "PPM":
         raise Refused(f"holds 32-bit values, {NO_RANGE}")
     values = _both_bytes(image, raw, again) if ";16" in raw and not grey16 and again is not None else None
+    if values is not None and raw.startswith("RGBa"):
+        whole = values[..., 3:].astype(np.uint32)
+        values[..., :3] = ((values[..., :3] * np.uint32(65535) + whole // 2) // whole.clip(1)).clip(0, 65535)
     if values is None:
         image.load()
         if mode in ("P", "PA", "RGBa"):
@@ -83,20 +86,24 @@ def _whole_range(image: Image.Image, values: np.ndarray, raw: str) -> np.ndarray
 
 def _both_bytes(image: Any, raw: str, again: Callable[[], Any]) -> np.ndarray | None:
     """16-bit colour (h, w, c) uint16, or ``None`` where Pillow does not give both bytes of a value."""
-    if not {tile[0] for tile in image.tile} <= {"zip", "raw", "libtiff"} or raw.startswith("RGBa"):
+    if not {tile[0] for tile in image.tile} <= {"zip", "raw", "libtiff"}:
         return None
     other = again()
     if raw == "LA;16B":  # 32 bits a pixel, which RGBA takes as they are
         other.tile = [tile._replace(args="RGBA") for tile in other.tile]
         high, low = np.asarray(other)[..., ::2], np.asarray(other)[..., 1::2]
     else:
-        swapped = raw[:-3] + OTHER_BYTE[raw[-3:]]
-        other.tile = [
-            tile._replace(args=swapped if isinstance(tile.args, str) else (swapped, *tile.args[1:]))
-            for tile in other.tile
-        ]
-        high, low = np.asarray(image), np.asarray(other)
+        plain = raw.replace("RGBa", "RGBA")  # which Pillow divides by alpha in 8 bits
+        high, low = _taken_as(image, plain), _taken_as(other, plain[:-3] + OTHER_BYTE[plain[-3:]])
     return high * np.uint16(256) + low
+
+
+def _taken_as(image: Any, raw: str) -> np.ndarray:
+    """The values of an image that is not decoded yet, by another raw mode."""
+    image.tile = [
+        tile._replace(args=raw if isinstance(tile.args, str) else (raw, *tile.args[1:])) for tile in image.tile
+    ]
+    return np.asarray(image)
 
 
 def _rawmode(image: Image.Image) -> str:

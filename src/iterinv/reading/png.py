@@ -36,14 +36,16 @@ def checked(file: BinaryIO, pixels_max: float) -> Checked:
 
     Raises ``ValueError`` for a damaged file, and :class:`Refused` for one of too many pixels or of another coding.
     """
-    cleaned, bits, left, inflate = BytesIO(), 0, 0, zlib.decompressobj()
+    cleaned, bits, left, inflate, palette = BytesIO(), 0, 0, zlib.decompressobj(), False
     info: dict[str, Any] = {}
     cleaned.write(file.read(len(SIGNATURE)))
     for kind, data in _chunks(file):
         if (kind == b"IHDR") == bool(bits):
             raise ValueError("it does not begin with its one IHDR chunk")
         if kind == b"IHDR":
-            left, bits = _inflated_size(data, pixels_max), data[8]
+            left, bits, palette = _inflated_size(data, pixels_max), data[8], data[9] != 3
+        elif kind == b"PLTE":
+            palette = True
         elif kind == b"IDAT":
             if left <= 0 or inflate.eof:
                 continue
@@ -61,6 +63,8 @@ def checked(file: BinaryIO, pixels_max: float) -> Checked:
             info["frames"] = struct.unpack(">I", data[:4])[0]
         if kind in PICTURE or (kind in TEXT and _holds_orientation(kind, data)):
             _write(cleaned, kind, data)
+    if not palette:
+        raise ValueError("it holds no palette (PLTE) for its values")
     if left > 0:
         raise ValueError("its data end before the picture does")
     _write(cleaned, b"IEND", b"")
