@@ -63,7 +63,7 @@ def inversion_report(
 def _measured(
     cascade: Cascade, inversion: Inversion, canvas: images.Canvas, stages: list[dict[str, Any]]
 ) -> tuple[dict[str, Any], str]:
-    """What only a whole inversion can say: it is added to ``stages``; the fidelity of all, and why."""
+    """Add the facts that only a whole inversion has to ``stages``; give the fidelity of all, and the diagnosis."""
     square = canvas.square()
     losses, why = diagnose(cascade.stages, inversion, square)
     for entry, stage, stage_inversion, loss in zip(stages, cascade.stages, inversion.stages, losses, strict=True):

@@ -44,7 +44,7 @@ _USED_BY = {
     "config": {_FILE},
     "local_files_only": {_FOLDER, _FILE, _HUB},
 }
-"""What diffusers' settings have an effect on."""
+"""The kinds of models on which diffusers' settings have an effect."""
 
 _CHECKPOINT = {
     "network": re.compile(r"model\.diffusion_model\."),
@@ -86,10 +86,9 @@ def stages(
     ``mode`` is one of :data:`iterinv.costs.MODES`, for networks that do not fit on the device together; with any, a T5
     encoder is loaded only to read new words. ``tiled`` lets autoencoders work tile by tile, in less memory.
     ``variant``, ``revision``, ``local_files_only`` and ``config`` are diffusers' own. The words are read by the first
-    stage's encoder wherever that of another stage is of the same kind. Raises ``FileNotFoundError`` for what is not
-    there, saying how to get it, and ``ValueError`` for what is no stage or cannot be run, for a first stage that
-    enlarges a picture, for one revision of several repositories, and for settings that none of the stages has a use
-    for.
+    stage's encoder wherever that of another stage is of the same kind. Raises ``FileNotFoundError`` for a missing
+    model, saying how to get it, and ``ValueError`` for one that is no stage or cannot be run, for a first stage that
+    enlarges a picture, for one revision of several repositories, and for settings without effect on the stages.
     """
     settings = {"noise_level": noise_level is not None, "clean": bool(clean), "tiled": tiled}
     preset = presets().get(what) if isinstance(what, str) else None
@@ -161,7 +160,7 @@ def stages(
 
 
 def _kind(part: ModelSource) -> str:
-    """What a part is, in words."""
+    """Name the kind of a part, as in messages."""
     if not isinstance(part, (str, Path, Source)):
         return _LIVE
     if isinstance(part, Source) or not exists(part):
@@ -170,7 +169,7 @@ def _kind(part: ModelSource) -> str:
 
 
 def _may_hold(part: ModelSource, variant: str | None) -> bool:
-    """Whether a part's weights are there in a variant, or may be on the hub."""
+    """Tell whether a part's weights are there in a variant, or may be on the hub."""
     kind = _kind(part)
     return kind == _HUB or (kind == _FOLDER and any(variant_in(Path(part) / name, variant) for name in PARTS))
 
@@ -187,9 +186,9 @@ def cascade_folder(what: ModelSource) -> tuple[list[ModelSource], int] | None:
 def _pipe(
     part: ModelSource, number: int, place: Placement, clean: bool, how: Reading, alone: bool
 ) -> tuple[Any, CachedTextEncoder | None]:
-    """A pipeline, its networks in main memory; and what reads its words, if its own encoder is not loaded.
+    """A pipeline, its networks in main memory; and a reader of its words, if its own encoder is not loaded.
 
-    ``alone``: no other part has the variant that is asked for; else this one may lack it.
+    ``alone`` says that no other part has the wanted variant; else this one may lack it.
     """
     if (kind := _kind(part)) == _LIVE:
         from diffusers import DiffusionPipeline
@@ -264,7 +263,7 @@ def unreachable(name: str) -> str | None:
 
     try:
         HfApi().model_info(name, timeout=5)
-    except HfHubHTTPError:  # it answered: what it says of this name is for the download to tell
+    except HfHubHTTPError:  # it answered, and the download reports the reason
         return None
     except OfflineModeIsEnabled:
         return "HF_HUB_OFFLINE is set"
@@ -329,8 +328,8 @@ def open_file(file: Path, how: Reading = Reading()) -> Any:
 def open_folder(folder: Path, number: int = 0, text: bool = True, how: Reading = Reading()) -> Any:
     """The pipeline in a diffusers folder, for the ``number``-th stage of a cascade.
 
-    The autoencoder is in float32; what inversion has no use for and what its family can do without is left out.
-    ``text`` is whether an encoder is to be there from the start. Raises ``FileNotFoundError`` for a folder without
+    The autoencoder is in float32. The parts that inversion does not use, or that its family can spare, are left out.
+    ``text`` says whether to load an encoder from the start. Raises ``FileNotFoundError`` for a folder without
     ``model_index.json`` or one of the parts that it names, ``ValueError`` for another kind of pipeline, for damaged
     weights, and for weights that are there only as pickles, unless ``how.allow_pickle``, or in another variant.
     """
@@ -402,7 +401,7 @@ def _explained(what: Path, remedy: str = "get it again") -> Iterator[None]:
         yield
     except MemoryError:
         raise
-    except Exception as error:  # whatever the libraries raise on a file of another kind
+    except Exception as error:  # the libraries raise any class of error on a file of another kind
         reason = str(error).strip().split("\n")[0]
         raise ValueError(f"{what} cannot be loaded ({type(error).__name__}: {reason}): {remedy}") from error
 

@@ -122,10 +122,10 @@ def test_a_module_and_its_torchscript_are_the_same_cascade_and_a_pickle_is_refus
     torch.testing.assert_close(noises[0][1], noises[1][1], rtol=0, atol=1e-3)  # relative to a sigma of 80
     with pytest.raises(ValueError, match=r"net.pkl is a pickle, which runs code"):
         iterinv.load(tmp_path / "net.pkl")
-    with pytest.raises(ValueError, match="a Linear says no img_resolution"):
+    with pytest.raises(ValueError, match="a Linear has no img_resolution"):
         iterinv.load(torch.nn.Linear(1, 1))
     network.label_dim = 10
-    with pytest.raises(ValueError, match="wants one of 10 class labels"):
+    with pytest.raises(ValueError, match="takes one of 10 class labels"):
         iterinv.load(network)
 
 

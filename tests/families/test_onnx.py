@@ -118,7 +118,7 @@ def test_words_stand_for_nothing_and_a_note_says_so(tmp_path):
     assert stage.embed(["mean=0.5"]).notes == ()
     (note,) = stage.embed(["a hill"]).notes
     assert note == (
-        "this network reads no words: it takes mean=NUMBER, extra=NUMBER,…, each 0 where the prompt does not say it"
+        "this network reads no words: it takes mean=NUMBER, extra=NUMBER,…, each 0 where the prompt does not give it"
     )
     with pytest.raises(ValueError, match="extra is 2 number"):
         stage.embed(["extra=1"])
@@ -203,7 +203,7 @@ def of_labels():
         (b"\x89PNG no network", "damaged, or no ONNX network in one file"),
         (ideal(mean=("batch",))[:200], "damaged, or no ONNX network in one file"),
         (noise_of(), "one that predicts noise or velocity"),
-        (of_labels(), r"takes x \(batch x 1 x 16 x 16\), t \(batch\), where that takes"),
+        (of_labels(), r"takes x \(batch x 1 x 16 x 16\), t \(batch\), and the contract is a sample"),
         (ideal(4), "batch x 1 or 3 x size x size"),
         (ideal(size="side"), "takes 'x' .*a fixed size"),
         (ideal(mean=()), "takes 'mean' .one value"),

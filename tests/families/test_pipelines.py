@@ -260,7 +260,7 @@ def test_what_is_no_stage_is_refused(tiny_folder, tmp_path):
     pipe = sources.open_folder(tiny_folder / "stage1")
     pipe.scheduler.register_to_config(prediction_type="flow_prediction")
     with pytest.raises(
-        ValueError, match="predicts 'flow_prediction'; what it may predict is epsilon, v_prediction, sample"
+        ValueError, match="predicts 'flow_prediction'; the known predictions are epsilon, v_prediction, sample"
     ):
         families.stage(pipe)
     pipe = published.sd()
@@ -342,7 +342,7 @@ def test_the_fingerprint_tells_of_any_change_that_a_prediction_would_see(tiny_fo
 def test_a_prompt_that_is_cut_off_is_told(tiny):
     prompt = "a red sphere " * 40
     (note,) = tiny.stages[0].embed([prompt]).notes
-    assert "what comes after the 77th is not read" in note
+    assert "those after the 77th are not read" in note
     heard = Hearing()
     tiny.sample(prompt, 2, observer=heard)
     assert heard.notes == [note]

@@ -356,7 +356,7 @@ class Network(torch.nn.Module):
 
 
 def test_an_option_without_effect_is_refused(tiny_folder, tmp_path):
-    """By its name and the kind of what it has no effect on; where it has one elsewhere, it is taken."""
+    """The error names it and the kind of model; an option with an effect on another stage is taken."""
     published.sd().save_pretrained(tmp_path / "sd")
     live = "a network that is loaded already"
     for what, option, words in (
@@ -439,9 +439,9 @@ def test_what_is_no_model_is_told():
         with pytest.raises(TypeError, match="is no model: give a name or a path as text, a pipeline"):
             iterinv.load(what)
     for size in (-16, 0, True):
-        with pytest.raises(ValueError, match=f"a Network says the img_resolution {size}: set it to the size"):
+        with pytest.raises(ValueError, match=f"a Network has the img_resolution {size}: set it to the size"):
             iterinv.load(Network(size))
-    with pytest.raises(ValueError, match=r"a UNet2DConditionModel says no img_resolution: .*or load the pipeline"):
+    with pytest.raises(ValueError, match=r"a UNet2DConditionModel has no img_resolution: .*or load the pipeline"):
         iterinv.load(published.sd().unet)
 
 

@@ -303,7 +303,7 @@ def test_a_png_in_an_icon_is_checked_as_any(tmp_path):
 
 
 def test_a_fax_that_is_decoded_with_errors_is_refused(tmp_path, capfd):
-    """What libtiff finds and prints, and Pillow does not learn of; nothing of it is printed here."""
+    """libtiff prints its errors and Pillow does not learn of them; nothing of it is printed here."""
     smooth = Image.fromarray(pixels(12, 16)).resize((128, 96), Image.Resampling.BICUBIC).convert("1")
     path, counts = tmp_path / "a.tif", {"group4": 0, "group3": 0}
     for compression in counts:

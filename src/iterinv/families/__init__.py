@@ -20,7 +20,7 @@ from iterinv.models.memory import CachedTextEncoder
 from iterinv.models.unet import UNetDenoiser
 
 FAMILIES = [DEEPFLOYD, UPSCALER, STABLE_DIFFUSION, SDXL, EDM, ONNX]
-"""All families; one of your own is found by being listed here."""
+"""All families; list one of your own here."""
 
 PUBLISHED = {name: each for family in FAMILIES for name, each in family.published.items()}
 """All published stages by name on the hub."""
@@ -37,7 +37,7 @@ def family_of(kind: str | None, what: object = "this") -> Family:
 
 
 def opened(what: Any, name: str, device: str, allow_pickle: bool = False) -> Stage | None:
-    """Open a module or a file by the family that knows it; ``None`` for what no family opens itself."""
+    """Open a module or a file by the family that knows it; ``None`` where no family opens it."""
     return next((stage for family in FAMILIES if (stage := family.opened(what, name, device, allow_pickle))), None)
 
 

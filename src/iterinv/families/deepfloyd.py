@@ -75,8 +75,8 @@ def words(
 
 
 def _cleaner(pipe: Any) -> Callable[[str], str]:
-    """Clean captions as IF's ``clean_caption`` does. Raises ``ModuleNotFoundError`` where what it needs is not
-    installed."""
+    """Clean captions as IF's ``clean_caption`` does. Raises ``ModuleNotFoundError`` without the packages that it
+    needs."""
     from diffusers.utils import is_bs4_available, is_ftfy_available
 
     if not (is_bs4_available() and is_ftfy_available()):
@@ -113,9 +113,8 @@ def unet(down: Sequence[str], widths: Sequence[int], **config: Any) -> Any:
     )
 
 
-# IF-I's follow diffusers' converter and have the parameters that DeepFloyd states for M, L and XL; IF-II's widths and
-# layers
-# are those that fit the stated ones (450 M, 1.2 B), since its folders are not open to all.
+# IF-I's networks follow diffusers' converter and have the parameters that DeepFloyd states for M, L and XL. IF-II's
+# widths and layers are those that fit the stated counts (450 M, 1.2 B), since its folders are not open to all.
 def first(width: int, **config: Any) -> Any:
     """Make IF-I's network in a width."""
     down, widths = [RESNET, SIMPLE, SIMPLE, SIMPLE], [width * k for k in (1, 2, 3, 4)]

@@ -47,7 +47,7 @@ class EDMDenoiser:
     """A function from (sample, noise level) to clean data as a :class:`iterinv.guidance.Denoiser`: ``eps = (x - D) /
     sigma``.
 
-    It is called in ``dtype``, whatever the state's; in the state's own where that is ``None``.
+    It is called in ``dtype``, or in the state's own where that is ``None``.
     """
 
     denoised: Denoised
@@ -78,7 +78,7 @@ def stage(
     schedule: Karras = Karras(),
 ) -> Stage:
     """A stage without words. ``fingerprint`` should name the weights, so that inversions are not reopened under others;
-    ``dtype`` is what the network is called in, ``None`` for the states'; ``schedule`` holds the noise levels that it
+    ``dtype`` is that of the network's inputs, ``None`` for the states'; ``schedule`` holds the noise levels that it
     knows."""
 
     def embed(prompts: Sequence[str | None]) -> Condition:
@@ -92,18 +92,18 @@ def from_module(network: torch.nn.Module, name: str = "EDM", device: str = "cpu"
     ``img_resolution`` the size; in TorchScript too. The network stays as it is.
 
     Noise levels are EDM's, 80 to 0.002, within the network's ``sigma_min`` and ``sigma_max`` and rounded by its
-    ``round_sigma``, as far as it has them. Raises ``ValueError`` where it has no size, or wants class labels.
+    ``round_sigma``, as far as it has them. Raises ``ValueError`` where it has no size, or takes class labels.
     """
     network = unwrapped(network)
     size = getattr(network, "img_resolution", None)
     if type(size) is not int or size < 1:
-        what = type(network).__name__
-        said = "no img_resolution" if size is None else f"the img_resolution {size}"
+        kind = type(network).__name__
+        size_there = "no img_resolution" if size is None else f"the img_resolution {size}"
         part = "the pipeline, if it is a part of one" if hasattr(network, "config") else "a network of EDM's kind"
-        raise ValueError(f"a {what} says {said}: set it to the size of its pictures in px, or load {part}")
+        raise ValueError(f"a {kind} has {size_there}: set it to the size of its pictures in px, or load {part}")
     if getattr(network, "label_dim", 0):
         raise ValueError(
-            f"this network wants one of {network.label_dim} class labels; only one without labels can be inverted"
+            f"this network takes one of {network.label_dim} class labels; only one without labels can be inverted"
         )
     network = frozen(network).to(device)
     dtype = next((x.dtype for x in network.parameters()), None)  # without weights, it has no precision of its own

@@ -16,7 +16,7 @@ from iterinv.models.unet import labelled
 
 
 def plain_inputs(config: Any, rows: int, dtype: torch.dtype) -> dict[str, Any]:
-    """Make examples of what a network is called with besides the sample and its time, by the names of its arguments.
+    """Make examples of a network's inputs besides the sample and its time, by the names of its arguments.
 
     They are a text (rows, 77, width) and, for a network that enlarges, a label (rows,).
     """
@@ -30,18 +30,18 @@ class Family:
     """A family of models that are loaded, called and prompted alike.
 
     ``pipelines`` names the classes of diffusers' pipelines whose networks it runs, and ``embed(pipe, size, device,
-    clean)`` reads the prompts of one, if that holds what it needs. ``noise_level`` is the label of the noise on the
-    picture from below that those pipelines take where none is given. ``cleans``: captions are cleaned where that is
-    asked for. ``any_size``: the states are as large as the picture below, whatever its size; ``latent``: an
-    autoencoder makes them. ``added`` names the entries of a condition that go into ``added_cond_kwargs``, and
+    clean)`` reads the prompts of one, if that holds the parts for it. ``noise_level`` is the label of the noise on the
+    picture from below that those pipelines take where none is given. ``cleans`` says that captions can be cleaned,
+    ``any_size`` that the states are as large as the picture below, of any size, and ``latent`` that an autoencoder
+    makes them. ``added`` names the entries of a condition that go into ``added_cond_kwargs``, and
     ``inputs(config, rows, dtype)`` makes the arguments of a call with which costs are counted. ``published`` holds
     blueprints by name on the hub.
 
     ``spare(kind, number, text)`` names the parts of a pipeline that need not be loaded, by its class and its place in
     the cascade; without ``text`` prompts are read apart, where the family can do so: ``words(pipe, folder, dtype,
-    place, clean, use_safetensors, variant)`` is what then reads them, by an encoder in a folder. ``opened(what, name,
-    device, allow_pickle)`` is the stage of what is no pipeline: a module, or a file; a file that runs code when it is
-    opened needs ``allow_pickle``.
+    place, clean, use_safetensors, variant)`` then reads them, by an encoder in a folder. ``opened(what, name,
+    device, allow_pickle)`` makes a stage of a module or a file; a file that runs code when it is opened needs
+    ``allow_pickle``.
     """
 
     pipelines: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""Networks of EDM's kind in ONNX files, which onnxruntime evaluates on the CPU, whatever trained them.
+"""Networks of EDM's kind in ONNX files, which onnxruntime evaluates on the CPU.
 
 Such a file follows EDM's contract: its first input is a noisy sample (batch, channels, h, w), its second the noise
 level (batch,), and its output the clean data. Further inputs (batch, ...) are numbers that it is conditioned on.
@@ -51,7 +51,7 @@ class Input:
         return math.prod(self.row)
 
     def array(self, values: Tensor) -> np.ndarray:
-        """One row (1, ...) of values."""
+        """Shape values to one row (1, ...) of the input's kind."""
         return values.reshape(1, *self.row).numpy().astype(self.kind)
 
 
@@ -90,8 +90,8 @@ class OnnxNetwork:
 
     @property
     def inputs(self) -> list[Input]:
-        """The inputs in their order. Raises ``ValueError`` for one that is no array of numbers, a row a picture."""
-        found = []
+        """The inputs in their order. Raises ``ValueError`` for one that is no array of numbers with a row a picture."""
+        inputs = []
         for each in self.session.get_inputs():
             row = each.shape[1:]
             if each.type not in NUMBERS or not each.shape or not all(isinstance(n, int) and n > 0 for n in row):
@@ -104,8 +104,8 @@ class OnnxNetwork:
                 raise ValueError(
                     f"{self.name} takes {each.shape[0]} pictures at once: export it for one, or for any number"
                 )
-            found.append(Input(each.name, NUMBERS[each.type], tuple(row)))
-        return found
+            inputs.append(Input(each.name, NUMBERS[each.type], tuple(row)))
+        return inputs
 
     def __call__(self, x: Tensor, sigma: Tensor, values: Tensor | None = None) -> Tensor:
         session, (sample, level, *conditions) = self.session, self.inputs
@@ -128,7 +128,7 @@ class OnnxDenoiser(EDMDenoiser):
 
     @property
     def kernels(self) -> str:
-        """What evaluates the network."""
+        """The name and the version of the package that evaluates the network."""
         return f"onnxruntime {runtime_for(self.denoised.name).__version__}"
 
     def clean(self, x: Tensor, sigma: Tensor, condition: Condition) -> Tensor:
@@ -148,9 +148,9 @@ def runtime_for(name: str) -> Any:
 
 def reader(conditions: Sequence[Input]) -> Embed:
     """Read prompts as the numbers that a network is conditioned on: ``name=0.5``, with commas between several numbers
-    of one input, each 0 where the prompt does not say it.
+    of one input, each 0 where the prompt does not give it.
 
-    Other words stand for nothing here, which a note says. Raises ``ValueError`` for another count of numbers.
+    Other words have no effect, and a note says so. Raises ``ValueError`` for another count of numbers.
     """
     names = "|".join(re.escape(each.name) for each in conditions) or "(?!)"
     said = re.compile(rf"(?<![\w.])({names})\s*=\s*({_NUMBER}(?:\s*,\s*{_NUMBER})*)(?![\w.])")
@@ -169,7 +169,7 @@ def reader(conditions: Sequence[Input]) -> Embed:
     def embed(prompts: Sequence[str | None]) -> Condition:
         rows = torch.tensor([numbers(prompt or "") for prompt in prompts], dtype=torch.float32, device="cpu")
         reads = (
-            f"it takes {known}, each 0 where the prompt does not say it" if known else "its pictures are of one kind"
+            f"it takes {known}, each 0 where the prompt does not give it" if known else "its pictures are of one kind"
         )
         words = any(said.sub("", prompt or "").strip(" ,;") for prompt in prompts)
         notes = [f"this network reads no words: {reads}"] if words else []
@@ -182,8 +182,8 @@ def from_file(file: Path, name: str = "EDM", device: str = "cpu") -> Stage:
     """A stage from an ONNX file of EDM's contract, over EDM's noise levels, 80 to 0.002.
 
     A network of one channel sees the grey of a picture. Raises ``ModuleNotFoundError`` without onnxruntime, and
-    ``ValueError`` for another device than the CPU and for a network that is not of this kind: by its inputs, or by what
-    it makes of a sample without noise, which is its own clean data.
+    ``ValueError`` for another device than the CPU and for a network that is not of this kind: one that has other
+    inputs, or that changes a sample without noise, which is its own clean data.
     """
     if torch.device(device).type != "cpu":
         raise ValueError(f"{file} is an ONNX network, which runs on the CPU here: leave the device {device!r} out")
@@ -195,13 +195,13 @@ def from_file(file: Path, name: str = "EDM", device: str = "cpu") -> Stage:
     sigma = torch.full((1,), levels.sigma_min, dtype=kind)
     try:
         clean = network(x, sigma)
-    except Exception as error:  # whatever onnxruntime raises where shapes do not fit
+    except Exception as error:  # onnxruntime has many classes of errors for shapes that do not fit
         raise ValueError(f"{file} cannot be run ({str(error).strip().splitlines()[0]})") from None
     if clean.shape != x.shape or not float((clean - x).double().square().mean().sqrt()) < 0.1:
         raise ValueError(
             f"{file} is no network of EDM's contract, whose output at a noise of {levels.sigma_min:g} is the sample "
-            "itself but for that noise: one that predicts noise or velocity, or takes timesteps, must be exported with "
-            "what makes clean data of it"
+            "itself but for that noise: export one that predicts noise or velocity, or takes timesteps, together with "
+            "the step from its prediction to clean data"
         )
     return Stage(
         name,
@@ -223,10 +223,10 @@ def _contract(network: OnnxNetwork) -> list[Input]:
     square = len(sample.row) == 3 and sample.row[0] in (1, 3) and sample.row[1] == sample.row[2]
     floats = all(each.kind in (np.float16, np.float32, np.float64) for each in (sample, level))
     if not square or level.width != 1 or not floats:
-        found = ", ".join(f"{each.name} ({' x '.join(map(str, ('batch', *each.row)))})" for each in inputs) or "nothing"
+        taken = ", ".join(f"{each.name} ({' x '.join(map(str, ('batch', *each.row)))})" for each in inputs) or "nothing"
         raise ValueError(
-            f"{network.name} is no network of EDM's contract: it takes {found}, where that takes a sample (batch x 1 "
-            "or 3 x size x size), a noise level (batch) and numbers that it is conditioned on"
+            f"{network.name} is no network of EDM's contract: it takes {taken}, and the contract is a sample (batch x "
+            "1 or 3 x size x size), a noise level (batch) and numbers that it is conditioned on"
         )
     return inputs
 

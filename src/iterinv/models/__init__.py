@@ -1,4 +1,4 @@
-"""Stages: a denoiser, its schedule, its text encoder and its codec, whatever model they come from.
+"""Stages: a denoiser, its schedule, its text encoder and its codec, of any model.
 
 The oddities of a network stop here. The rest of the package sees predictions in the sample's dtype.
 """
@@ -32,8 +32,7 @@ class Codec(Protocol):
     """An autoencoder: pictures (batch, 3, h, w) in [-1, 1] to a latent stage's states and back.
 
     A state is (batch, ``channels``, h / ``factor``, w / ``factor``); of a network of one channel it is the picture's
-    grey. The same picture has the same code whenever it is
-    asked.
+    grey. The same picture always has the same code.
     """
 
     @property
@@ -194,7 +193,7 @@ def frozen(network: Any) -> Any:
     }
     try:
         return deepcopy(network, {**weights, **{id(x): x for x in network.buffers()}}).eval()
-    except Exception as error:  # whatever a hook or an attribute that someone put there raises
+    except Exception as error:  # hooks and attributes that others put there may raise any error
         raise ValueError(
             f"a {type(network).__name__} cannot be copied ({error}): take off the hooks and attributes that were added "
             "to it"
@@ -208,9 +207,9 @@ def digest_of(network: torch.nn.Module, settings: str = "") -> str:
     """
     digest = hashlib.sha256(settings.encode())
     network = getattr(network, "_orig_mod", network)  # torch.compile gives the same weights longer names
-    for key, held in sorted(network.state_dict().items()):
+    for key, entry in sorted(network.state_dict().items()):
         # A layer that is quantised holds its weights and biases together, and its dtype beside them.
-        for x in held if isinstance(held, tuple) else (held,):
+        for x in entry if isinstance(entry, tuple) else (entry,):
             if not isinstance(x, Tensor):
                 digest.update(f"{key} {x}".encode())
                 continue

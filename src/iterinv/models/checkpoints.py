@@ -18,7 +18,7 @@ _WEIGHTS = re.compile(r"(?:diffusion_pytorch_|pytorch_)?model(?:\.([\w-]+?))?(?:
 
 
 def kind_of(file: Path) -> str:
-    """Tell a file's kind: safetensors, TorchScript, pickle, or words on what it is instead of weights."""
+    """Tell a file's kind: safetensors, TorchScript, pickle, or a phrase that describes another file."""
     size = file.stat().st_size
     with file.open("rb") as stream:
         head = stream.read(512)
@@ -61,7 +61,7 @@ def tensor_names(file: Path) -> list[str]:
 
 
 def is_inversion(file: Path) -> bool:
-    """Whether a file is one that this package wrote, for an inversion or for encoded words."""
+    """Tell whether this package wrote a file, for an inversion or for encoded words."""
     if kind_of(file) != "safetensors":
         return False
     with safe_open(checked(file), framework="pt") as opened:

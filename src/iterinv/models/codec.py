@@ -13,7 +13,7 @@ from torch import Tensor
 class Grey:
     """Pictures of one channel: the brightness of a picture is the state of a network that knows no colour.
 
-    A picture without colour comes back as it was. The colour of another is what this codec loses of it.
+    A picture without colour comes back as it was. This codec loses the colour of any other.
     """
 
     channels: ClassVar[int] = 1

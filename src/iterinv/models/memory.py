@@ -45,7 +45,7 @@ def checked_device(name: str) -> str:
 
 
 def budget(said: str, device: str) -> int:
-    """The bytes that ``6gb`` or ``auto`` stand for; ``auto`` is what is free of the device. Raises ``ValueError``."""
+    """The bytes that ``6gb`` or ``auto`` stand for; ``auto`` is the device's free memory. Raises ``ValueError``."""
     if said == "auto":
         if device.startswith("cuda"):
             return int(torch.cuda.mem_get_info(device)[0])
@@ -140,7 +140,7 @@ class Placement:
             network.to(self.device)
 
     def shared(self, stage: Stage) -> Stage:
-        """A stage that several threads may use, whatever its networks' places."""
+        """A stage that several threads may use, wherever its networks are."""
         if self.mode not in ("staged", "layered"):
             return stage
         alone = partial(OneAtATime, lock=self.lock)
@@ -152,7 +152,7 @@ class CachedTextEncoder:
     """Words read by an encoder that is loaded when new ones come, and kept on disk.
 
     ``load`` gives the encoder, ``read`` an :data:`iterinv.models.text.Embed` of it and ``digest`` its hash;
-    ``signature`` gives a name for the files of encoder and tokenizer, so that neither is asked for twice. An entry that
+    ``signature`` gives a name for the files of encoder and tokenizer, so that both are read once. An entry that
     is damaged is made again, and one that cannot be kept is not. Raises ``ValueError`` where the files changed since.
     """
 

@@ -37,7 +37,7 @@ def frozen_parts(pipe: Any) -> Any:
     is.
 
     Raises ``ValueError`` for networks whose weights are offloaded or that hooks of accelerate or diffusers drive, since
-    what such hooks keep is not ours to copy.
+    the state of such hooks cannot be copied.
     """
     mine = copy(pipe)
     for name in PARTS:
@@ -67,7 +67,7 @@ def still(network: Any) -> Any:
 def unet(pipe: Any, channels: int, added: tuple[str, ...]) -> Any:
     """Give a pipeline's network, for states of so many channels; ``added`` are the names of its further inputs.
 
-    Raises ``ValueError``, saying what is wrong, for one that cannot be called as its pipeline calls it.
+    Raises ``ValueError``, which names the fault, for one that cannot be called as its pipeline calls it.
     """
     from diffusers import UNet2DConditionModel
 
@@ -78,12 +78,12 @@ def unet(pipe: Any, channels: int, added: tuple[str, ...]) -> Any:
     dtypes = sorted({str(weights.dtype).removeprefix("torch.") for weights in network.parameters()})
     if len(dtypes) > 1:
         raise ValueError(
-            f"the network of {name} holds weights of {' and '.join(dtypes)}, and what it is given is of one "
+            f"the network of {name} holds weights of {' and '.join(dtypes)}, and its inputs are of one "
             "precision: make them all of one, as pipe.unet.to(dtype) does"
         )
     prediction_type = pipe.scheduler.config.prediction_type
     if prediction_type not in PREDICTIONS:
-        raise ValueError(f"{name} predicts {prediction_type!r}; what it may predict is {', '.join(PREDICTIONS)}")
+        raise ValueError(f"{name} predicts {prediction_type!r}; the known predictions are {', '.join(PREDICTIONS)}")
     label, enlarges = config.class_embed_type, _noising(pipe) is not None
     if labelled(config) != enlarges or label not in (None, "timestep"):
         raise ValueError(
@@ -194,7 +194,7 @@ def fingerprint(
     spare: Sequence[str] = (),
     tiled: bool = False,
 ) -> str:
-    """A short hash of a pipeline's weights, in their precision, of its words, and of what else is ``computed`` with.
+    """A short hash of a pipeline's weights, in their precision, of its vocabulary, and of the settings in ``computed``.
 
     It does not depend on where they came from, nor on settings that nothing is computed with. ``spare`` names parts
     that another stage's stand in for.

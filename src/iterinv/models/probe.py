@@ -1,7 +1,7 @@
 """Probes: a few numbers that the networks of a stage compute of a fixed input.
 
 They tell two stages apart that hold the same weights and compute something else: by an adapter's scale, a hook, an
-attention processor, a limit on tokens or a tiled autoencoder, whatever it is called and wherever it is kept.
+attention processor, a limit on tokens or a tiled autoencoder, under any name and in any place.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ PROMPTS = (None, "", "A photo of 2 (red:1.3) [cats], naïve — “quoted”;", 
 
 @dataclass(frozen=True)
 class Probe:
-    """Groups of numbers, the first of each the rms of what they are of; ``where`` they were computed; ``eps`` of the
-    network's precision."""
+    """Groups of numbers, the first of each the rms of a tensor; ``where`` names the arithmetic that computed them, and
+    ``eps`` is the rounding of the network's precision."""
 
     values: tuple[tuple[float, ...], ...]
     where: str
@@ -87,7 +87,7 @@ def _part(name: str, stage: Stage, whose: str) -> Iterator[None]:
         yield
     except torch.OutOfMemoryError:
         raise MemoryError(f"the {name} of {whose} does not fit on {stage.device}: load it with memory='auto'") from None
-    except Exception as error:  # whatever the network of someone else raises
+    except Exception as error:  # the network of someone else may raise any error
         reason = str(error).strip().split("\n")[0] or "no reason given"
         raise ValueError(
             f"the {name} of {whose} cannot be run as this kind of model is run ({type(error).__name__}: {reason})"
@@ -103,7 +103,7 @@ def _numbers(x: Tensor) -> tuple[float, ...]:
 
 
 def _where(dtype: torch.dtype, device: str) -> str:
-    """A name for an arithmetic: the versions, the threads, and a hash of what its kernels make of noise."""
+    """A name for an arithmetic: the versions, the threads, and a hash of its kernels' results on noise."""
     kind = torch.cuda.get_device_name(device) if device.startswith("cuda") else device
     picture, kernel, left = (
         draw_noise(shape, [0], "where").to(device, dtype) for shape in ((8, 32, 32), (8, 3, 3), (64, 64))
@@ -115,7 +115,7 @@ def _where(dtype: torch.dtype, device: str) -> str:
 
 
 def _eps(dtype: torch.dtype, device: str) -> float:
-    """The rounding of what a network computes in; convolutions on CUDA may round float32 to 10 bits."""
+    """The rounding of a network's arithmetic; convolutions on CUDA may round float32 to 10 bits."""
     if device.startswith("cuda") and dtype == torch.float32 and torch.backends.cudnn.allow_tf32:
         return torch.finfo(torch.float16).eps
     return torch.finfo(dtype).eps

@@ -17,7 +17,8 @@ _WEIGHT = re.compile(r"[(\[][^()\[\]]*:\s*[\d.]+\s*[)\]]")
 
 
 def t5(tokenizer: Any, encoder: Any, clean: Callable[[str], str] | None = None, device: str | None = None) -> Embed:
-    """IF's: lower case and stripped, or made ``clean``; padded to 77 tokens, the padding masked from the encoder."""
+    """Read prompts as IF does: in lower case and stripped, or made ``clean``, and padded to 77 tokens; a mask hides the
+    padding from the encoder."""
 
     @torch.no_grad()
     def embed(prompts: Sequence[str | None]) -> Condition:
@@ -29,8 +30,8 @@ def t5(tokenizer: Any, encoder: Any, clean: Callable[[str], str] | None = None, 
 
 
 def clip(pipe: Any, size: int, device: str, clean: bool) -> Embed | None:
-    """Stable Diffusion's: the last hidden state, padded to the tokenizer's length; ``None`` where a pipeline lacks a
-    part."""
+    """Read prompts as Stable Diffusion does: the last hidden state, padded to the tokenizer's length; ``None`` where a
+    pipeline lacks a part."""
     if pipe.text_encoder is None or pipe.tokenizer is None:
         return None
     tokenizer, encoder = pipe.tokenizer, pipe.text_encoder
@@ -52,7 +53,7 @@ def _plain(prompt: str) -> str:
 def tokens_of(
     tokenizer: Any, prompts: Sequence[str | None], length: int, device: Any, pipe: Any = None
 ) -> tuple[Any, list[str]]:
-    """Turn prompts into tokens (rows, length) and their mask, padded or cut; and notes on what is not read of a prompt.
+    """Turn prompts into tokens (rows, length) and their mask, padded or cut; and notes on the parts that are not read.
 
     A word that stands for several vectors of a textual inversion in ``pipe`` becomes as many tokens. Raises
     ``ValueError`` for a prompt that is no text.
@@ -66,7 +67,7 @@ def tokens_of(
         read = convert(words, tokenizer) if convert else words
         longest = max(map(len, tokenizer(read, add_special_tokens=True, verbose=False).input_ids))
         tokens = tokenizer(read, return_tensors="pt", **settings)
-    notes = [f"a prompt has {longest} tokens; what comes after the {length}th is not read"] if longest > length else []
+    notes = [f"a prompt has {longest} tokens; those after the {length}th are not read"] if longest > length else []
     if weight := next((match[0] for each in words if (match := _WEIGHT.search(each))), None):
         notes.append(f"weights in brackets, as {weight}, have no effect: they are read as text")
     return tokens.to(device), notes

@@ -20,7 +20,7 @@ from iterinv.levels import Level, Prediction, prediction_from
 
 @dataclass(frozen=True, eq=False)
 class UNetDenoiser:
-    """A ``UNet2DConditionModel`` as a :class:`iterinv.guidance.Denoiser`, whatever the network's dtype.
+    """A ``UNet2DConditionModel`` as a :class:`iterinv.guidance.Denoiser`, for a network of any dtype.
 
     ``low_level`` is the level of the noise on the picture from the stage below, for a network that takes one; ``added``
     names the entries of a condition that it takes by other names besides, as diffusers' ``added_cond_kwargs``.
@@ -52,7 +52,7 @@ class UNetDenoiser:
         t = torch.full((len(x),), level.t, dtype=torch.float32, device=x.device)
         text = condition["text"].to(dtype)
         added = {theirs: condition[ours].to(dtype) for theirs, ours in self.added.items()}
-        # Convolutions are a quarter faster in this layout, on a CPU and on tensor cores, whatever that of the weights.
+        # Convolutions are a quarter faster in this layout, on a CPU and on tensor cores, for weights in any layout.
         sample = sample.contiguous(memory_format=torch.channels_last)
         out = self.unet(
             sample, t, encoder_hidden_states=text, class_labels=labels, added_cond_kwargs=added or None

@@ -38,8 +38,8 @@ PAGES = {"TIFF": "pages", "MPO": "pictures", "JPEG": "pictures", "HEIF": "pictur
 def read(path: Path) -> tuple[np.ndarray, list[str]]:
     """A picture file as (h, w, 3) uint8 in sRGB, upright, and a note for everything that was converted on the way.
 
-    Raises :class:`BadPicture`, which names the file, for what is missing, empty, broken, not a picture, too small or
-    too large.
+    Raises :class:`BadPicture`, which names the file, for a file that is missing, empty, broken, no picture, too small
+    or too large.
     """
     with named(path), formats.opened(path) as opener:
         image = opener()

@@ -51,7 +51,7 @@ def srgb_profile() -> bytes:
 
 
 def to_srgb(layers: Layers, info: Mapping[Any, Any]) -> tuple[np.ndarray, list[str]]:
-    """The colours of decoded layers as (h, w, 3) uint8 in sRGB, and notes of how they were found.
+    """The colours of decoded layers as (h, w, 3) uint8 in sRGB, and notes on their conversion.
 
     ``info`` is that of the PIL image: ``icc_profile``, ``cicp``, ``srgb``, ``gamma`` and ``chromaticity`` as PNG has
     them, and ``adobe_rgb`` where a camera's EXIF says so. Raises :class:`Refused` for pictures of high dynamic range.

@@ -1,4 +1,4 @@
-"""Checks for files whose decoders make up in silence what the data lack, as far as a format has what can tell."""
+"""Checks for files whose decoders fill the missing end of a picture in silence, for the formats that show it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _zeros(path: Path, image: Any) -> bool:
 
 
 def _fax(path: Path, image: Any) -> bool:
-    """Decode in another process what libtiff decodes with errors that it only prints, and Pillow does not learn of."""
+    """Decode a fax in another process, since libtiff only prints its errors and Pillow does not learn of them."""
     if image.info.get("compression") not in FAX or not sys.executable or getattr(sys, "frozen", False):
         return False
     try:

@@ -78,8 +78,8 @@ READS_MAX = 2_000_000
 
 
 class _Strict(io.BufferedReader):
-    """A file that can be read a bounded number of times until it is ``opened``, and raises where more is asked for
-    than there is once it is ``whole``.
+    """A file that can be read a bounded number of times until it is ``opened``, and raises at a read past its end
+    once it is ``whole``.
 
     Pillow looks for the next part of a damaged file byte by byte, and takes a cut file for a whole one where
     ``PIL.ImageFile.LOAD_TRUNCATED_IMAGES`` is set anywhere in the process.

@@ -29,7 +29,7 @@ def ends_early(data: bytes, decoded: Image.Image) -> bool:
 
 
 def _scans(data: bytes) -> tuple[list[int], bool]:
-    """The ends of the first picture's scans, and whether the picture is whole by what they say they hold."""
+    """The ends of the first picture's scans, and whether they say that they hold the whole picture."""
     ends, missing, place, in_scan, progressive = list[int](), dict[int, list[int]](), 2, False, False
     while match := MARKER.search(data, place):
         place, kind = match.start(), data[match.start() + 1]

@@ -24,7 +24,7 @@ OTHER_BYTE = {"16B": "16L", "16L": "16B", "16N": "16B" if sys.byteorder == "litt
 @dataclass(frozen=True, eq=False)
 class Layers:
     """Channels (h, w, c) uint8 or uint16 of a space (``L``, ``RGB``, ``CMYK`` or ``LAB``), alpha (h, w) uint8 where
-    it hides anything, and notes of what was converted."""
+    it hides anything, and notes on conversions."""
 
     values: np.ndarray
     space: str
@@ -33,7 +33,7 @@ class Layers:
 
 
 def split(image: Image.Image, again: Callable[[], Image.Image] | None = None) -> Layers:
-    """Decode an image. ``again`` opens its file once more; without it, 16-bit colour is what Pillow has cut it to.
+    """Decode an image. ``again`` opens its file once more; without it, 16-bit colour is as Pillow has cut it.
 
     Raises :class:`Refused` for values without a known range.
     """
