@@ -132,7 +132,9 @@ def test_methods_that_take_gradients_are_refused_before_any_call(net, method):
         def on_call(self, stage):
             calls.append(stage)
 
-    with pytest.raises(ValueError, match=f"{method} takes gradients of the network, and that of stage I gives none"):
+    with pytest.raises(
+        ValueError, match=f"{method} takes gradients of the network, and the network of stage I gives none"
+    ):
         cascade.invert(grey(), "", method, 5, observer=Hearing())
     assert calls == []
 

@@ -260,7 +260,7 @@ def test_a_run_converts_tells_and_writes_true_profiles(tiny_folder, tmp_path):
     Image.fromarray(picture).save(tmp_path / "p3.png", icc_profile=rgb_profile("P3", 2.2))
     model = Model(str(tiny_folder))
     source = InvertRequest(tmp_path / "p3.png", "a red sphere", num_inference_steps=2, model=model)
-    result = Workbench().edit(EditRequest(source, "a blue sphere"))
+    result = Workbench().edit(EditRequest(source, ("a blue sphere",), keep_inversion=True))
     report = result.write(tmp_path)
     assert [note for note in report["notes"] if "converted to sRGB" in note] == [
         "p3.png: colour profile made here: converted to sRGB"
@@ -270,6 +270,6 @@ def test_a_run_converts_tells_and_writes_true_profiles(tiny_folder, tmp_path):
     for name in ("original", "reconstruction", "edited", "comparison"):
         assert Image.open(tmp_path / f"{name}.png").info["icc_profile"] == srgb_profile()
         assert read(tmp_path / f"{name}.png")[1] == []
-    shown = [*result.inversion.images, *result.edit.images]
+    shown = [*result.inversion.images, *result.edits[0].images]
     shown += Workbench().sample(SampleRequest("a red sphere", num_inference_steps=2, model=model))
     assert all(image.info["icc_profile"] == srgb_profile() for image in shown)
