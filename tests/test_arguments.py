@@ -93,7 +93,8 @@ def test_methods_editors_rules_and_files(small, inversion):
 PARTS = [
     steps.BDIA, steps.FixedPointBDIA, steps.BDIAHeun, steps.BDIADPMPP, steps.EDICT, roots.FixedPoint, roots.Average,
     roots.GradientDescent, roots.Damped, roots.Anderson, inverters.Solve, inverters.Relax, refine.NullText,
-    refine.Proximal, guidance.CFG, guidance.Proximal, edits.FlowEdit, edits.DiffEdit, edits.PromptSwap, edits.Detail,
+    refine.Proximal, guidance.CFG, guidance.Proximal, edits.FlowEdit, edits.AdaptiveFlow, edits.Automatic,
+    edits.Redraw, edits.FromFlow, edits.DiffEdit, edits.PromptSwap, edits.Detail,
     edits.FromPrompts, edits.Given, iterinv.Plan,
 ]  # fmt: skip
 
@@ -109,7 +110,7 @@ def test_every_setting_of_every_part(part):
 def test_numpys_numbers_are_numbers(small):
     how = iterinv.plan("bdia", np.int64(3), np.float32(1.5))
     assert (type(how.steps), type(how.guidance)) == (int, float)
-    assert iterinv.FlowEdit(strength=np.float64(0.5), passes=np.int32(2)).passes == 2
+    assert iterinv.FlowEdit(strength=np.float64(0.5), averages=np.int32(2)).averages == 2
     assert len(small.sample(PROMPT, np.int64(2), num_images_per_prompt=np.int8(2), seed=np.int64(3))[0]) == 2
     assert small.up_to(np.int64(16)).size == 16
 

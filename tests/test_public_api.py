@@ -105,7 +105,7 @@ def test_wrong_kinds_are_sentences(tiny):
         tiny.invert(pixels(), [PROMPT, TARGET])
     with pytest.raises(ValueError, match="leave num_inference_steps"):
         tiny.invert(pixels(), PROMPT, iterinv.plan("bdia"), num_inference_steps=3)
-    with pytest.raises(ValueError, match="the editors are flowedit"):
+    with pytest.raises(ValueError, match="the editors are automatic"):
         tiny.edit(inversion, TARGET, "magic")
 
 

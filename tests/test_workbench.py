@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 import iterinv
+from iterinv.masks import GivenMask
 from iterinv.workbench import (
     CompareRequest,
     EditRequest,
@@ -116,8 +117,26 @@ def test_comparing_and_sampling(tiny_folder, picture):
         bench.sample(SampleRequest(PROMPT, model=Model(str(tiny_folder), dtype="int8")))
 
 
-def test_everything_that_is_noted_is_in_the_report(tiny_folder, picture):
-    result = Workbench().edit(EditRequest(request(tiny_folder, picture), (PROMPT,)))
-    report = result.report()
-    assert any("there is nothing to change" in note for note in report["notes"])
-    assert any("the mask is empty" in note for note in report["notes"])
+def test_everything_that_is_noted_is_in_the_report(tiny_folder, picture, monkeypatch):
+    monkeypatch.setattr("iterinv.edits.automatic.margin", lambda *_: -1.0)
+    result = Workbench().edit(EditRequest(request(tiny_folder, picture), (TARGET,)))
+    notes = result.report()["notes"]
+    assert notes == result.notes
+    assert any("not square" in note for note in notes)
+    assert any("the network does not see the target prompt in the result" in note for note in notes)
+
+
+def test_a_single_prompt_may_be_a_text(tiny_folder, picture):
+    result = Workbench().edit(EditRequest(request(tiny_folder, picture), TARGET))
+    assert [edit.prompts for edit in result.edits] == [(TARGET,)]
+    with pytest.raises(ValueError, match="there is no target prompt"):
+        Workbench().edit(EditRequest(request(tiny_folder, picture), ()))
+
+
+def test_a_mask_is_in_pixels_of_the_picture_or_of_the_inversions_original(tiny_folder, picture, tmp_path):
+    box = GivenMask(box=(0, 0, 20, 20))
+    one = Workbench().edit(EditRequest(request(tiny_folder, picture), (TARGET,), mask=box))
+    Workbench().invert(request(tiny_folder, picture)).inversion.save(tmp_path / "a.safetensors")
+    source = ReopenRequest(tmp_path / "a.safetensors", Model(str(tiny_folder)))
+    other = Workbench().edit(EditRequest(source, (TARGET,), mask=box))
+    assert (np.array(one.edits[0].images[0]) == np.array(other.edits[0].images[0])).all()

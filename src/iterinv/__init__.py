@@ -13,7 +13,20 @@ if TYPE_CHECKING:
 
     from iterinv.cascade import Cascade, load
     from iterinv.diffusers_schedulers import BDIAInverseScheduler, BDIAScheduler
-    from iterinv.edits import Detail, DiffEdit, Edit, FlowEdit, FromPrompts, Given, PromptSwap, Site, StageEdit
+    from iterinv.edits import (
+        AdaptiveFlow,
+        Automatic,
+        Detail,
+        DiffEdit,
+        Edit,
+        FlowEdit,
+        FromPrompts,
+        Given,
+        PromptSwap,
+        Redraw,
+        Site,
+        StageEdit,
+    )
     from iterinv.guidance import CFG
     from iterinv.inversion import Inversion
     from iterinv.levels import Level, Prediction
@@ -24,7 +37,20 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "cascade": ["Cascade", "load"],
-    "edits": ["Detail", "DiffEdit", "Edit", "FlowEdit", "FromPrompts", "Given", "PromptSwap", "Site", "StageEdit"],
+    "edits": [
+        "AdaptiveFlow",
+        "Automatic",
+        "Detail",
+        "DiffEdit",
+        "Edit",
+        "FlowEdit",
+        "FromPrompts",
+        "Given",
+        "PromptSwap",
+        "Redraw",
+        "Site",
+        "StageEdit",
+    ],
     "guidance": ["CFG"],
     "inversion": ["Inversion"],
     "levels": ["Level", "Prediction"],
@@ -46,6 +72,9 @@ __all__ = [  # noqa: RUF022  (by use, not by letter)
     "plan",
     "METHODS",
     "Observer",
+    "Automatic",
+    "AdaptiveFlow",
+    "Redraw",
     "FlowEdit",
     "DiffEdit",
     "PromptSwap",

@@ -21,6 +21,7 @@ from iterinv.guidance import CFG
 from iterinv.images import Canvas, Picture, Pictures, check_output_type, output, resize, to_array, to_uint8
 from iterinv.inversion import Inversion, differs, open_inversion
 from iterinv.loading import load_stages
+from iterinv.masks import Mask, to_mask
 from iterinv.methods import plan, sampler
 from iterinv.models import Stage, WatchedDenoiser
 from iterinv.models.memory import checked_device
@@ -214,6 +215,7 @@ class Cascade:
         prompt: str | Sequence[str],
         editor: str | Editor | None = None,
         *,
+        mask: Mask | Sequence[Mask] | None = None,
         output_type: str = "pil",
         callback_on_step_end: StepCallback | None = None,
         observer: Observer | None = None,
@@ -221,7 +223,9 @@ class Cascade:
         """Edit an inversion by another prompt: the editor is called once for each stage, from small to large.
 
         ``prompt`` is one for all or one for each picture. ``editor`` is a name of :data:`iterinv.edits.EDITORS`, any
-        function of a :class:`iterinv.edits.Site`, or the cascade's default. ``output_type`` is that of ``edit.images``:
+        function of a :class:`iterinv.edits.Site`, or the cascade's default. ``mask``, of any size, one for all
+        or one for each picture, is 1 or white where the picture may change, in place of the editor's own region;
+        outside it every 8-bit pixel stays as it is. ``output_type`` is that of ``edit.images``:
         ``pil``, ``np`` or ``pt``. Raises ``ValueError`` for an inversion made with other weights and for an editor that
         there is not.
         """
@@ -230,6 +234,7 @@ class Cascade:
         watch = self._observer(observer, callback_on_step_end)
         how = self._editor(editor)
         prompts = self._prompts(prompt, len(inversion))
+        limit = self._limit(mask, inversion.canvases)
         inversion = self.as_needed(inversion, observer=watch)
         edits: list[StageEdit] = []
         for stage, stage_inversion in zip(self._watched(watch), inversion.stages, strict=True):
@@ -240,7 +245,7 @@ class Cascade:
             for note in () if below else target.notes:
                 watch.on_note(note)
             with annotate_errors(stage, stage_inversion.plan, type(how).__name__):
-                work = how(Site(stage, stage_inversion, target, inversion.prompts, prompts, below))
+                work = how(Site(stage, stage_inversion, target, inversion.prompts, prompts, below, limit))
                 edits.append(finish(reported(work, stage, "editing", watch)))
         return Edit(tuple(edits), inversion.canvases, output_type, prompts)
 
@@ -409,6 +414,18 @@ class Cascade:
             for note in [*notes, *more]:
                 watch.on_note(f"{one.name}: {note}" if isinstance(one, Path) else note)
         return torch.cat([canvas.square() for canvas in canvases]), tuple(canvases)
+
+    def _limit(self, mask: Mask | Sequence[Mask] | None, canvases: tuple[Canvas, ...]) -> Tensor | None:
+        """The masks (batch, 1, size, size) of pictures on canvases, ``None`` without any."""
+        if mask is None:
+            return None
+        masks = list(mask) if isinstance(mask, (list, tuple)) else [mask] * len(canvases)
+        if len(masks) != len(canvases):
+            raise ValueError(
+                f"there are {len(masks)} masks for {len(canvases)} pictures: give one for all, or one each"
+            )
+        limits = [canvas.cover(to_mask(each)) for canvas, each in zip(canvases, masks, strict=True)]  # type: ignore[arg-type]
+        return torch.cat(limits).to(self.stages[0].device)
 
     def _prompts(self, prompt: str | Sequence[str], n: int) -> tuple[str, ...]:
         each = [prompt] * n if isinstance(prompt, str) else prompt

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from iterinv.files import whole
+from iterinv.masks import resized
 from iterinv.reading import BadPicture as BadPicture
 from iterinv.reading import read as read
 from iterinv.reading import to_rgb
@@ -153,6 +154,13 @@ class Canvas:
         rows = np.clip(np.arange(self.size) + self.top, 0, h - 1)
         columns = np.clip(np.arange(self.size) + self.left, 0, w - 1)
         return from_uint8(self.image[rows][:, columns])
+
+    def cover(self, mask: np.ndarray) -> Tensor:
+        """A mask (h, w) in [0, 1] of the whole picture, of any size, as the square's: (1, 1, size, size) float32."""
+        h, w = self.image.shape[:2]
+        rows = np.clip(np.arange(self.size) + self.top, 0, h - 1)
+        columns = np.clip(np.arange(self.size) + self.left, 0, w - 1)
+        return torch.from_numpy(resized(mask, h, w)[rows][:, columns].copy())[None, None]
 
     def crop(self, picture: np.ndarray) -> np.ndarray:
         """The part of a picture or mask (h, w, ...) that the square lies over, which the cascade has worked on."""

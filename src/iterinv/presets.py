@@ -51,7 +51,7 @@ class Defaults:
     sampling_steps: int = 20
     sampling_guidance: float = 2.0
     sampler: str = "ddim"
-    editor: str = "flowedit"
+    editor: str = "automatic"
     prompt_advice: Callable[[str, str], list[str]] = no_advice
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from iterinv.images import Picture
 from iterinv.inversion import Inversion, check_file
 from iterinv.levels import State
 from iterinv.loading import precision
+from iterinv.masks import GivenMask
 from iterinv.methods import METHODS, plan, sampler
 from iterinv.observer import Observer
 from iterinv.reports import edit_report, inversion_report
@@ -98,7 +99,8 @@ class EditRequest:
     default.
 
     Each stage is inverted as deep as the editor needs. With ``keep_inversion`` all of it is inverted and run again, so
-    that the inversion can be written and the report says how well the picture comes back.
+    that the inversion can be written and the report says how well the picture comes back. ``mask`` takes the place of
+    the editor's own region, in pixels of the upright picture, or of ``original.png`` for an inversion.
     """
 
     source: InvertRequest | ReopenRequest
@@ -107,6 +109,7 @@ class EditRequest:
     strength: float | None = None
     guidance_scale: float | None = None
     keep_inversion: bool = False
+    mask: GivenMask | None = None
 
 
 @dataclass(frozen=True)
@@ -258,22 +261,40 @@ class Workbench(Observer):
     def edit(self, request: EditRequest) -> Result:
         """Invert or reopen, then edit. Raises as these do, and ``ValueError`` for an unknown editor."""
         began = time.perf_counter()
-        if not request.prompts:
+        each = (request.prompts,) if isinstance(request.prompts, str) else request.prompts
+        if not each:
             raise ValueError("there is no target prompt: say in words what the picture should show")
-        prompts = [checked_prompt(prompt, "target prompt", may_be_empty=False) for prompt in request.prompts]
+        prompts = [checked_prompt(prompt, "target prompt", may_be_empty=False) for prompt in each]
         editor = editor_of(request.editor, request.strength, request.guidance_scale) if request.editor else None
         source, as_needed = request.source, not request.keep_inversion
+        mask: np.ndarray | None = None
+        if isinstance(source, InvertRequest):
+            _refuse_no_change(source.prompt, prompts)
+            if request.mask is not None:
+                mask = self._mask(request.mask, images.to_array(source.picture)[0])
         result = self.invert(source, as_needed) if isinstance(source, InvertRequest) else self.reopen(source, as_needed)
         cascade = result.cascade
         editor = editor or editor_of(cascade.defaults.editor, request.strength, request.guidance_scale)
-        edits = tuple(self._edited(result, prompt, editor) for prompt in prompts)
+        _refuse_no_change(result.inversion.prompt, prompts)
+        if request.mask is not None and mask is None:
+            mask = self._mask(request.mask, result.inversion.canvases[0].image)
+        edits = tuple(self._edited(result, prompt, editor, mask) for prompt in prompts)
         return Result(cascade, result.inversion, self.notes, time.perf_counter() - began, edits, editor)
 
-    def _edited(self, result: Result, prompt: str, editor: Editor) -> Edit:
+    def _mask(self, mask: GivenMask, picture: np.ndarray) -> np.ndarray:
+        drawn, notes = mask.drawn(*picture.shape[:2])
+        for note in notes:
+            self.on_note(note)
+        return drawn
+
+    def _edited(self, result: Result, prompt: str, editor: Editor, mask: np.ndarray | None) -> Edit:
         self._advise(result.cascade, prompt, "target prompt")
-        if prompt.lower() == result.inversion.prompt.lower():
-            self.on_note("the target prompt is the prompt, so nothing is asked to change")
-        edit = result.cascade.edit(result.inversion, prompt, editor, observer=self)
+        edit = result.cascade.edit(result.inversion, prompt, editor, mask=mask, observer=self)
+        if edit.reports[0].get("sees_target") is False:
+            self.on_note(
+                f"the network does not see the target prompt in the result: try another --seed, --strength, --mask or "
+                f"--editor than {edit.reports[0]['chose']}"
+            )
         if edit.masks is not None and not edit.masks[0].any():
             self.on_note(
                 "the mask is empty: the model sees no difference between the two prompts in this picture, so "
@@ -339,6 +360,12 @@ class Workbench(Observer):
     def _advise(self, cascade: Cascade, prompt: str, name: str) -> None:
         for advice in cascade.defaults.prompt_advice(prompt, name):
             self.on_note(advice)
+
+
+def _refuse_no_change(source: str, targets: Sequence[str]) -> None:
+    """Raise ``ValueError`` where a target prompt asks for no change."""
+    if any(target.lower() == source.strip().lower() for target in targets):
+        raise ValueError("the target prompt is the prompt, so nothing is asked to change: say what should be different")
 
 
 def checked_prompt(prompt: str, name: str, may_be_empty: bool = True) -> str:

@@ -14,7 +14,6 @@ from PIL import Image
 
 import iterinv
 from iterinv import workbench
-from iterinv.edits import FlowEdit
 from iterinv.images import to_uint8
 from iterinv.inverters import Solve
 from iterinv.methods import METHODS, plan, sampler
@@ -142,14 +141,14 @@ def test_several_edits_share_one_inversion(tiny_folder, photo, done, tmp_path):
     assert {file.name for file in tmp_path.iterdir()} == numbered | {"original.png", "comparison.png", "report.json"}
     report = json.loads((tmp_path / "report.json").read_text())
     assert [edit["to"] for edit in report["edits"]] == [TO, "a red cube"]
-    assert [stage["network_calls"]["forward"] for stage in report["stages"]] == [0, 2, 2]
+    assert [stage["network_calls"]["forward"] for stage in report["stages"]] == [0, 5, 5]
     assert (tmp_path / "edited-1.png").read_bytes() == (done[0] / "edited.png").read_bytes()
 
 
 def test_the_command_line_and_the_library_make_the_same_bytes(done, tiny, photo):
     out, _ = done
     inversion = tiny.invert(photo, PROMPT, plan("bdia", 5))
-    edited = tiny.edit(inversion, TO, FlowEdit())
+    edited = tiny.edit(inversion, TO)
     assert (np.array(edited.images[0]) == np.array(Image.open(out / "edited.png"))).all()
     again = tiny.open(out / "inversion.safetensors")
     assert (again.stages[2].state[0] == inversion.stages[2].state[0]).all()
@@ -401,20 +400,51 @@ def test_stopped_at_any_moment_it_says_so_and_leaves_nothing(tiny_folder, photo,
     assert not out.exists()
 
 
-def test_the_words_that_change_nothing_are_noted(tiny_folder, done, tmp_path):
-    result = call(
-        "edit",
-        "--inversion",
-        done[0] / "inversion.safetensors",
-        "--to",
-        PROMPT,
-        "--out",
-        tmp_path,
-        "--model",
-        tiny_folder,
-    )
-    assert result.exit_code == 0
-    assert "there is nothing to change" in result.output
+def test_words_that_ask_for_no_change_are_refused_before_any_work(tiny_folder, photo, done, tmp_path, monkeypatch):
+    words = "--to", PROMPT.upper(), "--out", tmp_path / "out", "--model", tiny_folder
+    refused("nothing is asked to change", "edit", "--inversion", done[0] / "inversion.safetensors", *words)
+    monkeypatch.setattr("iterinv.workbench.load", lambda *_, **__: pytest.fail("a model was loaded"))
+    refused("nothing is asked to change", "edit", photo, "--prompt", PROMPT, *words)
+
+
+def test_a_mask_of_ones_own_limits_the_edit(tiny_folder, photo, tmp_path):
+    """The picture of 64 x 48 px is as large as the model works, so a mask's pixel is a pixel of the result."""
+    how = "--prompt", PROMPT, "--to", TO, "--steps", 4, "--editor", "redraw", "--model", tiny_folder
+    drawn = np.zeros((96, 128), np.uint8)
+    drawn[20:60, 40:80] = 255
+    Image.fromarray(drawn).save(tmp_path / "drawn.png")
+    for k, (words, inside) in enumerate(
+        (
+            (("--box", "20,10,20,20"), np.s_[10:30, 20:40]),
+            (("--polygon", "20,10 39,10 39,29 20,29"), np.s_[10:30, 20:40]),
+            (("--mask", tmp_path / "drawn.png"), np.s_[10:30, 20:40]),
+            (("--box", "22,12,16,16", "--grow", 2), np.s_[10:30, 20:40]),
+        )
+    ):
+        out = tmp_path / str(k)
+        result = call("edit", photo, *how, *words, "--out", out)
+        assert result.exit_code == 0, result.output
+        assert ("the mask of 128x96 px is resized to the picture's 64x48" in result.output) == ("--mask" in words)
+        original, edited, mask = (np.array(Image.open(out / f"{name}.png")) for name in ("original", "edited", "mask"))
+        outside = np.ones((48, 64), bool)
+        outside[inside] = False
+        assert (original[outside] == edited[outside]).all()
+        assert (mask[outside] == 0).all()
+        assert (original != edited).any()
+
+
+def test_masks_that_cannot_be_are_sentences_before_any_work(tiny_folder, photo, tmp_path, monkeypatch):
+    monkeypatch.setattr("iterinv.workbench.load", lambda *_, **__: pytest.fail("a model was loaded"))
+    words = "edit", photo, "--prompt", PROMPT, "--to", TO, "--out", tmp_path / "out", "--model", tiny_folder
+    Image.new("L", (64, 48)).save(tmp_path / "empty.png")
+    refused("the mask is empty", *words, "--mask", tmp_path / "empty.png")
+    refused("there is no file", *words, "--mask", tmp_path / "none.png")
+    refused("reaches outside the picture of 64x48", *words, "--box", "50,10,20,20")
+    refused("takes 4 whole numbers", *words, "--box", "50,10,20")
+    refused("at least 1 x 1", *words, "--box", "50,10,0,5")
+    refused("has 2 corners", *words, "--polygon", "1,1 5,5")
+    refused("there is no mask to invert", *words, "--feather", 3)
+    assert not (tmp_path / "out").exists()
 
 
 def script():

@@ -8,7 +8,7 @@ import torch
 
 from iterinv import sources
 from iterinv.cascade import Cascade
-from iterinv.edits import EDITORS, Detail, DiffEdit, Everywhere, FlowEdit, Given, PromptSwap, Site
+from iterinv.edits import EDITORS, AdaptiveFlow, Detail, DiffEdit, Everywhere, Given, PromptSwap, Site
 from iterinv.edits.site import Blend, StageEdit
 from iterinv.images import to_uint8
 from iterinv.inverters import Solve
@@ -67,7 +67,7 @@ def test_the_same_prompt_by_the_same_rule_is_the_reconstruction(tiny):
     torch.testing.assert_close(edit.pictures[-1].double(), inversion.picture, rtol=0, atol=1e-3)
 
 
-@pytest.mark.parametrize("name", ["diffedit", "flowedit"])
+@pytest.mark.parametrize("name", ["diffedit", "adaptive-flow", "automatic", "redraw"])
 def test_outside_the_mask_every_8_bit_pixel_is_the_pictures_own_at_every_stage(tiny, exact, name):
     edit = tiny.edit(exact, TARGET, EDITORS[name]())
     for picture, mask, inversion in zip(edit.pictures, edit.masks, exact.stages, strict=True):
@@ -135,7 +135,7 @@ def test_detail_is_for_super_resolution_stages(tiny, exact):
     with pytest.raises(ValueError, match="detail is 0"):
         Detail(share=0)
     with pytest.raises(ValueError, match="sure is nan; it is a finite number"):
-        FlowEdit(sure=float("nan"))
+        AdaptiveFlow(sure=float("nan"))
 
 
 def masks():

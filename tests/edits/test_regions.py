@@ -75,8 +75,12 @@ def test_a_mask_grows_with_the_picture():
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (10, 17, 14, 21)
 
 
-def test_a_mask_keeps_to_what_the_stage_below_changed(tiny, exact):
-    """A larger ``visible`` makes smaller masks above the first stage and leaves the first mask as it is."""
+def test_a_mask_keeps_to_what_the_stage_below_changed(tiny, exact, monkeypatch):
+    """A larger ``visible`` makes smaller masks above the first stage and leaves the first mask as it is. A change of
+    structure is in the mask, whatever ``visible`` is."""
+    all_structure = tiny.edit(exact, TARGET, DiffEdit(detail=Detail(visible=3.0)))
+    assert all_structure.masks[-1].mean() > 0
+    monkeypatch.setattr("iterinv.edits.detail.structure_change", lambda a, b: torch.zeros_like(a[:, :1]).double())
     edits = [tiny.edit(exact, TARGET, DiffEdit(detail=Detail(visible=visible))) for visible in (0.0, 0.02, 3.0)]
     assert all(torch.equal(edit.masks[0], edits[0].masks[0]) for edit in edits)
     shares = [float(edit.masks[-1].mean()) for edit in edits]

@@ -67,11 +67,25 @@ def edit(
         bool,
         typer.Option("--keep-inversion", help="Invert every level, reconstruct, and write the inversion and both."),
     ] = False,
+    mask: Annotated[
+        Path | None, typer.Option("--mask", help="A picture, white where the edit may act; else the editor decides.")
+    ] = None,
+    box: Annotated[
+        str | None, typer.Option("--box", help="The edit may act in this box: left,top,width,height in pixels.")
+    ] = None,
+    polygon: Annotated[
+        str | None, typer.Option("--polygon", help="The edit may act in this polygon: 'x,y x,y x,y …' in pixels.")
+    ] = None,
+    invert_mask: Annotated[bool, typer.Option("--invert-mask", help="The edit may act outside the mask.")] = False,
+    grow: Annotated[int, typer.Option(help="Grow the mask by so many pixels; shrink it, if negative.")] = 0,
+    feather: Annotated[int, typer.Option(min=0, help="Width in pixels of a soft seam inside the mask.")] = 0,
     model: Any = None,
 ) -> None:
     """Edit a picture by other words; each stage is inverted as deep as the editor needs."""
-    with session(out, picture, inversion, model.name, spared=KEPT) as (staging, bench):
+    with session(out, picture, inversion, mask, model.name, spared=KEPT) as (staging, bench):
+        from iterinv.cli.options import numbers_of
         from iterinv.files import same_file
+        from iterinv.masks import GivenMask
         from iterinv.workbench import EditRequest, InvertRequest, ReopenRequest
 
         if (picture is None) == (inversion is None):
@@ -91,7 +105,12 @@ def edit(
             source = InvertRequest(picture, prompt, method, num_inference_steps, 1.0, seed, fit, model)
         # The file that is edited stays, where it lies in the output folder.
         write = keep_inversion and not (inversion is not None and same_file(out / KEPT, [inversion]))
-        request = EditRequest(source, tuple(to), editor, strength, edit_guidance, keep_inversion)
+        region: GivenMask | None = None
+        if mask or box or polygon or invert_mask or grow or feather:
+            sides = numbers_of("--box", box, 4) if box else None
+            corners = tuple(numbers_of("--polygon", each, 2) for each in polygon.split()) if polygon else None
+            region = GivenMask(mask, sides, corners, invert_mask, grow, feather)  # type: ignore[arg-type]
+        request = EditRequest(source, tuple(to), editor, strength, edit_guidance, keep_inversion, region)
         report = bench.edit(request).write(staging, inversion=write)
     print_report(report, out)
 

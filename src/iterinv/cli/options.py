@@ -124,3 +124,14 @@ def share_of(text: str) -> tuple[int, int]:
     if not (slash and k.isdecimal() and n.isdecimal() and 1 <= int(k) <= int(n) <= 1_000_000):
         raise ValueError(f"--share is {text!r}; it is k/n, as 1/2 and 2/2 are the halves")
     return int(k), int(n)
+
+
+def numbers_of(option: str, text: str, count: int) -> tuple[int, ...]:
+    """Whole numbers with commas between them. Raises ``ValueError`` for anything else and for another count."""
+    try:
+        numbers = tuple(int(each) for each in text.split(","))
+    except ValueError:
+        numbers = ()
+    if len(numbers) != count:
+        raise ValueError(f"{option} has {text!r}; it takes {count} whole numbers with commas between them")
+    return numbers

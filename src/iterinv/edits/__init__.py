@@ -4,28 +4,43 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from iterinv.edits.adaptive_flow import AdaptiveFlow
+from iterinv.edits.automatic import Automatic
 from iterinv.edits.detail import Detail
 from iterinv.edits.diffedit import DiffEdit
 from iterinv.edits.flowedit import FlowEdit
+from iterinv.edits.from_flow import FromFlow
 from iterinv.edits.prompt_swap import PromptSwap
+from iterinv.edits.redraw import Redraw
 from iterinv.edits.regions import Everywhere, FromPrompts, Given, Intersection, Union
 from iterinv.edits.site import Edit, Editor, Region, Site, StageEdit
 
-EDITORS: dict[str, Callable[..., Editor]] = {"flowedit": FlowEdit, "diffedit": DiffEdit, "prompt-swap": PromptSwap}
+EDITORS: dict[str, Callable[..., Editor]] = {
+    "automatic": Automatic,
+    "adaptive-flow": AdaptiveFlow,
+    "redraw": Redraw,
+    "flowedit": FlowEdit,
+    "diffedit": DiffEdit,
+    "prompt-swap": PromptSwap,
+}
 """Editors by name, as they are made with their own settings in place of the defaults."""
 
 __all__ = [
     "EDITORS",
+    "AdaptiveFlow",
+    "Automatic",
     "Detail",
     "DiffEdit",
     "Edit",
     "Editor",
     "Everywhere",
     "FlowEdit",
+    "FromFlow",
     "FromPrompts",
     "Given",
     "Intersection",
     "PromptSwap",
+    "Redraw",
     "Region",
     "Site",
     "StageEdit",

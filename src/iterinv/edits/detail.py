@@ -1,60 +1,155 @@
-"""The super-resolution stages of an edit: the inverted path, moved by the change that the stage below made."""
+"""The super-resolution stages of an edit: along the inverted path where only colour changed, drawn anew where structure
+did."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Generator
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from iterinv.conditions import enlarged
 from iterinv.edits.settings import check_shares
-from iterinv.edits.site import Running, Site
+from iterinv.edits.site import Blend, Running, Site, StageEdit, last_state, start_index
 from iterinv.guidance import CFG
-from iterinv.steps import DDIM, Step
-from iterinv.typed import Positive, check_fields
+from iterinv.levels import Field, Grid, State
+from iterinv.steps import DDIM, Step, Wrapped
+from iterinv.steps.run import run
+from iterinv.streams import draw_noise
+from iterinv.typed import Natural, Positive, check_fields
+
+WINDOW, RIDGE = 5, 1e-4
+"""The side, in pixels of the stage below, of the windows in which structure is compared; and the variance, in [-1, 1],
+below which a window counts as flat."""
 
 
 @dataclass(frozen=True)
 class Detail:
-    """Run the last ``share`` of the levels from the inverted states, under the target prompt and the edited picture
-    below.
+    """Edit a super-resolution stage under the target prompt and the edited picture below.
 
-    The inverted states hold the old colours, times alpha. They are exchanged for the new ones and the noise is kept.
-    With a mask below, the stage changes only where that mask reaches and where the picture below changed a channel by
-    ``visible`` or more, in [-1, 1]: 0.04 is five 8-bit steps. ``share`` was chosen on the embedded cascade
-    (``docs/benchmarks/scenes.md`` measures it). ``rule`` is damped for the reason that
-    :class:`iterinv.edits.PromptSwap` gives. Raises ``ValueError`` for a share outside (0, 1].
+    An inverted state holds the old picture's high frequencies in its noise. Where the stage below changed only colour,
+    they are right: the last ``share`` of the levels run from the inverted states, whose old colours are exchanged for
+    the new ones, times alpha. Where it changed structure, they would draw the old thing again as a ghost: there the
+    last ``redraw`` of the levels run from the enlarged picture under fresh noise, drawn from ``seed``.
+    :func:`structure_change` decides for each pixel, softly.
+
+    With a mask below, the stage changes only where that mask reaches and where the picture below changed its structure,
+    or a channel by ``visible`` or more, in [-1, 1]: 0.04 is five 8-bit steps. ``share`` and ``redraw`` were chosen on
+    edits of the embedded cascade that no benchmark draws (``docs/benchmarks/scenes.md`` measures them). ``rule`` is
+    damped for the reason that :class:`iterinv.edits.PromptSwap` gives. Raises ``ValueError`` for a share outside
+    (0, 1].
     """
 
     share: float = 0.3
+    redraw: float = 0.8
     rule: Step = dataclasses.field(default_factory=DDIM)
     visible: Positive = 0.04
+    seed: Natural = 0
 
     def __post_init__(self) -> None:
         check_fields(self)
-        check_shares(detail=self.share)
+        check_shares(detail=self.share, redraw=self.redraw)
 
     def __call__(self, site: Site) -> Running:
+        edits = []
+        for row in site.rows():
+            edits.append((yield from self._edit(row)))
+        return StageEdit.stack(edits)
+
+    def _edit(self, site: Site) -> Running:
+        """The edit of one picture."""
         stage, inversion = site.stage, site.inversion
         before, after = inversion.condition.get("low_image"), site.target.get("low_image")
         if site.below is None or before is None or after is None:
             raise ValueError(
                 f"stage {stage.name} is no super-resolution stage of a cascade, so it has no detail to redraw"
             )
-        mask, size = None, (stage.shape[1], stage.shape[2])
+        structure, mask = structure_change(before, after), None
+        if not inversion.plan.inverter.follows_rule:  # a path of independent noise cannot be left
+            structure = torch.zeros_like(structure)
         if site.below.mask is not None:
+            size = (stage.size, stage.size)
             moved = (enlarged(after, size) - enlarged(before, size)).abs().amax(1, keepdim=True)
-            changed = F.interpolate((moved >= self.visible).float(), (stage.size, stage.size))
-            mask = enlarge(site.below.mask, stage.size) * changed
+            changed = torch.maximum((moved >= self.visible).float(), F.interpolate((structure > 0).float(), size))
+            mask = enlarge(site.below.mask, stage.size) * changed * site.limit_at((stage.size, stage.size))
         inside = None if mask is None else F.adaptive_max_pool2d(mask, stage.shape[1:])
         # A refined inversion was made without guidance.
         scale = inversion.plan.guidance if inversion.plan.refine is None else 1.0
-        shift = stage.enlarged(after) - stage.enlarged(before)
         field = CFG(scale)(stage.denoiser, site.target, stage.with_prompt(site.target, None))
-        state = yield from site.follow_path(self.rule, self.share, field, inside, shift)
+        shift = stage.enlarged(after) - stage.enlarged(before)
+        fresh = F.interpolate(structure, stage.shape[1:], mode="bilinear", align_corners=False).to(shift)
+        if bool(((fresh > 0) if inside is None else (fresh > 0) & (inside > 0)).any()):
+            state = yield from self._redraw(site, field, inside, stage.enlarged(after), shift, fresh)
+        else:
+            state = yield from site.follow_path(self.rule, self.share, field, inside, shift)
         return site.result(state, mask)
+
+    def _redraw(
+        self, site: Site, field: Field, mask: Tensor | None, picture: Tensor, shift: Tensor, fresh: Tensor
+    ) -> Generator[State, None, State]:
+        """Run from the enlarged ``picture`` under fresh noise; where ``fresh`` is below 1, keep to the moved path until
+        the last ``share`` of the levels."""
+        grid, start = site.grid, start_index(site.grid, max(self.redraw, self.share))
+        picture = picture.to(site.path[-1])
+        keep = MovedPath(self.rule, site, shift, fresh, start_index(grid, self.share))
+        noise = draw_noise(picture.shape[1:], [self.seed], "detail").to(picture)
+        x = keep.blended(grid[start].alpha * picture + grid[start].sigma * noise, grid, start)
+        rule = keep if mask is None else Blend(keep, mask, site.path)
+        return last_state(run(rule, field, rule.init(x), grid, start))
+
+
+@dataclass(frozen=True, eq=False)
+class MovedPath(Wrapped):
+    """A rule that keeps to the inverted path, moved by ``shift``, up to the level ``until``, as far as ``fresh`` is
+    below 1."""
+
+    site: Site
+    shift: Tensor
+    fresh: Tensor
+    until: int
+
+    def step(self, field: Field, state: State, grid: Grid, i: int) -> State:
+        new, *rest = self.rule.step(field, state, grid, i)
+        return (self.blended(new, grid, i + 1), *rest)
+
+    def blended(self, x: Tensor, grid: Grid, i: int) -> Tensor:
+        """The sample ``x`` at ``grid[i]``, and the moved path where structure stays."""
+        if i > self.until or bool((self.fresh == 1).all()):
+            return x
+        return self.fresh * x + (1 - self.fresh) * (self.site.path[i] + grid[i].alpha * self.shift)
+
+
+def structure_change(before: Tensor, after: Tensor, least: float = 0.07, most: float = 0.2) -> Tensor:
+    """Measure where two pictures (batch, 3, h, w) differ by more than colour: (batch, 1, h, w), 0 to 1.
+
+    In a window where only colour changed, each picture is an affine function of the other's channels. The rms of the
+    rest, of the worse of the two directions, counts from ``least`` to ``most``, in [-1, 1]; it reaches two pixels
+    around.
+    """
+    before, after = before.double(), after.double()
+    rest = torch.maximum(_unexplained(before, after), _unexplained(after, before))
+    return F.max_pool2d(((rest - least) / (most - least)).clamp(0, 1), 5, stride=1, padding=2)
+
+
+def _unexplained(guide: Tensor, x: Tensor) -> Tensor:
+    """The rms (batch, 1, h, w) of the part of ``x`` that is no affine function of ``guide`` in a window around each
+    pixel (He, Sun, Tang, 2013, guided image filtering, whose local model this is)."""
+
+    def mean(y: Tensor) -> Tensor:
+        return F.avg_pool2d(F.pad(y, (WINDOW // 2,) * 4, mode="replicate"), WINDOW, stride=1)
+
+    def covariance(a: Tensor, b: Tensor) -> Tensor:
+        pairs = a[:, :, None] * b[:, None]  # (batch, channels of a, channels of b, h, w)
+        joint = mean(pairs.flatten(1, 2)).reshape(pairs.shape) - mean(a)[:, :, None] * mean(b)[:, None]
+        return joint.permute(0, 3, 4, 1, 2)
+
+    among, between = covariance(guide, guide), covariance(guide, x)
+    slope: Tensor = torch.linalg.solve(among + RIDGE * torch.eye(guide.shape[1]).to(among), between)
+    rest: Tensor = covariance(x, x).diagonal(dim1=-2, dim2=-1) - (slope * between).sum(-2)
+    return rest.clamp_min(0).sum(-1)[:, None].sqrt()
 
 
 def enlarge(mask: Tensor, size: int) -> Tensor:

@@ -36,7 +36,7 @@ class PromptSwap:
     def __call__(self, site: Site) -> Running:
         if site.below is not None:
             return (yield from self.detail(site))
-        mask = self.region(site)
+        mask = site.region(self.region)
         state = yield from site.follow_path(self.rule, self.strength, site.towards(self.guidance), mask)
         return site.result(
             state,

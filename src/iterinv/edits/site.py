@@ -95,7 +95,8 @@ class Site:
     """One stage of an inversion while it is edited: everything that an editor is given.
 
     ``target`` is the condition of the new prompt; at a super-resolution stage it holds the edited picture of the stage
-    below. ``below`` is the edit of that stage, ``None`` at the first.
+    below. ``below`` is the edit of that stage, ``None`` at the first. ``limit`` (batch, 1, h, w) is the user's mask at
+    the size of the largest stage, 1 where the picture may change; ``None`` without one.
     """
 
     stage: Stage
@@ -104,6 +105,7 @@ class Site:
     source_prompts: tuple[str, ...]
     target_prompts: tuple[str, ...]
     below: StageEdit | None = None
+    limit: Tensor | None = None
 
     @property
     def source_prompt(self) -> str:
@@ -132,6 +134,17 @@ class Site:
     def grid(self) -> Grid:
         """The levels of the inversion, noisy to clean."""
         return self.inversion.grid
+
+    def region(self, default: Region) -> Tensor | None:
+        """The region (batch, 1, h, w) of the edit at the size of the states: the user's mask if there is one, else the
+        editor's own."""
+        return default(self) if self.limit is None else self.limit_at(self.stage.shape[1:])
+
+    def limit_at(self, size: tuple[int, ...]) -> Tensor:
+        """The user's mask at a size; no small part of it is lost. Ones where there is none."""
+        if self.limit is None:
+            return torch.ones(len(self.path[-1]), 1, *size, device=self.path[-1].device)
+        return F.adaptive_max_pool2d(self.limit, size)
 
     def guidance_scale(self, scale: float) -> float:
         """The scale that an edit runs at: the one given, or the inversion's own where its negative condition was
@@ -207,6 +220,7 @@ class Site:
                 source_prompts=self.source_prompts[k : k + 1],
                 target_prompts=self.target_prompts[k : k + 1],
                 below=below,
+                limit=None if self.limit is None else self.limit[k : k + 1],
             )
 
 

@@ -17,7 +17,7 @@ from iterinv.reading.errors import BadPicture, Refused, named
 from iterinv.reading.layers import split
 from iterinv.reading.png import too_large
 
-__all__ = ["SMALLEST_SIDE", "BadPicture", "read", "to_rgb"]
+__all__ = ["SMALLEST_SIDE", "BadPicture", "read", "read_mask", "to_rgb"]
 
 SMALLEST_SIDE = 16
 
@@ -47,6 +47,18 @@ def read(path: Path) -> tuple[np.ndarray, list[str]]:
         if ends.early(path, image):
             raise ValueError("its data end before the picture does")
         return _converted(image, opener)
+
+
+def read_mask(path: Path) -> np.ndarray:
+    """A picture file as a mask (h, w) float32 in [0, 1]: its brightness, where it is opaque. Raises
+    :class:`BadPicture`."""
+    with named(path), formats.opened(path) as opener:
+        image = opener()
+        _check_size(image)
+        if image.mode.startswith("I"):  # 16 bits, which Pillow would cut
+            return (np.asarray(image, np.float32) / 65535).clip(0, 1)
+        grey = np.asarray(image.convert("RGBA").convert("LA"), np.float32) / 255
+        return np.asarray(grey[..., 0] * grey[..., 1])
 
 
 def to_rgb(image: Image.Image) -> tuple[np.ndarray, list[str]]:

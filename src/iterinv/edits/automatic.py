@@ -1,0 +1,94 @@
+"""The default editor: it chooses another by the words that change, and says whether the network sees the new words."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.nn import functional as F
+
+from iterinv.edits.adaptive_flow import AdaptiveFlow
+from iterinv.edits.classifier import margin
+from iterinv.edits.detail import Detail
+from iterinv.edits.redraw import Redraw
+from iterinv.edits.regions import Given
+from iterinv.edits.settings import check_shares
+from iterinv.edits.site import Region, Running, Site, StageEdit
+from iterinv.typed import Natural, check_fields
+
+
+@dataclass(frozen=True)
+class Automatic:
+    """Draw anew where a thing appears or goes (Redraw), and change the picture in place otherwise (AdaptiveFlow).
+
+    Where the target prompt only adds words to the source prompt or only removes some, nothing of the region should
+    stay, so it is drawn anew. Where words are exchanged, the thing keeps its place, and often its outline, which
+    FlowEdit keeps too; if the network does not see the target prompt in the result, the region is drawn anew as well.
+    The report says which editor made the picture and why, and whether the network sees the target prompt in it
+    (:func:`sees_target`). ``strength``, ``guidance`` and
+    ``region`` are the chosen editor's own unless given. Raises ``ValueError`` for settings outside their ranges.
+    """
+
+    strength: float | None = None
+    guidance: float | None = None
+    region: Region | None = None
+    detail: Detail = dataclasses.field(default_factory=Detail)
+    seed: Natural = 0
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        check_shares(strength=1.0 if self.strength is None else self.strength)
+
+    def __call__(self, site: Site) -> Running:
+        if site.below is not None:
+            return (yield from self.detail(site))
+        edits, masks = [], None if self.region is None else site.region(self.region)
+        for k, row in enumerate(site.rows()):
+            # A mask that was computed for the batch is the region of each of its pictures.
+            region = self.region if masks is None else Given(masks[k : k + 1])
+            edits.append((yield from self._edit(row, region)))
+        return StageEdit.stack(edits)
+
+    def _edit(self, site: Site, region: Region | None) -> Running:
+        """The edit of one picture at the first stage."""
+        settings: dict[str, Any] = {"strength": self.strength, "guidance": self.guidance, "region": region}
+        given = {name: value for name, value in settings.items() if value is not None}
+        flow, redraw = AdaptiveFlow(seed=self.seed, **given), Redraw(seed=self.seed, **given)
+        change = word_change(site.source_prompt, site.target_prompt)
+        if change == "exchanged":
+            edit = yield from flow(site)
+            if shown := sees_target(site, edit):
+                return _report(edit, flow, "the target prompt exchanges words", shown)
+            why = "the network does not see the target prompt in AdaptiveFlow's result"
+        else:
+            why = f"the target prompt only has words {change}"
+        edit = yield from redraw(site)
+        return _report(edit, redraw, why, sees_target(site, edit))
+
+
+def _report(edit: StageEdit, chosen: AdaptiveFlow | Redraw, why: str, shown: bool) -> StageEdit:
+    report = {"chose": type(chosen).__name__, "why": why, "sees_target": shown, **edit.reports[0]}
+    return dataclasses.replace(edit, reports=(report,))
+
+
+def sees_target(site: Site, edit: StageEdit) -> bool:
+    """Tell whether the network predicts the noise of the edited region of a picture better by the target prompt than by
+    the source prompt."""
+    z = site.stage.encode(edit.picture.to(site.path[-1]))
+    mask = torch.ones_like(z[:, :1])
+    if edit.mask is not None:
+        mask = F.adaptive_max_pool2d(edit.mask, site.stage.shape[1:])
+    return margin(site, mask, z) > 0
+
+
+def word_change(source: str, target: str) -> str:
+    """Say how the words of two prompts differ: ``added``, ``removed`` or ``exchanged``. Words are counted, and their
+    order counts for nothing."""
+    old, new = (Counter(re.findall(r"[^\W_]+", prompt.lower())) for prompt in (source, target))
+    if new < old:
+        return "removed"
+    return "added" if old < new else "exchanged"

@@ -1,0 +1,46 @@
+"""Readings of a picture by the network itself: which of two prompts it shows, and how likely it is at all.
+
+A diffusion model predicts the noise on a picture the better, the likelier the picture is under the prompt (Li,
+Prabhudesai, Duggal, Brown, Pathak, 2023, https://arxiv.org/abs/2303.16203).
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from iterinv.edits.site import Site, start_index
+from iterinv.guidance import unguided
+from iterinv.levels import Field, move
+from iterinv.streams import draw_noise
+
+PROMPT_SHARE, LIKELIHOOD_SHARE, NOISES = 0.85, 0.35, 8
+"""The shares of the grid at which prompts are compared, where shapes are settled, and at which a picture is judged,
+where surfaces are; and the number of noises that a reading averages."""
+
+
+def margin(site: Site, mask: Tensor, z: Tensor, seed: int = 0) -> float:
+    """Measure how much better the target prompt than the source prompt predicts the noise of a clean state ``z``
+    (1, channels, h, w), within ``mask`` (1, 1, h, w).
+
+    Above 0 the network sees the target prompt in it.
+    """
+    return _error(site, site.source(), mask, z, PROMPT_SHARE, seed) - _error(
+        site, site.unguided(), mask, z, PROMPT_SHARE, seed
+    )
+
+
+def likelihood(site: Site, mask: Tensor, z: Tensor, seed: int = 0) -> float:
+    """Measure how well the network predicts the noise of a clean state without a prompt, within ``mask``: at most 0,
+    and the higher, the likelier the picture is."""
+    field = unguided(site.stage.denoiser, site.stage.with_prompt(site.target, None))
+    return -_error(site, field, mask, z, LIKELIHOOD_SHARE, seed)
+
+
+def _error(site: Site, field: Field, mask: Tensor, z: Tensor, share: float, seed: int) -> float:
+    """The squared error of the noise that a field predicts, summed over the mask and over all noises."""
+    level, error = site.grid[start_index(site.grid, share)], 0.0
+    for k in range(NOISES):
+        noise = draw_noise(z.shape[1:], [seed], "classifier", k).to(z).expand(z.shape)
+        x = move(z, noise, site.grid[-1], level)
+        error += float((mask * (field(x, level).eps - noise) ** 2).sum())
+    return error

@@ -1,0 +1,44 @@
+"""The region that FlowEdit changes: it finds the place of a thing that appears or goes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from iterinv.edits.adaptive_flow import AdaptiveFlow
+from iterinv.edits.regions import FromPrompts, closed
+from iterinv.edits.site import Site
+from iterinv.stage_inversion import finish
+from iterinv.typed import Natural, Positive, Range, check_fields
+
+
+@dataclass(frozen=True)
+class FromFlow:
+    """The region where one pass of :class:`iterinv.edits.AdaptiveFlow` over all levels changes a channel by ``least``
+    or more, in [-1, 1], closed, and grown by ``grow`` pixels; the region of the prompts where it changes nothing.
+
+    Two prompts predict different noise on every thing that they describe, also on those that stay
+    (:class:`iterinv.edits.FromPrompts`); FlowEdit's result changes only those that do not.
+    """
+
+    least: Positive = 0.15
+    grow: Annotated[int, Range(0, 1000)] = 1
+    seed: Natural = 0
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+    def __call__(self, site: Site) -> Tensor:
+        edit = finish(AdaptiveFlow(strength=1.0, passes=1, seed=self.seed)(site))
+        clean = site.path[-1]
+        change = (site.stage.encode(edit.picture.to(clean)) - clean).abs().amax(1, keepdim=True)
+        mask = torch.stack([closed(each) for each in (change >= self.least).to(clean)])
+        mask = F.max_pool2d(mask, 2 * self.grow + 1, stride=1, padding=self.grow)
+        unchanged = ~mask.flatten(1).any(1)
+        if bool(unchanged.any()):
+            mask[unchanged] = FromPrompts(grow=self.grow, close=True, seed=self.seed)(site)[unchanged].to(mask)
+        return mask

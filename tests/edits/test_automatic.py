@@ -1,0 +1,92 @@
+"""The default editor chooses by the words that change, and says whether the network sees the new ones."""
+
+import pytest
+import torch
+
+from iterinv.cascade import Cascade
+from iterinv.edits import Automatic, FromFlow, FromPrompts, Given, Redraw
+from iterinv.edits.automatic import word_change
+
+SOURCE = "a red sphere to the left of a blue cube"
+MASK = Given(torch.ones(1, 1, 16, 16).triu())
+
+
+@pytest.fixture(scope="module")
+def first(tiny):
+    cascade = Cascade(tiny.stages[:1])
+    pictures = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    return cascade, cascade.invert(pictures, SOURCE, num_inference_steps=5)
+
+
+def test_words_are_added_removed_or_exchanged():
+    one = "a blue cube"
+    assert word_change(SOURCE, one) == "removed"
+    assert word_change(one, SOURCE) == "added"
+    assert word_change(SOURCE, "A green sphere, to the left of a blue cube!") == "exchanged"
+    assert word_change("a red cube beside a red cube", "a red cube") == "removed"  # words are counted
+    assert word_change(one, one) == "exchanged"
+
+
+def test_it_draws_anew_what_appears_or_goes_and_changes_the_rest_in_place(first, monkeypatch):
+    cascade, both = first
+    monkeypatch.setattr("iterinv.edits.automatic.margin", lambda *_: 1.0)
+    for target, chosen in (
+        ("a blue cube", "Redraw"),
+        (SOURCE + " and a cone", "Redraw"),
+        (SOURCE.replace("red", "green"), "AdaptiveFlow"),
+    ):
+        (report,) = cascade.edit(both.row(0), target, Automatic(region=MASK)).reports
+        assert (report["chose"], report["sees_target"]) == (chosen, True)
+
+
+def test_a_result_that_does_not_show_the_target_is_drawn_anew(first, monkeypatch):
+    cascade, both = first
+    margins = iter([-1.0, 2.0])
+    monkeypatch.setattr("iterinv.edits.automatic.margin", lambda *_: next(margins))
+    target = SOURCE.replace("red", "green")
+    edit = cascade.edit(both.row(0), target, Automatic(region=MASK))
+    assert (edit.reports[0]["chose"], edit.reports[0]["sees_target"]) == ("Redraw", True)
+    assert "does not see" in edit.reports[0]["why"]
+    assert torch.equal(edit.pictures[0], cascade.edit(both.row(0), target, Redraw(region=MASK)).pictures[0])
+
+
+@pytest.mark.parametrize("editor", [Automatic(), Redraw(tries=2)])
+def test_a_batch_is_each_picture_alone(first, editor):
+    cascade, both = first
+    targets = ["a blue cube", SOURCE.replace("red", "green")]
+    together = cascade.edit(both, targets, editor)
+    for k, target in enumerate(targets):
+        alone = cascade.edit(both.row(k), target, editor)
+        assert alone.reports[0] == together.reports[k]
+        torch.testing.assert_close(alone.pictures[0][0], together.pictures[0][k], rtol=0, atol=1e-6)
+
+
+def test_the_likeliest_of_those_that_show_the_target_is_kept(first, monkeypatch):
+    cascade, both = first
+    margins, likelihoods = iter([1.0, -1.0, 1.0]), iter([-3.0, -1.0, -2.0])
+    monkeypatch.setattr("iterinv.edits.redraw.margin", lambda *_: next(margins))
+    monkeypatch.setattr("iterinv.edits.redraw.likelihood", lambda *_: next(likelihoods))
+    (report,) = cascade.edit(both.row(0), "a blue cube", Redraw(tries=3, region=MASK)).reports
+    assert report["draw"] == 2
+
+
+def test_nothing_of_the_region_stays_at_full_strength(first):
+    """The noise that is drawn alone decides: two pictures that differ inside the region only give one result there."""
+    cascade, both = first
+    picture = both.picture.float()
+    other = torch.where(torch.ones(1, 1, 16, 16).triu() > 0, -picture, picture)
+    edits = [
+        cascade.edit(cascade.invert(x, SOURCE, "edit-friendly", 5), "a blue cube", Redraw(tries=1, region=MASK))
+        for x in (picture[:1], other[:1])
+    ]
+    torch.testing.assert_close(edits[0].pictures[0], edits[1].pictures[0], rtol=0, atol=1e-6)
+
+
+def test_the_region_of_flow_is_where_it_changes_the_picture(first):
+    cascade, both = first
+    alone = both.row(0)
+    everything = cascade.edit(alone, "a blue cube", Redraw(tries=1, region=FromFlow(least=0.0)))
+    nothing = cascade.edit(alone, "a blue cube", Redraw(tries=1, region=FromFlow(least=3.0)))
+    prompts = cascade.edit(alone, "a blue cube", Redraw(tries=1, region=FromPrompts(close=True)))
+    assert everything.masks[0].mean() > 0.9
+    assert torch.equal(nothing.masks[0], prompts.masks[0])

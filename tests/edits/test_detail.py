@@ -1,0 +1,73 @@
+"""Above the first stage an edit follows the inverted path where only colour changed, and is drawn anew where structure
+did."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from iterinv.edits import Detail, Everywhere, PromptSwap
+from iterinv.edits.detail import structure_change
+
+PROMPT, TARGET = "a red sphere on a wooden floor", "a blue sphere on a wooden floor"
+
+
+def picture(seed=0, size=24):
+    return torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) * 2 - 1
+
+
+@given(st.integers(0, 10_000))
+def test_another_colour_is_no_change_of_structure(seed):
+    """Any invertible affine map of the channels is a recolouring, in both directions."""
+    generator = torch.Generator().manual_seed(seed)
+    mixed = torch.eye(3, dtype=torch.float64) + 0.2 * torch.randn(3, 3, generator=generator, dtype=torch.float64)
+    x = picture(seed)
+    y = torch.einsum("ij,bjhw->bihw", mixed, x) + 0.1
+    assert float(structure_change(x, y).max()) == 0
+    assert float(structure_change(x, x).max()) == 0
+
+
+def test_texture_that_comes_and_texture_that_goes_are_changes_of_structure():
+    flat = torch.zeros(1, 3, 24, 24, dtype=torch.float64)
+    assert float(structure_change(flat, picture()).min()) == 1
+    assert torch.equal(structure_change(flat, picture()), structure_change(picture(), flat))
+    assert float(structure_change(flat, flat + 0.7).max()) == 0
+
+
+def test_a_moved_edge_counts_where_it_was_and_where_it_is():
+    before, after = torch.full((1, 3, 24, 24), -1.0), torch.full((1, 3, 24, 24), -1.0)
+    before[..., :6], after[..., :14] = 1, 1
+    change = structure_change(before, after)
+    assert float(change[..., 5:15].min()) == 1
+    assert float(change[..., 20:].max()) == 0
+
+
+def calls(tiny, monkeypatch, structure, **settings):
+    monkeypatch.setattr(
+        "iterinv.edits.detail.structure_change", lambda a, b: torch.full_like(a[:, :1], structure).double()
+    )
+    inversion = tiny.invert(picture(3, 64).float(), PROMPT, num_inference_steps=10, as_needed=True)
+    edit = tiny.edit(inversion, TARGET, PromptSwap(region=Everywhere(), detail=Detail(**settings)))
+    return [stage.trajectory.depth for stage in inversion.stages], edit
+
+
+def test_a_stage_is_inverted_as_deep_as_its_pixels_need(tiny, monkeypatch):
+    depths, colour = calls(tiny, monkeypatch, 0.0)
+    assert depths[1:] == [3, 3]
+    depths, mixed = calls(tiny, monkeypatch, 0.5)
+    assert depths[1:] == [8, 8]
+    depths, fresh = calls(tiny, monkeypatch, 1.0)
+    assert depths[1:] == [0, 0]
+    assert not torch.equal(colour.pictures[-1], fresh.pictures[-1])
+    assert not torch.equal(mixed.pictures[-1], fresh.pictures[-1])
+
+
+def test_what_is_drawn_anew_is_the_seeds(tiny, monkeypatch):
+    a, b, c = (calls(tiny, monkeypatch, 1.0, seed=seed)[1].pictures[-1] for seed in (0, 0, 1))
+    assert torch.equal(a, b)
+    assert not torch.equal(a, c)
+
+
+def test_a_share_is_above_nothing_and_at_most_one():
+    with pytest.raises(ValueError, match="redraw is 0"):
+        Detail(redraw=0)
