@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from sysconfig import get_path
+from typing import Any
 
 HUB = "https://huggingface.co"
 WINGS = ("iterinv.embedded",)
@@ -40,12 +41,19 @@ def no_advice(prompt: str, name: str) -> list[str]:
     return []
 
 
+def any_picture(stages: Any, picture: Any) -> str:
+    """Return no advice: the model edits any picture."""
+    return ""
+
+
 @dataclass(frozen=True)
 class Defaults:
     """Settings that suit one cascade, and its advice.
 
     ``sampler`` is a name of :data:`iterinv.steps.RULES`, ``editor`` one of :data:`iterinv.edits.EDITORS`.
-    ``prompt_advice`` is called with a prompt and what a message calls it, and returns sentences.
+    ``prompt_advice`` is called with a prompt and what a message calls it, and returns sentences. ``picture_advice`` is
+    called with the stages and a picture (1, 3, size, size) in [-1, 1], and returns a sentence if the model can invert
+    but not edit it, else an empty text.
     """
 
     sampling_steps: int = 20
@@ -53,6 +61,7 @@ class Defaults:
     sampler: str = "ddim"
     editor: str = "automatic"
     prompt_advice: Callable[[str, str], list[str]] = no_advice
+    picture_advice: Callable[[Any, Any], str] = any_picture
 
 
 @dataclass(frozen=True)

@@ -100,7 +100,8 @@ class EditRequest:
 
     Each stage is inverted as deep as the editor needs. With ``keep_inversion`` all of it is inverted and run again, so
     that the inversion can be written and the report says how well the picture comes back. ``mask`` takes the place of
-    the editor's own region, in pixels of the upright picture, or of ``original.png`` for an inversion.
+    the editor's own region, in pixels of the upright picture, or of ``original.png`` for an inversion. ``force`` goes
+    on where the model says that it cannot edit such a picture.
     """
 
     source: InvertRequest | ReopenRequest
@@ -110,6 +111,7 @@ class EditRequest:
     guidance_scale: float | None = None
     keep_inversion: bool = False
     mask: GivenMask | None = None
+    force: bool = False
 
 
 @dataclass(frozen=True)
@@ -226,8 +228,9 @@ class Workbench(Observer):
         self.notes.append(text)
         self.emit(Note(text))
 
-    def invert(self, request: InvertRequest, as_needed: bool = False) -> Result:
-        """Invert a picture; ``as_needed``, an exact method does so only as deep as its states are asked for.
+    def invert(self, request: InvertRequest, as_needed: bool = False, to_edit: bool = False) -> Result:
+        """Invert a picture; ``as_needed``, an exact method does so only as deep as its states are asked for;
+        ``to_edit``, a picture that the model cannot edit is refused.
 
         Raises ``ValueError`` and ``OSError`` for what cannot work, before any work.
         """
@@ -237,6 +240,9 @@ class Workbench(Observer):
         check_picture(request.picture, request.fit)
         cascade = request.model.load()
         self._advise(cascade, prompt, "prompt")
+        if to_edit:
+            array, _ = images.to_array(request.picture)
+            _refuse_unknown(cascade, images.Canvas.fit(array, cascade.size, request.fit)[0])
         inversion = cascade.invert(
             request.picture, prompt, how, seed=request.seed, fit=request.fit, as_needed=as_needed, observer=self
         )
@@ -246,8 +252,9 @@ class Workbench(Observer):
                 self.on_note(f"stage {stage.name}: solved to {error:.0e}, not to {target:.0e}; take more steps")
         return Result(cascade, inversion, self.notes, time.perf_counter() - began)
 
-    def reopen(self, request: ReopenRequest, as_needed: bool = False) -> Result:
-        """Reopen an inversion and run it again; ``as_needed``, nothing is run until an editor asks for its states.
+    def reopen(self, request: ReopenRequest, as_needed: bool = False, to_edit: bool = False) -> Result:
+        """Reopen an inversion and run it again; ``as_needed``, nothing is run until an editor asks for its states;
+        ``to_edit``, a picture that the model cannot edit is refused.
 
         Raises :class:`iterinv.store.BadInversion`.
         """
@@ -255,6 +262,8 @@ class Workbench(Observer):
         check_file(request.inversion)
         cascade = request.model.load()
         inversion = cascade.open(request.inversion)
+        if to_edit:
+            _refuse_unknown(cascade, inversion.canvases[0])
         inversion = (cascade.as_needed if as_needed else cascade.rerun)(inversion, observer=self)
         return Result(cascade, inversion, self.notes, time.perf_counter() - began)
 
@@ -272,7 +281,8 @@ class Workbench(Observer):
             _refuse_no_change(source.prompt, prompts)
             if request.mask is not None:
                 mask = self._mask(request.mask, images.to_array(source.picture)[0])
-        result = self.invert(source, as_needed) if isinstance(source, InvertRequest) else self.reopen(source, as_needed)
+        how = as_needed, not request.force
+        result = self.invert(source, *how) if isinstance(source, InvertRequest) else self.reopen(source, *how)
         cascade = result.cascade
         editor = editor or editor_of(cascade.defaults.editor, request.strength, request.guidance_scale)
         _refuse_no_change(result.inversion.prompt, prompts)
@@ -360,6 +370,12 @@ class Workbench(Observer):
     def _advise(self, cascade: Cascade, prompt: str, name: str) -> None:
         for advice in cascade.defaults.prompt_advice(prompt, name):
             self.on_note(advice)
+
+
+def _refuse_unknown(cascade: Cascade, canvas: images.Canvas) -> None:
+    """Raise ``ValueError`` for a picture that the model can invert but not edit."""
+    if advice := cascade.defaults.picture_advice(cascade.stages, canvas.square()):
+        raise ValueError(advice)
 
 
 def _refuse_no_change(source: str, targets: Sequence[str]) -> None:

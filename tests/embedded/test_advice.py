@@ -1,7 +1,19 @@
+"""Advice on prompts and pictures that the embedded cascade cannot edit."""
+
+import pytest
+import torch
+from PIL import Image
+from skimage.data import astronaut
+
 from iterinv import load
-from iterinv.embedded.advice import prompt_advice, unknown_words
+from iterinv.embedded.advice import picture_advice, prompt_advice, unknown_words
+from iterinv.embedded.scenes import Scene, render
+from iterinv.embedded.seeds import HELD_OUT
+from iterinv.images import Canvas, resize
 from iterinv.presets import Defaults
 from iterinv.workbench import checked_prompt
+
+from conftest import call, refused
 
 PROMPT = "a red sphere on a wooden floor"
 
@@ -31,3 +43,23 @@ def test_a_cascade_carries_its_defaults_and_its_advice(tiny):
     assert tiny.defaults == Defaults()
     assert tiny.defaults.prompt_advice("a teapot", "--to") == []
     assert embedded.up_to(64).defaults == embedded.defaults
+
+
+def test_a_photograph_is_refused_for_editing_before_any_inverting(tmp_path, monkeypatch):
+    """The first stage finds scenes likely, blurred and noised ones too, and photographs not."""
+    cascade = load()
+    for seed in range(4):
+        scene = render(Scene.random(HELD_OUT + seed), 256)[None]
+        noisy = (scene + 0.1 * torch.randn(scene.shape, generator=torch.Generator().manual_seed(seed))).clamp(-1, 1)
+        for each in (scene, noisy, resize(resize(scene, 64), 256)):
+            assert picture_advice(cascade.stages, each) == ""
+    photograph = Canvas.fit(astronaut(), 256, "crop")[0]
+    advice = picture_advice(cascade.stages, photograph.square())
+    assert "can be inverted exactly, but not edited by this model" in advice
+    Image.fromarray(photograph.image).save(tmp_path / "a.png")
+    monkeypatch.setattr("iterinv.cascade.Cascade.invert", lambda *_, **__: pytest.fail("a picture was inverted"))
+    words = "edit", tmp_path / "a.png", "--prompt", "a red sphere", "--to", "a blue sphere", "--out", tmp_path / "out"
+    refused("this picture is none", *words)
+    with pytest.raises(pytest.fail.Exception, match="a picture was inverted"):
+        call(*words, "--force")
+    assert load().up_to(64).defaults.picture_advice(cascade.stages, photograph.square()) == advice

@@ -154,6 +154,8 @@ def test_a_mean_leaves_out_what_is_not_there():
         "ssim": 1.0,
         "features": 0.0,
         "iou": None,
+        "sharpness": 0.5,
+        "leakage": 0.1,
     }
     (row_of_kind, whole) = scenes.summary([row, {**row, "success": False, "outside": 50.0, "inside": 20.0}])
     assert (
@@ -164,6 +166,9 @@ def test_a_mean_leaves_out_what_is_not_there():
         row_of_kind["outside_least"],
     ) == (0.5, 0, 20.0, 40.0, 30.0)
     assert row_of_kind["outside_exact"] == 0
+    assert (row_of_kind["both"], row_of_kind["sharpness"], row_of_kind["leakage"]) == (0, 0.5, pytest.approx(0.1))
+    both = scenes.summary([row, {**row, "kept": True, "sharpness": None}])[0]
+    assert (both["success"], both["kept"], both["both"], both["sharpness"]) == (1, 0.5, 0.5, 0.5)
     assert scenes.summary([row, {**row, "outside": None}])[0]["outside_exact"] == 0.5
     assert row_of_kind["iou"] is None
     assert whole == {**row_of_kind, "kind": "all"}

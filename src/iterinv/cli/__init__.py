@@ -78,6 +78,7 @@ def edit(
     ] = None,
     invert_mask: Annotated[bool, typer.Option("--invert-mask", help="The edit may act outside the mask.")] = False,
     grow: Annotated[int, typer.Option(help="Grow the mask by so many pixels; shrink it, if negative.")] = 0,
+    force: Annotated[bool, typer.Option("--force", help="Edit a picture that the model does not know.")] = False,
     feather: Annotated[int, typer.Option(min=0, help="Width in pixels of a soft seam inside the mask.")] = 0,
     model: Any = None,
 ) -> None:
@@ -110,7 +111,7 @@ def edit(
             sides = numbers_of("--box", box, 4) if box else None
             corners = tuple(numbers_of("--polygon", each, 2) for each in polygon.split()) if polygon else None
             region = GivenMask(mask, sides, corners, invert_mask, grow, feather)  # type: ignore[arg-type]
-        request = EditRequest(source, tuple(to), editor, strength, edit_guidance, keep_inversion, region)
+        request = EditRequest(source, tuple(to), editor, strength, edit_guidance, keep_inversion, region, force)
         report = bench.edit(request).write(staging, inversion=write)
     print_report(report, out)
 

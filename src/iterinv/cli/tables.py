@@ -128,12 +128,12 @@ def print_summary(summary: list[dict[str, Any]], out: Path) -> None:
     columns = {
         "success": "{:.0%}",
         "kept": "{:.0%}",
+        "both": "{:.0%}",
         "inside": "{:.1f}",
         "outside": "{:.1f}",
-        "outside_exact": "{:.0%}",
-        "ssim": "{:.3f}",
-        "features": "{:.2f}",
         "iou": "{:.2f}",
+        "sharpness": "{:.2f}",
+        "leakage": "{:.0%}",
     }
     for column in ("kind", "tasks", *columns):
         table.add_column(column.removeprefix("outside_"), justify="left" if column == "kind" else "right", no_wrap=True)

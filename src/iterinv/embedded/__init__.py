@@ -7,6 +7,7 @@ This wing registers the preset ``embedded``. Its weights are three ordinary diff
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from iterinv.presets import PRESETS, Defaults, Preset
 
@@ -21,7 +22,15 @@ def prompt_advice(prompt: str, name: str) -> list[str]:
     return advice.prompt_advice(prompt, name)
 
 
-DEFAULTS = Defaults(sampling_steps=10, prompt_advice=prompt_advice)
+def picture_advice(stages: Any, picture: Any) -> str:
+    """Say that a picture is none that the embedded cascade can edit
+    (:func:`iterinv.embedded.advice.picture_advice`)."""
+    from iterinv.embedded import advice
+
+    return advice.picture_advice(stages, picture)
+
+
+DEFAULTS = Defaults(sampling_steps=10, prompt_advice=prompt_advice, picture_advice=picture_advice)
 """Ten sampling steps draw as well as more (``docs/benchmarks/sampling.md``)."""
 
 PRESETS["embedded"] = Preset("the cascade that ships with the package", (FOLDER,), defaults=DEFAULTS)

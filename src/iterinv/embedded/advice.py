@@ -1,11 +1,19 @@
-"""Advice on prompts for the embedded cascade, which knows one small world."""
+"""Advice on prompts and pictures for the embedded cascade, which knows one small world."""
 
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
 
 from iterinv.embedded.scenes import things_in, vocabulary
 from iterinv.embedded.scenes.caption import words_in
+from iterinv.guidance import unguided
+from iterinv.images import resize
+from iterinv.models import Stage
+from iterinv.streams import draw_noise
 
 
 def prompt_advice(prompt: str, name: str) -> list[str]:
@@ -31,6 +39,30 @@ def prompt_advice(prompt: str, name: str) -> list[str]:
             "may change the other: describe them by different words if you can"
         )
     return advice
+
+
+UNKNOWN = 0.018
+"""The squared error of the clean picture that stage I predicts, above which it does not know a picture. Of 36 scenes
+the largest was 0.0075; of 15 photographs and drawings the smallest 0.043, and of plain noise 0.035."""
+
+
+@torch.no_grad()
+def picture_advice(stages: Sequence[Stage], picture: Tensor) -> str:
+    """Return a sentence for a picture (1, 3, size, size) in [-1, 1] that is no tabletop scene, by the likelihood that
+    the first stage gives it; empty for one that the cascade knows."""
+    stage = stages[0]
+    level = (grid := stage.schedule.grid(20))[len(grid) // 2]
+    x, field = resize(picture, stage.size).to(stage.device).double(), unguided(stage.denoiser, stage.condition(""))
+    error = 0.0
+    for k in range(4):
+        noise = draw_noise(x.shape[1:], [0], "known", k).to(x)
+        error += float(((field(level.alpha * x + level.sigma * noise, level).x0 - x) ** 2).mean()) / 4
+    if error < UNKNOWN:
+        return ""
+    return (
+        "the embedded model draws tabletop scenes, and this picture is none: it can be inverted exactly, but not "
+        "edited by this model. deepfloyd, sd15, sd21 and sdxl edit photographs (--model); --force edits it all the same"
+    )
 
 
 def unknown_words(prompt: str) -> list[str]:

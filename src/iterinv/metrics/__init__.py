@@ -9,9 +9,21 @@ from iterinv.metrics.grain import grain
 from iterinv.metrics.noise import terminal_noise
 from iterinv.metrics.pixels import exact_pixels, max_abs_8bit, mse
 from iterinv.metrics.psnr import psnr
+from iterinv.metrics.sharpness import sharpness
 from iterinv.metrics.ssim import ssim
 
-__all__ = ["exact_pixels", "fidelity", "frechet", "grain", "max_abs_8bit", "mse", "psnr", "ssim", "terminal_noise"]
+__all__ = [
+    "exact_pixels",
+    "fidelity",
+    "frechet",
+    "grain",
+    "max_abs_8bit",
+    "mse",
+    "psnr",
+    "sharpness",
+    "ssim",
+    "terminal_noise",
+]
 
 
 def fidelity(reference: np.ndarray, picture: np.ndarray) -> dict[str, float | int | None]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import random
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -30,11 +31,11 @@ from iterinv.evaluate.folder import append_line, read_lines, settle
 from iterinv.files import writing
 from iterinv.inversion import Inversion
 from iterinv.methods import plan
-from iterinv.metrics import psnr, ssim
+from iterinv.metrics import psnr, sharpness, ssim
 from iterinv.observer import Observer
 
 SHARES = ("success", "kept")
-MEANS = ("inside", "outside", "ssim", "features", "iou")
+MEANS = ("inside", "outside", "ssim", "features", "iou", "leakage")
 """The figures of a row: yes or no, and numbers or ``None``."""
 
 SHOWN = 10
@@ -78,7 +79,7 @@ def evaluate(
             task, began = scene_edit(seed, kind), time.perf_counter()
             x = _drawn(task.source, cascade.size)
             if task.source not in inverted:
-                inverted[task.source] = cascade.invert(x, task.prompt, how, observer=observer)
+                inverted[task.source] = cascade.invert(x, task.prompt, how, as_needed=True, observer=observer)
             edit = cascade.edit(inverted[task.source], task.to, editor, observer=observer)
             row = {"kind": kind, "seed": seed, "prompt": task.prompt, "to": task.to}
             row |= score(task, x, edit.pictures[-1].float(), edit.masks[-1] if edit.masks else None)
@@ -103,12 +104,12 @@ def rows(folder: Path, kinds: Sequence[str] = KINDS, count: int | None = None) -
 def _is_row(row: Any) -> bool:
     return (
         isinstance(row, dict)
-        and set(SHARES) | set(MEANS) | {"kind", "seed"} <= set(row)
+        and set(SHARES) | set(MEANS) | {"kind", "seed", "sharpness"} <= set(row)
         and row["kind"] in KINDS
         and type(row["seed"]) is int
         and row["seed"] >= SCENE_EDIT
         and all(type(row[key]) is bool for key in SHARES)
-        and all(row[key] is None or type(row[key]) in (int, float) for key in MEANS)
+        and all(row[key] is None or type(row[key]) in (int, float) for key in (*MEANS, "sharpness"))
     )
 
 
@@ -132,11 +133,14 @@ def score(task: SceneEdit, x: Tensor, edited: Tensor, mask: Tensor | None) -> di
     PSNR to the truth where the truth differs from the source. ``outside`` is the PSNR to the source elsewhere, ``None``
     where all pixels are equal, and ``ssim`` the SSIM there. ``features`` is the distance to the truth in the reader's
     features, and ``iou`` the overlap of ``mask``, where the edit may change the picture, with the true region.
+    ``sharpness`` compares the gradients inside with the truth's, and ``leakage`` is the share of all change that lies
+    outside.
     """
     size = x.shape[-1]
     truth, region = _drawn(task.target, size), task.region(size)[None]
     inside = region[0, 0].numpy() > 0
     source8, now8 = images.to_uint8(x), images.to_uint8(edited)
+    change = np.abs(source8.astype(int) - now8).sum(-1)
     predicted, source, target = read(edited)[0], SceneAttributes.of(task.source), SceneAttributes.of(task.target)
     return {
         "success": succeeded(task.kind, predicted, source, target),
@@ -146,6 +150,8 @@ def score(task: SceneEdit, x: Tensor, edited: Tensor, mask: Tensor | None) -> di
         "ssim": ssim(source8, now8, ~inside),
         "features": float((features(edited) - features(truth)).norm()),
         "iou": None if mask is None else float((mask * region).sum() / torch.maximum(mask, region).sum()),
+        "sharpness": sharpness(images.to_uint8(truth), now8, inside),
+        "leakage": float(change[~inside].sum() / change.sum()) if change.any() else None,
     }
 
 
@@ -188,12 +194,16 @@ def preserved(kind: str, predicted: SceneAttributes, source: SceneAttributes, ta
 
 def summary(task_rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Make one row per kind, and one for all: shares and means, and the least ``outside``. ``outside_exact`` is the
-    share of tasks whose pixels outside are all equal, where there is no PSNR to count."""
+    share of tasks whose pixels outside are all equal, where there is no PSNR to count; ``both`` that of tasks that
+    succeeded and kept the rest. ``sharpness`` is a median."""
     summaries = []
     for kind in [*(k for k in KINDS if any(row["kind"] == k for row in task_rows)), "all"]:
         these = [row for row in task_rows if kind in ("all", row["kind"])]
         least = min((row["outside"] for row in these if row["outside"] is not None), default=None)
         means = {key: _mean(row[key] for row in these) for key in (*SHARES, *MEANS)}
+        means["both"] = float(np.mean([row["success"] and row["kept"] for row in these]))
+        sharp = [row["sharpness"] for row in these if row["sharpness"] is not None]
+        means["sharpness"] = float(np.median(sharp)) if sharp else None
         exact = float(np.mean([row["outside"] is None for row in these]))
         summaries.append({"kind": kind, "tasks": len(these), **means, "outside_least": least, "outside_exact": exact})
     return summaries
@@ -204,17 +214,27 @@ def sheets(folder: Path, task_rows: Sequence[dict[str, Any]], size: int = 128) -
     ranked = sorted(task_rows, key=lambda row: -math.inf if row["inside"] is None else -row["inside"])
     middle = max(0, (len(ranked) - SHOWN) // 2)
     for name, chosen in (("best", ranked[:SHOWN]), ("median", ranked[middle:][:SHOWN]), ("worst", ranked[-SHOWN:])):
-        sheet = Image.new("RGB", (6 * size, -(-len(chosen) // 2) * size), "white")
-        for k, row in enumerate(chosen):
-            task = scene_edit(row["seed"], row["kind"])
-            with Image.open(_edited(folder, row)) as file:
-                edited = file.convert("RGB")
-            drawn = [
-                Image.fromarray(images.to_uint8(_drawn(each, edited.width))) for each in (task.source, task.target)
-            ]
-            for j, picture in enumerate((drawn[0], edited, drawn[1])):
-                sheet.paste(picture.resize((size, size)), ((k % 2 * 3 + j) * size, k // 2 * size))
-        images.save(sheet, folder / f"{name}.png")
+        images.save(_sheet(folder, chosen, size, 2), folder / f"{name}.png")
+
+
+def _sheet(folder: Path, task_rows: Sequence[dict[str, Any]], size: int, across: int) -> Image.Image:
+    """A sheet of tasks, ``across`` of them per row: source, edited, truth."""
+    sheet = Image.new("RGB", (3 * across * size, -(-len(task_rows) // across) * size), "white")
+    for k, row in enumerate(task_rows):
+        task = scene_edit(row["seed"], row["kind"])
+        with Image.open(_edited(folder, row)) as file:
+            edited = file.convert("RGB")
+        drawn = [Image.fromarray(images.to_uint8(_drawn(each, edited.width))) for each in (task.source, task.target)]
+        for j, picture in enumerate((drawn[0], edited, drawn[1])):
+            sheet.paste(picture.resize((size, size)), ((k % across * 3 + j) * size, k // across * size))
+    return sheet
+
+
+def drawn_sheet(folder: Path, task_rows: Sequence[dict[str, Any]], count: int, seed: int, size: int = 128) -> None:
+    """Write ``drawn.png``: ``count`` of the tasks, drawn by a seed: source, edited, truth; four tasks per row."""
+    ordered = sorted(task_rows, key=lambda row: (row["seed"], KINDS.index(row["kind"])))
+    chosen = random.Random(seed).sample(ordered, min(count, len(ordered)))
+    images.save(_sheet(folder, chosen, size, 4), folder / "drawn.png")
 
 
 def _mean(values: Iterable[float | None]) -> float | None:
