@@ -304,6 +304,9 @@ def _header(path: Path) -> tuple[_Header, dict[str, Any]]:
             f"it uses {error.args[0]!r}, which is not known here: use the version of iterinv that wrote it, or list "
             "your own class in iterinv.methods.METHODS before the file is opened"
         ) from None
+    for stage, entry in zip(header.stages, values["stages"], strict=True):
+        if json.loads(json.dumps(plan_to_json(stage.plan))) != entry["plan"]:
+            raise BadInversion(f"its plan of {stage.plan.method} is none that iterinv writes")
     n = len(header.prompts)
     if n == 0 or len(header.seeds) != n or len(header.canvases) != n:
         raise BadInversion(f"it has {n} prompts, {len(header.seeds)} seeds and {len(header.canvases)} pictures")
