@@ -28,16 +28,18 @@ STRENGTHS = (0.55, 0.7, 0.85, 1.0)
 class AdaptiveFlow:
     """Edit by FlowEdit within a region, at a strength that follows the region and the network.
 
-    The first stage is edited within ``region``, the stages above by ``detail``. ``guidance`` acts from the source prompt to the target prompt, 1 for none; ``passes`` is the number of times the
-    levels are run, each pass from the result of the one before; ``averages`` is the number of noises a level, drawn
-    from ``seed``. A region that covers more than ``local`` of the picture is grown by a pixel.
+    The first stage is edited within ``region``, the stages above by ``detail``. ``guidance`` acts from the source
+    prompt to the target prompt, 1 for none; ``passes`` is the number of times the levels are run, each pass from
+    the result of the one before; ``averages`` is the number of noises a level, drawn from ``seed``. A region that
+    covers more than ``local`` of the picture is grown by a pixel.
 
     Without a ``strength`` each picture of a batch gets its own. A changed floor or wall is decided at the noisiest
-    levels: the strength is 1, in one pass, where there is no mask or where it covers more than ``local``. A thing drifts from its place at the noisiest levels, so a smaller change begins at 0.55. While the
-    network does not see the target prompt in the result, ``sure`` times as clearly as it saw the source prompt in the
-    picture, the picture is edited anew from 0.7, 0.85 and 1. The defaults were chosen on recolourings of
-    the embedded cascade that no benchmark draws; ``docs/benchmarks/scenes.md`` measures them.
-    Raises ``ValueError`` for settings outside their ranges.
+    levels: the strength is 1, in one pass, where there is no mask or where it covers more than ``local``. A thing
+    drifts from its place at the noisiest levels, so a smaller change begins at 0.55. While the network does not see
+    the target prompt in the result, ``sure`` times as clearly as it saw the source prompt in the picture, the
+    picture is edited anew from 0.7, 0.85 and 1. The defaults were chosen on recolourings of the embedded cascade
+    that no benchmark draws; ``docs/benchmarks/scenes.md`` measures them. Raises ``ValueError`` for settings outside
+    their ranges.
     """
 
     strength: float | None = None

@@ -24,12 +24,13 @@ from iterinv.typed import Count, Natural, check_fields
 class Redraw:
     """Draw a region anew several times, and keep the likeliest picture that shows the target prompt.
 
-    Inside ``region`` the last ``strength`` of the levels run ``tries`` times from fresh noise under the target prompt,
-    at ``guidance`` over the empty one; outside it every state is the inverted one, as in DiffEdit. At strength 1
-    nothing of the old thing is left, so it suits things that appear or go. Of the results in which the network sees the target prompt rather
-    than the source prompt (of all, where it sees it in none), the one is kept that it finds likeliest inside the region
-    without any prompt. The defaults were chosen on removals and additions of the embedded cascade that no benchmark
-    draws; ``docs/benchmarks/scenes.md`` measures them. Raises ``ValueError`` for settings outside their ranges.
+    Inside ``region`` the last ``strength`` of the levels run ``tries`` times from fresh noise under the target
+    prompt, at ``guidance`` over the empty one; outside it every state is the inverted one, as in DiffEdit. At
+    strength 1 nothing of the old thing is left, so it suits things that appear or go. Of the results in which the
+    network sees the target prompt rather than the source prompt (of all, where it sees it in none), the one is kept
+    that it finds likeliest inside the region without any prompt. The defaults were chosen on removals and additions
+    of the embedded cascade that no benchmark draws; ``docs/benchmarks/scenes.md`` measures them. Raises
+    ``ValueError`` for settings outside their ranges.
     """
 
     strength: float = 1.0
