@@ -26,7 +26,7 @@ def test_a_device_that_is_not_here_is_a_sentence(tiny_folder, picture, tmp_path,
     words, how = f"there is no device '{device}' here: take cpu", ("--device", device, "--model", tiny_folder)
     for command in (
         ("invert", tmp_path / "a.png", "-p", PROMPT, *how, "-o", tmp_path),
-        ("edit", tmp_path / "a.png", "-p", PROMPT, "--to", PROMPT, *how, "-o", tmp_path),
+        ("edit", tmp_path / "a.png", "-p", PROMPT, "--to", "a blue cube", *how, "-o", tmp_path),
         ("compare", tmp_path / "a.png", "-p", PROMPT, *how, "-o", tmp_path),
         ("sample", PROMPT, *how, "-o", tmp_path),
         ("doctor", *how),

@@ -147,7 +147,9 @@ def _unexplained(guide: Tensor, x: Tensor) -> Tensor:
         return joint.permute(0, 3, 4, 1, 2)
 
     among, between = covariance(guide, guide), covariance(guide, x)
-    slope: Tensor = torch.linalg.solve(among + RIDGE * torch.eye(guide.shape[1]).to(among), between)
+    slope: Tensor = torch.linalg.solve(
+        among + RIDGE * torch.eye(guide.shape[1], dtype=guide.dtype, device=guide.device), between
+    )
     rest: Tensor = covariance(x, x).diagonal(dim1=-2, dim2=-1) - (slope * between).sum(-2)
     return rest.clamp_min(0).sum(-1)[:, None].sqrt()
 
