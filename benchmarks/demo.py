@@ -20,7 +20,7 @@ def main() -> None:
     words = recipe.split("$(BIN)/iterinv ")[1].split("\n\n")[0].replace("\\\n", " ")
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
-        command = f"{SCRIPT} {words} --out {folder}"
+        command = f"{SCRIPT} {words}".replace("--out out/", f"--out {folder}")
         subprocess.run(command, shell=True, check=True, cwd=ROOT, capture_output=True)
         seconds = time.perf_counter() - start
         report = json.loads((Path(folder) / "report.json").read_text(encoding="utf-8"))
