@@ -30,10 +30,10 @@ DRAWN, SEED = 40, 2026
 
 BY_EYE = {
     "1858ebc112ad": """Looked at one by one, 24 of the 40 pass for a render with the change made. The other sixteen:
-five cubes have round or ragged edges, two spheres are torn, two added things are ragged or float, in one the thing that
+four cubes have round or ragged edges, two spheres are torn, two added things are ragged or float, in two the thing that
 should stay is drawn anew and suffers, two leave a piece of the removed thing, two floors are tinted, one surface is
-mottled, one wall keeps a patch of the old colour, and one added thing is drawn together with the one beside it. The
-reader, which sees them at 64 px, counts all forty as successes that keep the rest."""
+mottled, and one wall keeps a patch of the old colour. The reader, which sees them at 64 px, counts all forty as
+successes that keep the rest."""
 }
 """By weights, the count of the drawn edits that a person takes for a render with the change made, and the others."""
 
