@@ -59,7 +59,7 @@ def inverted(
 
 
 def denoised(cascade: Cascade, drawn: Tensor) -> list[list[str]]:
-    """How far from clean data, an rms, the network's clean data is of that data under noise, at every level."""
+    """Measure the rms error of the clean data that the network predicts from data under noise, at every level."""
     (stage,), rows = cascade.stages, []
     x = stage.encode(drawn)
     noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(0), dtype=x.dtype)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -182,7 +182,7 @@ class _Start:
     lost: Tensor | None
     calls: CountingDenoiser
     negative: Condition
-    walk: Walk
+    begin: Callable[[], Walk]
 
 
 def _start(
@@ -197,7 +197,7 @@ def _start(
     calls = CountingDenoiser(stage.denoiser, len(x))
     negative = stage.with_prompt(condition, None)
     field = CFG(1.0 if plan.refine else plan.guidance)(calls, condition, negative)
-    return _Start(grid, picture, x, lost, calls, negative, plan.inverter(plan.rule, field, x, grid, seeds))
+    return _Start(grid, picture, x, lost, calls, negative, lambda: plan.inverter(plan.rule, field, x, grid, seeds))
 
 
 def _walked(
@@ -210,7 +210,7 @@ def _walked(
     def on_state(done: int, total: int, state: State) -> None:
         observer.on_step(stage.name, "inverting", done, total, grid[len(grid) - 1 - done].t, state)
 
-    states = Walked(start.walk, start.x, len(grid), start.picture, lambda: start.calls.forward, on_state)
+    states = Walked(start.begin, start.x, len(grid), start.picture, lambda: start.calls.forward, on_state)
     origin = Origin(start.picture, tuple(seeds), pixels_of(start.picture), stage.arithmetic(len(picture)))
     guidance = CFG(plan.guidance)
     return StageInversion(
@@ -227,7 +227,7 @@ def _invert(
     counted = replace(stage, denoiser=calls)
     total = inverter.updates(rule, grid)
     timesteps = [level.t for level in reversed(grid)] if total <= len(grid) else None
-    state, path, error = finish(reported(start.walk, stage, "inverting", observer, total, timesteps))
+    state, path, error = finish(reported(start.begin(), stage, "inverting", observer, total, timesteps))
     known = Known(path, state, picture)
     inversion = StageInversion(plan, grid, condition, start.negative, CFG(plan.guidance), plan.first, known, lost=lost)
     if plan.refine is not None:

@@ -123,21 +123,23 @@ class Deferred(Trajectory):
 class Walked(Sequence[Tensor], Trajectory):
     """The trajectory of an exact rule, undone from the clean end as deep as its states are asked for.
 
-    It is the sequence of its own states, the last of which, ``clean``, takes no walk. ``picture`` is the picture that
-    was inverted: the walk back is the path, so it is not run forward again. ``on_state`` is called with the number of
-    levels reached, of those asked for, and the state; ``calls`` counts the network calls.
+    It is the sequence of its own states, the last of which, ``clean``, takes no walk. ``picture`` is the picture
+    that was inverted: the walk back is the path, so it is not run forward again. ``on_state`` is called with the
+    number of levels reached, of those asked for, and the state; ``calls`` counts the network calls. ``begin`` makes
+    the walk, again after one that was stopped.
     """
 
     def __init__(
         self,
-        walk: Walk,
+        begin: Callable[[], Walk],
         clean: Tensor,
         levels: int,
         picture: Tensor,
         calls: Callable[[], int],
         on_state: Callable[[int, int, State], None],
     ) -> None:
-        self._walk, self._clean, self._levels, self._picture = walk, clean, levels, picture
+        self._begin, self._walk = begin, begin()
+        self._clean, self._levels, self._picture = clean, levels, picture
         self._calls, self._on_state, self._lock = calls, on_state, Lock()
         self._samples: list[Tensor] = []  # clean to noisy
         self._inverted: Inverted | None = None
@@ -154,6 +156,9 @@ class Walked(Sequence[Tensor], Trajectory):
                 except StopIteration as end:
                     self._inverted = end.value
                     self._samples = end.value.path[::-1]
+                except BaseException:  # a generator that raised is at its end: the next one asks from the clean end
+                    self._walk, self._samples = self._begin(), []
+                    raise
                 else:
                     self._samples.append(state[0])
                     if len(self._samples) > 1:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from iterinv.edits import Detail, Everywhere, PromptSwap
 from iterinv.edits.detail import structure_change
+from iterinv.observer import Observer
 
 PROMPT, TARGET = "a red sphere on a wooden floor", "a blue sphere on a wooden floor"
 
@@ -71,3 +72,33 @@ def test_what_is_drawn_anew_is_the_seeds(tiny, monkeypatch):
 def test_a_share_is_above_nothing_and_at_most_one():
     with pytest.raises(ValueError, match="redraw is 0"):
         Detail(redraw=0)
+
+
+def test_an_inversion_whose_edit_was_stopped_can_be_edited(tiny):
+    """The walk back is begun again, and gives what an edit that was not stopped gives."""
+
+    class Stop(Exception):
+        pass
+
+    class Stopping(Observer):
+        calls = 0
+
+        def on_call(self, stage):
+            self.calls += 1
+            if self.calls == limit:
+                raise Stop
+
+        def on_note(self, text):
+            pass
+
+    editor, expected = PromptSwap(), None
+    for limit in (0, 3, 25):
+        inversion = tiny.invert(
+            picture(3, 64).float(), PROMPT, num_inference_steps=10, as_needed=True, observer=Stopping()
+        )
+        if limit:
+            with pytest.raises(Stop):
+                tiny.edit(inversion, TARGET, editor)
+        edited = tiny.edit(inversion, TARGET, editor).pictures[-1]
+        expected = edited if expected is None else expected
+        assert torch.equal(edited, expected)

@@ -14,7 +14,7 @@ from iterinv.edits.detail import Detail
 from iterinv.edits.flowedit import Flow
 from iterinv.edits.regions import FromPrompts
 from iterinv.edits.settings import check_shares
-from iterinv.edits.site import Blend, Region, Running, Site, StageEdit, last_state, share_of, start_index
+from iterinv.edits.site import Blend, Region, Running, Site, edit_rows, last_state, share_of, start_index
 from iterinv.levels import State
 from iterinv.steps import Step
 from iterinv.steps.run import run
@@ -63,10 +63,7 @@ class AdaptiveFlow:
     def __call__(self, site: Site) -> Running:
         if site.below is not None:
             return (yield from self.detail(site))
-        edits, mask = [], site.region(self.region)
-        for k, row in enumerate(site.rows()):
-            edits.append((yield from self.edit(row, None if mask is None else mask[k : k + 1])))
-        return StageEdit.stack(edits)
+        return (yield from edit_rows(site, site.region(self.region), self.edit))
 
     def edit(self, site: Site, mask: Tensor | None) -> Running:
         """The edit of one picture at the first stage, within ``mask`` (1, 1, h, w)."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 from iterinv.edits.adaptive_flow import AdaptiveFlow
@@ -17,7 +18,7 @@ from iterinv.edits.detail import Detail
 from iterinv.edits.redraw import Redraw
 from iterinv.edits.regions import Given
 from iterinv.edits.settings import check_shares
-from iterinv.edits.site import Region, Running, Site, StageEdit
+from iterinv.edits.site import Region, Running, Site, StageEdit, edit_rows
 from iterinv.typed import Natural, check_fields
 
 
@@ -29,8 +30,8 @@ class Automatic:
     stay, so it is drawn anew. Where words are exchanged, the thing keeps its place, and often its outline, which
     FlowEdit keeps too; if the network does not see the target prompt in the result, the region is drawn anew as well.
     The report says which editor made the picture and why, and whether the network sees the target prompt in it
-    (:func:`sees_target`). ``strength``, ``guidance`` and
-    ``region`` are the chosen editor's own unless given. Raises ``ValueError`` for settings outside their ranges.
+    (:func:`sees_target`). ``strength``, ``guidance`` and ``region`` are the chosen editor's own unless given. Raises
+    ``ValueError`` for settings outside their ranges.
     """
 
     strength: float | None = None
@@ -46,15 +47,11 @@ class Automatic:
     def __call__(self, site: Site) -> Running:
         if site.below is not None:
             return (yield from self.detail(site))
-        edits, masks = [], None if self.region is None else site.region(self.region)
-        for k, row in enumerate(site.rows()):
-            # A mask that was computed for the batch is the region of each of its pictures.
-            region = self.region if masks is None else Given(masks[k : k + 1])
-            edits.append((yield from self._edit(row, region)))
-        return StageEdit.stack(edits)
+        return (yield from edit_rows(site, None if self.region is None else site.region(self.region), self._edit))
 
-    def _edit(self, site: Site, region: Region | None) -> Running:
-        """The edit of one picture at the first stage."""
+    def _edit(self, site: Site, mask: Tensor | None) -> Running:
+        """The edit of one picture at the first stage, within ``mask`` (1, 1, h, w) if the editor has a region."""
+        region = self.region if mask is None else Given(mask)
         settings: dict[str, Any] = {"strength": self.strength, "guidance": self.guidance, "region": region}
         given = {name: value for name, value in settings.items() if value is not None}
         flow, redraw = AdaptiveFlow(seed=self.seed, **given), Redraw(seed=self.seed, **given)

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from iterinv.conditions import enlarged
 from iterinv.edits.settings import check_shares
-from iterinv.edits.site import Blend, Running, Site, StageEdit, last_state, start_index
+from iterinv.edits.site import Blend, Running, Site, edit_rows, last_state, start_index
 from iterinv.guidance import CFG
 from iterinv.levels import Field, Grid, State
 from iterinv.steps import DDIM, Step, Wrapped
@@ -54,13 +54,10 @@ class Detail:
         check_shares(detail=self.share, redraw=self.redraw)
 
     def __call__(self, site: Site) -> Running:
-        edits = []
-        for row in site.rows():
-            edits.append((yield from self._edit(row)))
-        return StageEdit.stack(edits)
+        return (yield from edit_rows(site, None, self._edit))
 
-    def _edit(self, site: Site) -> Running:
-        """The edit of one picture."""
+    def _edit(self, site: Site, _: Tensor | None) -> Running:
+        """The edit of one picture; its mask follows from the stage below."""
         stage, inversion = site.stage, site.inversion
         before, after = inversion.condition.get("low_image"), site.target.get("low_image")
         if site.below is None or before is None or after is None:

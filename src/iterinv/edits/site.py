@@ -224,6 +224,14 @@ class Site:
             )
 
 
+def edit_rows(site: Site, mask: Tensor | None, edit: Callable[[Site, Tensor | None], Running]) -> Running:
+    """Edit each picture of a batch by itself, with its row of ``mask`` (batch, 1, h, w), so that it decides alone."""
+    edits = []
+    for k, row in enumerate(site.rows()):
+        edits.append((yield from edit(row, None if mask is None else mask[k : k + 1])))
+    return StageEdit.stack(edits)
+
+
 Editor = Callable[[Site], Running]
 """An editor, called once for each stage."""
 
