@@ -155,7 +155,9 @@ class Inversion:
             origin, refine = stage_inversion.origin, stage_inversion.plan.refine
             tensors |= {f"{k}.state.{j}": x for j, x in enumerate(stage_inversion.state)}
             if trajectory or not stage_inversion.plan.inverter.exact:
-                tensors[f"{k}.path"] = torch.stack([x.float() for x in stage_inversion.path])
+                tensors[f"{k}.path"] = torch.stack(
+                    [x if stage_inversion.plan.inverter.reads_path else x.float() for x in stage_inversion.path]
+                )
             if stage_inversion.lost is not None:
                 tensors[f"{k}.lost"] = stage_inversion.lost
             said = f"an inversion by {stage_inversion.plan.method} cannot be saved"
@@ -348,6 +350,8 @@ def _expected(header: _Header, stages: Sequence[Stage]) -> dict[str, store.Shape
         if plan.refine is not None:
             single |= {f"refine.{name}": x for name, x in plan.refine.shapes(stage, plan, n).items()}
         mine |= {name: (each, torch.float32) for name, each in single.items()}
+        if plan.inverter.reads_path:
+            mine["path"] = single["path"], dtype
         expected |= {f"{k}.{name}": each for name, each in mine.items()}
     return expected
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields, replace
 from typing import Any, NamedTuple
 
-from iterinv.inverters import IndependentNoise, Inverter, Relax, Solve, Undo
+from iterinv.inverters import Align, IndependentNoise, Inverter, Relax, Solve, Undo
 from iterinv.plans import Plan, Refinement
 from iterinv.refine import NegativePrompt, NullText, Offsets, Proximal
 from iterinv.roots import Anderson, Average, Damped, FixedPoint, GradientDescent
@@ -29,6 +29,8 @@ METHODS: dict[str, Method] = {
     "bdia-2s": Method("exact, three calls a step: BDIA on DPM-Solver++ 2S", BDIA(base=DPMPP2S())),
     "belm": Method("exact, one call a step (O-BELM)", BELM()),
     "edict": Method("exact, two calls a step (EDICT)", EDICT()),
+    "aligned": Method("exact, one call a step: DDIM, rerun where it was inverted (DirectEdit)", DDIM(), Align()),
+    "aligned-fixed": Method("exact to the last bit: the aligned rerun in fixed-point arithmetic", DDIM(), Align(40)),
     "ddim": Method("DDIM inversion: one step towards the solution of the next four", DDIM(), Solve(FixedPoint(1))),
     "iterinv": Method("DDIM solved by gradient descent, as IterInv publishes it", DDIM(), Solve(GradientDescent())),
     "iterinv-damped": Method("DDIM solved by damped steps, to a tolerance", DDIM(), Solve(Damped())),

@@ -82,7 +82,9 @@ class Plan:
     def __post_init__(self) -> None:
         check_fields(self)
         self.inverter.check(self.rule)
-        if self.refine is not None and (self.inverter.exact or not isinstance(self.rule, OneStep)):
+        if self.refine is not None and (
+            self.inverter.exact or self.inverter.reads_path or not isinstance(self.rule, OneStep)
+        ):
             raise ValueError(
                 f"{type(self.refine).__name__} needs a one-step rule that does not undo itself, such as DDIM"
             )
@@ -136,7 +138,7 @@ class Plan:
     def advice(self, grid: Grid) -> list[str]:
         """Sentences on a plan that works but may disappoint on a stage's grid."""
         advice = []
-        if not self.inverter.exact and self.refine is None and self.guidance != 1:
+        if not (self.inverter.exact or self.inverter.reads_path) and self.refine is None and self.guidance != 1:
             advice.append(
                 f"{self.method} inverts under guidance {self.guidance:g}, where a solver converges slowly or "
                 "not at all and "

@@ -129,7 +129,12 @@ class StageInversion:
     @property
     def rule(self) -> Step:
         """The rule of a rerun."""
-        return self.plan.rule if self.offsets is None else Corrected(self.plan.rule, self.offsets)
+        rule = (
+            self.plan.inverter.rerun_rule(self.plan.rule, self.path)
+            if self.plan.inverter.reads_path
+            else self.plan.rule
+        )
+        return rule if self.offsets is None else Corrected(rule, self.offsets)
 
     def field(self, denoiser: Denoiser) -> Field:
         """The field that it is rerun under."""
@@ -243,9 +248,12 @@ def _invert(
             path[i] = y  # in its place: a path is the largest thing that an inversion holds
     measured = None if error is None else float(error.max())
     report = StageReport(calls.forward, calls.backward, time.perf_counter() - began, residual, measured, unguided)
-    # A solved path is kept in float32, as a file holds it. That of an exact inverter is the rerun's, computed again at
-    # will.
-    states, again = path if inverter.exact else [x.float() for x in path], reconstructed(stage, inversion, y)
+    # A solved path is kept in float32, as a file holds it, unless the rerun reads it. That of an exact
+    # inverter is the rerun's, computed again at will.
+    states, again = (
+        path if inverter.exact or inverter.reads_path else [x.float() for x in path],
+        reconstructed(stage, inversion, y),
+    )
     if inverter.exact and (plan.dtype == "float32" or inverter.growth(rule, grid) <= 1):
         refuse_loss(picture, again, plan)
     arithmetic = stage.arithmetic(len(x))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from iterinv.inverters.align import Align
 from iterinv.inverters.independent_noise import IndependentNoise
 from iterinv.inverters.inverter import Inverted, Inverter
 from iterinv.inverters.relax import Relax
 from iterinv.inverters.solve import Solve
 from iterinv.inverters.undo import Undo
 
-__all__ = ["IndependentNoise", "Inverted", "Inverter", "Relax", "Solve", "Undo"]
+__all__ = ["Align", "IndependentNoise", "Inverted", "Inverter", "Relax", "Solve", "Undo"]

@@ -44,6 +44,9 @@ class Inverter(ABC):
     """The path is a trajectory of the rule. Otherwise an edit along it must run the rule that was refined to follow
     it."""
 
+    reads_path: ClassVar[bool] = False
+    """A rerun reads the path, which is kept and saved in the plan's dtype."""
+
     @property
     def name(self) -> str:
         """The part of a method's name that stands for this way of inverting."""
@@ -68,6 +71,10 @@ class Inverter(ABC):
     def updates(self, rule: Step, grid: Grid) -> int:
         """The largest number of states that are yielded."""
         return len(grid) - self.first(rule)
+
+    def rerun_rule(self, rule: Step, path: Sequence[Tensor]) -> Step:
+        """The rule of a rerun along the inverted path, one sample (batch, ...) a level."""
+        return rule
 
     @property
     def gradients(self) -> bool:
