@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import torch
 from torch import Tensor
 
+from iterinv import path_cache
 from iterinv.edits import EDITORS
 from iterinv.edits.site import Edit, Editor, Site, StageEdit, start_index
 from iterinv.guidance import CFG
@@ -194,18 +195,23 @@ class Cascade:
             watch.on_note(said)
         return again
 
-    def as_needed(self, inversion: Inversion, *, observer: Observer | None = None) -> Inversion:
+    def as_needed(
+        self, inversion: Inversion, *, path: str | Path | None = None, observer: Observer | None = None
+    ) -> Inversion:
         """A reopened inversion whose states are computed as deep as an edit asks for them, once for several edits.
 
         The states of an exact method are those of the picture in the file, inverted in the arithmetic of here; a solved
-        path is the file's. Nothing is run to reconstruct. Raises ``ValueError`` for an inversion made with other
-        weights.
+        path is the file's. Nothing is run to reconstruct. ``path`` is a file of states that earlier edits asked for
+        (:mod:`iterinv.path_cache`), which are not computed again. Raises ``ValueError`` for an inversion made with
+        other weights.
         """
         self._check(inversion)
         watch = self._observer(observer, None)
-        pairs = zip(self._watched(watch), inversion.stages, strict=True)
+        none: list[list[Tensor]] = [[] for _ in self.stages]
+        known = none if path is None else path_cache.load(Path(path), inversion, self.stages)
+        triples = zip(self._watched(watch), inversion.stages, known, strict=True)
         return replace(
-            inversion, stages=tuple(as_needed(stage, stage_inversion, watch) for stage, stage_inversion in pairs)
+            inversion, stages=tuple(as_needed(stage, each, watch, states) for stage, each, states in triples)
         )
 
     @torch.no_grad()

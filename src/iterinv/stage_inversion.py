@@ -206,16 +206,22 @@ def _start(
 
 
 def _walked(
-    stage: Stage, plan: Plan, condition: Condition, picture: Tensor, seeds: Sequence[int], observer: Observer
+    stage: Stage,
+    plan: Plan,
+    condition: Condition,
+    picture: Tensor,
+    seeds: Sequence[int],
+    observer: Observer,
+    known: Sequence[Tensor] = (),
 ) -> StageInversion:
-    """The inversion by an exact rule, undone as deep as its states are asked for."""
+    """The inversion by an exact rule, undone as deep as its states are asked for beyond those that are known."""
     start = _start(stage, plan, condition, picture, seeds, observer)
     grid = start.grid
 
     def on_state(done: int, total: int, state: State) -> None:
         observer.on_step(stage.name, "inverting", done, total, grid[len(grid) - 1 - done].t, state)
 
-    states = Walked(start.begin, start.x, len(grid), start.picture, lambda: start.calls.forward, on_state)
+    states = Walked(start.begin, start.x, len(grid), start.picture, lambda: start.calls.forward, on_state, known)
     origin = Origin(start.picture, tuple(seeds), pixels_of(start.picture), stage.arithmetic(len(picture)))
     guidance = CFG(plan.guidance)
     return StageInversion(
@@ -261,16 +267,19 @@ def _invert(
     return replace(inversion, trajectory=Known(tuple(states), state, again, report), origin=origin)
 
 
-def as_needed(stage: Stage, inversion: StageInversion, observer: Observer) -> StageInversion:
+def as_needed(
+    stage: Stage, inversion: StageInversion, observer: Observer, states: Sequence[Tensor] = ()
+) -> StageInversion:
     """The inversion with a trajectory for an edit, which runs nothing again: the states that are known or in the file;
-    else those of the picture in the file, inverted as deep as they are asked for, in the arithmetic of here."""
+    else those of the picture in the file, inverted as deep as they are asked for, in the arithmetic of here. ``states``
+    (batch, channels, h, w), clean to noisy, are known from an earlier edit."""
     origin, plan = inversion.origin, inversion.plan
     if not isinstance(inversion.trajectory, Deferred) or origin is None:
         return inversion
     path = origin.path if plan.inverter.exact else inversion.path
     if path is not None:
         return replace(inversion, trajectory=Known(path, inversion.state, origin.picture))
-    return _walked(stage, plan, inversion.condition, origin.picture, origin.seeds, observer)
+    return _walked(stage, plan, inversion.condition, origin.picture, origin.seeds, observer, states)
 
 
 def rerun_states(stage: Stage, inversion: StageInversion, observer: Observer) -> Generator[Tensor, None, None]:

@@ -126,7 +126,8 @@ class Walked(Sequence[Tensor], Trajectory):
     It is the sequence of its own states, the last of which, ``clean``, takes no walk. ``picture`` is the picture
     that was inverted: the walk back is the path, so it is not run forward again. ``on_state`` is called with the
     number of levels reached, of those asked for, and the state; ``calls`` counts the network calls. ``begin`` makes
-    the walk, again after one that was stopped.
+    the walk, again after one that was stopped. ``samples`` are states of an earlier walk, clean to noisy: where more
+    are asked for, the walk begins anew.
     """
 
     def __init__(
@@ -137,11 +138,12 @@ class Walked(Sequence[Tensor], Trajectory):
         picture: Tensor,
         calls: Callable[[], int],
         on_state: Callable[[int, int, State], None],
+        samples: Sequence[Tensor] = (),
     ) -> None:
         self._begin, self._walk = begin, begin()
         self._clean, self._levels, self._picture = clean, levels, picture
         self._calls, self._on_state, self._lock = calls, on_state, Lock()
-        self._samples: list[Tensor] = []  # clean to noisy
+        self._samples, self._earlier = list(samples), bool(samples)  # clean to noisy
         self._inverted: Inverted | None = None
         self._seconds = 0.0
 
@@ -150,6 +152,8 @@ class Walked(Sequence[Tensor], Trajectory):
         """Walk back until ``count`` samples are known; the inverter's whole path takes their place at the end."""
         began = time.perf_counter()
         with self._lock:
+            if self._earlier and len(self._samples) < count:
+                self._samples, self._earlier = [], False
             while len(self._samples) < count and self._inverted is None:
                 try:
                     state = next(self._walk)

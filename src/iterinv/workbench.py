@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from iterinv import images
+from iterinv import images, path_cache
 from iterinv.cascade import Cascade, load
 from iterinv.edits import EDITORS
 from iterinv.edits.site import Edit, Editor
@@ -101,7 +101,8 @@ class EditRequest:
     Each stage is inverted as deep as the editor needs. With ``keep_inversion`` all of it is inverted and run again, so
     that the inversion can be written and the report says how well the picture comes back. ``mask`` takes the place of
     the editor's own region, in pixels of the upright picture, or of ``original.png`` for an inversion. ``force`` goes
-    on where the model says that it cannot edit such a picture.
+    on where the model says that it cannot edit such a picture. ``keep_path`` keeps the states that the editor asks for
+    in a file beside the inversion file, and reads those that an earlier edit kept.
     """
 
     source: InvertRequest | ReopenRequest
@@ -112,6 +113,7 @@ class EditRequest:
     keep_inversion: bool = False
     mask: GivenMask | None = None
     force: bool = False
+    keep_path: bool = False
 
 
 @dataclass(frozen=True)
@@ -252,9 +254,11 @@ class Workbench(Observer):
                 self.on_note(f"stage {stage.name}: solved to {error:.0e}, not to {target:.0e}; take more steps")
         return Result(cascade, inversion, self.notes, time.perf_counter() - began)
 
-    def reopen(self, request: ReopenRequest, as_needed: bool = False, to_edit: bool = False) -> Result:
-        """Reopen an inversion and run it again; ``as_needed``, nothing is run until an editor asks for its states;
-        ``to_edit``, a picture that the model cannot edit is refused.
+    def reopen(
+        self, request: ReopenRequest, as_needed: bool = False, to_edit: bool = False, path: Path | None = None
+    ) -> Result:
+        """Reopen an inversion and run it again; ``as_needed``, nothing is run until an editor asks for its states,
+        except those in the file ``path``; ``to_edit``, a picture that the model cannot edit is refused.
 
         Raises :class:`iterinv.store.BadInversion`.
         """
@@ -264,7 +268,10 @@ class Workbench(Observer):
         inversion = cascade.open(request.inversion)
         if to_edit:
             _refuse_unknown(cascade, inversion.canvases[0])
-        inversion = (cascade.as_needed if as_needed else cascade.rerun)(inversion, observer=self)
+        if as_needed:
+            inversion = cascade.as_needed(inversion, path=path, observer=self)
+        else:
+            inversion = cascade.rerun(inversion, observer=self)
         return Result(cascade, inversion, self.notes, time.perf_counter() - began)
 
     def edit(self, request: EditRequest) -> Result:
@@ -281,14 +288,24 @@ class Workbench(Observer):
             _refuse_no_change(source.prompt, prompts)
             if request.mask is not None:
                 mask = self._mask(request.mask, images.to_array(source.picture)[0])
-        how = as_needed, not request.force
-        result = self.invert(source, *how) if isinstance(source, InvertRequest) else self.reopen(source, *how)
+        how, path = (as_needed, not request.force), None
+        if request.keep_path and request.keep_inversion:
+            raise ValueError("a whole inversion is run again, and keeps no path for edits: leave out one of the two")
+        if isinstance(source, InvertRequest):
+            if request.keep_path:
+                raise ValueError("the states are kept beside an inversion file, and there is none: edit one of these")
+            result = self.invert(source, *how)
+        else:
+            path = path_cache.place(source.inversion) if request.keep_path else None
+            result = self.reopen(source, *how, path)
         cascade = result.cascade
         editor = editor or editor_of(cascade.defaults.editor, request.strength, request.guidance_scale)
         _refuse_no_change(result.inversion.prompt, prompts)
         if request.mask is not None and mask is None:
             mask = self._mask(request.mask, result.inversion.canvases[0].image)
         edits = tuple(self._edited(result, prompt, editor, mask) for prompt in prompts)
+        if path is not None:
+            path_cache.save(path, result.inversion)
         return Result(cascade, result.inversion, self.notes, time.perf_counter() - began, edits, editor)
 
     def _mask(self, mask: GivenMask, picture: np.ndarray) -> np.ndarray:

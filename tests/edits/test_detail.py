@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from iterinv.edits import Detail, Everywhere, PromptSwap
-from iterinv.edits.detail import structure_change
+from iterinv.edits.structure import recoloured, structure_change
 from iterinv.observer import Observer
 
 PROMPT, TARGET = "a red sphere on a wooden floor", "a blue sphere on a wooden floor"
@@ -41,6 +41,21 @@ def test_a_moved_edge_counts_where_it_was_and_where_it_is():
     change = structure_change(before, after)
     assert float(change[..., 5:15].min()) == 1
     assert float(change[..., 20:].max()) == 0
+
+
+def test_colours_go_over_and_outlines_stay():
+    """A recolouring is itself; of one whose outline moved by half a pixel, the colours stand within the old outline."""
+    before = torch.full((1, 3, 24, 24), -0.5)
+    before[:, 0, 8:16, 8:16] = 0.8
+    colour = torch.tensor([-0.9, 0.1, 0.7]).reshape(1, 3, 1, 1)
+    true = before.clone()
+    true[..., 8:16, 8:16] = colour
+    moved = (true + true.roll(1, -1)) / 2
+    assert torch.allclose(recoloured(before, true), true, atol=0.02)
+    result = recoloured(before, moved)
+    assert float((result - true).square().mean()) < 0.5 * float((moved - true).square().mean())
+    assert float((result[..., 10:14, 11:14] - true[..., 10:14, 11:14]).abs().max()) < 0.06
+    assert float((result[..., 18:, :] + 0.5).abs().max()) < 0.02
 
 
 def calls(tiny, monkeypatch, structure, **settings):

@@ -67,6 +67,10 @@ def edit(
         bool,
         typer.Option("--keep-inversion", help="Invert every level, reconstruct, and write the inversion and both."),
     ] = False,
+    keep_path: Annotated[
+        bool,
+        typer.Option("--keep-path", help="Keep the states of the edit beside the --inversion file, for the next one."),
+    ] = False,
     mask: Annotated[
         Path | None, typer.Option("--mask", help="A picture, white where the edit may act; else the editor decides.")
     ] = None,
@@ -111,7 +115,9 @@ def edit(
             sides = numbers_of("--box", box, 4) if box else None
             corners = tuple(numbers_of("--polygon", each, 2) for each in polygon.split()) if polygon else None
             region = GivenMask(mask, sides, corners, invert_mask, grow, feather)  # type: ignore[arg-type]
-        request = EditRequest(source, tuple(to), editor, strength, edit_guidance, keep_inversion, region, force)
+        request = EditRequest(
+            source, tuple(to), editor, strength, edit_guidance, keep_inversion, region, force, keep_path
+        )
         report = bench.edit(request).write(staging, inversion=write)
     print_report(report, out)
 

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Generator
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -15,10 +16,11 @@ from iterinv.edits.flowedit import Flow
 from iterinv.edits.regions import FromPrompts
 from iterinv.edits.settings import check_shares
 from iterinv.edits.site import Blend, Region, Running, Site, edit_rows, last_state, share_of, start_index
+from iterinv.edits.structure import recoloured
 from iterinv.levels import State
 from iterinv.steps import Step
 from iterinv.steps.run import run
-from iterinv.typed import Count, Natural, check_fields
+from iterinv.typed import Count, Natural, Positive, check_fields
 
 STRENGTHS = (0.55, 0.7, 0.85, 1.0)
 """The strengths that a local edit tries in turn, until the network sees the target prompt in the result."""
@@ -37,9 +39,13 @@ class AdaptiveFlow:
     levels: the strength is 1, in one pass, where there is no mask or where it covers more than ``local``. A thing
     drifts from its place at the noisiest levels, so a smaller change begins at 0.55. While the network does not see
     the target prompt in the result, ``sure`` times as clearly as it saw the source prompt in the picture, the
-    picture is edited anew from 0.7, 0.85 and 1. The defaults were chosen on recolourings of the embedded cascade
-    that no benchmark draws; ``docs/benchmarks/scenes.md`` measures them. Raises ``ValueError`` for settings outside
-    their ranges.
+    picture is edited anew from 0.7, 0.85 and 1.
+
+    FlowEdit moves outlines by a fraction of a pixel. Where exchanging colours is enough, they stay where they are: the
+    result's colours on the picture's own structure (:func:`iterinv.edits.structure.recoloured`) take the result's place
+    if the network sees the target prompt in them ``outline`` times as clearly, 1 or more for never. The defaults were
+    chosen on recolourings of the embedded cascade that no benchmark draws; ``docs/benchmarks/scenes.md`` measures them.
+    Raises ``ValueError`` for settings outside their ranges.
     """
 
     strength: float | None = None
@@ -48,6 +54,7 @@ class AdaptiveFlow:
     averages: Count = 1
     local: float = 0.3
     sure: float = 0.5
+    outline: Positive = 0.75
     region: Region = dataclasses.field(default_factory=lambda: FromPrompts(grow=0))
     detail: Detail = dataclasses.field(default_factory=Detail)
     seed: Natural = 0
@@ -87,8 +94,20 @@ class AdaptiveFlow:
                 or margin(site, mask, state[0], self.seed) >= -self.sure * source_margin
             ):
                 break
+        z, same = state[0], False
+        if site.stage.codec is None and self.outline < 1:
+            same, z = self.same_outline(site, mask, clean, z)
         share = share_of(site.grid, start_index(site.grid, strength))
-        return site.result(state, mask, rule="Flow", strength=share, guidance=site.guidance_scale(self.guidance))
+        scale = site.guidance_scale(self.guidance)
+        return site.result((z,), mask, rule="Flow", strength=share, guidance=scale, same_outline=same)
+
+    def same_outline(self, site: Site, mask: Tensor | None, clean: Tensor, z: Tensor) -> tuple[bool, Tensor]:
+        """Tell whether new colours are enough, and return the clean state with them, or ``z`` as it is."""
+        inside = torch.ones_like(z[:, :1]) if mask is None else mask
+        colours = torch.where(inside > 0, torch.lerp(clean, recoloured(clean, z).clamp(-1, 1), inside), clean)
+        there = margin(site, inside, z, self.seed)
+        enough = there > 0 and margin(site, inside, colours, self.seed) >= self.outline * there
+        return enough, colours if enough else z
 
     def flow(self, site: Site, strength: float, passes: int, mask: Tensor | None) -> Generator[State, None, State]:
         """Run the last ``strength`` of the levels ``passes`` times; returns the clean state."""

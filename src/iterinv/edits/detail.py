@@ -14,16 +14,13 @@ from torch.nn import functional as F
 from iterinv.conditions import enlarged
 from iterinv.edits.settings import check_shares
 from iterinv.edits.site import Blend, Running, Site, edit_rows, last_state, start_index
+from iterinv.edits.structure import structure_change
 from iterinv.guidance import CFG
 from iterinv.levels import Field, Grid, State
 from iterinv.steps import DDIM, Step, Wrapped
 from iterinv.steps.run import run
 from iterinv.streams import draw_noise
 from iterinv.typed import Natural, Positive, check_fields
-
-WINDOW, RIDGE = 5, 1e-4
-"""The side, in pixels of the stage below, of the windows in which structure is compared; and the variance, in [-1, 1],
-below which a window counts as flat."""
 
 
 @dataclass(frozen=True)
@@ -117,38 +114,6 @@ class MovedPath(Wrapped):
         if i > self.until or bool((self.fresh == 1).all()):
             return x
         return self.fresh * x + (1 - self.fresh) * (self.site.path[i] + grid[i].alpha * self.shift)
-
-
-def structure_change(before: Tensor, after: Tensor, least: float = 0.07, most: float = 0.2) -> Tensor:
-    """Measure where two pictures (batch, 3, h, w) differ by more than colour: (batch, 1, h, w), 0 to 1.
-
-    In a window where only colour changed, each picture is an affine function of the other's channels. The rms of the
-    rest, of the worse of the two directions, counts from ``least`` to ``most``, in [-1, 1]; it reaches two pixels
-    around.
-    """
-    before, after = before.double(), after.double()
-    rest = torch.maximum(_unexplained(before, after), _unexplained(after, before))
-    return F.max_pool2d(((rest - least) / (most - least)).clamp(0, 1), 5, stride=1, padding=2)
-
-
-def _unexplained(guide: Tensor, x: Tensor) -> Tensor:
-    """The rms (batch, 1, h, w) of the part of ``x`` that is no affine function of ``guide`` in a window around each
-    pixel (He, Sun, Tang, 2013, guided image filtering, whose local model this is)."""
-
-    def mean(y: Tensor) -> Tensor:
-        return F.avg_pool2d(F.pad(y, (WINDOW // 2,) * 4, mode="replicate"), WINDOW, stride=1)
-
-    def covariance(a: Tensor, b: Tensor) -> Tensor:
-        pairs = a[:, :, None] * b[:, None]  # (batch, channels of a, channels of b, h, w)
-        joint = mean(pairs.flatten(1, 2)).reshape(pairs.shape) - mean(a)[:, :, None] * mean(b)[:, None]
-        return joint.permute(0, 3, 4, 1, 2)
-
-    among, between = covariance(guide, guide), covariance(guide, x)
-    slope: Tensor = torch.linalg.solve(
-        among + RIDGE * torch.eye(guide.shape[1], dtype=guide.dtype, device=guide.device), between
-    )
-    rest: Tensor = covariance(x, x).diagonal(dim1=-2, dim2=-1) - (slope * between).sum(-2)
-    return rest.clamp_min(0).sum(-1)[:, None].sqrt()
 
 
 def enlarge(mask: Tensor, size: int) -> Tensor:

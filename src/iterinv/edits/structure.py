@@ -1,0 +1,65 @@
+"""Structure and colour: which part of a change of a picture moves outlines, and which only exchanges colours.
+
+Where only colour changed, each picture is, in a small window, an affine function of the other's channels: the local
+model of guided image filtering (He, Sun, Tang, 2013), https://doi.org/10.1109/TPAMI.2012.213
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+WINDOW = 5
+"""The side of the windows, in pixels."""
+
+FLAT, RIDGE = 1e-4, 1e-3
+"""The variances, in [-1, 1], below which a window counts as flat: to measure structure, and to exchange colours."""
+
+
+def structure_change(before: Tensor, after: Tensor, least: float = 0.07, most: float = 0.2) -> Tensor:
+    """Measure where two pictures (batch, 3, h, w) differ by more than colour: (batch, 1, h, w), 0 to 1.
+
+    The rms of the part of each picture that is no affine function of the other's channels, of the worse of the two
+    directions, counts from ``least`` to ``most``, in [-1, 1]; it reaches two pixels around.
+    """
+    before, after = before.double(), after.double()
+    rest = torch.maximum(_unexplained(before, after), _unexplained(after, before))
+    return F.max_pool2d(((rest - least) / (most - least)).clamp(0, 1), 5, stride=1, padding=2)
+
+
+def recoloured(before: Tensor, after: Tensor) -> Tensor:
+    """The colours of one picture on the structure of another, both (batch, 3, h, w): ``after`` as an affine function of
+    the channels of ``before``, fitted in the window around each pixel and averaged over the windows that hold it."""
+    guide, x = before.double(), after.double()
+    slope = _slope(guide, x, RIDGE)
+    offset = _mean(x) - torch.einsum("nhwij,nihw->njhw", slope, _mean(guide))
+    averaged = _mean(slope.flatten(3).permute(0, 3, 1, 2)).reshape(
+        *slope.shape[:1], *slope.shape[3:], *slope.shape[1:3]
+    )
+    return (torch.einsum("nijhw,nihw->njhw", averaged, guide) + _mean(offset)).to(after)
+
+
+def _unexplained(guide: Tensor, x: Tensor) -> Tensor:
+    """The rms (batch, 1, h, w) of the part of ``x`` that is no affine function of ``guide`` around each pixel."""
+    between = _covariance(guide, x)
+    rest: Tensor = _covariance(x, x).diagonal(dim1=-2, dim2=-1) - (_slope(guide, x, FLAT) * between).sum(-2)
+    return rest.clamp_min(0).sum(-1)[:, None].sqrt()
+
+
+def _slope(guide: Tensor, x: Tensor, ridge: float) -> Tensor:
+    """The least-squares slope (batch, h, w, channels of guide, channels of x) of ``x`` over ``guide``."""
+    eye = torch.eye(guide.shape[1], dtype=guide.dtype, device=guide.device)
+    slope: Tensor = torch.linalg.solve(_covariance(guide, guide) + ridge * eye, _covariance(guide, x))
+    return slope
+
+
+def _covariance(a: Tensor, b: Tensor) -> Tensor:
+    """The covariance (batch, h, w, channels of a, channels of b) in the window around each pixel."""
+    pairs = a[:, :, None] * b[:, None]
+    joint = _mean(pairs.flatten(1, 2)).reshape(pairs.shape) - _mean(a)[:, :, None] * _mean(b)[:, None]
+    return joint.permute(0, 3, 4, 1, 2)
+
+
+def _mean(y: Tensor) -> Tensor:
+    return F.avg_pool2d(F.pad(y, (WINDOW // 2,) * 4, mode="replicate"), WINDOW, stride=1)
