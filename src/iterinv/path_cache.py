@@ -61,7 +61,7 @@ def load(file: Path, inversion: Inversion, stages: Sequence[Stage]) -> list[list
 
 
 def _identity(inversion: Inversion) -> str:
-    """A hash of everything that an inversion's states follow from: the model, the plans, prompts, seeds and pictures."""
+    """A hash of all that an inversion's states follow from: the model, plans, prompts, seeds and pictures."""
     plans = [plan_to_json(stage.plan) for stage in inversion.stages]
     facts = [inversion.fingerprint, plans, list(inversion.prompts), list(inversion.seeds)]
     digest = hashlib.sha256(json.dumps(facts).encode())

@@ -104,7 +104,8 @@ class AdaptiveFlow:
     def same_outline(self, site: Site, mask: Tensor | None, clean: Tensor, z: Tensor) -> tuple[bool, Tensor]:
         """Tell whether new colours are enough, and return the clean state with them, or ``z`` as it is."""
         inside = torch.ones_like(z[:, :1]) if mask is None else mask
-        colours = torch.where(inside > 0, torch.lerp(clean, recoloured(clean, z).clamp(-1, 1), inside), clean)
+        colours = inside * recoloured(clean, z).clamp(-1, 1) + (1 - inside) * clean
+        colours = torch.where(inside > 0, colours, clean)
         there = margin(site, inside, z, self.seed)
         enough = there > 0 and margin(site, inside, colours, self.seed) >= self.outline * there
         return enough, colours if enough else z

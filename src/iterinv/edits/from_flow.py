@@ -33,7 +33,7 @@ class FromFlow:
         check_fields(self)
 
     def __call__(self, site: Site) -> Tensor:
-        edit = finish(AdaptiveFlow(strength=1.0, passes=1, seed=self.seed)(site))
+        edit = finish(AdaptiveFlow(strength=1.0, passes=1, outline=1.0, seed=self.seed)(site))
         clean = site.path[-1]
         change = (site.stage.encode(edit.picture.to(clean)) - clean).abs().amax(1, keepdim=True)
         mask = torch.stack([closed(each) for each in (change >= self.least).to(clean)])
