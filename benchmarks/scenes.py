@@ -1,7 +1,7 @@
-"""SceneEdit: held-out scenes by seven kinds of edit, by editors after inversion methods.
+"""SceneEdit: held-out scenes by ten kinds of edit, by editors after inversion methods.
 
 Resumable: `python benchmarks/scenes.py SIZE:EDITOR:METHOD:COUNT …` does what is missing of COUNT scenes a kind at SIZE
-px by each, and reports them.
+px by each, and reports them; with `:region` behind it the editor is given the true region.
 """
 
 from __future__ import annotations
@@ -23,25 +23,22 @@ from iterinv.embedded.evaluate import scene_edit as scenes
 from iterinv.embedded.evaluate.tasks import KINDS
 from iterinv.evaluate.folder import processes
 
-RUNS = ("256:automatic:bdia:20", "64:automatic:bdia:20")
-SHARES = ("success", "kept", "both")
+RUNS = ("256:automatic:bdia:8", "64:automatic:bdia:8", "256:automatic:bdia:2:region")
+SHARES = ("success", "kept", "clean", "good")
+AGAIN = 1
+"""The number of scenes of each kind whose edits are edited again."""
+
 DRAWN, SEED = 40, 2026
 """The number of edits of the first run that are shown as they were drawn, none chosen; and the seed that draws them."""
 
-BY_EYE = {
-    "1858ebc112ad": """Looked at one by one, 24 of the 40 pass for a render with the change made. The other sixteen:
-four cubes have round or ragged edges, two spheres are torn, two added things are ragged or float, in two the thing that
-should stay is drawn anew and suffers, two leave a piece of the removed thing, two floors are tinted, one surface is
-mottled, and one wall keeps a patch of the old colour. The reader, which sees them at 64 px, counts all forty as
-successes that keep the rest."""
-}
-"""By weights, the count of the drawn edits that a person takes for a render with the change made, and the others."""
+BY_EYE: dict[str, dict[str, str]] = {}
+"""By weights, the drawn edits that a person does not take for a render with the change made, and why."""
 
 
-def run_all(size: int, editor: str, method: str, count: int, folder: Path) -> None:
+def run_all(size: int, editor: str, method: str, count: int, folder: Path, region: bool) -> None:
     """A process a core, each with its share of the scenes."""
     cores = os.cpu_count() or 1
-    jobs = ((size, editor, method, count, folder, (k + 1, cores)) for k in range(cores))
+    jobs = ((size, editor, method, count, folder, (k + 1, cores), region) for k in range(cores))
     with processes() as pool:
         done = pool.starmap_async(one_share, jobs, chunksize=1)
         with Progress() as bar:
@@ -52,19 +49,23 @@ def run_all(size: int, editor: str, method: str, count: int, folder: Path) -> No
         done.get()
 
 
-def one_share(size: int, editor: str, method: str, count: int, folder: Path, share: tuple[int, int]) -> None:
-    for _ in scenes.evaluate(load().up_to(size), EDITORS[editor](), folder, method, 20, KINDS, count, share):
+def one_share(
+    size: int, editor: str, method: str, count: int, folder: Path, share: tuple[int, int], region: bool
+) -> None:
+    cascade, again = load().up_to(size), 0 if region else AGAIN
+    done = scenes.evaluate(cascade, EDITORS[editor](), folder, method, 20, KINDS, count, share, None, again, region)
+    for _ in done:
         pass
 
 
 def main(runs: tuple[str, ...] = RUNS) -> None:
-    began, weights = time.time(), short(load())
-    tables = []
+    began, weights, tables = time.time(), short(load()), []
+    drawn: list[dict[str, Any]] = []
     for run in runs:
-        size, editor, method, count = run.split(":")
-        name = f"{editor}-{method}-{size}"
+        size, editor, method, count, *region = run.split(":")
+        name = "-".join([editor, method, size, *region])
         folder = ROOT / "runs" / "scene-edit" / f"{weights}-{name}"
-        run_all(int(size), editor, method, int(count), folder)
+        run_all(int(size), editor, method, int(count), folder, bool(region))
         task_rows = scenes.rows(folder, count=int(count))
         if len(task_rows) != int(count) * len(KINDS):
             raise RuntimeError(f"{folder} holds {len(task_rows)} of {int(count) * len(KINDS)} tasks: run this again")
@@ -72,28 +73,32 @@ def main(runs: tuple[str, ...] = RUNS) -> None:
             "".join(_line(row) for row in sorted(task_rows, key=_order)), encoding="utf-8"
         )
         footer = f"Every edit: [scenes-{name}.jsonl](scenes-{name}.jsonl)."
-        heading = f"## {editor} at {size} px, inverted by {method}"
+        heading = f"## {editor} at {size} px, inverted by {method}{', the true region given' if region else ''}"
         tables.append(f"{heading}\n\n{_table(scenes.summary(task_rows))}\n\n{footer}")
         if run == runs[0]:
-            scenes.drawn_sheet(folder, task_rows, DRAWN, SEED)
+            drawn = scenes.drawn_sheet(folder, task_rows, DRAWN, SEED)
             scenes.sheets(folder, task_rows)
             for sheet in ("drawn", "worst"):
                 shutil.copy(folder / f"{sheet}.png", OUT / f"scenes-{sheet}.png")
     body = f"""
 Held-out scenes, as many of each kind as the tables say, by editors with their defaults, which are given the two
 captions and nothing else. *Success*: the [reader](reader.md), which reads pictures at 64 px, sees the requested change;
-*kept*: it sees everything else unchanged; *both* in one picture. *Inside*: PSNR to the true render where it differs
+*kept*: it sees everything else unchanged; *clean*: the [inspector](reader.md), which sees 256 px, finds no broken
+place; *good*: all three. *Inside*: PSNR to the true render where it differs
 from the source (the thing, its shadow, its reflections); *outside*: to the source elsewhere, mean and least, of the
 pictures where any pixel there differs; *exact* is the share where none does. *Features*: distance to the truth in the
 reader's features. *IoU*: of the region where the last stage may change the picture and the true region. *Sharpness*:
 gradients inside, in units of the truth's (median). *Leakage*: the share of all change that lies outside the true
-region.
+region. *Ghost*: the share of the source's fine structure that is left inside. *ST-LPIPS*: perceptual distance to the
+true render. *Back* and *onward*: edits of the first {AGAIN} scenes edited once more, back by the source's caption and
+onward to another wall, PSNR to the true picture.
 
 {(chr(10) * 2).join(tables)}
 
 ## {DRAWN} edits, drawn by a seed
 
-Of the first table, none chosen: source, edited, truth; four tasks per row. {BY_EYE.get(weights, "")} {RESUMED}
+Of the first table, none chosen: source, edited, truth; four tasks per row. {RESUMED}
+{_by_eye(drawn, BY_EYE.get(weights))}
 
 ![drawn](scenes-drawn.png)
 
@@ -102,6 +107,17 @@ Of the first table, none chosen: source, edited, truth; four tasks per row. {BY_
 ![worst](scenes-worst.png)
 """
     publish("scenes", "SceneEdit: edits with a known answer", body, began)
+
+
+def _by_eye(drawn: list[dict[str, Any]], failures: dict[str, str] | None) -> str:
+    """The count of the drawn edits that a person takes for renders, the failures, and the inspector's agreement."""
+    if failures is None:
+        return "Nobody has counted those that pass for a render with the change made."
+    passed = {f"{row['kind']} {row['seed']}": row for row in drawn}
+    agree = sum((name in failures) != row["good"] for name, row in passed.items())
+    listed = "; ".join(f"{name}: {why}" for name, why in failures.items())
+    count = f"{len(drawn) - len(failures)} of the {len(drawn)} pass for a render with the change made"
+    return f"Looked at one by one, {count}. *Good* says the same of {agree}. Those that do not pass: {listed}."
 
 
 def _order(row: dict[str, Any]) -> tuple[int, int]:
@@ -118,14 +134,15 @@ def _line(row: dict[str, Any]) -> str:
 def _table(summary: list[dict[str, Any]]) -> str:
     rows = []
     for row in summary:
-        shares = [f"{100 * row[key]:.0f} %" for key in SHARES]
+        shares = ["" if row[key] is None else f"{100 * row[key]:.0f} %" for key in SHARES]
         figures = [_figure(row[key], ".1f") for key in ("inside", "outside", "outside_least")]
         figures.append(f"{100 * row['outside_exact']:.0f} %")
         others = [_figure(row["features"], ".1f"), _figure(row["iou"], ".2f"), _figure(row["sharpness"], ".2f")]
-        others.append("" if row["leakage"] is None else f"{100 * row['leakage']:.0f} %")
+        others += ["" if row[key] is None else f"{100 * row[key]:.0f} %" for key in ("leakage", "ghost")]
+        others += [_figure(row["st_lpips"], ".3f"), _figure(row["back"], ".1f"), _figure(row["onward"], ".1f")]
         rows.append([row["kind"], row["tasks"], *shares, *figures, *others])
     columns = ["kind", "tasks", *SHARES, "inside dB", "outside dB", "least", "exact", "features", "IoU"]
-    columns += ["sharpness", "leakage"]
+    columns += ["sharpness", "leakage", "ghost", "ST-LPIPS", "back dB", "onward dB"]
     return table(columns, rows)
 
 

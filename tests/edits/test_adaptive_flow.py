@@ -7,7 +7,8 @@ import torch
 
 from iterinv.cascade import Cascade
 from iterinv.edits import AdaptiveFlow, Everywhere, Given, Site
-from iterinv.edits.classifier import margin
+from iterinv.edits.adaptive_flow import without_slits
+from iterinv.edits.classifier import margin, shows_target
 from iterinv.models.toy import gaussian
 
 OLD, NEW, STD = -0.2, 0.3, 0.5
@@ -101,12 +102,33 @@ def test_an_edit_that_does_not_show_the_target_starts_again_higher(inversion, mo
     alone = both.row(0)
     margins = iter([-8.0, -1.0, 3.9, 4.0])  # first the picture's margin, then that of each edit
     monkeypatch.setattr("iterinv.edits.adaptive_flow.margin", lambda *_: next(margins))
-    tried, edit = strengths_tried(cascade, alone, "a green cube", AdaptiveFlow(region=Given(masks()[0])), monkeypatch)
+    editor = AdaptiveFlow(region=Given(masks()[0]), outline=1.0)
+    tried, edit = strengths_tried(cascade, alone, "a green cube", editor, monkeypatch)
     assert tried == [(0.55, 3), (0.7, 3), (0.85, 3)]
     assert edit.reports[0]["strength"] == pytest.approx(0.85)
     margins = iter([-8.0, -1.0, -1.0, -1.0])  # the last strength needs no margin
-    tried, _ = strengths_tried(cascade, alone, "a green cube", AdaptiveFlow(region=Given(masks()[0])), monkeypatch)
+    tried, _ = strengths_tried(cascade, alone, "a green cube", editor, monkeypatch)
     assert [strength for strength, _ in tried] == [0.55, 0.7, 0.85, 1.0]
+
+
+def test_outlines_stay_where_the_network_sees_the_target_in_new_colours_almost_as_clearly(inversion, monkeypatch):
+    cascade, both = inversion
+    monkeypatch.setattr("iterinv.edits.adaptive_flow.recoloured", lambda before, after: before + 0.01)
+    for margins, likelihoods, same in (
+        ((4.0, 3.1), (-1.4, -1.0), True),
+        ((4.0, 2.9), (-1.0, -1.0), False),
+        ((-1.0, 3.0), (-1.0, -1.0), False),
+        ((4.0, 4.0), (-1.6, -1.0), False),
+    ):
+        monkeypatch.setattr("iterinv.edits.adaptive_flow.likelihood", lambda *_, each=iter(likelihoods): next(each))
+        each = iter(margins)
+        monkeypatch.setattr("iterinv.edits.adaptive_flow.margin", lambda *_, each=each: next(each, 0.0))
+        editor = AdaptiveFlow(strength=0.5, region=Given(masks()[0]))
+        edit = cascade.edit(both.row(0), "a green cube", editor)
+        assert edit.reports[0]["same_outline"] == same
+        before, after = both.row(0).stages[0].picture.clamp(-1, 1), edit.pictures[0]
+        shifted = (after - (before + 0.01).clamp(-1, 1))[masks()[0].expand_as(after) == 1]
+        assert (float(shifted.abs().max()) < 1e-5) == same
 
 
 def test_the_margin_tells_which_prompt_a_picture_shows(inversion, monkeypatch):
@@ -122,6 +144,31 @@ def test_the_margin_tells_which_prompt_a_picture_shows(inversion, monkeypatch):
     assert margins[0] < margins[1] < margins[2]
     assert margins[0] < 0 < margins[2]
     assert margins[2] == pytest.approx(-margins[0], rel=0.2)
+
+
+def test_the_target_is_shown_where_it_predicts_better_than_the_source_and_than_no_prompt(inversion, monkeypatch):
+    """A picture that no prompt describes best shows neither of the two, though it is nearer to the target."""
+    cascade, both = inversion
+    stage_inversion = both.stages[0].row(0)
+    site = Site(cascade.stages[0], stage_inversion, stage_inversion.condition, ("old",), ("new",))
+    empty = NEW + 2 * (NEW - OLD)
+    monkeypatch.setattr(Site, "source", lambda self: gaussian(OLD, STD))
+    monkeypatch.setattr(Site, "unguided", lambda self: gaussian(NEW, STD))
+    monkeypatch.setattr("iterinv.edits.classifier.unguided", lambda denoiser, condition: gaussian(empty, STD))
+    pictures = [torch.full((1, 3, 16, 16), mean, dtype=torch.float64) for mean in (OLD, NEW, empty)]
+    assert [shows_target(site, masks()[0], z) for z in pictures] == [False, True, False]
+    assert margin(site, masks()[0], pictures[2]) > 0
+
+
+def test_slits_of_a_wide_region_are_closed_and_things_on_it_stay_outside():
+    mask = torch.ones(1, 1, 32, 32)
+    mask[..., 10:13, 4:20] = 0  # a slit
+    mask[..., 18:28, 8:18] = 0  # a thing
+    mask[..., :6, :] = 0  # beyond its edge
+    closed = without_slits(mask)
+    assert bool((closed[..., 8:15, :] == 1).all())
+    assert float(closed[..., 18:28, 8:18].sum()) == 0
+    assert float(closed[..., :6, :].sum()) == 0
 
 
 def test_a_wide_region_is_grown_and_a_small_one_is_not(inversion):

@@ -4,11 +4,12 @@ import pytest
 import torch
 
 from iterinv.cascade import Cascade
-from iterinv.edits import Automatic, FromFlow, FromPrompts, Given, Redraw
+from iterinv.edits import AdaptiveFlow, Automatic, FromFlow, FromPrompts, Given, Redraw
 from iterinv.edits.automatic import word_change
 
 SOURCE = "a red sphere to the left of a blue cube"
 MASK = Given(torch.ones(1, 1, 16, 16).triu())
+SMALL = Given(torch.ones(1, 1, 16, 16).triu(10))
 
 
 @pytest.fixture(scope="module")
@@ -29,20 +30,51 @@ def test_words_are_added_removed_or_exchanged():
 
 def test_it_draws_anew_what_appears_or_goes_and_changes_the_rest_in_place(first, monkeypatch):
     cascade, both = first
-    monkeypatch.setattr("iterinv.edits.automatic.margin", lambda *_: 1.0)
-    for target, chosen in (
-        ("a blue cube", "Redraw"),
-        (SOURCE + " and a cone", "Redraw"),
-        (SOURCE.replace("red", "green"), "AdaptiveFlow"),
+    monkeypatch.setattr("iterinv.edits.automatic.shows_target", lambda *_: True)
+    swapped = SOURCE.replace("red", "green")
+    for target, same, region, chosen, why in (
+        ("a blue cube", False, SMALL, "Redraw", "only has words removed"),
+        (SOURCE + " and a cone", False, SMALL, "Redraw", "only has words added"),
+        (swapped, True, SMALL, "AdaptiveFlow", "new colours are enough"),
+        (swapped, False, SMALL, "Redraw", "the outline changes"),
+        (swapped, False, MASK, "AdaptiveFlow", "exchanges words"),  # a wide region
     ):
-        (report,) = cascade.edit(both.row(0), target, Automatic(region=MASK)).reports
+        monkeypatch.setattr(AdaptiveFlow, "same_outline", lambda self, site, mask, clean, z, same=same: (same, z))
+        (report,) = cascade.edit(both.row(0), target, Automatic(region=region)).reports
         assert (report["chose"], report["sees_target"]) == (chosen, True)
+        assert why in report["why"]
+
+
+def test_a_thing_of_another_outline_is_drawn_in_the_region_of_flow_closed_and_grown(first, monkeypatch):
+    cascade, both = first
+    monkeypatch.setattr("iterinv.edits.automatic.shows_target", lambda *_: True)
+    monkeypatch.setattr(AdaptiveFlow, "same_outline", lambda self, site, mask, clean, z: (False, z))
+    ring = torch.zeros(1, 1, 16, 16)
+    ring[..., 4:9, 4:9] = 1
+    ring[..., 6, 6] = 0
+    monkeypatch.setattr("iterinv.edits.adaptive_flow.FromPrompts.__call__", lambda self, site: ring)
+    edit = cascade.edit(both.row(0), SOURCE.replace("red", "green"), Automatic())
+    expected = torch.zeros(1, 1, 16, 16)
+    expected[..., 3:10, 3:10] = 1
+    assert torch.equal(edit.masks[0], expected)
+
+
+def test_flows_result_stays_where_drawing_anew_does_not_show_the_target(first, monkeypatch):
+    cascade, both = first
+    shown = iter([True, False])
+    monkeypatch.setattr("iterinv.edits.automatic.shows_target", lambda *_: next(shown))
+    monkeypatch.setattr(AdaptiveFlow, "same_outline", lambda self, site, mask, clean, z: (False, z))
+    target = SOURCE.replace("red", "green")
+    edit = cascade.edit(both.row(0), target, Automatic(region=SMALL))
+    assert (edit.reports[0]["chose"], edit.reports[0]["sees_target"]) == ("AdaptiveFlow", True)
+    assert "in Redraw's result" in edit.reports[0]["why"]
+    assert torch.equal(edit.pictures[0], cascade.edit(both.row(0), target, AdaptiveFlow(region=SMALL)).pictures[0])
 
 
 def test_a_result_that_does_not_show_the_target_is_drawn_anew(first, monkeypatch):
     cascade, both = first
-    margins = iter([-1.0, 2.0])
-    monkeypatch.setattr("iterinv.edits.automatic.margin", lambda *_: next(margins))
+    shown = iter([False, True])
+    monkeypatch.setattr("iterinv.edits.automatic.shows_target", lambda *_: next(shown))
     target = SOURCE.replace("red", "green")
     edit = cascade.edit(both.row(0), target, Automatic(region=MASK))
     assert (edit.reports[0]["chose"], edit.reports[0]["sees_target"]) == ("Redraw", True)
@@ -63,8 +95,8 @@ def test_a_batch_is_each_picture_alone(first, editor):
 
 def test_the_likeliest_of_those_that_show_the_target_is_kept(first, monkeypatch):
     cascade, both = first
-    margins, likelihoods = iter([1.0, -1.0, 1.0]), iter([-3.0, -1.0, -2.0])
-    monkeypatch.setattr("iterinv.edits.redraw.margin", lambda *_: next(margins))
+    shown, likelihoods = iter([True, False, True]), iter([-3.0, -1.0, -2.0])
+    monkeypatch.setattr("iterinv.edits.redraw.shows_target", lambda *_: next(shown))
     monkeypatch.setattr("iterinv.edits.redraw.likelihood", lambda *_: next(likelihoods))
     (report,) = cascade.edit(both.row(0), "a blue cube", Redraw(tries=3, region=MASK)).reports
     assert report["draw"] == 2

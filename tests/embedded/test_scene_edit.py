@@ -32,6 +32,8 @@ def test_the_true_answer_succeeds_and_keeps_and_the_source_does_not(kind):
         assert scenes.preserved(kind, now, now, wanted)
         other = wanted._replace(wall=next(wall for wall in ("grey", "teal") if wall != wanted.wall))
         assert scenes.preserved(kind, other, now, wanted) == (kind == "wall")
+        if kind == "clear":
+            continue
         first = wanted.things[0]._replace(size="small" if wanted.things[0].size == "large" else "large")
         changed = wanted._replace(things=(first, *wanted.things[1:]))
         free = kind == "add" and wanted.things[1:] == now.things
@@ -62,6 +64,9 @@ def test_the_truth_is_judged_perfect_and_the_source_by_what_it_lacks():
     x, truth = (scenes._drawn(each, 64) for each in (task.source, task.target))
     perfect, untouched = scenes.score(task, x, truth, task.region(64)[None]), scenes.score(task, x, x, None)
     assert (perfect["inside"], perfect["features"], perfect["iou"]) == (None, 0.0, 1.0)
+    assert (perfect["ghost"], perfect["st_lpips"], perfect["sharpness"]) == (0.0, 0.0, 1.0)
+    assert untouched["ghost"] == pytest.approx(1)
+    assert untouched["st_lpips"] > 0.001
     assert perfect["outside"] is None or perfect["outside"] > 45
     assert perfect["ssim"] > 0.99  # over the whole picture it is 0.95
     assert untouched["inside"] < 25
@@ -87,6 +92,41 @@ def test_a_folder_is_gone_on_with_and_refuses_another_way(tiny, tmp_path):
         work(1)
     with pytest.raises(ValueError, match="no kind of edit 'teleport'"):
         list(scenes.evaluate(tiny, DiffEdit(), tmp_path / "other", kinds=("teleport",)))
+
+
+def test_pictures_are_judged_again_by_other_judges(tiny, tmp_path, monkeypatch):
+    work = lambda: list(  # noqa: E731
+        scenes.evaluate(tiny, DiffEdit(), tmp_path, "bdia", 3, ("recolour", "wall"), 1, again=1)
+    )
+    first = work()
+    monkeypatch.setattr(scenes, "_judges", lambda: "another")
+    with pytest.raises(ValueError, match="results with another reader"):
+        work()
+    monkeypatch.setattr(scenes, "succeeded", lambda *_: True)
+    monkeypatch.setattr(scenes, "preserved", lambda *_: True)
+    scenes.judge_again(tmp_path)
+    assert work() == []
+    for before, after in zip(first, scenes.rows(tmp_path), strict=True):
+        assert (after["success"], after["kept"], after["good"]) == (True, True, True)
+        same = ("seed", "seconds", "iou", "outside", "back", "onward")
+        assert {key: before[key] for key in same} == {key: after[key] for key in same}
+    with pytest.raises(ValueError, match="holds no settings: it is no folder of SceneEdit"):
+        scenes.judge_again(tmp_path / "edited")
+
+
+def test_an_edit_is_edited_back_and_onward(tiny, tmp_path):
+    how = DiffEdit(), tmp_path, "bdia", 3, ("recolour", "move"), 2
+    for row in scenes.evaluate(tiny, *how, again=1):
+        there = [row[name] is not None for name in ("back", "onward")]
+        assert there == [row["seed"] == SCENE_EDIT] * 2
+
+
+def test_the_true_region_is_given(tiny, tmp_path):
+    (row,) = scenes.evaluate(tiny, DiffEdit(), tmp_path, "bdia", 3, ("recolour",), 1, true_region=True)
+    assert row["iou"] > 0.9 or row["iou"] == 0  # the tiny network may leave no visible change
+    assert row["outside"] is None
+    with pytest.raises(ValueError, match="results with another true_region"):
+        list(scenes.evaluate(tiny, DiffEdit(), tmp_path, "bdia", 3, ("recolour",), 1))
 
 
 def test_shares_of_the_scenes_make_up_the_whole(tiny, tmp_path):
@@ -149,6 +189,8 @@ def test_a_mean_leaves_out_what_is_not_there():
         "kind": "wall",
         "success": True,
         "kept": False,
+        "clean": None,
+        "good": False,
         "inside": None,
         "outside": 30.0,
         "ssim": 1.0,
@@ -156,6 +198,10 @@ def test_a_mean_leaves_out_what_is_not_there():
         "iou": None,
         "sharpness": 0.5,
         "leakage": 0.1,
+        "ghost": 0.0,
+        "st_lpips": 0.2,
+        "back": None,
+        "onward": None,
     }
     (row_of_kind, whole) = scenes.summary([row, {**row, "success": False, "outside": 50.0, "inside": 20.0}])
     assert (
@@ -166,9 +212,10 @@ def test_a_mean_leaves_out_what_is_not_there():
         row_of_kind["outside_least"],
     ) == (0.5, 0, 20.0, 40.0, 30.0)
     assert row_of_kind["outside_exact"] == 0
-    assert (row_of_kind["both"], row_of_kind["sharpness"], row_of_kind["leakage"]) == (0, 0.5, pytest.approx(0.1))
-    both = scenes.summary([row, {**row, "kept": True, "sharpness": None}])[0]
-    assert (both["success"], both["kept"], both["both"], both["sharpness"]) == (1, 0.5, 0.5, 0.5)
+    assert (row_of_kind["good"], row_of_kind["sharpness"], row_of_kind["leakage"]) == (0, 0.5, pytest.approx(0.1))
+    assert row_of_kind["clean"] is None
+    half = scenes.summary([row, {**row, "kept": True, "good": True, "sharpness": None}])[0]
+    assert (half["success"], half["kept"], half["good"], half["sharpness"]) == (1, 0.5, 0.5, 0.5)
     assert scenes.summary([row, {**row, "outside": None}])[0]["outside_exact"] == 0.5
     assert row_of_kind["iou"] is None
     assert whole == {**row_of_kind, "kind": "all"}

@@ -90,7 +90,7 @@ def test_values_outside_the_world_are_refused():
     with pytest.raises(ValueError, match="floor 'grass'"):
         Scene.random(0).with_(floor="grass")
     thing = Thing("cube", "red", "matte", "small", 0.0, 0.0)
-    with pytest.raises(ValueError, match="one or two things, not 3"):
+    with pytest.raises(ValueError, match="at most two things, not 3"):
         Scene((thing,) * 3, "plain", "grey", "left")
 
 

@@ -9,8 +9,10 @@ import torch
 import yaml
 
 import iterinv
+from iterinv.embedded.scenes import Scene
+from iterinv.embedded.seeds import HELD_OUT
 from iterinv.embedded.train import RECIPE, read_recipe, train
-from iterinv.embedded.train.data import PHOTOGRAPHS, photographs, scenes
+from iterinv.embedded.train.data import PHOTOGRAPHS, photographs, scene, scenes
 from iterinv.embedded.train.progress import Clock
 from iterinv.embedded.train.stage import Batches, noise_loss, variance_loss
 from iterinv.models import folders
@@ -156,6 +158,26 @@ def test_low_resolution_pictures_may_be_blurred_and_cubes_come_more_often(tmp_pa
     assert (contrast[1] < contrast[0]).all()
     *_, favoured = Batches(settings, stage, tmp_path, seed=0).draw(64, 32, cubes=8)
     assert sum("cube" in w for w in favoured) > 1.3 * sum("cube" in w for w in words) > 0
+
+
+def test_some_tables_are_empty_in_training_and_none_elsewhere():
+    counts = [len(scene(seed).things) for seed in range(480)]
+    assert counts.count(0) == 40
+    assert all(scene(HELD_OUT + seed) == Scene.random(HELD_OUT + seed) for seed in range(24))
+    assert scene(3) == Scene.random(3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", ["reader", "inspector"])
+def test_the_judges_are_trained_and_gone_on_from(part, tmp_path):
+    settings = read_recipe()
+    settings["data"]["large"]["count"] = 3
+    settings["reader"].update(count=4, batch=2)
+    settings["inspector"].update(count=3, batch=2)
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(settings))
+    file = train(part, tmp_path, 0.02, tmp_path / "recipe.yaml")
+    again = train(part, tmp_path, 0.02, tmp_path / "recipe.yaml", weights=file)
+    assert file == again == tmp_path / part / f"{part}.safetensors"
 
 
 def test_the_variance_term_is_least_at_the_true_posterior():

@@ -13,10 +13,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from iterinv.edits.adaptive_flow import AdaptiveFlow
-from iterinv.edits.classifier import margin
+from iterinv.edits.classifier import shows_target
 from iterinv.edits.detail import Detail
 from iterinv.edits.redraw import Redraw
-from iterinv.edits.regions import Given
+from iterinv.edits.regions import Given, closed
 from iterinv.edits.settings import check_shares
 from iterinv.edits.site import Region, Running, Site, StageEdit, edit_rows
 from iterinv.typed import Natural, check_fields
@@ -24,14 +24,17 @@ from iterinv.typed import Natural, check_fields
 
 @dataclass(frozen=True)
 class Automatic:
-    """Draw anew where a thing appears or goes (Redraw), and change the picture in place otherwise (AdaptiveFlow).
+    """Draw anew where a thing appears, goes or takes another shape (Redraw), and change the picture in place otherwise
+    (AdaptiveFlow).
 
     Where the target prompt only adds words to the source prompt or only removes some, nothing of the region should
-    stay, so it is drawn anew. Where words are exchanged, the thing keeps its place, and often its outline, which
-    FlowEdit keeps too; if the network does not see the target prompt in the result, the region is drawn anew as well.
-    The report says which editor made the picture and why, and whether the network sees the target prompt in it
-    (:func:`sees_target`). ``strength``, ``guidance`` and ``region`` are the chosen editor's own unless given. Raises
-    ``ValueError`` for settings outside their ranges.
+    stay, so it is drawn anew. Where words are exchanged, FlowEdit changes the picture first. Its result stays where new
+    colours are enough and where the region is wide, as that of a floor is. A thing that takes another shape keeps
+    pieces of the old one in FlowEdit's result, so it is drawn anew in the same region, closed and grown by a pixel;
+    and so is a region in which the network does not see the target prompt. The report says which editor made the
+    picture and why, and whether the network sees the target prompt in it (:func:`sees_target`). ``strength``,
+    ``guidance`` and ``region`` are the chosen editor's own unless given. Raises ``ValueError`` for settings outside
+    their ranges.
     """
 
     strength: float | None = None
@@ -56,15 +59,27 @@ class Automatic:
         given = {name: value for name, value in settings.items() if value is not None}
         flow, redraw = AdaptiveFlow(seed=self.seed, **given), Redraw(seed=self.seed, **given)
         change = word_change(site.source_prompt, site.target_prompt)
-        if change == "exchanged":
-            edit = yield from flow(site)
-            if shown := sees_target(site, edit):
+        if change != "exchanged":
+            edit = yield from redraw(site)
+            return _report(edit, redraw, f"the target prompt only has words {change}", sees_target(site, edit))
+        edit = yield from flow(site)
+        shown, why = sees_target(site, edit), "the network does not see the target prompt in AdaptiveFlow's result"
+        if shown:
+            wide = edit.mask is None or float(edit.mask.mean()) > flow.local
+            if wide or site.stage.codec is not None:
                 return _report(edit, flow, "the target prompt exchanges words", shown)
-            why = "the network does not see the target prompt in AdaptiveFlow's result"
-        else:
-            why = f"the target prompt only has words {change}"
-        edit = yield from redraw(site)
-        return _report(edit, redraw, why, sees_target(site, edit))
+            if edit.reports[0]["same_outline"]:
+                return _report(edit, flow, "new colours are enough", shown)
+            why = "the outline changes"
+            if region is None and edit.mask is not None:
+                grown = F.max_pool2d(torch.stack([closed(each > 0) for each in edit.mask]).float(), 3, 1, 1)
+                redraw = dataclasses.replace(redraw, region=Given(grown))
+        anew = yield from redraw(site)
+        if shown and not sees_target(site, anew):
+            return _report(
+                edit, flow, f"{why}, but the network does not see the target prompt in Redraw's result", shown
+            )
+        return _report(anew, redraw, why, shown or sees_target(site, anew))
 
 
 def _report(edit: StageEdit, chosen: AdaptiveFlow | Redraw, why: str, shown: bool) -> StageEdit:
@@ -74,12 +89,12 @@ def _report(edit: StageEdit, chosen: AdaptiveFlow | Redraw, why: str, shown: boo
 
 def sees_target(site: Site, edit: StageEdit) -> bool:
     """Tell whether the network predicts the noise of the edited region of a picture better by the target prompt than by
-    the source prompt."""
+    the source prompt and by none."""
     z = site.stage.encode(edit.picture.to(site.path[-1]))
     mask = torch.ones_like(z[:, :1])
     if edit.mask is not None:
         mask = F.adaptive_max_pool2d(edit.mask, site.stage.shape[1:])
-    return margin(site, mask, z) > 0
+    return shows_target(site, mask, z)
 
 
 def word_change(source: str, target: str) -> str:

@@ -29,6 +29,17 @@ def margin(site: Site, mask: Tensor, z: Tensor, seed: int = 0) -> float:
     )
 
 
+def shows_target(site: Site, mask: Tensor, z: Tensor, seed: int = 0) -> bool:
+    """Tell whether the target prompt predicts the noise of a clean state better than the source prompt and than no
+    prompt, within ``mask``.
+
+    Without the second, a scene from which a thing has vanished shows a small one rather than a large one.
+    """
+    target = _error(site, site.unguided(), mask, z, PROMPT_SHARE, seed)
+    others = site.source(), unguided(site.stage.denoiser, site.stage.with_prompt(site.target, None))
+    return all(_error(site, field, mask, z, PROMPT_SHARE, seed) > target for field in others)
+
+
 def likelihood(site: Site, mask: Tensor, z: Tensor, seed: int = 0) -> float:
     """Measure how well the network predicts the noise of a clean state without a prompt, within ``mask``: at most 0,
     and the higher, the likelier the picture is."""

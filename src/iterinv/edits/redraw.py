@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from iterinv.edits.classifier import likelihood, margin
+from iterinv.edits.classifier import likelihood, shows_target
 from iterinv.edits.detail import Detail
 from iterinv.edits.from_flow import FromFlow
 from iterinv.edits.settings import check_shares
@@ -24,13 +24,13 @@ from iterinv.typed import Count, Natural, check_fields
 class Redraw:
     """Draw a region anew several times, and keep the likeliest picture that shows the target prompt.
 
-    Inside ``region`` the last ``strength`` of the levels run ``tries`` times from fresh noise under the target
-    prompt, at ``guidance`` over the empty one; outside it every state is the inverted one, as in DiffEdit. At
-    strength 1 nothing of the old thing is left, so it suits things that appear or go. Of the results in which the
-    network sees the target prompt rather than the source prompt (of all, where it sees it in none), the one is kept
-    that it finds likeliest inside the region without any prompt. The defaults were chosen on removals and additions
-    of the embedded cascade that no benchmark draws; ``docs/benchmarks/scenes.md`` measures them. Raises
-    ``ValueError`` for settings outside their ranges.
+    Inside ``region`` the last ``strength`` of the levels run ``tries`` times from fresh noise under the target prompt,
+    at ``guidance`` over the empty one; outside it every state is the inverted one, as in DiffEdit. At strength 1
+    nothing of the old thing is left, so it suits things that appear or go. Of the results in which the network sees the
+    target prompt rather than the source prompt or none (of all, where it sees it in none), the one is kept that it
+    finds likeliest inside the region without any prompt. The defaults were chosen on removals and additions of the
+    embedded cascade that no benchmark draws; ``docs/benchmarks/scenes.md`` measures them. Raises ``ValueError`` for
+    settings outside their ranges.
     """
 
     strength: float = 1.0
@@ -66,7 +66,7 @@ class Redraw:
                 x = torch.where(mask > 0, mask * x + (1 - mask) * site.path[start], site.path[start])
             (z, *_) = yield from last_state(run(rule, field, rule.init(x), grid, start))
             z = z.clamp(-1, 1) if site.stage.codec is None else z
-            score = margin(site, inside, z) > 0, likelihood(site, inside, z)
+            score = shows_target(site, inside, z), likelihood(site, inside, z)
             if best is None or score > best:
                 best, chosen, drawn = score, z, k
         return site.result(

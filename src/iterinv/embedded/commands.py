@@ -115,13 +115,16 @@ def scenes(
 
 
 def train(
-    part: Annotated[str, typer.Argument(help="text, I, II, III, pack, reader, or all of them in this order.")],
+    part: Annotated[
+        str, typer.Argument(help="text, I, II, III, pack, reader, inspector, or all of them in this order.")
+    ],
     out: Out = Path("runs/embedded"),
     minutes: Annotated[float | None, typer.Option(help="Time budget of this part; the recipe's if not given.")] = None,
     recipe: Annotated[Path | None, typer.Option(help="A recipe other than the shipped one.")] = None,
     mixed_precision: Annotated[str, typer.Option(help="accelerate's: no, fp16 or bf16.")] = "no",
     weights: Annotated[
-        Path | None, typer.Option(help="A packed cascade to go on from: its text encoder, and each stage's last phase.")
+        Path | None,
+        typer.Option(help="A packed cascade to go on from: its text encoder, each stage's last phase; a judge's file."),
     ] = None,
 ) -> None:
     """Train the embedded cascade. A part that was stopped goes on from its last checkpoint."""

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from iterinv.embedded.scenes.caption import side
 from iterinv.embedded.scenes.scene import OF_SCENE, OF_THING, Scene
 
 WEIGHTS = Path(__file__).parent / "weights" / "reader" / "reader.safetensors"
@@ -24,11 +25,12 @@ SIZE = 64
 
 WIDTHS, FEATURES = (32, 64, 128), 256
 QUESTIONS: dict[str, tuple[str, ...]] = {
-    "count": ("one", "two"),
+    "count": ("none", "one", "two"),
+    "side": ("left", "middle", "right"),
     **{f"{k} {name}": values for k in (0, 1) for name, values in OF_THING.items()},
     **OF_SCENE,
 }
-"""The questions and the possible answers: thing 0 is the one to the left."""
+"""The questions and the possible answers: thing 0 is the one to the left, and the side is a single thing's."""
 
 
 class ThingAttributes(NamedTuple):
@@ -41,31 +43,39 @@ class ThingAttributes(NamedTuple):
 
 
 class SceneAttributes(NamedTuple):
-    """The attributes that the reader predicts for a scene: its things from left to right, floor, wall and side of the
-    light."""
+    """The attributes that the reader predicts for a scene: its things from left to right, floor, wall, side of the
+    light, and the side of a single thing, "left", "middle" or "right"; that is empty for none or two."""
 
     things: tuple[ThingAttributes, ...]
     floor: str
     wall: str
     light: str
+    side: str = ""
 
     @classmethod
     def of(cls, scene: Scene) -> SceneAttributes:
         """Return the true attributes of a scene."""
         things = tuple(ThingAttributes(each.shape, each.color, each.material, each.size) for each in scene.things)
-        return cls(things, scene.floor, scene.wall, scene.light)
+        return cls(things, scene.floor, scene.wall, scene.light, _side(scene))
+
+
+def _side(scene: Scene) -> str:
+    return side(scene.things[0]) or "middle" if len(scene.things) == 1 else ""
 
 
 def answers(scene: Scene) -> list[int]:
-    """The right answer to each of :data:`QUESTIONS`; -1 where there is none, since no second thing stands there."""
-    indices = [len(scene.things) - 1]
+    """The right answer to each of :data:`QUESTIONS`; -1 where there is none, since no such thing stands there."""
+    place = _side(scene)
+    indices = [len(scene.things), QUESTIONS["side"].index(place) if place else -1]
     for k in (0, 1):
         thing = scene.things[k] if k < len(scene.things) else None
         indices += [-1 if thing is None else values.index(getattr(thing, name)) for name, values in OF_THING.items()]
     return indices + [values.index(getattr(scene, name)) for name, values in OF_SCENE.items()]
 
 
-class _Block(nn.Module):
+class Block(nn.Module):
+    """Two normalised convolutions of one width, added to their input."""
+
     def __init__(self, width: int) -> None:
         super().__init__()
         self.norms = nn.ModuleList(nn.GroupNorm(8, width) for _ in range(2))
@@ -85,7 +95,7 @@ class Reader(nn.Module):
         super().__init__()
         layers: list[nn.Module] = []
         for before, width in zip((3, *WIDTHS), WIDTHS, strict=False):
-            layers += [nn.Conv2d(before, width, 4, 2, 1), _Block(width), _Block(width)]
+            layers += [nn.Conv2d(before, width, 4, 2, 1), Block(width), Block(width)]
         self.body = nn.Sequential(
             *layers, nn.GroupNorm(8, WIDTHS[-1]), nn.SiLU(), nn.Conv2d(WIDTHS[-1], 24, 1), nn.Flatten()
         )
@@ -146,6 +156,7 @@ def most_likely(scores: Sequence[Tensor]) -> list[SceneAttributes]:
     scenes = []
     for row in rows:
         answer = {name: values[k] for (name, values), k in zip(QUESTIONS.items(), row, strict=True)}
-        things = tuple(ThingAttributes(*(answer[f"{k} {name}"] for name in OF_THING)) for k in range(1 + row[0]))
-        scenes.append(SceneAttributes(things, answer["floor"], answer["wall"], answer["light"]))
+        things = tuple(ThingAttributes(*(answer[f"{k} {name}"] for name in OF_THING)) for k in range(row[0]))
+        place = answer["side"] if len(things) == 1 else ""
+        scenes.append(SceneAttributes(things, answer["floor"], answer["wall"], answer["light"], place))
     return scenes

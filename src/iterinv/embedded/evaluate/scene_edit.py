@@ -8,10 +8,12 @@ with the true render.
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import random
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,19 +26,24 @@ from iterinv import images
 from iterinv.cascade import Cascade
 from iterinv.edits.site import Editor
 from iterinv.embedded.evaluate.tasks import KINDS, SceneEdit, scene_edit
+from iterinv.embedded.inspector import SIZE as INSPECTED
+from iterinv.embedded.inspector import WEIGHTS as INSPECTOR
+from iterinv.embedded.inspector import clean
 from iterinv.embedded.reader import WEIGHTS, SceneAttributes, ThingAttributes, features, read
-from iterinv.embedded.scenes import Scene, render
+from iterinv.embedded.scenes import OF_SCENE, Scene, render
 from iterinv.embedded.seeds import SCENE_EDIT
-from iterinv.evaluate.folder import append_line, read_lines, settle
-from iterinv.files import writing
+from iterinv.evaluate.folder import append_line, read_lines, settle, write_json
+from iterinv.files import whole, writing
 from iterinv.inversion import Inversion
 from iterinv.methods import plan
-from iterinv.metrics import psnr, sharpness, ssim
+from iterinv.metrics import ghost, psnr, sharpness, ssim, st_lpips
+from iterinv.metrics.st_lpips import available
 from iterinv.observer import Observer
+from iterinv.plans import Plan
 
-SHARES = ("success", "kept")
-MEANS = ("inside", "outside", "ssim", "features", "iou", "leakage")
-"""The figures of a row: yes or no, and numbers or ``None``."""
+SHARES = ("success", "kept", "clean", "good")
+MEANS = ("inside", "outside", "ssim", "features", "iou", "leakage", "ghost", "st_lpips", "back", "onward")
+"""The figures of a row: yes, no or ``None``, and numbers or ``None``."""
 
 SHOWN = 10
 """Tasks on each contact sheet."""
@@ -52,11 +59,15 @@ def evaluate(
     count: int = 200,
     share: tuple[int, int] = (1, 1),
     observer: Observer | None = None,
+    again: int = 0,
+    true_region: bool = False,
 ) -> Iterator[dict[str, Any]]:
     """Yield one row per task when it is done, ``count`` scenes by ``kinds``. Each row is a line of
     ``folder/rows.jsonl`` and is not done again; :func:`rows` returns all of them.
 
-    ``share`` (k, n) does the k-th of n shares of the scenes: as many processes may work on one folder. Raises
+    ``share`` (k, n) does the k-th of n shares of the scenes: as many processes may work on one folder. The edits of the
+    first ``again`` scenes are edited once more, back and onward (:func:`edited_again`). With ``true_region`` the editor
+    is given the region where the true answer differs, in place of its own. Raises
     ``ValueError`` for a kind or a share that there is not, and where the folder holds rows of other settings.
     """
     if not 1 <= share[0] <= share[1]:
@@ -64,10 +75,8 @@ def evaluate(
     for kind in kinds:
         scene_edit(0, kind)
     how = plan(method, steps)
-    judge = hashlib.sha256(WEIGHTS.read_bytes()).hexdigest()[:16]
-    settle(
-        folder, {"model": cascade.fingerprint, "editor": str(editor), "method": method, "steps": steps, "reader": judge}
-    )
+    facts = {"model": cascade.fingerprint, "editor": str(editor), "method": method, "steps": steps}
+    settle(folder, {**facts, "reader": _judges(), "true_region": true_region})
     with writing(folder / "edited"):
         (folder / "edited").mkdir(exist_ok=True)
     done = {(row["kind"], row["seed"]) for row in rows(folder, kinds, count)}
@@ -80,10 +89,14 @@ def evaluate(
             x = _drawn(task.source, cascade.size)
             if task.source not in inverted:
                 inverted[task.source] = cascade.invert(x, task.prompt, how, as_needed=True, observer=observer)
-            edit = cascade.edit(inverted[task.source], task.to, editor, observer=observer)
+            mask = task.region(cascade.size)[0].numpy() if true_region else None
+            edit = cascade.edit(inverted[task.source], task.to, editor, mask=mask, observer=observer)
             row = {"kind": kind, "seed": seed, "prompt": task.prompt, "to": task.to}
             row |= score(task, x, edit.pictures[-1].float(), edit.masks[-1] if edit.masks else None)
             row["seconds"] = round(time.perf_counter() - began, 3)
+            row |= {"back": None, "onward": None}
+            if seed < SCENE_EDIT + again:
+                row |= edited_again(cascade, editor, how, task, x, edit.pictures[-1].float())
             images.save(images.to_uint8(edit.pictures[-1]), _edited(folder, row))
             append_line(folder / "rows.jsonl", row)
             yield row
@@ -101,6 +114,31 @@ def rows(folder: Path, kinds: Sequence[str] = KINDS, count: int | None = None) -
     return list(by_task.values())
 
 
+def judge_again(folder: Path) -> None:
+    """Score the pictures of a folder anew, by the present reader and inspector: what follows from the pictures alone.
+
+    Raises ``ValueError`` for a folder without settings.
+    """
+    file, kept = folder / "settings.json", rows(folder)
+    if not file.is_file():
+        raise ValueError(f"{folder} holds no settings: it is no folder of SceneEdit")
+    lines = []
+    for row in kept:
+        with Image.open(_edited(folder, row)) as picture:
+            edited = images.from_uint8(np.array(picture.convert("RGB")))
+        task = scene_edit(row["seed"], row["kind"])
+        score_now = score(task, _drawn(task.source, edited.shape[-1]), edited, None)
+        lines.append({**row, **score_now, "iou": row["iou"]})
+    with whole(folder / "rows.jsonl") as opened:
+        opened.write("".join(json.dumps(line) + "\n" for line in lines).encode())
+    write_json(file, {**json.loads(file.read_text(encoding="utf-8")), "reader": _judges()})
+
+
+def _judges() -> str:
+    """A hash of the weights of the reader and the inspector."""
+    return hashlib.sha256(WEIGHTS.read_bytes() + INSPECTOR.read_bytes()).hexdigest()[:16]
+
+
 def _is_row(row: Any) -> bool:
     return (
         isinstance(row, dict)
@@ -108,7 +146,7 @@ def _is_row(row: Any) -> bool:
         and row["kind"] in KINDS
         and type(row["seed"]) is int
         and row["seed"] >= SCENE_EDIT
-        and all(type(row[key]) is bool for key in SHARES)
+        and all(row[key] is None or type(row[key]) is bool for key in SHARES)
         and all(row[key] is None or type(row[key]) in (int, float) for key in (*MEANS, "sharpness"))
     )
 
@@ -134,7 +172,9 @@ def score(task: SceneEdit, x: Tensor, edited: Tensor, mask: Tensor | None) -> di
     where all pixels are equal, and ``ssim`` the SSIM there. ``features`` is the distance to the truth in the reader's
     features, and ``iou`` the overlap of ``mask``, where the edit may change the picture, with the true region.
     ``sharpness`` compares the gradients inside with the truth's, and ``leakage`` is the share of all change that lies
-    outside.
+    outside. ``ghost`` is the source's structure that is left inside, and ``st_lpips`` the perceptual distance to the
+    truth, ``None`` without its weights. ``clean``: the inspector sees no broken place, ``None`` at other sizes than its
+    own; ``good``: all of success, kept and clean.
     """
     size = x.shape[-1]
     truth, region = _drawn(task.target, size), task.region(size)[None]
@@ -142,33 +182,58 @@ def score(task: SceneEdit, x: Tensor, edited: Tensor, mask: Tensor | None) -> di
     source8, now8 = images.to_uint8(x), images.to_uint8(edited)
     change = np.abs(source8.astype(int) - now8).sum(-1)
     predicted, source, target = read(edited)[0], SceneAttributes.of(task.source), SceneAttributes.of(task.target)
+    truth8 = images.to_uint8(truth)
+    success, kept = (judge(task.kind, predicted, source, target) for judge in (succeeded, preserved))
+    fine = clean(edited)[0] if size == INSPECTED else None
     return {
-        "success": succeeded(task.kind, predicted, source, target),
-        "kept": preserved(task.kind, predicted, source, target),
-        "inside": psnr(images.to_uint8(truth), now8, inside),
+        "success": success,
+        "kept": kept,
+        "clean": fine,
+        "good": success and kept and fine is not False,
+        "inside": psnr(truth8, now8, inside),
         "outside": psnr(source8, now8, ~inside),
         "ssim": ssim(source8, now8, ~inside),
         "features": float((features(edited) - features(truth)).norm()),
         "iou": None if mask is None else float((mask * region).sum() / torch.maximum(mask, region).sum()),
-        "sharpness": sharpness(images.to_uint8(truth), now8, inside),
+        "sharpness": sharpness(truth8, now8, inside),
+        "ghost": ghost(source8, truth8, now8, inside),
+        "st_lpips": st_lpips(truth8, now8) if available() else None,
         "leakage": float(change[~inside].sum() / change.sum()) if change.any() else None,
     }
 
 
+def edited_again(
+    cascade: Cascade, editor: Editor, how: Plan, task: SceneEdit, x: Tensor, edited: Tensor
+) -> dict[str, float | None]:
+    """Edit an edited picture (1, 3, size, size) once more. ``back``: by the source's caption, the PSNR to the source's
+    picture ``x``. ``onward``: by a caption with another wall too, the PSNR to the true render of both changes."""
+    size, now = x.shape[-1], images.from_uint8(images.to_uint8(edited))
+    walls = list(OF_SCENE["wall"])
+    further = replace(task.target, wall=walls[(walls.index(task.target.wall) + 1) % len(walls)])
+    inversion = cascade.invert(now, task.to, how, as_needed=True)
+    figures = {}
+    for name, words, wanted in (("back", task.prompt, x), ("onward", task.words(further), _drawn(further, size))):
+        result = cascade.edit(inversion, words, editor).pictures[-1].float()
+        figures[name] = psnr(images.to_uint8(wanted), images.to_uint8(result))
+    return figures
+
+
 def succeeded(kind: str, predicted: SceneAttributes, source: SceneAttributes, target: SceneAttributes) -> bool:
-    """Tell whether the reader sees the requested change. A removal must leave one thing, the other one in shape and
-    colour; an addition must show all attributes of the new thing."""
+    """Tell whether the reader sees the requested change. A removal must leave the other thing in shape and colour, or
+    none; an addition must show all attributes of the new thing."""
     if kind in ("floor", "wall"):
         return bool(getattr(predicted, kind) == getattr(target, kind))
     if len(predicted.things) != len(target.things):
         return False
-    if kind == "remove":
-        return predicted.things[0][:2] == target.things[0][:2]
+    if kind == "move":
+        return predicted.side == target.side
+    if kind in ("remove", "clear"):
+        return all(seen[:2] == true[:2] for seen, true in zip(predicted.things, target.things, strict=True))
     if kind == "add":
         k = _new(source, target)
         return predicted.things[k] == target.things[k]
     (k,) = (k for k, look in enumerate(target.things) if look != source.things[k])
-    name = {"recolour": "color"}.get(kind, "shape" if kind == "reshape" else kind)
+    name = {"recolour": "color", "reshape": "shape", "resize": "size"}.get(kind, kind)
     return bool(getattr(predicted.things[k], name) == getattr(target.things[k], name))
 
 
@@ -181,9 +246,8 @@ def preserved(kind: str, predicted: SceneAttributes, source: SceneAttributes, ta
     """Tell whether the reader sees everything else unchanged: the things that stay, the floor and the wall."""
     if any(getattr(predicted, name) != getattr(target, name) for name in ("floor", "wall") if name != kind):
         return False
-    if kind in ("remove", "add"):
-        (stays,) = min(source.things, target.things, key=len)
-        return stays in predicted.things
+    if len(source.things) != len(target.things):
+        return all(thing in predicted.things for thing in min(source.things, target.things, key=len))
     return len(predicted.things) == len(target.things) and all(
         getattr(each, name) == getattr(look, name)
         for each, before, look in zip(predicted.things, source.things, target.things, strict=True)
@@ -194,14 +258,12 @@ def preserved(kind: str, predicted: SceneAttributes, source: SceneAttributes, ta
 
 def summary(task_rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Make one row per kind, and one for all: shares and means, and the least ``outside``. ``outside_exact`` is the
-    share of tasks whose pixels outside are all equal, where there is no PSNR to count; ``both`` that of tasks that
-    succeeded and kept the rest. ``sharpness`` is a median."""
+    share of tasks whose pixels outside are all equal, where there is no PSNR to count. ``sharpness`` is a median."""
     summaries = []
     for kind in [*(k for k in KINDS if any(row["kind"] == k for row in task_rows)), "all"]:
         these = [row for row in task_rows if kind in ("all", row["kind"])]
         least = min((row["outside"] for row in these if row["outside"] is not None), default=None)
         means = {key: _mean(row[key] for row in these) for key in (*SHARES, *MEANS)}
-        means["both"] = float(np.mean([row["success"] and row["kept"] for row in these]))
         sharp = [row["sharpness"] for row in these if row["sharpness"] is not None]
         means["sharpness"] = float(np.median(sharp)) if sharp else None
         exact = float(np.mean([row["outside"] is None for row in these]))
@@ -230,11 +292,15 @@ def _sheet(folder: Path, task_rows: Sequence[dict[str, Any]], size: int, across:
     return sheet
 
 
-def drawn_sheet(folder: Path, task_rows: Sequence[dict[str, Any]], count: int, seed: int, size: int = 128) -> None:
-    """Write ``drawn.png``: ``count`` of the tasks, drawn by a seed: source, edited, truth; four tasks per row."""
+def drawn_sheet(
+    folder: Path, task_rows: Sequence[dict[str, Any]], count: int, seed: int, size: int = 128
+) -> list[dict[str, Any]]:
+    """Write ``drawn.png``: ``count`` of the tasks, drawn by a seed: source, edited, truth; four tasks per row. Returns
+    their rows."""
     ordered = sorted(task_rows, key=lambda row: (row["seed"], KINDS.index(row["kind"])))
     chosen = random.Random(seed).sample(ordered, min(count, len(ordered)))
     images.save(_sheet(folder, chosen, size, 4), folder / "drawn.png")
+    return chosen
 
 
 def _mean(values: Iterable[float | None]) -> float | None:

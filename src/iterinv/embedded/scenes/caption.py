@@ -23,6 +23,11 @@ def _thing(thing: Thing, *leave_out: str) -> str:
     return _a(" ".join(words))
 
 
+def side(thing: Thing) -> str:
+    """Return the side of the floor that a thing stands on, "left" or "right"; empty near the middle."""
+    return "" if abs(thing.x) < 0.35 else "left" if thing.x < 0 else "right"
+
+
 def _things(scene: Scene, joint: str, *leave_out: str) -> str:
     return joint.join(_thing(thing, *leave_out) for thing in scene.things)
 
@@ -30,6 +35,11 @@ def _things(scene: Scene, joint: str, *leave_out: str) -> str:
 def _templates(scene: Scene) -> list[str]:
     floor, wall = _a(f"{FLOOR_WORDS[scene.floor]} floor"), _a(f"{scene.wall} wall")
     light = f"light from the {scene.light}"
+    if not scene.things:
+        full, floor_and_wall = f"{floor} in front of {wall}", f"{floor}, {wall}"
+        return [full, f"{floor_and_wall}, {light}", f"a picture of {full}", floor, floor_and_wall, floor, full]
+    sides = [side(thing) for thing in scene.things]
+    at = f" on the {sides[0]} of " if len(sides) == 1 and sides[0] else " on "
     return [
         f"{_things(scene, ' to the left of ')} on {floor} in front of {wall}",
         f"{_things(scene, ' and ')} on {floor}, {wall}, {light}",
@@ -37,15 +47,18 @@ def _templates(scene: Scene) -> list[str]:
         f"{_things(scene, ' and ', 'material')} on {floor}",
         f"{_things(scene, ' and ', *_LEFT_OUT)} on {floor}, {wall}",
         f"{_things(scene, ' to the left of ', *_LEFT_OUT)}",
+        f"{_things(scene, ' to the left of ')}{at}{floor} in front of {wall}",
     ]
 
 
-TEMPLATES = 6
+TEMPLATES = 7
+SIDED = 6
+"""The template that names the side of the floor that a single thing stands on."""
 
 
 def caption(scene: Scene, template: int = 0) -> str:
-    """The scene in words; ``template`` 0 names everything but the light, the others say it in another way or say
-    less."""
+    """The scene in words; ``template`` 0 names everything but the light, :data:`SIDED` also the side that a single
+    thing stands on, the others say it in another way or say less."""
     return _templates(scene)[template]
 
 

@@ -1,4 +1,4 @@
-"""A tabletop scene: one or two things on a floor before a wall, under one lamp.
+"""A tabletop scene: at most two things on a floor before a wall, under one lamp.
 
 A :class:`Scene` holds every number its picture depends on, the jitter of camera and lamp included,
 so that :meth:`Scene.with_` gives *the same picture with one thing changed*: the true answer of an edit.
@@ -69,18 +69,19 @@ class Scene:
     grain: int = 0  # seed of the floor's texture
 
     def __post_init__(self) -> None:
-        if not 1 <= len(self.things) <= 2:
-            raise ValueError(f"a scene holds one or two things, not {len(self.things)}")
+        if len(self.things) > 2:
+            raise ValueError(f"a scene holds at most two things, not {len(self.things)}")
         for name, allowed in (("floor", FLOORS), ("wall", WALLS), ("light", LIGHTS)):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} {getattr(self, name)!r} is not one of {', '.join(allowed)}")
 
     @classmethod
     def random(cls, seed: int, things: int | None = None) -> Scene:
-        """The scene of a seed: the same on every machine. ``things`` fixes how many objects there are."""
+        """The scene of a seed: the same on every machine. It holds one or two things, or as many as ``things`` says: 0
+        is an empty table."""
         r = random.Random(f"iterinv scene {seed}")
-        count = things or (1 if r.random() < 0.65 else 2)
-        centres = (r.uniform(-0.97, 0.97),) if count == 1 else (r.uniform(-0.97, -0.82), r.uniform(0.82, 0.97))
+        count = things if things is not None else 1 if r.random() < 0.65 else 2
+        places: tuple[tuple[float, float], ...] = ((), ((-0.97, 0.97),), ((-0.97, -0.82), (0.82, 0.97)))[count]
         return cls(
             things=tuple(
                 Thing(
@@ -92,7 +93,7 @@ class Scene:
                     z=r.uniform(-0.5, 0.5),
                     yaw=r.uniform(0.2, 1.3),
                 )
-                for x in centres
+                for x in [r.uniform(*place) for place in places]
             ),
             floor=r.choice(FLOORS),
             wall=r.choice(list(WALLS)),

@@ -1,4 +1,5 @@
-"""Trains the embedded cascade: the text encoder, then each stage, then the package's weights from them; and the reader.
+"""Trains the embedded cascade: the text encoder, then each stage, then the package's weights from them;
+then the reader and the inspector, which judge pictures.
 
 ``iterinv train all --out runs/embedded`` makes what is shipped. Every part can be run by itself, stopped and resumed.
 """
@@ -9,7 +10,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-PARTS = ("text", "I", "II", "III", "pack", "reader")
+PARTS = ("text", "I", "II", "III", "pack", "reader", "inspector")
 PRECISIONS = ("no", "fp16", "bf16")
 RECIPE = Path(__file__).with_name("recipe.yaml")
 PHASE = ("minutes", "rate", "batch", "crop", "tries", "blur", "cubes", "noise_level_max", "snr_cap", "weight_max")
@@ -40,8 +41,8 @@ def train(
     ``minutes`` overrides the recipe's budget. The stages need the text encoder, ``pack`` needs all; each says what is
     missing. A part that was stopped goes on from its last checkpoint. With ``weights``, a packed cascade of the same
     recipe, a stage that has no checkpoint takes its network from there and trains the last of its phases only, and the
-    text encoder is that cascade's. Raises ``ValueError`` for an unknown part, precision or budget,
-    ``FileNotFoundError`` for a missing part.
+    text encoder is that cascade's. The reader and the inspector go on from a file of their weights. Raises
+    ``ValueError`` for an unknown part, precision or budget, ``FileNotFoundError`` for a missing part.
     """
     if part not in PARTS:
         raise ValueError(f"there is no part {part!r}: the parts are {', '.join(PARTS)}")
@@ -56,7 +57,13 @@ def train(
     if part == "pack":
         return _pack(settings, out, recipe)
     if part == "reader":
-        return _reader(settings, out, minutes)
+        from iterinv.embedded.train.reader import train_reader
+
+        return _trained(part, train_reader, settings, out, minutes, weights)
+    if part == "inspector":
+        from iterinv.embedded.train.inspector import train_inspector
+
+        return _trained(part, train_inspector, settings, out, minutes, weights)
     return _stage(settings, next(s for s in settings["stages"] if s["name"] == part), out, minutes, precision, weights)
 
 
@@ -86,15 +93,17 @@ def _copy_text(weights: Path, out: Path) -> Path:
     return out / "text"
 
 
-def _reader(recipe: dict[str, Any], out: Path, minutes: float | None) -> Path:
+def _trained(
+    part: str, train_it: Any, recipe: dict[str, Any], out: Path, minutes: float | None, weights: Path | None
+) -> Path:
+    """Train a network that judges pictures, and write its weights as float16."""
     from safetensors.torch import save
 
     from iterinv.embedded.train.progress import Clock
-    from iterinv.embedded.train.reader import train_reader
     from iterinv.files import whole
 
-    network = train_reader(recipe, out / "data", Clock("reader", _within([recipe["reader"]], minutes)))
-    file = out / "reader" / "reader.safetensors"
+    network = train_it(recipe, out / "data", Clock(part, _within([recipe[part]], minutes)), weights)
+    file = out / part / f"{part}.safetensors"
     file.parent.mkdir(exist_ok=True)
     with whole(file) as opened:
         opened.write(save({name: x.half().contiguous() for name, x in network.state_dict().items()}))

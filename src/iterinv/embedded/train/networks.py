@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -115,5 +116,9 @@ def save_stage(folder: Path, network: Any, sample_max: float, low: bool, text: t
     else:
         pipe = IFPipeline(**parts, **absent)
     pipe.to(dtype=torch.float16).save_pretrained(folder)
+    config = folder / "unet" / "config.json"  # where the network lay in training is nobody's business
+    settings = json.loads(config.read_text(encoding="utf-8"))
+    settings.pop("_name_or_path", None)
+    config.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
     for file in folder.rglob("*.safetensors"):
         file.chmod((folder / "model_index.json").stat().st_mode)  # safetensors writes 0600, whatever the umask

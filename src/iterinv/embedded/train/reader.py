@@ -16,20 +16,24 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from iterinv.embedded.reader import QUESTIONS, SIZE, Reader, answers
-from iterinv.embedded.scenes import OF_SCENE, OF_THING, Scene
+from iterinv.embedded.reader import load as read_weights
 from iterinv.embedded.train import data
 from iterinv.embedded.train.progress import Clock
 
 
 def mirrored(right: Tensor) -> Tensor:
-    """The answers (batch, questions) about the mirrored pictures: two things change places, and left and right
-    light."""
-    n, lights = len(OF_THING), OF_SCENE["light"]
-    swapped = torch.cat([right[:, :1], right[:, 1 + n : 1 + 2 * n], right[:, 1 : 1 + n], right[:, 1 + 2 * n :]], 1)
-    changed = torch.where(right[:, :1] == 1, swapped, right)
-    there = torch.tensor([lights.index({"left": "right", "right": "left"}.get(each, each)) for each in lights])
-    k = list(QUESTIONS).index("light")
-    changed[:, k] = there[changed[:, k]]
+    """The answers (batch, questions) about the mirrored pictures: two things change places, and left and
+    right."""
+    names, things = list(QUESTIONS), {"0": "1", "1": "0"}
+    two = right[:, :1] == 2
+    swapped = right[:, [names.index(things.get(name[0], name[0]) + name[1:]) for name in names]]
+    changed = torch.where(two, swapped, right)
+    for name in ("light", "side"):
+        k, answer = names.index(name), QUESTIONS[name]
+        there = torch.tensor(
+            [*(answer.index({"left": "right", "right": "left"}.get(each, each)) for each in answer), -1]
+        )
+        changed[:, k] = there[changed[:, k]]
     return changed
 
 
@@ -43,16 +47,17 @@ def spoiled(x: Tensor, rng: torch.Generator) -> Tensor:
     return (((1 - share) * x + share * blurred + noise + 1) * gain - 1).clamp(-1, 1)
 
 
-def train_reader(recipe: Mapping[str, Any], cache: Path, clock: Clock) -> Reader:
-    """A reader trained until the clock stops, its weights averaged over the steps."""
+def train_reader(recipe: Mapping[str, Any], cache: Path, clock: Clock, weights: Path | None = None) -> Reader:
+    """A reader trained until the clock stops, from the file ``weights`` if it is given; its weights are averaged over
+    the steps."""
     from diffusers.training_utils import EMAModel
 
     settings = recipe["reader"]
     torch.manual_seed(recipe["seed"])
     rng, draw = torch.Generator().manual_seed(recipe["seed"]), np.random.default_rng(recipe["seed"])
     pictures = data.scenes(cache, SIZE, settings["count"])
-    right = torch.tensor([answers(Scene.random(seed)) for seed in range(len(pictures))])
-    network = Reader()
+    right = torch.tensor([answers(data.scene(seed)) for seed in range(len(pictures))])
+    network = Reader() if weights is None else read_weights(weights).requires_grad_(True)
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.02)
     average = EMAModel(network.parameters(), decay=recipe["ema"], use_ema_warmup=True, inv_gamma=1.0, power=0.75)
     for step in clock:

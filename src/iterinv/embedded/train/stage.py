@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from iterinv import images
-from iterinv.embedded.scenes import TEMPLATES, Scene, caption
+from iterinv.embedded.scenes import TEMPLATES, caption
 from iterinv.embedded.train import data
 from iterinv.embedded.train.progress import Clock
 from iterinv.schedules import Schedule
@@ -31,7 +31,7 @@ class Batches:
         part = recipe["data"]["large" if stage.get("low") else "small"]
         self.scenes = data.scenes(cache, part["size"], part["count"])
         self.photographs = data.photographs(part["size"]) if stage.get("low") else []
-        self.cubes = [k for k in range(len(self.scenes)) if "cube" in {thing.shape for thing in Scene.random(k).things}]
+        self.cubes = [k for k in range(len(self.scenes)) if "cube" in {thing.shape for thing in data.scene(k).things}]
 
     def _scene(self, cubes: int) -> int:
         """A scene's seed; one that holds a cube is ``cubes`` times as likely as another."""
@@ -49,7 +49,7 @@ class Batches:
         words = (
             ""
             if self.rng.random() < self.recipe["drop_caption"]
-            else caption(Scene.random(seed), int(self.rng.integers(TEMPLATES)))
+            else caption(data.scene(seed), int(self.rng.integers(TEMPLATES)))
         )
         return torch.from_numpy(self.scenes[seed].copy()).permute(2, 0, 1).float() / 127.5 - 1, words
 

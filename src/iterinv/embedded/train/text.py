@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from iterinv.embedded.scenes import OF_SCENE, OF_THING, TEMPLATES, Scene, caption
 from iterinv.embedded.scenes.caption import FLOOR_WORDS
+from iterinv.embedded.train import data
 from iterinv.embedded.train.progress import Clock
 
 _SIZES = [1 + len(v) for v in (*OF_THING.values(), *OF_THING.values(), *OF_SCENE.values())]
@@ -62,7 +63,7 @@ def train_text(recipe: Mapping[str, Any], words: Any, encoder: Any, clock: Clock
     for step in clock:
         for group in optimizer.param_groups:
             group["lr"] = clock.rate(recipe["warmup"])
-        scenes = [Scene.random(draw.randrange(recipe["data"]["small"]["count"])) for _ in range(text["batch"])]
+        scenes = [data.scene(draw.randrange(recipe["data"]["small"]["count"])) for _ in range(text["batch"])]
         captions = [caption(scene, draw.randrange(TEMPLATES)) for scene in scenes]
         answers = torch.tensor([_answers(*pair) for pair in zip(scenes, captions, strict=True)])
         tokens = words(captions, padding="longest", return_tensors="pt")
