@@ -259,7 +259,7 @@ pixel of 256 px is equal; *else*: mean PSNR of the others. *Work*: network evalu
 together, a backward one counted as two. *Seconds*: of one thread, beside another such process. *MB*: the most that the
 process held while the method ran, weights and libraries included. The plots, and what is bold in the tables (no other
 method is both cheaper and better), are of the pictures that all methods were run on, by the worst of them. Rows hold
-the commit that they were made at; all are of the weights that ship. {RESUMED}
+the commit that they were made at; all are of one set of weights. {RESUMED}
 {body}
 ## Against IterInv as published
 

@@ -8,7 +8,7 @@ import torch
 from iterinv.cascade import Cascade
 from iterinv.edits import AdaptiveFlow, Everywhere, Given, Site
 from iterinv.edits.adaptive_flow import without_slits
-from iterinv.edits.classifier import margin, shows_target
+from iterinv.edits.classifier import clearness, margin
 from iterinv.models.toy import gaussian
 
 OLD, NEW, STD = -0.2, 0.3, 0.5
@@ -156,7 +156,7 @@ def test_the_target_is_shown_where_it_predicts_better_than_the_source_and_than_n
     monkeypatch.setattr(Site, "unguided", lambda self: gaussian(NEW, STD))
     monkeypatch.setattr("iterinv.edits.classifier.unguided", lambda denoiser, condition: gaussian(empty, STD))
     pictures = [torch.full((1, 3, 16, 16), mean, dtype=torch.float64) for mean in (OLD, NEW, empty)]
-    assert [shows_target(site, masks()[0], z) for z in pictures] == [False, True, False]
+    assert [min(clearness(site, masks()[0], z)) > 0 for z in pictures] == [False, True, False]
     assert margin(site, masks()[0], pictures[2]) > 0
 
 

@@ -30,13 +30,13 @@ def test_words_are_added_removed_or_exchanged():
 
 def test_it_draws_anew_what_appears_or_goes_and_changes_the_rest_in_place(first, monkeypatch):
     cascade, both = first
-    monkeypatch.setattr("iterinv.edits.automatic.shows_target", lambda *_: True)
+    monkeypatch.setattr("iterinv.edits.automatic.clearness", lambda *_: (1.0, 1.0))
     swapped = SOURCE.replace("red", "green")
     for target, same, region, chosen, why in (
         ("a blue cube", False, SMALL, "Redraw", "only has words removed"),
         (SOURCE + " and a cone", False, SMALL, "Redraw", "only has words added"),
         (swapped, True, SMALL, "AdaptiveFlow", "new colours are enough"),
-        (swapped, False, SMALL, "Redraw", "the outline changes"),
+        (swapped, False, SMALL, "Redraw", "new colours are not enough"),
         (swapped, False, MASK, "AdaptiveFlow", "exchanges words"),  # a wide region
     ):
         monkeypatch.setattr(AdaptiveFlow, "same_outline", lambda self, site, mask, clean, z, same=same: (same, z))
@@ -47,7 +47,7 @@ def test_it_draws_anew_what_appears_or_goes_and_changes_the_rest_in_place(first,
 
 def test_a_thing_of_another_outline_is_drawn_in_the_region_of_flow_closed_and_grown(first, monkeypatch):
     cascade, both = first
-    monkeypatch.setattr("iterinv.edits.automatic.shows_target", lambda *_: True)
+    monkeypatch.setattr("iterinv.edits.automatic.clearness", lambda *_: (1.0, 1.0))
     monkeypatch.setattr(AdaptiveFlow, "same_outline", lambda self, site, mask, clean, z: (False, z))
     ring = torch.zeros(1, 1, 16, 16)
     ring[..., 4:9, 4:9] = 1
@@ -61,8 +61,8 @@ def test_a_thing_of_another_outline_is_drawn_in_the_region_of_flow_closed_and_gr
 
 def test_flows_result_stays_where_drawing_anew_does_not_show_the_target(first, monkeypatch):
     cascade, both = first
-    shown = iter([True, False])
-    monkeypatch.setattr("iterinv.edits.automatic.shows_target", lambda *_: next(shown))
+    clear = iter([(1.0, 1.0), (1.0, -1.0)])
+    monkeypatch.setattr("iterinv.edits.automatic.clearness", lambda *_: next(clear))
     monkeypatch.setattr(AdaptiveFlow, "same_outline", lambda self, site, mask, clean, z: (False, z))
     target = SOURCE.replace("red", "green")
     edit = cascade.edit(both.row(0), target, Automatic(region=SMALL))
@@ -73,8 +73,8 @@ def test_flows_result_stays_where_drawing_anew_does_not_show_the_target(first, m
 
 def test_a_result_that_does_not_show_the_target_is_drawn_anew(first, monkeypatch):
     cascade, both = first
-    shown = iter([False, True])
-    monkeypatch.setattr("iterinv.edits.automatic.shows_target", lambda *_: next(shown))
+    clear = iter([(-1.0, 1.0), (2.0, 1.0)])
+    monkeypatch.setattr("iterinv.edits.automatic.clearness", lambda *_: next(clear))
     target = SOURCE.replace("red", "green")
     edit = cascade.edit(both.row(0), target, Automatic(region=MASK))
     assert (edit.reports[0]["chose"], edit.reports[0]["sees_target"]) == ("Redraw", True)
@@ -93,13 +93,22 @@ def test_a_batch_is_each_picture_alone(first, editor):
         torch.testing.assert_close(alone.pictures[0][0], together.pictures[0][k], rtol=0, atol=1e-6)
 
 
-def test_the_likeliest_of_those_that_show_the_target_is_kept(first, monkeypatch):
+@pytest.mark.parametrize(
+    ("clear", "likely", "kept"),
+    [
+        ([(1.0, 1.0), (-1.0, 2.0), (1.0, 1.0)], [-3.0, -2.0], 2),  # the second shows the source prompt
+        ([(9.0, 8.0), (3.0, 8.0), (8.0, 9.0)], [-2.0, -3.0], 0),  # the second is less than half as clear
+        ([(9.0, 8.0), (9.0, -1.0), (-8.0, 9.0)], [-2.0], 0),  # a thing has vanished from the second
+        ([(-1.0, 1.0), (-2.0, 1.0), (1.0, -1.0)], [-3.0, -1.0, -2.0], 1),  # none shows it
+    ],
+)
+def test_the_likeliest_of_those_that_show_the_target_is_kept(first, monkeypatch, clear, likely, kept):
     cascade, both = first
-    shown, likelihoods = iter([True, False, True]), iter([-3.0, -1.0, -2.0])
-    monkeypatch.setattr("iterinv.edits.redraw.shows_target", lambda *_: next(shown))
+    each, likelihoods = iter(clear), iter(likely)
+    monkeypatch.setattr("iterinv.edits.redraw.clearness", lambda *_: next(each))
     monkeypatch.setattr("iterinv.edits.redraw.likelihood", lambda *_: next(likelihoods))
     (report,) = cascade.edit(both.row(0), "a blue cube", Redraw(tries=3, region=MASK)).reports
-    assert report["draw"] == 2
+    assert report["draw"] == kept
 
 
 def test_nothing_of_the_region_stays_at_full_strength(first):

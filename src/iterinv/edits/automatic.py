@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from iterinv.edits.adaptive_flow import AdaptiveFlow
-from iterinv.edits.classifier import shows_target
+from iterinv.edits.classifier import clearness
 from iterinv.edits.detail import Detail
 from iterinv.edits.redraw import Redraw
 from iterinv.edits.regions import Given, closed
@@ -31,7 +31,8 @@ class Automatic:
     stay, so it is drawn anew. Where words are exchanged, FlowEdit changes the picture first. Its result stays where new
     colours are enough and where the region is wide, as that of a floor is. A thing that takes another shape keeps
     pieces of the old one in FlowEdit's result, so it is drawn anew in the same region, closed and grown by a pixel;
-    and so is a region in which the network does not see the target prompt. The report says which editor made the
+    and so is a region in which the network does not see the target prompt. If it does not see it in what is drawn
+    anew either, FlowEdit's result stays, so that nothing vanishes. The report says which editor made the
     picture and why, and whether the network sees the target prompt in it (:func:`sees_target`). ``strength``,
     ``guidance`` and ``region`` are the chosen editor's own unless given. Raises ``ValueError`` for settings outside
     their ranges.
@@ -70,16 +71,14 @@ class Automatic:
                 return _report(edit, flow, "the target prompt exchanges words", shown)
             if edit.reports[0]["same_outline"]:
                 return _report(edit, flow, "new colours are enough", shown)
-            why = "the outline changes"
+            why = "new colours are not enough"
             if region is None and edit.mask is not None:
                 grown = F.max_pool2d(torch.stack([closed(each > 0) for each in edit.mask]).float(), 3, 1, 1)
                 redraw = dataclasses.replace(redraw, region=Given(grown))
         anew = yield from redraw(site)
-        if shown and not sees_target(site, anew):
-            return _report(
-                edit, flow, f"{why}, but the network does not see the target prompt in Redraw's result", shown
-            )
-        return _report(anew, redraw, why, shown or sees_target(site, anew))
+        if sees_target(site, anew):
+            return _report(anew, redraw, why, True)
+        return _report(edit, flow, f"{why}, and the network does not see the target prompt in Redraw's result", shown)
 
 
 def _report(edit: StageEdit, chosen: AdaptiveFlow | Redraw, why: str, shown: bool) -> StageEdit:
@@ -94,7 +93,7 @@ def sees_target(site: Site, edit: StageEdit) -> bool:
     mask = torch.ones_like(z[:, :1])
     if edit.mask is not None:
         mask = F.adaptive_max_pool2d(edit.mask, site.stage.shape[1:])
-    return shows_target(site, mask, z)
+    return min(clearness(site, mask, z)) > 0
 
 
 def word_change(source: str, target: str) -> str:

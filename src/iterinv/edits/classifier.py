@@ -29,15 +29,17 @@ def margin(site: Site, mask: Tensor, z: Tensor, seed: int = 0) -> float:
     )
 
 
-def shows_target(site: Site, mask: Tensor, z: Tensor, seed: int = 0) -> bool:
-    """Tell whether the target prompt predicts the noise of a clean state better than the source prompt and than no
-    prompt, within ``mask``.
+def clearness(site: Site, mask: Tensor, z: Tensor, seed: int = 0) -> tuple[float, float]:
+    """Measure how much better the target prompt than the source prompt, and than no prompt, predicts the noise of a
+    clean state, within ``mask``.
 
-    Without the second, a scene from which a thing has vanished shows a small one rather than a large one.
+    Above 0 for both, the network sees the target prompt in it. Without the second, a scene from which a thing has
+    vanished shows a small one rather than a large one.
     """
     target = _error(site, site.unguided(), mask, z, PROMPT_SHARE, seed)
-    others = site.source(), unguided(site.stage.denoiser, site.stage.with_prompt(site.target, None))
-    return all(_error(site, field, mask, z, PROMPT_SHARE, seed) > target for field in others)
+    none = unguided(site.stage.denoiser, site.stage.with_prompt(site.target, None))
+    source, empty = (_error(site, field, mask, z, PROMPT_SHARE, seed) for field in (site.source(), none))
+    return source - target, empty - target
 
 
 def likelihood(site: Site, mask: Tensor, z: Tensor, seed: int = 0) -> float:

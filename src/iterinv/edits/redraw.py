@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from iterinv.edits.classifier import likelihood, shows_target
+from iterinv.edits.classifier import clearness, likelihood
 from iterinv.edits.detail import Detail
 from iterinv.edits.from_flow import FromFlow
 from iterinv.edits.settings import check_shares
@@ -27,10 +28,10 @@ class Redraw:
     Inside ``region`` the last ``strength`` of the levels run ``tries`` times from fresh noise under the target prompt,
     at ``guidance`` over the empty one; outside it every state is the inverted one, as in DiffEdit. At strength 1
     nothing of the old thing is left, so it suits things that appear or go. Of the results in which the network sees the
-    target prompt rather than the source prompt or none (of all, where it sees it in none), the one is kept that it
-    finds likeliest inside the region without any prompt. The defaults were chosen on removals and additions of the
-    embedded cascade that no benchmark draws; ``docs/benchmarks/scenes.md`` measures them. Raises ``ValueError`` for
-    settings outside their ranges.
+    target prompt, rather than the source prompt and rather than none, at least half as clearly as in the clearest, the
+    one is kept that it finds likeliest inside the region without any prompt. The defaults were chosen on removals and
+    additions of the embedded cascade that no benchmark draws; ``docs/benchmarks/scenes.md`` measures them. Raises
+    ``ValueError`` for settings outside their ranges.
     """
 
     strength: float = 1.0
@@ -57,8 +58,7 @@ class Redraw:
         rule: Step = self.rule if mask is None else Blend(self.rule, mask, site.path)
         field = CFG(self.guidance)(site.stage.denoiser, site.target, site.stage.with_prompt(site.target, None))
         inside = torch.ones_like(clean[:, :1]) if mask is None else mask
-        best: tuple[bool, float] | None = None
-        chosen, drawn = clean, 0
+        drawn: list[Tensor] = []
         for k in range(self.tries):
             noise = draw_noise(clean.shape[1:], [self.seed], "redraw", k).to(clean)
             x = grid[start].sigma * noise + (grid[start].alpha * clean if start else 0)
@@ -66,9 +66,26 @@ class Redraw:
                 x = torch.where(mask > 0, mask * x + (1 - mask) * site.path[start], site.path[start])
             (z, *_) = yield from last_state(run(rule, field, rule.init(x), grid, start))
             z = z.clamp(-1, 1) if site.stage.codec is None else z
-            score = shows_target(site, inside, z), likelihood(site, inside, z)
-            if best is None or score > best:
-                best, chosen, drawn = score, z, k
+            drawn.append(z)
+        clear = [clearness(site, inside, z) for z in drawn]
+        best = max(_clear(clear), key=lambda k: likelihood(site, inside, drawn[k]))
         return site.result(
-            (chosen,), mask, rule="Redraw", strength=share_of(grid, start), guidance=self.guidance, draw=drawn
+            (drawn[best],), mask, rule="Redraw", strength=share_of(grid, start), guidance=self.guidance, draw=best
         )
+
+
+CLEAR = 0.5
+"""A draw shows the target prompt where it does so this share as clearly as the clearest: a thing has vanished from
+others, which are likely pictures."""
+
+
+def _clear(draws: Sequence[tuple[float, float]]) -> list[int]:
+    """The numbers of the draws that show the target prompt, by the clearness of each against the source prompt and
+    against none; all of them where none does."""
+    most = [max(values) for values in zip(*draws, strict=True)]
+    shown = [
+        k
+        for k, values in enumerate(draws)
+        if all(value > 0 and value >= CLEAR * top for value, top in zip(values, most, strict=True))
+    ]
+    return shown or list(range(len(draws)))
