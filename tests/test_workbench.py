@@ -118,7 +118,7 @@ def test_comparing_and_sampling(tiny_folder, picture):
 
 
 def test_everything_that_is_noted_is_in_the_report(tiny_folder, picture, monkeypatch):
-    monkeypatch.setattr("iterinv.edits.automatic.margin", lambda *_: -1.0)
+    monkeypatch.setattr("iterinv.edits.automatic.clearness", lambda *_: (-1.0, 1.0))
     result = Workbench().edit(EditRequest(request(tiny_folder, picture), (TARGET,)))
     notes = result.report()["notes"]
     assert notes == result.notes

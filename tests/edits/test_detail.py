@@ -59,19 +59,20 @@ def test_colours_go_over_and_outlines_stay():
     assert float((result[..., 18:, :] + 0.5).abs().max()) < 0.02
 
 
-def test_a_picture_is_given_the_colours_of_the_smaller_one_and_keeps_its_outlines():
-    truth = picture(1, 64).float() * 0.3
-    truth[..., 20:40, 20:40] += 0.5
-    small = torch.nn.functional.interpolate(truth, (16, 16), mode="area")
-    tinted = truth + torch.tensor([0.2, -0.1, 0.05]).reshape(1, 3, 1, 1)
-    assert torch.allclose(in_colours_of(small, tinted, None), truth, atol=1e-5)
+def test_a_picture_changes_its_colours_as_the_smaller_one_and_keeps_its_outlines():
+    original = picture(1, 64).float() * 0.3
+    true = original.clone()
+    true[..., 20:40, 20:40] += 0.5
+    before, after = (torch.nn.functional.interpolate(x, (16, 16), mode="area") for x in (original, true))
+    tinted = true + torch.tensor([0.2, -0.1, 0.05]).reshape(1, 3, 1, 1)
+    assert torch.allclose(in_colours_of(before, after, original, tinted, None), true, atol=1e-5)
     mask = torch.zeros(1, 1, 64, 64)
     mask[..., :, :32] = 1
-    half = in_colours_of(small, tinted, mask)
+    half = in_colours_of(before, after, original, tinted, mask)
     assert torch.equal(half[..., 32:], tinted[..., 32:])
-    assert torch.allclose(half[..., :16], truth[..., :16], atol=0.02)
-    assert torch.allclose(in_colours_of(small, truth, mask), truth, atol=1e-5)
-    assert torch.equal(in_colours_of(small, tinted, mask * 0), tinted)
+    assert torch.allclose(half[..., :16], true[..., :16], atol=0.02)
+    assert torch.allclose(in_colours_of(before, after, original, true, mask), true, atol=1e-5)
+    assert torch.equal(in_colours_of(before, before, original, original, mask), original)
 
 
 def calls(tiny, monkeypatch, structure, **settings):

@@ -34,7 +34,10 @@ def test_the_true_answer_succeeds_and_keeps_and_the_source_does_not(kind):
         assert scenes.preserved(kind, other, now, wanted) == (kind == "wall")
         if kind == "clear":
             continue
-        first = wanted.things[0]._replace(size="small" if wanted.things[0].size == "large" else "large")
+        thing = wanted.things[0]
+        first = thing._replace(size="small" if thing.size == "large" else "large")
+        if kind == "resize":
+            first = thing._replace(material="matte" if thing.material == "shiny" else "shiny")
         changed = wanted._replace(things=(first, *wanted.things[1:]))
         free = kind == "add" and wanted.things[1:] == now.things
         assert scenes.preserved(kind, changed, now, wanted) == free
@@ -123,7 +126,7 @@ def test_an_edit_is_edited_back_and_onward(tiny, tmp_path):
 
 def test_the_true_region_is_given(tiny, tmp_path):
     (row,) = scenes.evaluate(tiny, DiffEdit(), tmp_path, "bdia", 3, ("recolour",), 1, true_region=True)
-    assert row["iou"] > 0.9 or row["iou"] == 0  # the tiny network may leave no visible change
+    assert row["iou"] > 0.5 or row["iou"] == 0  # the mask keeps to what the network changes
     assert row["outside"] is None
     with pytest.raises(ValueError, match="results with another true_region"):
         list(scenes.evaluate(tiny, DiffEdit(), tmp_path, "bdia", 3, ("recolour",), 1))

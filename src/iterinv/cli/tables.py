@@ -128,11 +128,9 @@ def print_summary(summary: list[dict[str, Any]], out: Path) -> None:
     columns = {
         "success": "{:.0%}",
         "kept": "{:.0%}",
-        "clean": "{:.0%}",
         "good": "{:.0%}",
         "inside": "{:.1f}",
         "outside": "{:.1f}",
-        "iou": "{:.2f}",
         "sharpness": "{:.2f}",
         "leakage": "{:.0%}",
     }

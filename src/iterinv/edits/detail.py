@@ -82,7 +82,7 @@ class Detail:
             state = yield from site.follow_path(self.rule, self.share, field, inside, shift)
         if stage.codec is None:
             clean, *rest = state
-            state = (in_colours_of(after, clean, inside), *rest)
+            state = (in_colours_of(before, after, site.picture, clean, inside), *rest)
         return site.result(state, mask)
 
     def _redraw(
@@ -103,17 +103,20 @@ TONE = 5
 """The side, in pixels of the stage below, of the windows over which colours are compared with that stage's."""
 
 
-def in_colours_of(small: Tensor, x: Tensor, mask: Tensor | None) -> Tensor:
-    """The picture ``x`` (batch, 3, h, w) with the colours of the smaller ``small``, within ``mask`` (batch, 1, h, w).
+def in_colours_of(before: Tensor, after: Tensor, original: Tensor, x: Tensor, mask: Tensor | None) -> Tensor:
+    """The edited picture ``x`` (batch, 3, h, w) with the change of colours of the stage below, from ``before`` to
+    ``after``, within ``mask`` (batch, 1, h, w). ``original`` is the picture before the edit.
 
-    A picture of the cascade averages to the one below, and a drawn one drifts in colour on flat surfaces. The error of
-    its averages, smoothed over windows, is taken off (back-projection: Irani and Peleg, 1991,
-    https://doi.org/10.1016/1049-9652(91)90045-L); outlines are finer and stay.
+    A picture of the cascade averages to the one below, and a drawn one drifts in colour on flat surfaces. Its averages
+    should change as that stage's picture does; the error, smoothed over windows, is taken off (back-projection: Irani
+    and Peleg, 1991, https://doi.org/10.1016/1049-9652(91)90045-L). Outlines are finer and stay, and a picture that did
+    not change stays as it is.
     """
-    size = small.shape[-2:]
+    size = after.shape[-2:]
     inside = torch.ones_like(x[:, :1]) if mask is None else mask.to(x)
     weight = F.interpolate(inside, size, mode="area")
-    error = weight * (small.to(x) - F.interpolate(x, size, mode="area"))
+    change = F.interpolate(x - original.to(x), size, mode="area")
+    error = weight * ((after - before).to(x) - change)
     smooth = [F.avg_pool2d(F.pad(each, [TONE // 2] * 4, mode="replicate"), TONE, 1) for each in (error, weight)]
     tone = smooth[0] / smooth[1].clamp_min(1e-6)
     return x + inside * F.interpolate(tone, x.shape[-2:], mode="bilinear", align_corners=False)

@@ -228,7 +228,7 @@ def succeeded(kind: str, predicted: SceneAttributes, source: SceneAttributes, ta
     if kind == "move":
         return predicted.side == target.side
     if kind in ("remove", "clear"):
-        return all(seen[:2] == true[:2] for seen, true in zip(predicted.things, target.things, strict=True))
+        return all(thing[:2] == true[:2] for thing, true in zip(predicted.things, target.things, strict=True))
     if kind == "add":
         k = _new(source, target)
         return predicted.things[k] == target.things[k]
