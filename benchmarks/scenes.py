@@ -23,7 +23,7 @@ from iterinv.embedded.evaluate import scene_edit as scenes
 from iterinv.embedded.evaluate.tasks import KINDS
 from iterinv.evaluate.folder import processes
 
-RUNS = ("256:automatic:bdia:6", "64:automatic:bdia:6", "256:automatic:bdia:2:region")
+RUNS = ("256:automatic:bdia:5", "64:automatic:bdia:5")
 SHARES = ("success", "kept", "clean", "good")
 AGAIN = 1
 """The number of scenes of each kind whose edits are edited again."""

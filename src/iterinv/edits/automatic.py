@@ -76,7 +76,7 @@ class Automatic:
                 grown = F.max_pool2d(torch.stack([closed(each > 0) for each in edit.mask]).float(), 3, 1, 1)
                 redraw = dataclasses.replace(redraw, region=Given(grown))
         anew = yield from redraw(site)
-        if sees_target(site, anew):
+        if sees_target(site, anew, than_none=True):
             return _report(anew, redraw, why, True)
         return _report(edit, flow, f"{why}, and the network does not see the target prompt in Redraw's result", shown)
 
@@ -86,14 +86,15 @@ def _report(edit: StageEdit, chosen: AdaptiveFlow | Redraw, why: str, shown: boo
     return dataclasses.replace(edit, reports=(report,))
 
 
-def sees_target(site: Site, edit: StageEdit) -> bool:
+def sees_target(site: Site, edit: StageEdit, than_none: bool = False) -> bool:
     """Tell whether the network predicts the noise of the edited region of a picture better by the target prompt than by
-    the source prompt and by none."""
+    the source prompt; and ``than_none``, than by none, which a scene does not from which a thing has vanished."""
     z = site.stage.encode(edit.picture.to(site.path[-1]))
     mask = torch.ones_like(z[:, :1])
     if edit.mask is not None:
         mask = F.adaptive_max_pool2d(edit.mask, site.stage.shape[1:])
-    return min(clearness(site, mask, z)) > 0
+    source, none = clearness(site, mask, z)
+    return source > 0 and (none > 0 or not than_none)
 
 
 def word_change(source: str, target: str) -> str:
