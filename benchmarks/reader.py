@@ -20,7 +20,7 @@ from iterinv.embedded.train.inspector import FAULTS, broken, changed, drawn_as_b
 from iterinv.images import from_uint8
 from iterinv.metrics import frechet
 
-COUNTS = {64: 2000, 256: 300}
+COUNTS = {64: 2000, 256: 100}
 LEAST = 20
 """Faults of fewer broken cells are not counted."""
 

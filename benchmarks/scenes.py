@@ -23,7 +23,7 @@ from iterinv.embedded.evaluate import scene_edit as scenes
 from iterinv.embedded.evaluate.tasks import KINDS
 from iterinv.evaluate.folder import processes
 
-RUNS = ("256:automatic:bdia:5", "64:automatic:bdia:5")
+RUNS = ("256:automatic:bdia:4",)
 SHARES = ("success", "kept", "clean", "good")
 AGAIN = 1
 """The number of scenes of each kind whose edits are edited again."""
@@ -31,7 +31,32 @@ AGAIN = 1
 DRAWN, SEED = 40, 2026
 """The number of edits of the first run that are shown as they were drawn, none chosen; and the seed that draws them."""
 
-BY_EYE: dict[str, dict[str, str]] = {}
+BY_EYE: dict[str, dict[str, str]] = {
+    "a215ebc112ad": {
+        "reshape 2200001": "round cube",
+        "reshape 2200002": "round cube",
+        "reshape 2200003": "ragged edges",
+        "recolour 2200003": "drawn anew, a round cube",
+        "floor 2200000": "untidy planks",
+        "floor 2200003": "the cube on it loses its edges",
+        "wall 2200000": "a frayed edge of the thing before it",
+        "remove 2200000": "the sphere that should stay is moved",
+        "add 2200000": "lumpy sphere",
+        "add 2200003": "a drum for a cube",
+        "resize 2200003": "a drum for a cube",
+        "move 2200001": "not moved",
+        "move 2200003": "not moved",
+        "resize 2200000": "frayed edges",
+        "resize 2200002": "lumpy sphere",
+        "move 2200000": "not moved",
+        "move 2200002": "not moved",
+        "material 2200002": "drawn anew, a lumpy sphere",
+        "floor 2200002": "untidy planks",
+        "add 2200002": "torn sphere",
+        "wall 2200002": "another tone",
+        "clear 2200002": "a bump in the horizon",
+    }
+}
 """By weights, the drawn edits that a person does not take for a render with the change made, and why."""
 
 
