@@ -115,7 +115,8 @@ pictures where any pixel there differs; *exact* is the share where none does. *F
 reader's features. *IoU*: of the region where the last stage may change the picture and the true region. *Sharpness*:
 gradients inside, in units of the truth's (median). *Leakage*: the share of all change that lies outside the true
 region. *Ghost*: the share of the source's fine structure that is left inside. *ST-LPIPS*: perceptual distance to the
-true render. *Back* and *onward*: edits of the first {AGAIN} scenes edited once more, back by the source's caption and
+true render. *Back* and *onward*: edits of the first scenes ({AGAIN} of each kind) edited once more, back by
+the source's caption and
 onward to another wall, PSNR to the true picture.
 
 {(chr(10) * 2).join(tables)}
