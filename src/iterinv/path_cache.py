@@ -46,18 +46,26 @@ def load(file: Path, inversion: Inversion, stages: Sequence[Stage]) -> list[list
     none: list[list[Tensor]] = [[] for _ in stages]
     if not file.exists():
         return none
-    header = store.read_header(file)
-    if header.get("of") != _identity(inversion):
-        return none
-    expected: dict[str, store.Shape] = {}
-    for k, (stage, count) in enumerate(zip(stages, header["states"], strict=True)):
-        if count:
-            dtype = getattr(torch, inversion.stages[k].plan.dtype)
-            expected[f"{k}"] = (count, len(inversion), *stage.shape), dtype
-    tensors = store.read_tensors(file, header, expected)
+    try:
+        header = store.read_header(file)
+        if header.get("of") != _identity(inversion):
+            return none
+        tensors = store.read_tensors(file, header, _expected(header["states"], inversion, stages))
+    except (store.BadInversion, KeyError, TypeError, ValueError) as error:
+        raise store.BadInversion(f"{file} holds no states of an edit ({error}): delete it") from None
     return [
         list(tensors[f"{k}"].to(stage.device).unbind()) if f"{k}" in tensors else [] for k, stage in enumerate(stages)
     ]
+
+
+def _expected(counts: Sequence[int], inversion: Inversion, stages: Sequence[Stage]) -> dict[str, store.Shape]:
+    """The shape and dtype of each tensor of a file with so many states of each stage."""
+    expected: dict[str, store.Shape] = {}
+    for k, (stage, count) in enumerate(zip(stages, counts, strict=True)):
+        if count:
+            dtype = getattr(torch, inversion.stages[k].plan.dtype)
+            expected[f"{k}"] = (count, len(inversion), *stage.shape), dtype
+    return expected
 
 
 def _identity(inversion: Inversion) -> str:

@@ -97,24 +97,12 @@ def test_a_folder_is_gone_on_with_and_refuses_another_way(tiny, tmp_path):
         list(scenes.evaluate(tiny, DiffEdit(), tmp_path / "other", kinds=("teleport",)))
 
 
-def test_pictures_are_judged_again_by_other_judges(tiny, tmp_path, monkeypatch):
-    work = lambda: list(  # noqa: E731
-        scenes.evaluate(tiny, DiffEdit(), tmp_path, "bdia", 3, ("recolour", "wall"), 1, again=1)
-    )
-    first = work()
+def test_rows_of_other_judges_are_refused(tiny, tmp_path, monkeypatch):
+    work = lambda: list(scenes.evaluate(tiny, DiffEdit(), tmp_path, "bdia", 3, ("wall",), 1))  # noqa: E731
+    work()
     monkeypatch.setattr(scenes, "_judges", lambda: "another")
     with pytest.raises(ValueError, match="results with another reader"):
         work()
-    monkeypatch.setattr(scenes, "succeeded", lambda *_: True)
-    monkeypatch.setattr(scenes, "preserved", lambda *_: True)
-    scenes.judge_again(tmp_path)
-    assert work() == []
-    for before, after in zip(first, scenes.rows(tmp_path), strict=True):
-        assert (after["success"], after["kept"], after["good"]) == (True, True, True)
-        same = ("seed", "seconds", "iou", "outside", "back", "onward")
-        assert {key: before[key] for key in same} == {key: after[key] for key in same}
-    with pytest.raises(ValueError, match="holds no settings: it is no folder of SceneEdit"):
-        scenes.judge_again(tmp_path / "edited")
 
 
 def test_an_edit_is_edited_back_and_onward(tiny, tmp_path):

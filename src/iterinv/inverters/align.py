@@ -11,7 +11,7 @@ from torch import Tensor
 from iterinv.inverters.inverter import Inverted, Inverter, Walk
 from iterinv.levels import Field, Grid, move
 from iterinv.steps import DDIM, Step
-from iterinv.steps.aligned import Aligned, Scaled, slope
+from iterinv.steps.aligned import Aligned, scaled, slope
 from iterinv.steps.run import at_level, check_finite
 from iterinv.typed import Checked, Range
 
@@ -49,7 +49,7 @@ class Align(Checked, Inverter):
                 f"the level with timestep {grid[0].t:g} has no signal, and the aligned rerun has no step from there: "
                 "take leading spacing, or bdia"
             )
-        fixed, end = Scaled(self.bits) if self.bits else None, grid[-1]
+        fixed, end = scaled(self.bits) if self.bits else None, grid[-1]
         with at_level(grid, len(grid) - 1, "inverting"):
             s = None if fixed is None else fixed.fixed(x / end.alpha)
             p = x if fixed is None or s is None else end.alpha * fixed.real(s, x)

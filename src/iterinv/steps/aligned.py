@@ -11,41 +11,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from iterinv.levels import Field, Grid, Level, State, move
+from iterinv.steps.fixed_point import Multiples
 from iterinv.steps.step import Wrapped
 
 
-@dataclass(frozen=True)
-class Scaled:
+def scaled(bits: int) -> Multiples:
     """Fixed-point arithmetic on samples divided by alpha, where the move between two levels is an addition.
 
     With ``s = x / alpha`` and ``r = sigma / alpha``, DDIM's move from level a to b is ``s_b = s_a + (r_b - r_a) eps``.
-    Numbers are multiples of ``2 ** -bits``, in int64: adding and subtracting them is exact. Float32 carries 13 bits.
     """
-
-    bits: int
-
-    def fixed(self, x: Tensor) -> Tensor:
-        """The nearest multiples, in units of ``2 ** -bits``. Raises ``OverflowError`` above what the dtype carries."""
-        bits, limit = self._of(x)
-        if not bool((x.abs() < limit).all()):  # NaN is not below either
-            raise OverflowError(
-                f"it is not a number below {limit:g} alpha, where fixed-point arithmetic ends; use less guidance, "
-                "fewer bits or a float32 network"
-            )
-        return (x * 2.0**bits).round().to(torch.int64)
-
-    def real(self, s: Tensor, like: Tensor) -> Tensor:
-        """The numbers that multiples stand for, in the dtype of ``like``."""
-        return s.to(like.dtype) * 2.0 ** -self._of(like)[0]
-
-    def _of(self, x: Tensor) -> tuple[int, float]:
-        mantissa, most = (53, 52) if x.dtype == torch.float64 else (24, 13)
-        bits = min(self.bits, most)
-        return bits, 2.0 ** (mantissa - bits)
+    return Multiples(bits, single=13, unit=" alpha")
 
 
 def slope(a: Level, b: Level) -> float:
@@ -68,7 +46,7 @@ class Aligned(Wrapped):
         here, there = self.path[i].to(z), self.path[i + 1].to(z)
         if not self.bits:
             return (move(z, field(z + there - here, a).eps, a, b),)
-        fixed = Scaled(self.bits)
+        fixed = scaled(self.bits)
         s, s_here, s_there = (fixed.fixed(x / level.alpha) for x, level in ((z, a), (here, a), (there, b)))
         y = b.alpha * fixed.real(s_there, z) + a.alpha * fixed.real(s - s_here, z)
         return (b.alpha * fixed.real(s + fixed.fixed(slope(a, b) * field(y, a).eps), z),)

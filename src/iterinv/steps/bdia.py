@@ -12,12 +12,12 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Annotated
 
-import torch
 from torch import Tensor
 
 from iterinv.levels import Field, Grid, State, move
 from iterinv.steps.ddim import DDIM
 from iterinv.steps.dpmpp import exponential_step, extrapolated
+from iterinv.steps.fixed_point import Multiples
 from iterinv.steps.heun import heun_step
 from iterinv.steps.one_step import OneStep
 from iterinv.steps.step import Reversible, Step
@@ -122,51 +122,33 @@ class FixedPointBDIA(Checked, Reversible):
     first = 1
 
     def init(self, x: Tensor, *older: Tensor) -> State:
-        return tuple(self._real(self._fixed(each), x) for each in (x, *older[:1]))
+        return tuple(self._numbers.real(self._numbers.fixed(each), x) for each in (x, *older[:1]))
 
     def step(self, field: Field, state: State, grid: Grid, i: int) -> State:
         x, *older = state
         if not older:
             (y,) = DDIM().step_to(field, x, grid[i], grid[i + 1])
-            return self._real(self._fixed(y), x), x
-        return self._real(self._fixed(older[0]) + self._gain(field, x, grid, i), x), x
+            return self._numbers.real(self._numbers.fixed(y), x), x
+        return self._numbers.real(self._numbers.fixed(older[0]) + self._gain(field, x, grid, i), x), x
 
     def init_inverse(self, field: Field, x: Tensor, grid: Grid) -> State:
-        x = self._real(self._fixed(x), x)
-        return x, self._real(self._fixed(bdia_init_inverse(field, x, grid)[1]), x)
+        x = self._numbers.real(self._numbers.fixed(x), x)
+        return x, self._numbers.real(self._numbers.fixed(bdia_init_inverse(field, x, grid)[1]), x)
 
     def undo(self, field: Field, state: State, grid: Grid, i: int) -> State:
         y, x = state
-        return x, self._real(self._fixed(y) - self._gain(field, x, grid, i), x)
+        return x, self._numbers.real(self._numbers.fixed(y) - self._gain(field, x, grid, i), x)
 
     def growth(self, grid: Grid) -> float:
         return 1.0
 
     def _gain(self, field: Field, x: Tensor, grid: Grid, i: int) -> Tensor:
         there, oldest = DDIM().step_to(field, x, grid[i], grid[i + 1], grid[i - 1])
-        return self._fixed(there - oldest)
+        return self._numbers.fixed(there - oldest)
 
-    def _fixed(self, x: Tensor) -> Tensor:
-        bits, limit = self._of(x)
-        if not bool((x.abs() < limit).all()):  # NaN is not below either
-            raise OverflowError(
-                f"it is not a number below {limit:g}, where fixed-point arithmetic ends; use less guidance, "
-                "fewer bits or a "
-                "float32 network"
-            )
-        return (x * 2.0**bits).round().to(torch.int64)
-
-    def _real(self, x: Tensor, like: Tensor) -> Tensor:
-        return x.to(like.dtype) * 2.0 ** -self._of(like)[0]
-
-    def _of(self, x: Tensor) -> tuple[int, float]:
-        """Return the fraction bits that a tensor of this dtype carries, and the limit of its numbers."""
-        if x.dtype == torch.float64:
-            return self.bits, 2.0 ** (53 - self.bits)
-        if x.dtype == torch.float32:
-            bits = min(self.bits, 18)
-            return bits, 2.0 ** (24 - bits)
-        raise TypeError(f"fixed-point states are carried in float64 or float32, not {x.dtype}")
+    @property
+    def _numbers(self) -> Multiples:
+        return Multiples(self.bits)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ with the true render.
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import random
 import time
@@ -32,8 +31,8 @@ from iterinv.embedded.inspector import clean
 from iterinv.embedded.reader import WEIGHTS, SceneAttributes, ThingAttributes, features, read
 from iterinv.embedded.scenes import OF_SCENE, Scene, render
 from iterinv.embedded.seeds import SCENE_EDIT
-from iterinv.evaluate.folder import append_line, read_lines, settle, write_json
-from iterinv.files import whole, writing
+from iterinv.evaluate.folder import append_line, read_lines, settle
+from iterinv.files import writing
 from iterinv.inversion import Inversion
 from iterinv.methods import plan
 from iterinv.metrics import ghost, psnr, sharpness, ssim, st_lpips
@@ -112,26 +111,6 @@ def rows(folder: Path, kinds: Sequence[str] = KINDS, count: int | None = None) -
             if key not in by_task and _readable(_edited(folder, row)):
                 by_task[key] = row
     return list(by_task.values())
-
-
-def judge_again(folder: Path) -> None:
-    """Score the pictures of a folder anew, by the present reader and inspector: what follows from the pictures alone.
-
-    Raises ``ValueError`` for a folder without settings.
-    """
-    file, kept = folder / "settings.json", rows(folder)
-    if not file.is_file():
-        raise ValueError(f"{folder} holds no settings: it is no folder of SceneEdit")
-    lines = []
-    for row in kept:
-        with Image.open(_edited(folder, row)) as picture:
-            edited = images.from_uint8(np.array(picture.convert("RGB")))
-        task = scene_edit(row["seed"], row["kind"])
-        score_now = score(task, _drawn(task.source, edited.shape[-1]), edited, None)
-        lines.append({**row, **score_now, "iou": row["iou"]})
-    with whole(folder / "rows.jsonl") as opened:
-        opened.write("".join(json.dumps(line) + "\n" for line in lines).encode())
-    write_json(file, {**json.loads(file.read_text(encoding="utf-8")), "reader": _judges()})
 
 
 def _judges() -> str:

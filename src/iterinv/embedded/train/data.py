@@ -6,8 +6,10 @@ Pictures are rendered once, by all cores, into ``scenes-{size}-{count}.npy`` (co
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -53,21 +55,26 @@ def to_uint8(x: Tensor) -> np.ndarray:
     return ((x.clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 0).numpy()
 
 
+def rendered(path: Path, draw: Callable[[Any], np.ndarray], tasks: Sequence[Any], size: int, what: str) -> None:
+    """Draw a picture (size, size, 3) uint8 of each task by all cores, and write them to ``path`` in their order."""
+    from rich.progress import track
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pictures = np.empty((len(tasks), size, size, 3), np.uint8)
+    with processes() as pool:
+        for k, picture in enumerate(track(pool.imap(draw, tasks, chunksize=20), what, total=len(tasks))):
+            pictures[k] = picture
+    write_array(path, pictures)
+
+
 def scenes(folder: Path, size: int, count: int, first: int = 0) -> np.ndarray:
     """Return the rendered scenes of ``count`` seeds from ``first`` on (count, size, size, 3) uint8. They are drawn now
     if they are not on disk yet, or if the first and last there are of other scenes."""
-    from rich.progress import track
-
     path = folder / (f"scenes-{size}-{count}.npy" if first == 0 else f"scenes-{size}-{first}-{count}.npy")
     there = read_array(path, count, (size, size, 3))
     if there is None or not _is_of(there, size, first):
-        folder.mkdir(parents=True, exist_ok=True)
-        pictures = np.empty((count, size, size, 3), np.uint8)
-        with processes() as pool:
-            drawn = pool.imap(_draw, ((first + k, size) for k in range(count)), chunksize=20)
-            for k, picture in enumerate(track(drawn, f"rendering {count} scenes at {size} px", total=count)):
-                pictures[k] = picture
-        write_array(path, pictures)
+        tasks = [(first + k, size) for k in range(count)]
+        rendered(path, _draw, tasks, size, f"rendering {count} scenes at {size} px")
     return np.load(path, mmap_mode="r")
 
 

@@ -11,16 +11,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.progress import track
 from torch import Tensor
 from torch.nn import functional as F
 
 from iterinv.embedded.inspector import CELLS, SIZE, Inspector
 from iterinv.embedded.inspector import load as read_weights
-from iterinv.embedded.scenes import COLORS, FLOORS, MATERIALS, RADII, SHAPES, WALLS, Scene, render
+from iterinv.embedded.scenes import FLOORS, OF_THING, WALLS, Scene, render
 from iterinv.embedded.train import data
 from iterinv.embedded.train.progress import Clock
-from iterinv.evaluate.folder import processes, read_array, write_array
+from iterinv.embedded.train.stage import blurred
+from iterinv.evaluate.folder import read_array
 
 FAULTS = ("mixed", "ghost", "torn", "blurred")
 CLEAN = 0.4
@@ -46,9 +46,8 @@ def changed(scene: Scene, seed: int) -> Scene:
     k = r.randrange(len(scene.things))
     if r.random() < 0.35:
         return replace(scene, things=scene.things[:k] + scene.things[k + 1 :])
-    values = {"shape": SHAPES, "shape ": SHAPES, "size": tuple(RADII), "color": tuple(COLORS), "material": MATERIALS}
-    name = r.choice(list(values))
-    return scene.with_(k, **{name.strip(): r.choice(values[name])})
+    name = r.choice(("shape", "shape", "size", "color", "material"))  # new shapes break most edits
+    return scene.with_(k, **{name: r.choice(OF_THING[name])})
 
 
 def _draw(seed: int) -> np.ndarray:
@@ -59,12 +58,7 @@ def variants(folder: Path, count: int) -> np.ndarray:
     """Return renders (count, 256, 256, 3) uint8 of the scenes of ``count`` seeds, each with one thing changed."""
     path = folder / f"changed-{SIZE}-{count}.npy"
     if read_array(path, count, (SIZE, SIZE, 3)) is None:
-        pictures = np.empty((count, SIZE, SIZE, 3), np.uint8)
-        with processes() as pool:
-            drawn = pool.imap(_draw, range(count), chunksize=20)
-            for k, picture in enumerate(track(drawn, f"rendering {count} changed scenes", total=count)):
-                pictures[k] = picture
-        write_array(path, pictures)
+        data.rendered(path, _draw, range(count), SIZE, f"rendering {count} changed scenes")
     return np.load(path, mmap_mode="r")
 
 
@@ -98,14 +92,6 @@ def _differs(x: Tensor, y: Tensor) -> Tensor:
     return (x - y).abs().mean(0) > DIFFERS
 
 
-def _blur(x: Tensor, sigma: float) -> Tensor:
-    radius = int(3 * sigma + 1)
-    kernel = torch.exp(-(torch.arange(-radius, radius + 1) ** 2) / (2 * sigma**2))
-    kernel = (kernel / kernel.sum()).repeat(3, 1)
-    padded = F.pad(x[None], [radius] * 4, mode="reflect")
-    return F.conv2d(F.conv2d(padded, kernel[:, None, :, None], groups=3), kernel[:, None, None, :], groups=3)[0]
-
-
 def broken(a: Tensor, b: Tensor, fault: str, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
     """Break a picture (3, 256, 256); ``b`` is the same scene with one thing changed. Returns the picture, and its
     broken cells (32, 32) bool.
@@ -123,14 +109,14 @@ def broken(a: Tensor, b: Tensor, fault: str, rng: np.random.Generator) -> tuple[
         x = torch.lerp(a, b, float(rng.uniform(0.25, 0.75)))
         if rng.random() < 0.5:  # only what is finer than a few pixels, as an inverted state keeps it
             sigma = float(rng.uniform(2, 6))
-            x = a + (b - a - _blur(b - a, sigma)) * float(rng.uniform(0.4, 1.0))
+            x = a + (b - a - blurred(b - a, sigma)) * float(rng.uniform(0.4, 1.0))
         structure = (a - b - (a - b).mean((1, 2), keepdim=True)).abs().mean(0) > DIFFERS
         return x, _cells(_differs(x, a) & _differs(x, b) & structure)
     if fault == "torn":
         torn = bent(a[None], float(rng.uniform(1, 4)), rng, wave=int(rng.choice([8, 16, 32])))[0]
         x = torch.where(part, torn, a)
         return x, _cells(_differs(x, a)) & _near(_cells(_differs(x, a)))
-    x = torch.where(part, _blur(a, float(rng.uniform(2, 6))), a)
+    x = torch.where(part, blurred(a, float(rng.uniform(2, 6))), a)
     return x, _cells(_differs(x, a))
 
 
