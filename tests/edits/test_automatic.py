@@ -1,5 +1,7 @@
 """The default editor chooses by the words that change, and says whether the network sees the new ones."""
 
+from itertools import repeat
+
 import pytest
 import torch
 
@@ -19,6 +21,13 @@ def first(tiny):
     return cascade, cascade.invert(pictures, SOURCE, num_inference_steps=5)
 
 
+def readings(monkeypatch, clear, before=0.0):
+    """The network reads ``clear`` in one edited picture after another, and ``before`` in the one before the edit."""
+    each = iter(clear)
+    monkeypatch.setattr("iterinv.edits.automatic.clearness", lambda *_: next(each))
+    monkeypatch.setattr("iterinv.edits.automatic.margin", lambda *_: -before)
+
+
 def test_words_are_added_removed_or_exchanged():
     one = "a blue cube"
     assert word_change(SOURCE, one) == "removed"
@@ -30,7 +39,7 @@ def test_words_are_added_removed_or_exchanged():
 
 def test_it_draws_anew_what_appears_or_goes_and_changes_the_rest_in_place(first, monkeypatch):
     cascade, both = first
-    monkeypatch.setattr("iterinv.edits.automatic.clearness", lambda *_: (1.0, 1.0))
+    readings(monkeypatch, repeat((1.0, 1.0)))
     swapped = SOURCE.replace("red", "green")
     for target, same, region, chosen, why in (
         ("a blue cube", False, SMALL, "Redraw", "only has words removed"),
@@ -47,7 +56,7 @@ def test_it_draws_anew_what_appears_or_goes_and_changes_the_rest_in_place(first,
 
 def test_a_thing_of_another_outline_is_drawn_in_the_region_of_flow_closed_and_grown(first, monkeypatch):
     cascade, both = first
-    monkeypatch.setattr("iterinv.edits.automatic.clearness", lambda *_: (1.0, 1.0))
+    readings(monkeypatch, repeat((1.0, 1.0)))
     monkeypatch.setattr(AdaptiveFlow, "same_outline", lambda self, site, mask, clean, z: (False, z))
     ring = torch.zeros(1, 1, 16, 16)
     ring[..., 4:9, 4:9] = 1
@@ -61,8 +70,7 @@ def test_a_thing_of_another_outline_is_drawn_in_the_region_of_flow_closed_and_gr
 
 def test_flows_result_stays_where_drawing_anew_does_not_show_the_target(first, monkeypatch):
     cascade, both = first
-    clear = iter([(1.0, 1.0), (1.0, -1.0)])
-    monkeypatch.setattr("iterinv.edits.automatic.clearness", lambda *_: next(clear))
+    readings(monkeypatch, [(1.0, 1.0), (1.0, -1.0)])
     monkeypatch.setattr(AdaptiveFlow, "same_outline", lambda self, site, mask, clean, z: (False, z))
     target = SOURCE.replace("red", "green")
     edit = cascade.edit(both.row(0), target, Automatic(region=SMALL))
@@ -73,13 +81,30 @@ def test_flows_result_stays_where_drawing_anew_does_not_show_the_target(first, m
 
 def test_a_result_that_does_not_show_the_target_is_drawn_anew(first, monkeypatch):
     cascade, both = first
-    clear = iter([(-1.0, 1.0), (2.0, 1.0)])
-    monkeypatch.setattr("iterinv.edits.automatic.clearness", lambda *_: next(clear))
+    readings(monkeypatch, [(-1.0, 1.0), (2.0, 1.0)])
     target = SOURCE.replace("red", "green")
     edit = cascade.edit(both.row(0), target, Automatic(region=MASK))
     assert (edit.reports[0]["chose"], edit.reports[0]["sees_target"]) == ("Redraw", True)
     assert "does not see" in edit.reports[0]["why"]
     assert torch.equal(edit.pictures[0], cascade.edit(both.row(0), target, Redraw(region=MASK)).pictures[0])
+
+
+@pytest.mark.parametrize(
+    ("clear", "before", "seen"),
+    [
+        (0.1, 0.0, True),
+        (-0.1, 0.0, False),
+        (2.0, 7.0, True),
+        (1.0, 7.0, False),  # less than a quarter as clear as the source prompt was before
+        (2.0, -0.5, True),
+        (2.0, -1.5, False),  # the network saw the target prompt before the edit already
+    ],
+)
+def test_chance_is_no_sight_of_the_target(first, monkeypatch, clear, before, seen):
+    cascade, both = first
+    readings(monkeypatch, repeat((clear, 1.0)), before)
+    (report,) = cascade.edit(both.row(0), "a blue cube", Automatic(region=MASK)).reports
+    assert report["sees_target"] is seen
 
 
 @pytest.mark.parametrize("editor", [Automatic(), Redraw(tries=2)])

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iterinv.edits import Detail, Everywhere, PromptSwap
+from iterinv.edits import AdaptiveFlow, Detail, Everywhere, PromptSwap
 from iterinv.edits.detail import in_colours_of
 from iterinv.edits.structure import recoloured, structure_change
 from iterinv.observer import Observer
@@ -93,6 +93,16 @@ def test_a_stage_is_inverted_as_deep_as_its_pixels_need(tiny, monkeypatch):
     assert depths[1:] == [0, 0]
     assert not torch.equal(colour.pictures[-1], fresh.pictures[-1])
     assert not torch.equal(mixed.pictures[-1], fresh.pictures[-1])
+
+
+def test_a_kept_outline_is_followed_at_every_stage(tiny, monkeypatch):
+    """A pixel that looks like new structure does not count where the stage below reports that outlines stayed."""
+    monkeypatch.setattr("iterinv.edits.adaptive_flow.AdaptiveFlow.same_outline", lambda self, site, m, x, z: (True, z))
+    monkeypatch.setattr("iterinv.edits.detail.structure_change", lambda a, b: torch.ones_like(a[:, :1]).double())
+    inversion = tiny.invert(picture(3, 64).float(), PROMPT, num_inference_steps=10, as_needed=True)
+    edit = tiny.edit(inversion, TARGET, AdaptiveFlow(region=Everywhere(), passes=1))
+    assert [stage.trajectory.depth for stage in inversion.stages[1:]] == [3, 3]
+    assert all(stage.reports[0]["same_outline"] for stage in edit.stages)
 
 
 def test_what_is_drawn_anew_is_the_seeds(tiny, monkeypatch):

@@ -13,10 +13,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from iterinv.edits.adaptive_flow import AdaptiveFlow
-from iterinv.edits.classifier import clearness
+from iterinv.edits.classifier import clearness, margin
 from iterinv.edits.detail import Detail
 from iterinv.edits.redraw import Redraw
-from iterinv.edits.regions import Given, closed
+from iterinv.edits.regions import FromPrompts, Given, closed
 from iterinv.edits.settings import check_shares
 from iterinv.edits.site import Region, Running, Site, StageEdit, edit_rows
 from iterinv.typed import Natural, check_fields
@@ -30,12 +30,12 @@ class Automatic:
     Where the target prompt only adds words to the source prompt or only removes some, nothing of the region should
     stay, so it is drawn anew. Where words are exchanged, FlowEdit changes the picture first. Its result stays where new
     colours are enough and where the region is wide, as that of a floor is. A thing that takes another shape keeps
-    pieces of the old one in FlowEdit's result, so it is drawn anew in the same region, closed and grown by a pixel;
-    and so is a region in which the network does not see the target prompt. If it does not see it in what is drawn
-    anew either, FlowEdit's result stays, so that nothing vanishes. The report says which editor made the
-    picture and why, and whether the network sees the target prompt in it (:func:`sees_target`). ``strength``,
-    ``guidance`` and ``region`` are the chosen editor's own unless given. Raises ``ValueError`` for settings outside
-    their ranges.
+    pieces of the old one in FlowEdit's result, so it is drawn anew in the same region, closed and grown by a pixel.
+    Where the network does not see the target prompt in FlowEdit's result, as when a thing should stand elsewhere, the
+    region is :data:`PLACES`. If the network does not see it in what is drawn anew either, FlowEdit's result stays, so
+    that nothing vanishes. The report says which editor made the picture and why, and whether the network sees the
+    target prompt in it (:func:`sees_target`). ``strength``, ``guidance`` and ``region`` are the chosen editor's own
+    unless given. Raises ``ValueError`` for settings outside their ranges.
     """
 
     strength: float | None = None
@@ -75,6 +75,8 @@ class Automatic:
             if region is None and edit.mask is not None:
                 grown = F.max_pool2d(torch.stack([closed(each > 0) for each in edit.mask]).float(), 3, 1, 1)
                 redraw = dataclasses.replace(redraw, region=Given(grown))
+        elif region is None:
+            redraw = dataclasses.replace(redraw, region=PLACES)
         anew = yield from redraw(site)
         if sees_target(site, anew, than_none=True):
             return _report(anew, redraw, why, True)
@@ -86,6 +88,20 @@ def _report(edit: StageEdit, chosen: AdaptiveFlow | Redraw, why: str, shown: boo
     return dataclasses.replace(edit, reports=(report,))
 
 
+SURE = 0.25
+"""The network sees the target prompt in an edited picture where it sees it by this share as clearly as it saw the
+source prompt in the picture before: chance alone makes one of two prompts a little better."""
+
+SEEN_BEFORE = 0.5
+"""Where the network saw the target prompt in the picture before the edit already, it sees it in the edited one only if
+it saw it at most by this share as clearly before."""
+
+
+PLACES = FromPrompts(strength=0.85, grow=2, close=True)
+"""The region of a change that FlowEdit does not make: the prompts' own at a noisy level, where the places of things are
+open. It holds the place of a thing that moves and the place where it goes."""
+
+
 def sees_target(site: Site, edit: StageEdit, than_none: bool = False) -> bool:
     """Tell whether the network predicts the noise of the edited region of a picture better by the target prompt than by
     the source prompt; and ``than_none``, than by none, which a scene does not from which a thing has vanished."""
@@ -94,7 +110,8 @@ def sees_target(site: Site, edit: StageEdit, than_none: bool = False) -> bool:
     if edit.mask is not None:
         mask = F.adaptive_max_pool2d(edit.mask, site.stage.shape[1:])
     source, none = clearness(site, mask, z)
-    return source > 0 and (none > 0 or not than_none)
+    before = -margin(site, mask, site.path[-1])
+    return source > max(0.0, SURE * before, -before / SEEN_BEFORE) and (none > 0 or not than_none)
 
 
 def word_change(source: str, target: str) -> str:

@@ -6,6 +6,7 @@ Prabhudesai, Duggal, Brown, Pathak, 2023, https://arxiv.org/abs/2303.16203).
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from iterinv.edits.site import Site, start_index
@@ -16,6 +17,9 @@ from iterinv.streams import draw_noise
 PROMPT_SHARE, LIKELIHOOD_SHARE, NOISES = 0.85, 0.35, 8
 """The shares of the grid at which prompts are compared, where shapes are settled, and at which a picture is judged,
 where surfaces are; and the number of noises that a reading averages."""
+
+AT_ONCE = 4
+"""The number of noises in one call of the network."""
 
 
 def margin(site: Site, mask: Tensor, z: Tensor, seed: int = 0) -> float:
@@ -52,8 +56,9 @@ def likelihood(site: Site, mask: Tensor, z: Tensor, seed: int = 0) -> float:
 def _error(site: Site, field: Field, mask: Tensor, z: Tensor, share: float, seed: int) -> float:
     """The squared error of the noise that a field predicts, summed over the mask and over all noises."""
     level, error = site.grid[start_index(site.grid, share)], 0.0
-    for k in range(NOISES):
-        noise = draw_noise(z.shape[1:], [seed], "classifier", k).to(z).expand(z.shape)
+    for first in range(0, NOISES, AT_ONCE):
+        draws = [draw_noise(z.shape[1:], [seed], "classifier", first + k) for k in range(AT_ONCE)]
+        noise = torch.cat(draws).to(z)
         x = move(z, noise, site.grid[-1], level)
         error += float((mask * (field(x, level).eps - noise) ** 2).sum())
     return error

@@ -31,8 +31,8 @@ class Detail:
     they are right: the last ``share`` of the levels run from the inverted states, whose old colours are exchanged for
     the new ones, times alpha. Where it changed structure, they would draw the old thing again as a ghost: there the
     last ``redraw`` of the levels run from the enlarged picture under fresh noise, drawn from ``seed``.
-    :func:`structure_change` decides for each pixel, softly. At last the picture is given the colours of the stage below
-    (:func:`in_colours_of`).
+    :func:`structure_change` decides for each pixel, softly; where the editor below reports ``same_outline``, only
+    colour changed. At last the picture is given the colours of the stage below (:func:`in_colours_of`).
 
     With a mask below, the stage changes only where that mask reaches and where the picture below changed its structure,
     or a channel by ``visible`` or more, in [-1, 1]: 0.04 is five 8-bit steps. ``share`` and ``redraw`` were chosen on
@@ -63,7 +63,8 @@ class Detail:
                 f"stage {stage.name} is no super-resolution stage of a cascade, so it has no detail to redraw"
             )
         structure, mask = structure_change(before, after), None
-        if not inversion.plan.inverter.follows_rule:  # a path of independent noise cannot be left
+        same = any(report.get("same_outline", False) for report in site.below.reports)
+        if same or not inversion.plan.inverter.follows_rule:  # a path of independent noise cannot be left
             structure = torch.zeros_like(structure)
         if site.below.mask is not None:
             size = (stage.size, stage.size)
@@ -83,7 +84,7 @@ class Detail:
         if stage.codec is None:
             clean, *rest = state
             state = (in_colours_of(before, after, site.picture, clean, inside), *rest)
-        return site.result(state, mask)
+        return site.result(state, mask, same_outline=same)
 
     def _redraw(
         self, site: Site, field: Field, mask: Tensor | None, picture: Tensor, shift: Tensor, fresh: Tensor
