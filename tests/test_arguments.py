@@ -91,10 +91,10 @@ def test_methods_editors_rules_and_files(small, inversion):
 
 
 PARTS = [
-    steps.BDIA, steps.FixedPointBDIA, steps.BDIAHeun, steps.BDIADPMPP, steps.EDICT, roots.FixedPoint, roots.Average,
-    roots.GradientDescent, roots.Damped, roots.Anderson, inverters.Solve, inverters.Relax, refine.NullText,
-    refine.Proximal, guidance.CFG, guidance.Proximal, edits.FlowEdit, edits.AdaptiveFlow, edits.Automatic,
-    edits.Redraw, edits.FromFlow, edits.DiffEdit, edits.PromptSwap, edits.Detail,
+    steps.BDIA, steps.FixedPointBDIA, steps.BDIAHeun, steps.BDIADPMPP, steps.EDICT, steps.Rex, roots.FixedPoint,
+    roots.Average, roots.GradientDescent, roots.Damped, roots.Anderson, inverters.Solve, inverters.Relax,
+    refine.NullText, refine.Proximal, guidance.CFG, guidance.Proximal, edits.FlowEdit, edits.AdaptiveFlow,
+    edits.Automatic, edits.Redraw, edits.FromFlow, edits.DiffEdit, edits.PromptSwap, edits.Detail,
     edits.FromPrompts, edits.Given, iterinv.Plan,
 ]  # fmt: skip
 

@@ -33,7 +33,7 @@ def photo(batch=1, size=64):
     return values.float() / 127.5 - 1
 
 
-EXACT = ["bdia", "bdia-fixed", "bdia-heun", "bdia-2s", "belm", "edict", "direct", "edit-friendly"]
+EXACT = ["bdia", "bdia-fixed", "bdia-heun", "bdia-2s", "belm", "edict", "rex", "rex-heun", "direct", "edit-friendly"]
 
 
 @pytest.mark.filterwarnings("ignore:.*inverts under guidance", "ignore:undoing")

@@ -9,7 +9,7 @@ from iterinv.inverters import Align, IndependentNoise, Inverter, Relax, Solve, U
 from iterinv.plans import Plan, Refinement
 from iterinv.refine import NegativePrompt, NullText, Offsets, Proximal
 from iterinv.roots import Anderson, Average, Damped, FixedPoint, GradientDescent
-from iterinv.steps import BDIA, BELM, DDIM, DDPM, DPMPP2M, DPMPP2S, EDICT, RULES, FixedPointBDIA, Heun, Step
+from iterinv.steps import BDIA, BELM, DDIM, DDPM, DPMPP2M, DPMPP2S, EDICT, RULES, FixedPointBDIA, Heun, Rex, Step
 from iterinv.typed import checked
 
 
@@ -29,6 +29,8 @@ METHODS: dict[str, Method] = {
     "bdia-2s": Method("exact, three calls a step: BDIA on DPM-Solver++ 2S", BDIA(base=DPMPP2S())),
     "belm": Method("exact, one call a step (O-BELM)", BELM()),
     "edict": Method("exact, two calls a step (EDICT)", EDICT()),
+    "rex": Method("exact, two calls a step (Rex on Euler)", Rex()),
+    "rex-heun": Method("exact, four calls a step (Rex on Heun)", Rex(base=Heun())),
     "aligned": Method("exact, one call a step: DDIM, rerun where it was inverted (DirectEdit)", DDIM(), Align()),
     "aligned-fixed": Method("exact to the last bit: the aligned rerun in fixed-point arithmetic", DDIM(), Align(40)),
     "ddim": Method("DDIM inversion: one step towards the solution of the next four", DDIM(), Solve(FixedPoint(1))),

@@ -72,7 +72,9 @@ def test_heun_and_bdia_on_it_reach_the_flows_end(stage):
 
 
 @pytest.mark.filterwarnings("ignore:undoing")
-@pytest.mark.parametrize("method", [name for name in METHODS if name.startswith(("bdia", "belm", "edict", "direct"))])
+@pytest.mark.parametrize(
+    "method", [name for name in METHODS if name.startswith(("bdia", "belm", "edict", "rex", "direct"))]
+)
 def test_exact_methods_are_exact_here_too(stage, method):
     x = torch.rand(1, 3, 16, 16) * 2 - 1
     inversion = Cascade((stage,)).invert(x, "", plan(method, 9))

@@ -1,4 +1,4 @@
-"""Inversion by a rule that undoes itself: BDIA, O-BELM, EDICT."""
+"""Inversion by a rule that undoes itself: BDIA, O-BELM, EDICT, Rex."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ from iterinv.steps.dpmpp import DPMPP2M, DPMPP2S
 from iterinv.steps.edict import EDICT
 from iterinv.steps.heun import Heun
 from iterinv.steps.one_step import OneStep
+from iterinv.steps.rex import Rex
 from iterinv.steps.step import Multistep, Reversible, Step, Wrapped, rule_name
 
 RULES: dict[str, Step] = {
@@ -26,6 +27,8 @@ RULES: dict[str, Step] = {
     "bdia-dpmpp": BDIADPMPP(),
     "edict": EDICT(),
     "belm": BELM(),
+    "rex": Rex(),
+    "rex-heun": Rex(base=Heun()),
 }
 """Rules by name, with their defaults."""
 
@@ -45,6 +48,7 @@ __all__ = [
     "Multistep",
     "OneStep",
     "Reversible",
+    "Rex",
     "Step",
     "Wrapped",
     "rule_name",
