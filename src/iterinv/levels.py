@@ -58,7 +58,7 @@ class Prediction(NamedTuple):
             )
         return cls((x - a.sigma * eps) / a.alpha, eps)
 
-    def mix(self, other: Prediction, weight: float) -> Prediction:
+    def mix(self, other: Prediction, weight: float | Tensor) -> Prediction:
         """``(1 - weight) * self + weight * other``, which is a pair for the same sample again."""
         return Prediction(*(u + weight * (v - u) for u, v in zip(self, other, strict=True)))
 

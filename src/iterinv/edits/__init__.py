@@ -8,12 +8,19 @@ from iterinv.edits.adaptive_flow import AdaptiveFlow
 from iterinv.edits.automatic import Automatic
 from iterinv.edits.detail import Detail
 from iterinv.edits.diffedit import DiffEdit
+from iterinv.edits.flow_align import FlowAlign
 from iterinv.edits.flowedit import FlowEdit
 from iterinv.edits.from_flow import FromFlow
+from iterinv.edits.h_edit_d import HEditD
+from iterinv.edits.h_edit_r import HEditR
+from iterinv.edits.interpolation import Interpolation
 from iterinv.edits.prompt_swap import PromptSwap
 from iterinv.edits.redraw import Redraw
 from iterinv.edits.regions import Everywhere, FromPrompts, Given, Intersection, Union
+from iterinv.edits.round_trip import RoundTrip
+from iterinv.edits.sdedit import SDEdit
 from iterinv.edits.site import Edit, Editor, Region, Site, StageEdit
+from iterinv.edits.uni_edit import UniEdit
 
 EDITORS: dict[str, Callable[..., Editor]] = {
     "automatic": Automatic,
@@ -22,6 +29,13 @@ EDITORS: dict[str, Callable[..., Editor]] = {
     "flowedit": FlowEdit,
     "diffedit": DiffEdit,
     "prompt-swap": PromptSwap,
+    "sdedit": SDEdit,
+    "round-trip": RoundTrip,
+    "h-edit-d": HEditD,
+    "h-edit-r": HEditR,
+    "flow-align": FlowAlign,
+    "interpolation": Interpolation,
+    "uni-edit": UniEdit,
 }
 """Editors by name, as they are made with their own settings in place of the defaults."""
 
@@ -34,15 +48,22 @@ __all__ = [
     "Edit",
     "Editor",
     "Everywhere",
+    "FlowAlign",
     "FlowEdit",
     "FromFlow",
     "FromPrompts",
     "Given",
+    "HEditD",
+    "HEditR",
+    "Interpolation",
     "Intersection",
     "PromptSwap",
     "Redraw",
     "Region",
+    "RoundTrip",
+    "SDEdit",
     "Site",
     "StageEdit",
+    "UniEdit",
     "Union",
 ]

@@ -44,16 +44,25 @@ class Flow(Step):
     order = 1
 
     def step(self, field: Field, state: State, grid: Grid, i: int) -> State:
-        (z,), a, b, clean = state, grid[i], grid[i + 1], grid[-1]
+        (z,), a, b = state, grid[i], grid[i + 1]
         if b.sigma * a.alpha > a.sigma * b.alpha:  # up again, for another pass: z is a clean picture at every level
             return state
-        change = torch.zeros_like(z)
+        return (self.moved(z, self.change(field, z, grid, i), grid, i),)
+
+    def change(self, field: Field, z: Tensor, grid: Grid, i: int) -> Tensor:
+        """The mean of ``x0(z_a) - x0(x_a)`` (batch, ...) over the noises at ``grid[i]``."""
+        a, clean, change = grid[i], grid[-1], torch.zeros_like(z)
         for k in range(self.averages):
             noise = draw_noise(z.shape[1:], [self.seed], "flowedit", i, k).to(z).expand(z.shape)
             edited, original = (move(x, noise, clean, a) for x in (z, self.picture))
             change += field(edited, a).x0 - self.source(original, a).x0
+        return change / self.averages
+
+    def moved(self, z: Tensor, change: Tensor, grid: Grid, i: int) -> Tensor:
+        """The edit (batch, ...) after the step from ``grid[i]``."""
+        a, b, clean = grid[i], grid[i + 1], grid[-1]
         share = 1 - b.sigma * a.alpha / (b.alpha * a.sigma)
-        return (z + share * (clean.alpha / self.averages * change - (z - self.picture)),)
+        return z + share * (clean.alpha * change - (z - self.picture))
 
 
 @dataclass(frozen=True)

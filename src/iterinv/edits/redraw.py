@@ -14,7 +14,6 @@ from iterinv.edits.detail import Detail
 from iterinv.edits.from_flow import FromFlow
 from iterinv.edits.settings import check_shares
 from iterinv.edits.site import Blend, Region, Running, Site, edit_rows, last_state, share_of, start_index
-from iterinv.guidance import CFG
 from iterinv.steps import DDIM, Step
 from iterinv.steps.run import run
 from iterinv.streams import draw_noise
@@ -56,7 +55,7 @@ class Redraw:
         clean, grid = site.path[-1], site.grid
         start = start_index(grid, self.strength)
         rule: Step = self.rule if mask is None else Blend(self.rule, mask, site.path)
-        field = CFG(self.guidance)(site.stage.denoiser, site.target, site.stage.with_prompt(site.target, None))
+        field = site.guided(self.guidance)
         inside = torch.ones_like(clean[:, :1]) if mask is None else mask
         drawn: list[Tensor] = []
         for k in range(self.tries):

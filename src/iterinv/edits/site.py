@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from iterinv.conditions import Condition
-from iterinv.guidance import unguided
+from iterinv.guidance import CFG, unguided
 from iterinv.images import Canvas, Pictures, output
 from iterinv.levels import Field, Grid, State
 from iterinv.models import Stage
@@ -161,6 +161,10 @@ class Site:
         guidance = self.inversion.guidance.with_scale(scale)
         negative = self.inversion.negative if guidance.fitted else self.inversion.condition
         return guidance(self.stage.denoiser, self.target, negative)
+
+    def guided(self, scale: float) -> Field:
+        """The field of the target prompt, guided from the empty prompt."""
+        return CFG(scale)(self.stage.denoiser, self.target, self.stage.with_prompt(self.target, None))
 
     def unguided(self) -> Field:
         """The field of the target prompt without guidance."""
