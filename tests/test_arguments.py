@@ -95,6 +95,7 @@ PARTS = [
     roots.Average, roots.GradientDescent, roots.Damped, roots.Anderson, inverters.Solve, inverters.Relax,
     refine.NullText, refine.Proximal, guidance.CFG, guidance.Proximal, edits.FlowEdit, edits.AdaptiveFlow,
     edits.Automatic, edits.Redraw, edits.FromFlow, edits.DiffEdit, edits.PromptSwap, edits.Detail,
+    edits.SDEdit, edits.RoundTrip, edits.HEditD, edits.HEditR, edits.FlowAlign, edits.Interpolation, edits.UniEdit,
     edits.FromPrompts, edits.Given, iterinv.Plan,
 ]  # fmt: skip
 

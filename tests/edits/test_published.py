@@ -280,17 +280,15 @@ SAME = [
 
 @pytest.fixture(scope="module")
 def solved(tiny):
-    plan = Plan(DDIM(), Solve(Anderson(30, 1e-6)), steps=4)
-    return tiny.up_to(32).invert(draw((1, 3, 32, 32), 2).clamp(-1, 1), PROMPT, plan)
+    """Make a cascade of two stages, and an inversion of DDIM that is solved to a tolerance."""
+    cascade, plan = tiny.up_to(32), Plan(DDIM(), Solve(Anderson(30, 1e-6)), steps=4)
+    return cascade, cascade.invert(draw((1, 3, 32, 32), 2).clamp(-1, 1), PROMPT, plan)
 
 
 @pytest.mark.parametrize("editor", SAME, ids=lambda editor: type(editor).__name__)
-def test_the_same_prompt_along_ddims_own_path_is_the_reconstruction(tiny, solved, editor):
-    """At both stages, by an inversion of DDIM that is solved to a tolerance."""
-    inversion = tiny.invert(
-        draw((1, 3, 64, 64), 2).clamp(-1, 1), PROMPT, Plan(DDIM(), Solve(Anderson(30, 1e-6)), steps=4)
-    )
-    edit = tiny.edit(inversion, PROMPT, editor)
+def test_the_same_prompt_along_ddims_own_path_is_the_reconstruction(solved, editor):
+    cascade, inversion = solved
+    edit = cascade.edit(inversion, PROMPT, editor)
     for picture, each in zip(edit.pictures, inversion.stages, strict=True):
         torch.testing.assert_close(picture.double(), each.picture.clamp(-1, 1).double(), rtol=0, atol=2e-3)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -75,8 +74,6 @@ class HEditD:
     region: Region = dataclasses.field(default_factory=Everywhere)
     detail: Detail = dataclasses.field(default_factory=Detail)
 
-    rule: ClassVar[OneStep] = DDIM()
-
     def __post_init__(self) -> None:
         check_fields(self)
         check_shares(strength=self.strength)
@@ -91,6 +88,11 @@ class HEditD:
         state = yield from last_state(run(rule, self.difference(site), (path[start],), site.grid, start))
         share = share_of(site.grid, start)
         return site.result(state, mask, rule=rule_name(self.rule), strength=share, guidance=self.guidance)
+
+    @property
+    def rule(self) -> OneStep:
+        """The rule of its steps."""
+        return DDIM()
 
     def path(self, site: Site) -> Sequence[Tensor]:
         """The states (batch, channels, h, w) that the edit starts from and is corrected by, one a level."""

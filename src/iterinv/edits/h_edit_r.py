@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from torch import Tensor
 
@@ -26,7 +25,9 @@ class HEditR(HEditD):
 
     seed: Natural = 0
 
-    rule: ClassVar[OneStep] = DDPM()
+    @property
+    def rule(self) -> OneStep:
+        return DDPM()
 
     def path(self, site: Site) -> Sequence[Tensor]:
         clean = site.path[-1]
