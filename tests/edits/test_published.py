@@ -9,8 +9,10 @@ from torch.nn import functional as F
 
 from iterinv.cascade import Cascade
 from iterinv.edits import (
+    DiffEdit,
     FlowAlign,
     FlowEdit,
+    FromPrompts,
     HEditD,
     HEditR,
     Interpolation,
@@ -25,6 +27,7 @@ from iterinv.edits.interpolation import Interpolated, soft_mask
 from iterinv.edits.uni_edit import contrast, fused
 from iterinv.inverters import IndependentNoise, Solve
 from iterinv.levels import Prediction
+from iterinv.methods import plan
 from iterinv.models.toy import gaussian, gaussian_flow, mixture
 from iterinv.plans import Plan
 from iterinv.roots import Anderson
@@ -281,8 +284,8 @@ SAME = [
 @pytest.fixture(scope="module")
 def solved(tiny):
     """Make a cascade of two stages, and an inversion of DDIM that is solved to a tolerance."""
-    cascade, plan = tiny.up_to(32), Plan(DDIM(), Solve(Anderson(30, 1e-6)), steps=4)
-    return cascade, cascade.invert(draw((1, 3, 32, 32), 2).clamp(-1, 1), PROMPT, plan)
+    cascade, how = tiny.up_to(32), Plan(DDIM(), Solve(Anderson(30, 1e-6)), steps=4)
+    return cascade, cascade.invert(draw((1, 3, 32, 32), 2).clamp(-1, 1), PROMPT, how)
 
 
 @pytest.mark.parametrize("editor", SAME, ids=lambda editor: type(editor).__name__)
@@ -308,3 +311,35 @@ def test_the_report_says_the_rule_the_share_and_the_scale(small, inversion):
     ):  # fmt: skip
         (report,) = result(editor(site)).reports
         assert report == {"rule": rule, "strength": pytest.approx(share), "guidance": scale}
+
+
+CALLS = [
+    (PromptSwap(1.0), 2), (SDEdit(1.0), 2), (RoundTrip(), 1), (RoundTrip(guidance=2.0), 2), (FlowEdit(1.0), 4),
+    (FlowAlign(), 3), (HEditD(), 5), (HEditR(), 5), (Interpolation(), 2), (UniEdit(1.0), 2),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("editor", "calls"), CALLS, ids=lambda each: type(each).__name__)
+def test_the_network_calls_of_a_step_are_those_that_the_docs_state(toy, editor, calls):
+    cascade, _ = toy
+    inversion, rows = cascade.invert(photo(), PROMPT, num_inference_steps=6), []
+
+    def counted(x, a, condition):
+        rows.append(len(x))
+        return cascade.stages[0].denoiser(x, a, condition)
+
+    states = list(editor(site_of(Cascade((replace(cascade.stages[0], denoiser=counted),)), inversion)))
+    assert sum(rows) == calls * (len(states) - 1)
+
+
+def test_the_recipe_of_iterinvs_paper_runs_by_a_plan_for_each_stage(tiny, tmp_path):
+    """Null-text inversion at the first stage, IterInv's gradient descent above, and DiffEdit, from a file too."""
+    cascade, x = tiny.up_to(32), draw((1, 3, 32, 32), 2).clamp(-1, 1)
+    inversion = cascade.invert(x, PROMPT, [plan("null-text", 3, 3.0), plan("iterinv", 3)])
+    inversion.save(tmp_path / "a.safetensors")
+    again = cascade.open(tmp_path / "a.safetensors")
+    assert [stage.plan.method for stage in again.stages] == ["null-text", "iterinv"]
+    editor = DiffEdit(0.8, region=FromPrompts(strength=0.3, clip=1.0))
+    edits = [cascade.edit(each, TARGET, editor) for each in (inversion, again)]
+    torch.testing.assert_close(edits[0].pictures[-1], edits[1].pictures[-1], rtol=0, atol=1 / 255)
+    assert edits[0].reports[0] == {"rule": "DDIM", "strength": pytest.approx(2 / 3), "guidance": 3.0}
