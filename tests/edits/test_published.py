@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from iterinv.cascade import Cascade
 from iterinv.edits import (
     DiffEdit,
+    Everywhere,
     FlowAlign,
     FlowEdit,
     FromPrompts,
@@ -23,6 +24,7 @@ from iterinv.edits import (
     UniEdit,
 )
 from iterinv.edits.flow_align import AlignedFlow
+from iterinv.edits.h_edit_d import Bridge
 from iterinv.edits.interpolation import Interpolated, soft_mask
 from iterinv.edits.uni_edit import contrast, fused
 from iterinv.inverters import IndependentNoise, Solve
@@ -104,6 +106,7 @@ def test_sdedit_needs_no_inversion_and_knows_no_source_prompt(toy):
     assert torch.equal(*edits)
 
 
+@pytest.mark.filterwarnings("ignore:undoing")
 @pytest.mark.parametrize("strength", [1.0, 0.5])
 @pytest.mark.parametrize("method", ["bdia", "belm", "edict", "rex-heun", "aligned", "edit-friendly"])
 def test_a_round_trip_under_the_same_prompt_is_the_reconstruction(small, method, strength):
@@ -170,6 +173,15 @@ def test_h_edit_is_the_papers_update(small, inversion, editor, implicit):
         z = base + coefficient * (guided(at, level, conditions[2], 7.5) - guided(at, level, conditions[1], 5.0))
     edit = edited(small, inversion, editor(strength=0.8, implicit=implicit))
     torch.testing.assert_close(edit, z.clamp(-1, 1), rtol=0, atol=1e-5)
+
+
+def test_h_edit_begins_at_a_level_without_signal_in_its_explicit_form_alone():
+    grid, x = Flow().grid(4), photo().double()
+    path = [level.alpha * x + level.sigma * draw(x.shape, 9).double() for level in grid]
+    *_, (z,) = run(Bridge(DDIM(), OLD, path, False), lambda x, a: Prediction(0 * x, 0 * x), (path[0],), grid)
+    torch.testing.assert_close(z, x, rtol=0, atol=1e-9)
+    with pytest.raises(ValueError, match="timestep 1000, which holds no signal: take a strength below 1"):
+        list(run(Bridge(DDIM(), OLD, path, True), NEW, (path[0],), grid))
 
 
 @pytest.mark.parametrize("implicit", [False, True])
@@ -314,8 +326,9 @@ def test_the_report_says_the_rule_the_share_and_the_scale(small, inversion):
 
 
 CALLS = [
-    (PromptSwap(1.0), 2), (SDEdit(1.0), 2), (RoundTrip(), 1), (RoundTrip(guidance=2.0), 2), (FlowEdit(1.0), 4),
-    (FlowAlign(), 3), (HEditD(), 5), (HEditR(), 5), (Interpolation(), 2), (UniEdit(1.0), 2),
+    (PromptSwap(1.0), 2), (DiffEdit(region=Everywhere()), 2), (SDEdit(1.0), 2), (RoundTrip(), 1),
+    (RoundTrip(guidance=2.0), 2), (FlowEdit(1.0), 4), (FlowAlign(), 3), (HEditD(), 5), (HEditR(), 5),
+    (Interpolation(), 2), (UniEdit(1.0), 2),
 ]  # fmt: skip
 
 
@@ -335,11 +348,11 @@ def test_the_network_calls_of_a_step_are_those_that_the_docs_state(toy, editor, 
 def test_the_recipe_of_iterinvs_paper_runs_by_a_plan_for_each_stage(tiny, tmp_path):
     """Null-text inversion at the first stage, IterInv's gradient descent above, and DiffEdit, from a file too."""
     cascade, x = tiny.up_to(32), draw((1, 3, 32, 32), 2).clamp(-1, 1)
-    inversion = cascade.invert(x, PROMPT, [plan("null-text", 3, 3.0), plan("iterinv", 3)])
+    inversion = cascade.invert(x, PROMPT, [plan("null-text", 2, 3.0), plan("iterinv", 2)])
     inversion.save(tmp_path / "a.safetensors")
     again = cascade.open(tmp_path / "a.safetensors")
     assert [stage.plan.method for stage in again.stages] == ["null-text", "iterinv"]
     editor = DiffEdit(0.8, region=FromPrompts(strength=0.3, clip=1.0))
     edits = [cascade.edit(each, TARGET, editor) for each in (inversion, again)]
     torch.testing.assert_close(edits[0].pictures[-1], edits[1].pictures[-1], rtol=0, atol=1 / 255)
-    assert edits[0].reports[0] == {"rule": "DDIM", "strength": pytest.approx(2 / 3), "guidance": 3.0}
+    assert edits[0].reports[0] == {"rule": "DDIM", "strength": 1.0, "guidance": 3.0}

@@ -45,6 +45,11 @@ class Bridge(Step):
         (ours,), (theirs,) = (self.rule.step_to(self.source, x, a, b) for x in (z, self.path[i].to(z)))
         base = self.path[i + 1].to(z) + (ours - theirs)
         if self.implicit:
+            if a.alpha == 0:
+                raise ValueError(
+                    f"h-Edit's implicit form has no step from the level with timestep {a.t:g}, which holds no signal: "
+                    "take a strength below 1, or implicit=False"
+                )
             eps = field(base, b if b.sigma > 0 else a).eps
             difference = Prediction.from_eps(torch.zeros_like(z), a, eps)
         else:
@@ -64,7 +69,8 @@ class HEditD:
     23). Any inversion will do. The same prompt gives the reconstruction if both scales are equal. Outside ``region``
     every state is the inverted one. The defaults are those published for Stable Diffusion, where the path is inverted
     without guidance; the paper's several iterations with a pull to the reconstruction are not here. Raises
-    ``ValueError`` for a strength outside (0, 1].
+    ``ValueError`` for a strength outside (0, 1], and for an implicit step from a level without signal, where flow
+    models begin.
     """
 
     strength: float = 1.0
