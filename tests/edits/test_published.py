@@ -7,13 +7,17 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+import iterinv
+import published
 from iterinv.cascade import Cascade
 from iterinv.edits import (
+    EDITORS,
     DiffEdit,
     Everywhere,
     FlowAlign,
     FlowEdit,
     FromPrompts,
+    Given,
     HEditD,
     HEditR,
     Interpolation,
@@ -27,6 +31,7 @@ from iterinv.edits.flow_align import AlignedFlow
 from iterinv.edits.h_edit_d import Bridge
 from iterinv.edits.interpolation import Interpolated, soft_mask
 from iterinv.edits.uni_edit import contrast, fused
+from iterinv.images import to_uint8
 from iterinv.inverters import IndependentNoise, Solve
 from iterinv.levels import Prediction
 from iterinv.methods import plan
@@ -356,3 +361,27 @@ def test_the_recipe_of_iterinvs_paper_runs_by_a_plan_for_each_stage(tiny, tmp_pa
     edits = [cascade.edit(each, TARGET, editor) for each in (inversion, again)]
     torch.testing.assert_close(edits[0].pictures[-1], edits[1].pictures[-1], rtol=0, atol=1 / 255)
     assert edits[0].reports[0] == {"rule": "DDIM", "strength": 1.0, "guidance": 3.0}
+
+
+NAMES = ("sdedit", "round-trip", "h-edit-d", "h-edit-r", "flow-align", "interpolation", "uni-edit")
+
+
+@pytest.fixture(scope="module", params=["sd", "sdxl"])
+def latent(request):
+    """Make a cascade of a tiny pipeline with an autoencoder, whose clean end holds a little noise, and an inversion."""
+    cascade = iterinv.load(getattr(published, request.param)())
+    values = torch.randint(0, 256, (1, 3, 64, 64), generator=torch.Generator().manual_seed(2))
+    return cascade, cascade.invert(values / 127.5 - 1, PROMPT, "bdia", 3)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_latent_stage_keeps_every_8_bit_pixel_outside_the_region(latent, name):
+    cascade, inversion = latent
+    half = torch.zeros(1, 1, 64, 64)
+    half[..., :32] = 1
+    edit, before = cascade.edit(inversion, TARGET, EDITORS[name](region=Given(half))), to_uint8(inversion.picture)
+    changed = (to_uint8(edit.pictures[0]) != before).any(-1)
+    outside = edit.masks[0][0, 0].numpy() == 0
+    assert outside.any()
+    assert changed.any()
+    assert not changed[outside].any()
