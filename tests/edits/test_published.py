@@ -1,5 +1,6 @@
 """Published editors agree with closed forms, with their papers' equations and with each other in limits."""
 
+import math
 from dataclasses import replace
 from itertools import pairwise
 
@@ -33,7 +34,7 @@ from iterinv.edits.interpolation import Interpolated, soft_mask
 from iterinv.edits.uni_edit import contrast, fused
 from iterinv.images import to_uint8
 from iterinv.inverters import IndependentNoise, Solve
-from iterinv.levels import Prediction
+from iterinv.levels import Level, Prediction
 from iterinv.methods import plan
 from iterinv.models.toy import gaussian, gaussian_flow, mixture
 from iterinv.plans import Plan
@@ -254,6 +255,29 @@ def test_interpolation_is_the_published_step():
         cosine = F.cosine_similarity(target.flatten(1), source.flatten(1)).reshape(-1, 1, 1, 1)
         y = y + dt * (source + soft_mask(prompt - source) * (1 - b.sigma**4.5) * cosine * (target - source))
     torch.testing.assert_close(z, y, rtol=0, atol=1e-6)
+
+
+def test_rules_of_flow_models_do_the_same_at_variance_preserving_levels():
+    """Divided by ``w = sqrt(alpha^2 + sigma^2)``, a flow model's samples and levels preserve variance."""
+    straight, x = Flow().grid(6), photo().double()
+    wide = {a.t + a.sigma: math.hypot(a.alpha, a.sigma) for a in straight}
+    curved = [Level(a.t + a.sigma, a.alpha / w, a.sigma / w) for a, w in zip(straight, wide.values(), strict=True)]
+    levels = {b.t: a for a, b in zip(straight, curved, strict=True)}
+    path = [level.alpha * x + level.sigma * draw(x.shape, 9).double() for level in straight]
+
+    def bent(field):
+        return lambda y, b: field(wide[b.t] * y, levels[b.t])
+
+    old, new = bent(OLD), bent(NEW)
+    scaled = [p / w for p, w in zip(path, wide.values(), strict=True)]
+    for (rule, field), (bent_rule, bent_field), start in (
+        ((AlignedFlow(OLD, x, 1, 4, 0.01), NEW), (AlignedFlow(old, x, 1, 4, 0.01), new), x),
+        ((Interpolated(OLD, path, 3.0, 4.5), NEW), (Interpolated(old, scaled, 3.0, 4.5), new), path[0]),
+        ((DDIM(), fused(OLD, NEW, 5.0)), (DDIM(), fused(old, new, 5.0)), path[0]),
+    ):
+        *_, (z,) = run(rule, field, (start,), straight)
+        *_, (y,) = run(bent_rule, bent_field, (start,), curved)
+        torch.testing.assert_close(y, z, rtol=0, atol=1e-6)
 
 
 def test_interpolation_of_exponent_0_is_the_path_and_the_mask_is_soft(small, inversion):
