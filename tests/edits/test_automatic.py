@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from iterinv.cascade import Cascade
-from iterinv.edits import AdaptiveFlow, Automatic, FromFlow, FromPrompts, Given, Redraw
-from iterinv.edits.automatic import word_change
+from iterinv.edits import AdaptiveFlow, Automatic, FromFlow, FromPrompts, Given, Redraw, StageEdit
+from iterinv.edits.automatic import tightened, word_change
 
 SOURCE = "a red sphere to the left of a blue cube"
 MASK = Given(torch.ones(1, 1, 16, 16).triu())
@@ -62,10 +62,27 @@ def test_a_thing_of_another_outline_is_drawn_in_the_region_of_flow_closed_and_gr
     ring[..., 4:9, 4:9] = 1
     ring[..., 6, 6] = 0
     monkeypatch.setattr("iterinv.edits.adaptive_flow.FromPrompts.__call__", lambda self, site: ring)
+    monkeypatch.setattr("iterinv.edits.automatic.LEAST", 0.0)
     edit = cascade.edit(both.row(0), SOURCE.replace("red", "green"), Automatic())
     expected = torch.zeros(1, 1, 16, 16)
     expected[..., 3:10, 3:10] = 1
     assert torch.equal(edit.masks[0], expected)
+
+
+def test_a_region_of_its_own_shrinks_to_what_changed():
+    before, mask = torch.zeros(1, 3, 16, 16), torch.zeros(1, 1, 16, 16)
+    mask[..., 2:14, 2:14] = 1
+    after = before.clone()
+    after[..., 2:14, 2:14] = 0.05  # hardly to be seen
+    after[:, 0, 5:9, 5:9] = 0.5
+    after[:, 0, 6, 6] = 0  # a hole
+    edit = tightened(StageEdit(after, mask), before)
+    expected = torch.zeros(1, 1, 16, 16)
+    expected[..., 4:10, 4:10] = 1
+    assert torch.equal(edit.mask, expected)
+    assert torch.equal(edit.picture, expected * after)
+    whole = StageEdit(after, None)
+    assert tightened(whole, before) is whole
 
 
 def test_flows_result_stays_where_drawing_anew_does_not_show_the_target(first, monkeypatch):

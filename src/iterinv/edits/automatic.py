@@ -35,7 +35,8 @@ class Automatic:
     region is :data:`PLACES`. If the network does not see it in what is drawn anew either, FlowEdit's result stays, so
     that nothing vanishes. The report says which editor made the picture and why, and whether the network sees the
     target prompt in it (:func:`sees_target`). ``strength``, ``guidance`` and ``region`` are the chosen editor's own
-    unless given. Raises ``ValueError`` for settings outside their ranges.
+    unless given; a region of its own shrinks to what the edit changed (:func:`tightened`). Raises ``ValueError`` for
+    settings outside their ranges.
     """
 
     strength: float | None = None
@@ -55,6 +56,12 @@ class Automatic:
 
     def _edit(self, site: Site, mask: Tensor | None) -> Running:
         """The edit of one picture at the first stage, within ``mask`` (1, 1, h, w) if the editor has a region."""
+        edit = yield from self._chosen(site, mask)
+        own = mask is None and site.limit is None and site.stage.codec is None
+        return tightened(edit, site.picture) if own else edit
+
+    def _chosen(self, site: Site, mask: Tensor | None) -> Running:
+        """The edit of the editor that suits."""
         region = self.region if mask is None else Given(mask)
         settings: dict[str, Any] = {"strength": self.strength, "guidance": self.guidance, "region": region}
         given = {name: value for name, value in settings.items() if value is not None}
@@ -81,6 +88,21 @@ class Automatic:
         if sees_target(site, anew, than_none=True):
             return _report(anew, redraw, why, True)
         return _report(edit, flow, f"{why}, and the network does not see the target prompt in Redraw's result", shown)
+
+
+LEAST = 0.08
+"""A change of a channel, in [-1, 1], below which a pixel does not count as changed: ten 8-bit steps."""
+
+
+def tightened(edit: StageEdit, before: Tensor) -> StageEdit:
+    """The edit within the part of its own mask that it changed from the picture ``before`` (1, 3, size, size), closed
+    and grown by a pixel; beyond it the picture stays as it was."""
+    if edit.mask is None:
+        return edit
+    changed = (edit.picture - before).abs().amax(1, keepdim=True) >= LEAST
+    part = torch.stack([closed(each) for each in (changed & (edit.mask > 0)).float()])
+    mask = edit.mask * F.max_pool2d(part, 3, 1, 1)
+    return dataclasses.replace(edit, picture=torch.where(mask > 0, edit.picture, before.to(edit.picture)), mask=mask)
 
 
 def _report(edit: StageEdit, chosen: AdaptiveFlow | Redraw, why: str, shown: bool) -> StageEdit:
