@@ -14,7 +14,11 @@ from iterinv.edits.from_flow import FromFlow
 from iterinv.edits.h_edit_d import HEditD
 from iterinv.edits.h_edit_r import HEditR
 from iterinv.edits.interpolation import Interpolation
+from iterinv.edits.masactrl import MasaCtrl
+from iterinv.edits.pix2pix_zero import Pix2PixZero
+from iterinv.edits.plug_and_play import PlugAndPlay
 from iterinv.edits.prompt_swap import PromptSwap
+from iterinv.edits.prompt_to_prompt import PromptToPrompt
 from iterinv.edits.redraw import Redraw
 from iterinv.edits.regions import Everywhere, FromPrompts, Given, Intersection, Union
 from iterinv.edits.round_trip import RoundTrip
@@ -36,6 +40,10 @@ EDITORS: dict[str, Callable[..., Editor]] = {
     "flow-align": FlowAlign,
     "interpolation": Interpolation,
     "uni-edit": UniEdit,
+    "prompt-to-prompt": PromptToPrompt,
+    "plug-and-play": PlugAndPlay,
+    "masactrl": MasaCtrl,
+    "pix2pix-zero": Pix2PixZero,
 }
 """Editors by name, as they are made with their own settings in place of the defaults."""
 
@@ -57,7 +65,11 @@ __all__ = [
     "HEditR",
     "Interpolation",
     "Intersection",
+    "MasaCtrl",
+    "Pix2PixZero",
+    "PlugAndPlay",
     "PromptSwap",
+    "PromptToPrompt",
     "Redraw",
     "Region",
     "RoundTrip",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from iterinv.edits.detail import Detail
 from iterinv.edits.regions import Everywhere
@@ -38,10 +39,12 @@ class PromptSwap:
             return (yield from self.detail(site))
         mask = site.region(self.region)
         state = yield from site.follow_path(self.rule, self.strength, site.towards(self.guidance), mask)
-        return site.result(
-            state,
-            mask,
-            rule=rule_name(site.rule_for(self.rule)),
-            guidance=site.guidance_scale(self.guidance),
-            strength=share_of(site.grid, start_index(site.grid, self.strength)),
-        )
+        return site.result(state, mask, **self.report(site))
+
+    def report(self, site: Site) -> dict[str, Any]:
+        """The settings that the first stage is edited with."""
+        return {
+            "rule": rule_name(site.rule_for(self.rule)),
+            "guidance": site.guidance_scale(self.guidance),
+            "strength": share_of(site.grid, start_index(site.grid, self.strength)),
+        }

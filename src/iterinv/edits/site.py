@@ -177,13 +177,20 @@ class Site:
         return unguided(self.stage.denoiser, self.inversion.condition)
 
     def follow_path(
-        self, rule: Step, share: float, field: Field, mask: Tensor | None = None, shift: Tensor | None = None
+        self,
+        rule: Step,
+        share: float,
+        field: Field,
+        mask: Tensor | None = None,
+        shift: Tensor | None = None,
+        wrap: Callable[[Step], Step] = lambda rule: rule,
     ) -> Generator[State, None, State]:
         """Run a rule over the last ``share`` of the levels, from the inverted state there; returns the clean state.
 
         Outside ``mask`` (batch, 1, h, w) every state is the inverted one. ``shift`` (batch, channels, h, w) is a change
         of the clean data that is added to the starting states, times alpha. A path of independent noise lies on no
-        rule's trajectory, so the rule whose noise maps were kept runs in place of ``rule``.
+        rule's trajectory, so the rule whose noise maps were kept runs in place of ``rule``. ``wrap`` returns the
+        rule that steps, made of that rule.
         """
         own = self.rule_for(rule)
         start = start_index(self.grid, share)
@@ -192,6 +199,7 @@ class Site:
         if shift is not None:
             samples = [x + self.grid[start - k].alpha * shift for k, x in enumerate(samples)]
         state = own.init(*samples)
+        own = wrap(own)
         return last_state(run(own if mask is None else Blend(own, mask, self.path), field, state, self.grid, start))
 
     def rule_for(self, rule: Step) -> Step:

@@ -96,4 +96,5 @@ def stage(
         None
         if words
         else lambda where, lower: stage(pipe.to(where), number, lower, noise_level, clean, where, None, tiled, False),
+        tokens=family.tokens(pipe, clean) or (below.tokens if below else None),
     )

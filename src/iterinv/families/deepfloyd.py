@@ -15,7 +15,8 @@ from iterinv.models.blueprint import Blueprint, network
 from iterinv.models.checkpoints import variant_in
 from iterinv.models.memory import CachedTextEncoder, Placement, signature
 from iterinv.models.pipelines import settings_of, still
-from iterinv.models.text import t5
+from iterinv.models.text import plain, t5, tokenize
+from iterinv.models.tokens import Tokenize
 
 LARGER = ("IFSuperResolutionPipeline", "IFImg2ImgSuperResolutionPipeline", "IFInpaintingSuperResolutionPipeline")
 RESNET, SIMPLE = "ResnetDownsampleBlock2D", "SimpleCrossAttnDownBlock2D"
@@ -26,6 +27,11 @@ def embed(pipe: Any, size: int, device: str, clean: bool) -> Embed | None:
     if pipe.text_encoder is None or pipe.tokenizer is None:
         return None
     return t5(pipe.tokenizer, pipe.text_encoder, _cleaner(pipe) if clean else None, device)
+
+
+def tokens(pipe: Any, clean: bool) -> Tokenize | None:
+    """Read the tokens of prompts as :func:`embed` does; ``None`` where a pipeline has no tokenizer."""
+    return None if pipe.tokenizer is None else tokenize(pipe.tokenizer, 77, _cleaner(pipe) if clean else plain)
 
 
 def spare(kind: str, number: int, text: bool) -> tuple[str, ...]:
@@ -149,6 +155,7 @@ _NETWORKS = {
 DEEPFLOYD = Family(
     pipelines=("IFPipeline", "IFImg2ImgPipeline", "IFInpaintingPipeline", *LARGER),
     embed=embed,
+    tokens=tokens,
     noise_level=250,
     cleans=True,
     latent=False,

@@ -11,7 +11,8 @@ import torch
 from iterinv.models import Embed, Stage
 from iterinv.models.blueprint import Blueprint
 from iterinv.models.memory import CachedTextEncoder
-from iterinv.models.text import clip
+from iterinv.models.text import clip, clip_tokens
+from iterinv.models.tokens import Tokenize
 from iterinv.models.unet import labelled
 
 
@@ -30,8 +31,9 @@ class Family:
     """A family of models that are loaded, called and prompted alike.
 
     ``pipelines`` names the classes of diffusers' pipelines whose networks it runs, and ``embed(pipe, size, device,
-    clean)`` reads the prompts of one, if that holds the parts for it. ``noise_level`` is the label of the noise on the
-    picture from below that those pipelines take where none is given. ``cleans`` says that captions can be cleaned,
+    clean)`` reads the prompts of one, if that holds the parts for it; ``tokens(pipe, clean)`` tells their tokens apart.
+    ``noise_level`` is the label of the noise on the picture from below that those pipelines take where none is given.
+    ``cleans`` says that captions can be cleaned,
     ``any_size`` that the states are as large as the picture below, of any size, and ``latent`` that an autoencoder
     makes them. ``added`` names the entries of a condition that go into ``added_cond_kwargs``, and
     ``inputs(config, rows, dtype)`` makes the arguments of a call with which costs are counted. ``published`` holds
@@ -46,6 +48,7 @@ class Family:
 
     pipelines: tuple[str, ...] = ()
     embed: Callable[[Any, int, str, bool], Embed | None] = clip
+    tokens: Callable[[Any, bool], Tokenize | None] = clip_tokens
     noise_level: int = 0
     cleans: bool = False
     any_size: bool = False

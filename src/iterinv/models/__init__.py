@@ -19,6 +19,7 @@ from iterinv.conditions import FROM_PROMPT, Condition, enlarged
 from iterinv.guidance import Denoiser, unguided
 from iterinv.levels import Level, Prediction
 from iterinv.models.probe import Probe
+from iterinv.models.tokens import Tokenize
 from iterinv.schedules import Flow, Karras, Schedule
 from iterinv.streams import draw_noise
 
@@ -62,7 +63,7 @@ class Stage:
     so that an inversion is not reopened under others.
     ``low_level``, in a super-resolution stage, is the level of the noise on the picture from the stage below. A stage
     with a ``codec`` works on latents, one without on pixels of ``size`` x ``size``. ``move`` makes the stage on another
-    device.
+    device. ``tokens`` tells the tokens of a prompt apart, ``None`` for a network that reads no words.
     """
 
     name: str
@@ -76,6 +77,7 @@ class Stage:
     codec: Codec | None = None
     move: Callable[[str, Stage | None], Stage] | None = None
     probe: Probe | None = None
+    tokens: Tokenize | None = None
 
     def to(self, device: str, below: Stage | None = None) -> Stage:
         """Move the networks to a device; ``below`` is the stage below, moved. Raises ``ValueError`` where they take

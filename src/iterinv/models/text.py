@@ -11,6 +11,7 @@ import torch
 from iterinv.conditions import Condition
 from iterinv.locks import Lock
 from iterinv.models import Embed
+from iterinv.models.tokens import Tokenize, Tokens
 
 _TOKENIZING = Lock()  # a tokenizer holds how it pads and cuts, so two threads that use one would disturb each other
 _WEIGHT = re.compile(r"[(\[][^()\[\]]*:\s*[\d.]+\s*[)\]]")
@@ -22,7 +23,7 @@ def t5(tokenizer: Any, encoder: Any, clean: Callable[[str], str] | None = None, 
 
     @torch.no_grad()
     def embed(prompts: Sequence[str | None]) -> Condition:
-        words = [(clean or _plain)(prompt or "") for prompt in prompts]
+        words = [(clean or plain)(prompt or "") for prompt in prompts]
         tokens, notes = tokens_of(tokenizer, words, 77, device or encoder.device)
         return Condition({"text": encoder(tokens.input_ids, attention_mask=tokens.attention_mask)[0]}, notes)
 
@@ -46,7 +47,8 @@ def clip(pipe: Any, size: int, device: str, clean: bool) -> Embed | None:
     return embed
 
 
-def _plain(prompt: str) -> str:
+def plain(prompt: str) -> str:
+    """A prompt as IF reads it: in lower case and stripped."""
     return prompt.lower().strip()
 
 
@@ -71,3 +73,36 @@ def tokens_of(
     if weight := next((match[0] for each in words if (match := _WEIGHT.search(each))), None):
         notes.append(f"weights in brackets, as {weight}, have no effect: they are read as text")
     return tokens.to(device), notes
+
+
+def tokenize(tokenizer: Any, length: int, prepare: Callable[[str], str]) -> Tokenize:
+    """Read prompts as the ``length`` tokens of an encoder, after ``prepare``.
+
+    What is returned raises ``ValueError`` for a tokenizer that does not say which letters its tokens stand for.
+    """
+
+    def read(prompt: str) -> Tokens:
+        if not tokenizer.is_fast:
+            raise ValueError(
+                f"a {type(tokenizer).__name__} does not say which words its tokens are: load the model with the "
+                "tokenizer.json of its folder"
+            )
+        text = prepare(prompt)
+        with _TOKENIZING:
+            given = tokenizer(
+                text, padding="max_length", max_length=length, truncation=True, return_offsets_mapping=True
+            )
+        return Tokens(text, tuple(given.input_ids), tuple(tuple(span) for span in given.offset_mapping))
+
+    return read
+
+
+def clip_tokens(pipe: Any, clean: bool) -> Tokenize | None:
+    """Read the tokens of prompts as :func:`clip` does, with the vectors of a textual inversion; ``None`` where a
+    pipeline has no tokenizer."""
+    if (tokenizer := pipe.tokenizer) is None:
+        return None
+    convert = getattr(pipe, "maybe_convert_prompt", None)
+    return tokenize(
+        tokenizer, tokenizer.model_max_length, lambda prompt: str(convert(prompt, tokenizer)) if convert else prompt
+    )
