@@ -33,11 +33,10 @@ class Family:
     ``pipelines`` names the classes of diffusers' pipelines whose networks it runs, and ``embed(pipe, size, device,
     clean)`` reads the prompts of one, if that holds the parts for it; ``tokens(pipe, clean)`` tells their tokens apart.
     ``noise_level`` is the label of the noise on the picture from below that those pipelines take where none is given.
-    ``cleans`` says that captions can be cleaned,
-    ``any_size`` that the states are as large as the picture below, of any size, and ``latent`` that an autoencoder
-    makes them. ``added`` names the entries of a condition that go into ``added_cond_kwargs``, and
-    ``inputs(config, rows, dtype)`` makes the arguments of a call with which costs are counted. ``published`` holds
-    blueprints by name on the hub.
+    ``cleans`` says that captions can be cleaned, ``any_size`` that the states are as large as the picture below, of any
+    size, and ``latent`` that an autoencoder makes them. ``added`` names the entries of a condition that go into
+    ``added_cond_kwargs``, and ``inputs(config, rows, dtype)`` makes the arguments of a call with which costs are
+    counted. ``published`` holds blueprints by name on the hub.
 
     ``spare(kind, number, text)`` names the parts of a pipeline that need not be loaded, by its class and its place in
     the cascade; without ``text`` prompts are read apart, where the family can do so: ``words(pipe, folder, dtype,
