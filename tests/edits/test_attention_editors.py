@@ -14,11 +14,8 @@ from iterinv.edits.masactrl import Mutual
 from iterinv.edits.pix2pix_zero import KeepMaps
 from iterinv.edits.plug_and_play import Layout
 from iterinv.edits.prompt_to_prompt import Injected, Maps
-from iterinv.inverters import Solve
 from iterinv.levels import Prediction
 from iterinv.models.attention import Attended, Changes, changed, layers_of, network_of
-from iterinv.plans import Plan
-from iterinv.roots import Anderson
 from iterinv.steps import DDIM
 
 from conftest import Hearing, draw
@@ -42,12 +39,11 @@ def single(kind, tiny):
 
 
 @pytest.fixture(scope="module", params=["added", "sd", "sdxl"])
-def solved(request, tiny):
-    """Return a cascade of one stage, and two pictures inverted by DDIM to a small tolerance."""
+def inverted(request, tiny):
+    """Return a cascade of one stage, and two pictures with a path whose own rule leads to them by any network."""
     cascade = single(request.param, tiny)
     x = draw((2, 3, cascade.size, cascade.size), 1).clamp(-1, 1)
-    how = Plan(DDIM(), Solve(Anderson(30, 1e-5)), steps=STEPS)
-    return cascade, cascade.invert(x, [PROMPT, "a green cone"], how)
+    return cascade, cascade.invert(x, [PROMPT, "a green cone"], "edit-friendly", STEPS)
 
 
 def clean(cascade, inversion):
@@ -81,8 +77,8 @@ RUN = Run(0, STEPS, 1)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_same_prompt_is_the_reconstruction_and_another_is_not(solved, name):
-    cascade, inversion = solved
+def test_the_same_prompt_is_the_reconstruction_and_another_is_not(inverted, name):
+    cascade, inversion = inverted
     own = [edited(cascade, inversion, list(inversion.prompts), EDITORS[name](guidance=scale)) for scale in (1.0, 3.0)]
     for picture in own:
         torch.testing.assert_close(picture, clean(cascade, inversion).to(picture), rtol=0, atol=1e-3)
@@ -90,10 +86,10 @@ def test_the_same_prompt_is_the_reconstruction_and_another_is_not(solved, name):
     assert float((other - own[0]).abs().max()) > 1e-3
 
 
-@pytest.mark.parametrize("solved", ["sd"], indirect=True)
+@pytest.mark.parametrize("inverted", ["sd"], indirect=True)
 @pytest.mark.parametrize("name", NAMES)
-def test_a_batch_is_each_alone(solved, name):
-    cascade, inversion = solved
+def test_a_batch_is_each_alone(inverted, name):
+    cascade, inversion = inverted
     together = cascade.edit(inversion, [LONGER, TARGET], name)
     for k, target in enumerate([LONGER, TARGET]):
         alone = cascade.edit(inversion.row(k), target, name)
@@ -112,16 +108,16 @@ def test_a_batch_is_each_alone(solved, name):
     ],
     ids=lambda editor: f"{type(editor).__name__} {getattr(editor, 'start_layer', '')}",
 )
-def test_an_editor_that_changes_no_layer_is_prompt_swap(solved, nothing):
-    cascade, inversion = solved
+def test_an_editor_that_changes_no_layer_is_prompt_swap(inverted, nothing):
+    cascade, inversion = inverted
     inversion = inversion.row(0)
     assert torch.equal(
         edited(cascade, inversion, LONGER, nothing), edited(cascade, inversion, LONGER, PromptSwap(1.0, 7.5))
     )
 
 
-def test_masactrl_attends_to_the_image_of_the_source_and_its_own_text(solved):
-    cascade, _ = solved
+def test_masactrl_attends_to_the_image_of_the_source_and_its_own_text(inverted):
+    cascade, _ = inverted
     mutual = Mutual(RUN)
 
     def control(call):
@@ -134,8 +130,8 @@ def test_masactrl_attends_to_the_image_of_the_source_and_its_own_text(solved):
     sharing(cascade, control)
 
 
-def test_plug_and_play_weighs_own_values_by_the_maps_of_the_source(solved):
-    cascade, _ = solved
+def test_plug_and_play_weighs_own_values_by_the_maps_of_the_source(inverted):
+    cascade, _ = inverted
     layout = Layout(RUN)
 
     def control(call):
@@ -156,8 +152,8 @@ def shortcut(resnet, x):
     return x if resnet.conv_shortcut is None else resnet.conv_shortcut(x)
 
 
-def test_plug_and_play_injects_features_of_the_second_block_of_the_decoder(solved):
-    cascade, inversion = solved
+def test_plug_and_play_injects_features_of_the_second_block_of_the_decoder(inverted):
+    cascade, inversion = inverted
     network, branches = network_of(cascade.stages[0].denoiser), []
     resnet = next(block for block in network.up_blocks if getattr(block, "attentions", None)).resnets[1]
     hook = resnet.register_forward_hook(lambda _, given, out: branches.append(out - shortcut(resnet, given[0])))
@@ -184,9 +180,9 @@ def words_of(cascade, source, target, **settings):
     return editor.words(Site(stage, None, None, (source,), (target,)), source, target)
 
 
-def test_full_replacement_is_the_source_rows_maps(solved):
+def test_full_replacement_is_the_source_rows_maps(inverted):
     """The target row weighs its own values by the maps of the source row, in every layer."""
-    cascade, _ = solved
+    cascade, _ = inverted
     injected = Injected(words_of(cascade, PROMPT, PROMPT), None, True, True)
 
     def control(call):
@@ -199,8 +195,8 @@ def test_full_replacement_is_the_source_rows_maps(solved):
 
 
 @pytest.mark.parametrize("itself", [False, True])
-def test_refined_maps_are_the_sources_for_common_words_and_sum_to_one_with_the_images(solved, itself):
-    cascade, _ = solved
+def test_refined_maps_are_the_sources_for_common_words_and_sum_to_one_with_the_images(inverted, itself):
+    cascade, _ = inverted
     tokenize = cascade.stages[0].tokens
     injected = Injected(words_of(cascade, PROMPT, LONGER), None, True, itself)
     pairs = tokenize(PROMPT).common(tokenize(LONGER))
@@ -226,8 +222,8 @@ def test_refined_maps_are_the_sources_for_common_words_and_sum_to_one_with_the_i
     sharing(cascade, control, (PROMPT, LONGER))
 
 
-def test_reweighting_adds_to_what_a_word_says(solved):
-    cascade, _ = solved
+def test_reweighting_adds_to_what_a_word_says(inverted):
+    cascade, _ = inverted
     plain, more = (
         Injected(words_of(cascade, PROMPT, TARGET, reweight=weights), None, True, False)
         for weights in ({}, {"blue": 3})
@@ -244,8 +240,8 @@ def test_reweighting_adds_to_what_a_word_says(solved):
     sharing(cascade, control)
 
 
-def test_the_blend_restores_the_picture_outside_the_words_that_change(solved):
-    cascade, inversion = solved
+def test_the_blend_restores_the_picture_outside_the_words_that_change(inverted):
+    cascade, inversion = inverted
     how = {"local_blend": True, "blend_threshold": 0.97, "guidance": 3.0}
     if cascade.stages[0].codec is not None:
         how["blend_threshold"] = 0.999
@@ -278,8 +274,8 @@ def test_the_blends_mask_is_where_either_prompts_words_look():
     assert torch.equal(maps.mask(1.0), torch.zeros(1, 1, 8, 8))
 
 
-def test_the_gradient_of_the_maps_is_that_of_finite_differences(solved):
-    cascade, inversion = solved
+def test_the_gradient_of_the_maps_is_that_of_finite_differences(inverted):
+    cascade, inversion = inverted
     site = site_of(cascade, inversion, LONGER)
     network = network_of(site.stage.denoiser)
     keep = KeepMaps(DDIM(), site, network, [layer.name for layer in layers_of(network) if layer.text], 0.1)
@@ -310,8 +306,8 @@ class Stop(Hearing):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_processors_are_as_they_were_after_an_edit_and_after_an_error(solved, name):
-    cascade, inversion = solved
+def test_processors_are_as_they_were_after_an_edit_and_after_an_error(inverted, name):
+    cascade, inversion = inverted
     network = network_of(cascade.stages[0].denoiser)
     before, modules = network.attn_processors, dict(network.named_modules())
     with pytest.raises(InterruptedError):
@@ -326,8 +322,8 @@ def test_processors_are_as_they_were_after_an_edit_and_after_an_error(solved, na
     assert not any(module._forward_hooks for module in network.modules())
 
 
-def test_the_source_row_is_the_inverted_state_of_each_level(solved):
-    cascade, inversion = solved
+def test_the_source_row_is_the_inverted_state_of_each_level(inverted):
+    cascade, inversion = inverted
     network, samples = network_of(cascade.stages[0].denoiser), []
     hook = network.register_forward_pre_hook(lambda _, given: samples.append(given[0]))
     try:
@@ -339,8 +335,8 @@ def test_the_source_row_is_the_inverted_state_of_each_level(solved):
         torch.testing.assert_close(samples[i][:2], inversion.stages[0].path[i].double(), rtol=0, atol=0)
 
 
-def test_prompts_and_words_that_do_not_fit_are_refused_before_any_call(solved):
-    cascade, inversion = solved
+def test_prompts_and_words_that_do_not_fit_are_refused_before_any_call(inverted):
+    cascade, inversion = inverted
     heard = Hearing()
     for editor, target, words in (
         (PromptToPrompt(mode="replace"), LONGER, r"replace takes as many of both: take mode='refine'"),
@@ -374,15 +370,15 @@ def test_a_network_without_attention_is_refused_before_any_call(tiny, name):
     assert heard.calls == []
 
 
-def test_a_stage_whose_tokens_are_not_known_is_refused(solved):
-    cascade, inversion = solved
+def test_a_stage_whose_tokens_are_not_known_is_refused(inverted):
+    cascade, inversion = inverted
     unknown = Cascade((replace(cascade.stages[0], tokens=None),))
     with pytest.raises(ValueError, match="does not say which tokens its words are"):
         unknown.edit(inversion, TARGET, "prompt-to-prompt")
 
 
-def test_levels_between_those_of_the_grid_have_no_source_row(solved):
-    _, inversion = solved
+def test_levels_between_those_of_the_grid_have_no_source_row(inverted):
+    _, inversion = inverted
     grid = inversion.stages[0].grid
     assert [level_index(grid, level) for level in grid] == list(range(STEPS + 1))
     with pytest.raises(ValueError, match=r"timestep 3\.5, where no inverted state is known: take a rule that stays"):
