@@ -9,7 +9,10 @@ import published
 from iterinv import families
 from iterinv.conditions import Condition
 from iterinv.levels import Level
+from iterinv.locks import Lock
+from iterinv.models import CountingDenoiser, WatchedDenoiser
 from iterinv.models.attention import Changes, changed, layers_of, network_of
+from iterinv.models.memory import OneAtATime
 
 from conftest import draw
 
@@ -32,7 +35,7 @@ def call(request, tiny):
 
 
 def every(network, control):
-    return Changes({layer.name: control for layer in layers_of(network)})
+    return Changes(dict.fromkeys(layers_of(network), control))
 
 
 @pytest.mark.parametrize("how", ["fused", "maps"])
@@ -113,6 +116,12 @@ def test_a_change_holds_for_its_own_thread_only(call):
         thread.join()
         assert not torch.equal(predict(), plain)
     assert torch.equal(other[0], plain)
+
+
+def test_the_network_is_reached_through_all_denoisers_around_it(tiny):
+    denoiser = tiny.stages[0].denoiser
+    assert network_of(CountingDenoiser(WatchedDenoiser(OneAtATime(denoiser, Lock()), print))) is denoiser.unet
+    assert network_of(lambda x, a, condition: None) is None
 
 
 def test_a_processor_of_another_kind_is_refused():

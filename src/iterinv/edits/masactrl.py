@@ -20,7 +20,7 @@ from iterinv.typed import Natural
 
 STEP, LAYER = 4 / 50, 10 / 16
 """The paper's first step and first layer, as shares of 50 steps and of the 16 layers of Stable Diffusion 1. Of SDXL's
-70 layers that is number 44, which the authors take there."""
+70 layers that is number 44, the first that the authors try there."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class MasaCtrl(AttentionEditor):
         run = Run.of(site, self.strength)
         step = round(STEP * run.steps) if self.start_step is None else self.start_step
         layer = round(LAYER * len(own)) if self.start_layer is None else self.start_layer
-        changes = Changes({each.name: Mutual(run) for each in own[layer:]})
+        changes = Changes(dict.fromkeys(own[layer:], Mutual(run)))
         return (
             yield from self.inject(site, network, lambda i: changes if i >= run.start + step and own[layer:] else None)
         )

@@ -41,8 +41,8 @@ class Pix2PixZero(AttentionEditor):
     cross_attention_guidance: Positive = 0.1
 
     def edit(self, site: Site, network: Any, layers: Sequence[Layer]) -> Running:
-        words = [layer.name for layer in layers if layer.text]
-        self.check_layers(site, [layer for layer in layers if layer.text], "cross-attention")
+        words = [layer for layer in layers if layer.text]
+        self.check_layers(site, words, "cross-attention")
         mask = site.region(self.region)
 
         def wrap(rule: Step) -> Step:
@@ -59,7 +59,7 @@ class KeepMaps(Wrapped):
 
     site: Site
     network: Any
-    layers: Sequence[str]
+    layers: Sequence[Layer]
     rate: float
 
     def step(self, field: Field, state: State, grid: Grid, i: int) -> State:

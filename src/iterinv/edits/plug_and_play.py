@@ -44,7 +44,7 @@ class PlugAndPlay(AttentionEditor):
         inject = Layout(run)
 
         def changes(i: int) -> Changes | None:
-            attention = {layer.name: inject for layer in chosen} if i in run.first(self.tau_A) else {}
+            attention = dict.fromkeys(chosen, inject) if i in run.first(self.tau_A) else {}
             features = {chosen[0].features: run.sources} if i in run.first(self.tau_f) else {}
             return Changes(attention, features) if attention or features else None
 

@@ -90,7 +90,7 @@ class PromptToPrompt(AttentionEditor):
 
         def changes(i: int) -> Changes | None:
             chosen = [
-                layer.name
+                layer
                 for layer in layers
                 if (layer.text and (i in cross or self.local_blend)) or (layer.image and i in own)
             ]
@@ -129,19 +129,19 @@ class PromptToPrompt(AttentionEditor):
         pairs = [(k, k) for k in range(len(new.ids))] if mode == "replace" else shared
         weights = torch.ones(len(new.ids))
         for word, weight in self.reweight.items():
-            weights[found(word, new)] *= weight
+            weights[places_of(word, new)] *= weight
         changes = [
             [k for k, (start, end) in enumerate(tokens.spans) if end > start and k not in kept]
             for tokens, kept in ((old, {a for a, _ in shared}), (new, {b for _, b in shared}))
         ]
         if self.blend_words:
             for word in self.blend_words:
-                found(word, old, new)
+                places_of(word, old, new)
             changes = [sorted({k for word in self.blend_words for k in tokens.of(word)}) for tokens in (old, new)]
         return Words(mode, tuple(pairs), weights, (tuple(changes[0]), tuple(changes[1])))
 
 
-def found(word: str, *prompts: Tokens) -> list[int]:
+def places_of(word: str, *prompts: Tokens) -> list[int]:
     """The tokens of a word in the first of some prompts that has it. Raises ``ValueError``, listing the words that
     there are, for one that is in none."""
     places = next((places for tokens in prompts if (places := tokens.of(word))), None)

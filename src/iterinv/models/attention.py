@@ -98,10 +98,10 @@ Control = Callable[[Attended], Tensor]
 
 @dataclass(frozen=True, eq=False)
 class Changes:
-    """Changes of layers for one call of a network: ``attention`` by the names of attention layers, ``features`` of the
-    outputs (rows, channels, h, w) of others."""
+    """Changes of layers for one call of a network: ``attention`` of its attention layers, ``features`` of the outputs
+    (rows, channels, h, w) of others, by their names."""
 
-    attention: Mapping[str, Control] = field(default_factory=dict)
+    attention: Mapping[Layer, Control] = field(default_factory=dict)
     features: Mapping[str, Callable[[Tensor], Tensor]] = field(default_factory=dict)
 
 
@@ -118,8 +118,10 @@ def layers_of(network: Any) -> list[Layer]:
 
     Raises ``ValueError`` for one whose processor computes something else than diffusers' default ones.
     """
+    with _CHANGING:
+        processors = network.attn_processors
     modules, layers = dict(network.named_modules()), []
-    for key, processor in network.attn_processors.items():
+    for key, processor in processors.items():
         name = key.removesuffix(".processor")
         if (kind := type(processor).__name__) not in KNOWN:
             raise ValueError(
@@ -141,17 +143,11 @@ def changed(network: Any, changes: Changes) -> Iterator[None]:
     """
     with _CHANGING:
         own, thread = network.attn_processors, threading.get_ident()
-        layers, handles = {layer.name: layer for layer in layers_of(network)}, []
+        handles = []
         try:
-            network.set_attn_processor(
-                {
-                    **own,
-                    **{
-                        f"{name}.processor": _Processor(own[f"{name}.processor"], layers[name], control, thread)
-                        for name, control in changes.attention.items()
-                    },
-                }
-            )
+            processors = {f"{layer.name}.processor": (layer, control) for layer, control in changes.attention.items()}
+            mine = {key: _Processor(own[key], *each, thread) for key, each in processors.items()}
+            network.set_attn_processor({**own, **mine})
             for name, change in changes.features.items():
 
                 def hook(_: Any, __: Any, out: Tensor, change: Callable[[Tensor], Tensor] = change) -> Tensor:

@@ -25,13 +25,13 @@ class Tokens:
     @property
     def words(self) -> list[str]:
         """The words that have a token."""
-        found = re.finditer(r"[^\W_]+", self.text)
-        return list(dict.fromkeys(each[0] for each in found if self._of(*each.span())))
+        matches = re.finditer(r"[^\W_]+", self.text)
+        return list(dict.fromkeys(each[0] for each in matches if self._of(*each.span())))
 
     def of(self, word: str) -> list[int]:
         """The tokens of a word, in upper or lower case, or of several words in a row, wherever the prompt has them."""
-        found = re.finditer(rf"(?<!\w){re.escape(word.strip())}(?!\w)", self.text, re.IGNORECASE)
-        return sorted({k for each in found for k in self._of(*each.span())})
+        matches = re.finditer(rf"(?<!\w){re.escape(word.strip())}(?!\w)", self.text, re.IGNORECASE)
+        return sorted({k for each in matches for k in self._of(*each.span())})
 
     def _of(self, start: int, end: int) -> list[int]:
         return [k for k, (first, last) in enumerate(self.spans) if max(first, start) < min(last, end)]
