@@ -27,7 +27,8 @@ class AttentionEditor(PromptSwap, ABC):
     others.
 
     A call of the network has a source row and one for the target prompt and, under guidance, one more for the source
-    prompt: three rows a picture. The source row is left out at levels where nothing is taken from it. Raises
+    prompt: three rows a picture. The source row is left out at levels where nothing is taken from it. ``guidance`` acts
+    from the source prompt to the target prompt; 7.5 is the papers' for Stable Diffusion, from the empty prompt. Raises
     ``ValueError``, before any network call, for a stage whose network has no such layers.
     """
 

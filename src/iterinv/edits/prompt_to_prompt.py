@@ -43,7 +43,7 @@ class PromptToPrompt(AttentionEditor):
 
     ``local_blend`` keeps the inverted state, from a share ``blend_start`` of the steps on, where the maps of the words
     that change, or of ``blend_words``, summed over the steps so far, are below ``blend_threshold`` times their largest
-    value in both rows. The words are looked up in both prompts; the mask is the edit's.
+    value in both rows. The words are looked up in both prompts. The mask of the last step is the edit's.
 
     In attention with added keys (IF) the maps of text and image are columns of one softmax. The text's columns are
     replaced with the weight that the source row gives the text as a whole; the image's, its own or the source row's,
@@ -98,10 +98,10 @@ class PromptToPrompt(AttentionEditor):
             return Changes(dict.fromkeys(chosen, control)) if chosen else None
 
         def wrap(rule: Step) -> Step:
-            first = run.start + min(
-                round(self.blend_start * run.steps), run.steps - 1
-            )  # the last step blends, at least
-            return LocalBlend(rule, maps, site.path, self.blend_threshold, first) if self.local_blend else rule
+            if not self.local_blend:
+                return rule
+            first = min(round(self.blend_start * run.steps), run.steps - 1)  # the last step blends at least
+            return LocalBlend(rule, maps, site.path, self.blend_threshold, run.start + first)
 
         beside = with_source_row(site, network, changes)
         state = yield from beside.follow_path(self.rule, self.strength, beside.towards(self.guidance), mask, wrap=wrap)
