@@ -25,7 +25,9 @@ STEP, LAYER = 4 / 50, 10 / 16
 
 @dataclass(frozen=True)
 class MasaCtrl(AttentionEditor):
-    """From ``start_step`` and from the self-attention layer ``start_layer`` on, the queries of all rows attend to the
+    """Change pose or shape, and keep the look: positions attend to the keys and values of the picture.
+
+    From ``start_step`` and from the self-attention layer ``start_layer`` on, the queries of all rows attend to the
     keys and values of the source row (eq. 5 of the paper); before, the target prompt lays out the picture by itself.
 
     Steps of the edit and layers are counted from 0, layers in the order in which the network runs them. Without a

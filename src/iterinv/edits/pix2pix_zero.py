@@ -24,7 +24,9 @@ from iterinv.typed import Positive
 
 @dataclass(frozen=True)
 class Pix2PixZero(AttentionEditor):
-    """Run under the target prompt, after one step of gradient descent at each level on ``|M - M_source|^2``, at the
+    """Keep the layout by moving the sample towards the cross-attention maps of the picture before each step.
+
+    Each level runs under the target prompt, after one step of gradient descent at each level on ``|M - M_source|^2``, at the
     rate ``cross_attention_guidance`` (eq. 5 and algorithm 1 of the paper); 0 for none.
 
     ``M`` are the cross-attention maps of the sample under the target prompt, and ``M_source`` those of the inverted

@@ -33,7 +33,9 @@ BLENDED = 16**2
 
 @dataclass(frozen=True)
 class PromptToPrompt(AttentionEditor):
-    """For the first ``cross_share`` of the steps the target row has the source row's cross-attention maps, and for the
+    """Edit by words: those of the target prompt look where those of the source prompt do (attention maps).
+
+    For the first ``cross_share`` of the steps the target row has the source row's cross-attention maps, and for the
     first ``self_share`` its self-attention maps (algorithm 1 of the paper).
 
     ``mode`` is ``replace``, for prompts of as many tokens, which gives each token the map of that in its place;
