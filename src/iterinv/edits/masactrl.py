@@ -28,7 +28,7 @@ class MasaCtrl(AttentionEditor):
     """Change pose or shape, and keep the look: positions attend to the keys and values of the picture.
 
     From ``start_step`` and from the self-attention layer ``start_layer`` on, the queries of all rows attend to the
-    keys and values of the source row (eq. 5 of the paper); before, the target prompt lays out the picture by itself.
+    keys and values of the source row; before, the target prompt lays out the picture by itself.
 
     Steps of the edit and layers are counted from 0, layers in the order in which the network runs them. Without a
     number the paper's, 4 of 50 steps and 10 of 16 layers, are translated to the run and the network. In attention with

@@ -26,8 +26,8 @@ from iterinv.typed import Positive
 class Pix2PixZero(AttentionEditor):
     """Keep the layout by moving the sample towards the cross-attention maps of the picture before each step.
 
-    Each level runs under the target prompt, after one step of gradient descent at each level on ``|M - M_source|^2``, at the
-    rate ``cross_attention_guidance`` (eq. 5 and algorithm 1 of the paper); 0 for none.
+    Each level runs under the target prompt after one step of gradient descent on ``|M - M_source|^2`` at the
+    rate ``cross_attention_guidance`` (cross-attention guidance, in the paper); 0 for none.
 
     ``M`` are the cross-attention maps of the sample under the target prompt, and ``M_source`` those of the inverted
     state under the source prompt; the squares are summed over positions and tokens, averaged over heads and summed over

@@ -24,7 +24,7 @@ class PlugAndPlay(AttentionEditor):
     """Keep the layout by the features and the self-attention of the picture, and draw the rest anew.
 
     For the first ``tau_f`` of the steps the features, and for the first ``tau_A`` the self-attention, of all rows are
-    those of the source row (algorithm 1 of the paper).
+    those of the source row (feature injection, in the paper).
 
     The self-attention is that of the decoder but for its first transformer, which are layers 4 to 11 of Stable
     Diffusion; the features are the residual branch of the residual block before the second transformer, which is layer
