@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -240,7 +241,8 @@ class Cascade:
         watch = self._observer(observer, callback_on_step_end)
         how = self._editor(editor)
         prompts = self._prompts(prompt, len(inversion))
-        limit = self._limit(mask, inversion.canvases)
+        masks = _masks(mask, len(inversion))
+        limit = self._limit(masks, inversion.canvases)
         inversion = self.as_needed(inversion, observer=watch)
         edits: list[StageEdit] = []
         for stage, stage_inversion in zip(self._watched(watch), inversion.stages, strict=True):
@@ -253,7 +255,7 @@ class Cascade:
             with annotate_errors(stage, stage_inversion.plan, type(how).__name__):
                 work = how(Site(stage, stage_inversion, target, inversion.prompts, prompts, below, limit))
                 edits.append(finish(reported(work, stage, "editing", watch)))
-        return Edit(tuple(edits), inversion.canvases, output_type, prompts)
+        return Edit(tuple(edits), inversion.canvases, output_type, prompts, tuple(each > 0 for each in masks))
 
     @torch.no_grad()
     def sample(
@@ -408,7 +410,8 @@ class Cascade:
         if isinstance(picture, Tensor) and picture.ndim == 4 and picture.shape[1:] == (3, self.size, self.size):
             if not bool(torch.isfinite(picture).all()) or float(picture.abs().max()) > 1 + 1e-6:
                 raise ValueError("the picture's values must be finite and lie in [-1, 1]")
-            return picture, tuple(Canvas(to_uint8(x[None]), self.size, 0, 0) for x in picture)
+            arrays = [to_uint8(x[None]) for x in picture]
+            return picture, tuple(Canvas(array, self.size, 0, 0, array) for array in arrays)
         each = list(picture) if isinstance(picture, (list, tuple)) else [picture]
         if not each:
             raise ValueError("there is no picture in the list")
@@ -416,21 +419,16 @@ class Cascade:
         for one in each:
             array, notes = to_array(one)  # type: ignore[arg-type]
             canvas, more = Canvas.fit(array, self.size, fit)
-            canvases.append(canvas)
+            canvases.append(replace(canvas, source=one))  # type: ignore[arg-type]
             for note in [*notes, *more]:
                 watch.on_note(f"{one.name}: {note}" if isinstance(one, Path) else note)
         return torch.cat([canvas.square() for canvas in canvases]), tuple(canvases)
 
-    def _limit(self, mask: Mask | Sequence[Mask] | None, canvases: tuple[Canvas, ...]) -> Tensor | None:
+    def _limit(self, masks: list[np.ndarray], canvases: tuple[Canvas, ...]) -> Tensor | None:
         """The masks (batch, 1, size, size) of pictures on canvases, ``None`` without any."""
-        if mask is None:
+        if not masks:
             return None
-        masks = list(mask) if isinstance(mask, (list, tuple)) else [mask] * len(canvases)
-        if len(masks) != len(canvases):
-            raise ValueError(
-                f"there are {len(masks)} masks for {len(canvases)} pictures: give one for all, or one each"
-            )
-        limits = [canvas.cover(to_mask(each)) for canvas, each in zip(canvases, masks, strict=True)]  # type: ignore[arg-type]
+        limits = [canvas.cover(each) for canvas, each in zip(canvases, masks, strict=True)]
         return torch.cat(limits).to(self.stages[0].device)
 
     def _prompts(self, prompt: str | Sequence[str], n: int) -> tuple[str, ...]:
@@ -461,6 +459,16 @@ class Cascade:
         checked(inversion, Inversion, "inversion")
         if reason := differs(inversion.fingerprint, inversion.probes, self.fingerprint, self.probes):
             raise ValueError(f"this inversion {reason}: load that one, or invert the picture again")
+
+
+def _masks(mask: Mask | Sequence[Mask] | None, n: int) -> list[np.ndarray]:
+    """The user's masks (h, w) in [0, 1] of ``n`` pictures, none without any."""
+    if mask is None:
+        return []
+    masks = list(mask) if isinstance(mask, (list, tuple)) else [mask] * n
+    if len(masks) != n:
+        raise ValueError(f"there are {len(masks)} masks for {n} pictures: give one for all, or one each")
+    return [to_mask(each) for each in masks]  # type: ignore[arg-type]
 
 
 def _are_plans(values: object) -> bool:

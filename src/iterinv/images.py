@@ -19,11 +19,14 @@ from torch.nn import functional as F
 from iterinv.files import whole
 from iterinv.masks import resized
 from iterinv.reading import BadPicture as BadPicture
+from iterinv.reading import Original, read_original, to_original, to_rgb
 from iterinv.reading import read as read
-from iterinv.reading import to_rgb
 from iterinv.reading.colour import srgb_profile
 
 FITS = ("pad", "crop")
+SAME = 2.0
+"""The mean difference in 8-bit levels up to which two pictures count as one, since decoders of JPEG differ."""
+
 OUTPUT_TYPES = ("pil", "np", "pt")
 
 Picture = str | Path | Image.Image | np.ndarray | Tensor
@@ -57,6 +60,15 @@ def to_array(picture: Picture) -> tuple[np.ndarray, list[str]]:
         "uint8 or a tensor "
         "(3, h, w) in [-1, 1]"
     )
+
+
+def to_own_pixels(picture: Picture) -> Original:
+    """A picture's own pixels, upright: those of its file, or of what is given. Raises as :func:`to_array` does."""
+    if isinstance(picture, (str, Path)):
+        return read_original(Path(picture))
+    if isinstance(picture, Image.Image):
+        return to_original(picture)
+    return Original.of_array(to_array(picture)[0])
 
 
 def to_pil(array: np.ndarray) -> Image.Image:
@@ -101,13 +113,14 @@ class Canvas:
     """A picture at working scale, and the place of the cascade's square over it.
 
     ``image`` is (h, w, 3) uint8. ``top`` and ``left`` place the square over it: negative or zero where the picture was
-    padded.
+    padded. ``source`` is the picture as it was given, where that is known.
     """
 
     image: np.ndarray
     size: int
     top: int
     left: int
+    source: Picture | None = None
 
     @classmethod
     def fit(cls, picture: np.ndarray, size: int, how: str = "pad") -> tuple[Canvas, list[str]]:
@@ -174,6 +187,17 @@ class Canvas:
         """A mask (1, 1, size, size) in [0, 1] over the whole picture: (h, w) uint8, 255 inside."""
         values = (mask[0, 0] * 255).round().byte().cpu().numpy()
         return self._place(values, np.zeros(self.image.shape[:2], np.uint8))
+
+    def check_original(self, original: Original) -> None:
+        """Raise :class:`BadPicture` for another picture than the one on this canvas, which is reduced or enlarged."""
+        (h, w), (height, width) = self.image.shape[:2], original.values.shape[:2]
+        differs = f"it is {width}x{height} px, and the picture that was inverted was {w}x{h} at the model's size"
+        if abs(height * w / width - h) <= 1 or abs(width * h / height - w) <= 1:
+            small = Image.fromarray(original.shown).resize((w, h), Image.Resampling.LANCZOS)
+            off = float(np.abs(np.asarray(small, np.int16) - self.image).mean())
+            differs = f"it differs by {off:.0f} of 255 levels on average" if off > SAME else ""
+        if differs:
+            raise BadPicture(f"the original is another picture than the inverted one ({differs}): give that one's file")
 
     def _place(self, values: np.ndarray, under: np.ndarray) -> np.ndarray:
         h, w = under.shape[:2]

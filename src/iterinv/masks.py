@@ -108,12 +108,15 @@ def feathered(mask: np.ndarray, pixels: int) -> np.ndarray:
     """A mask (h, w) that rises from its edge to 1 over ``pixels`` inside it; the picture's own edge is none."""
     if not pixels:
         return mask
+    return (mask * (depth_inside(mask > 0, pixels + 1) / (pixels + 1)).clip(0, 1)).astype(np.float32)
+
+
+def depth_inside(mask: np.ndarray, pixels: int) -> np.ndarray:
+    """The distance in pixels of every pixel inside a mask (h, w) of true and false to its edge, 0 outside; right up to
+    ``pixels``. The picture's own edge is none."""
     from scipy.ndimage import distance_transform_edt
 
-    depth = distance_transform_edt(np.pad(mask > 0, pixels + 1, mode="edge"))[
-        pixels + 1 : -pixels - 1, pixels + 1 : -pixels - 1
-    ]
-    return (mask * (depth / (pixels + 1)).clip(0, 1)).astype(np.float32)
+    return np.asarray(distance_transform_edt(np.pad(mask, pixels, mode="edge"))[pixels:-pixels, pixels:-pixels])
 
 
 def _corners(box: tuple[int, int, int, int] | None) -> tuple[tuple[int, int], ...]:

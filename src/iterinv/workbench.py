@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 
 from iterinv import images, path_cache
@@ -30,6 +29,7 @@ from iterinv.loading import precision
 from iterinv.masks import GivenMask
 from iterinv.methods import METHODS, plan, sampler
 from iterinv.observer import Observer
+from iterinv.reading import Original
 from iterinv.reports import edit_report, inversion_report
 
 FILES = (
@@ -103,6 +103,10 @@ class EditRequest:
     the editor's own region, in pixels of the upright picture, or of ``original.png`` for an inversion. ``force`` goes
     on where the model says that it cannot edit such a picture. ``keep_path`` keeps the states that the editor asks for
     in a file beside the inversion file, and reads those that an earlier edit kept.
+
+    ``size`` is ``own`` for edited pictures at the picture's own size (:mod:`iterinv.edits.own_size`), ``model`` for the
+    model's; by default ``own`` where the picture is at hand. That of an inversion file is ``original``; ``mask`` is
+    then in its pixels.
     """
 
     source: InvertRequest | ReopenRequest
@@ -114,6 +118,8 @@ class EditRequest:
     mask: GivenMask | None = None
     force: bool = False
     keep_path: bool = False
+    size: str | None = None
+    original: Picture | None = None
 
 
 @dataclass(frozen=True)
@@ -161,7 +167,10 @@ Event = Progress | Note
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """One picture's inversion and its edits; what was noted on the way; and how it is written."""
+    """One picture's inversion and its edits; what was noted on the way; and how it is written.
+
+    ``original`` holds the picture's own pixels, where the edits are written at its own size.
+    """
 
     cascade: Cascade
     inversion: Inversion
@@ -169,6 +178,7 @@ class Result:
     seconds: float
     edits: tuple[Edit, ...] = ()
     editor: Editor | None = None
+    original: Original | None = None
 
     @property
     def reconstruction(self) -> np.ndarray:
@@ -187,7 +197,7 @@ class Result:
     ) -> dict[str, Any]:
         """Write the pictures, the inversion (with its ``trajectory`` on request) and the report to a folder; return the
         report."""
-        canvas, report = self.inversion.canvases[0], self.report()
+        canvas, own_sizes, began = self.inversion.canvases[0], [], time.perf_counter()
         images.save(canvas.image, folder / "original.png")
         shown = [("original", canvas.image)]
         if reconstruction and self.inversion.whole:
@@ -196,15 +206,24 @@ class Result:
         if inversion:
             self.inversion.save(folder / "inversion.safetensors", trajectory=trajectory)
         for k, edit in enumerate(self.edits, 1):
-            number, masks = f"-{k}" if len(self.edits) > 1 else "", edit.masks
-            edited = canvas.place(edit.pictures[-1])
-            mask = canvas.place_mask(masks[-1] if masks else torch.ones(1, 1, canvas.size, canvas.size, device="cpu"))
-            images.save(edited, folder / f"edited{number}.png")
-            images.save(mask, folder / f"mask{number}.png")
+            number = f"-{k}" if len(self.edits) > 1 else ""
+            edited, mask = canvas.place(edit.pictures[-1]), edit.region(0)
+            if self.original is None:
+                images.save(edited, folder / f"edited{number}.png")
+                images.save(mask, folder / f"mask{number}.png")
+            else:
+                (own,) = edit.at_own_size(self.original)
+                own.save(folder / f"edited{number}.png")
+                images.save(own.region, folder / f"mask{number}.png")
+                own_sizes.append(own.report())
             number = number.replace("-", " ")
             shown += [(f"mask{number}", np.repeat(mask[..., None], 3, -1)), (f"edited{number}", edited)]
         if self.edits:
             images.save(images.strip(shown), folder / "comparison.png")
+        report = self.report()
+        report["seconds"] = round(self.seconds + time.perf_counter() - began, 3)
+        for entry, own_size in zip(report.get("edits", ()), own_sizes, strict=False):
+            entry["own_size"] = own_size
         write_json(folder / "report.json", report)
         return report
 
@@ -283,11 +302,11 @@ class Workbench(Observer):
         prompts = [checked_prompt(prompt, "target prompt", may_be_empty=False) for prompt in each]
         editor = editor_of(request.editor, request.strength, request.guidance_scale) if request.editor else None
         source, as_needed = request.source, not request.keep_inversion
-        mask: np.ndarray | None = None
         if isinstance(source, InvertRequest):
             _refuse_no_change(source.prompt, prompts)
-            if request.mask is not None:
-                mask = self._mask(request.mask, images.to_array(source.picture)[0])
+        original, mask = self._original(request), None
+        if original is not None and request.mask is not None:
+            mask = self._mask(request.mask, original.values)
         how, path = (as_needed, not request.force), None
         if request.keep_path and request.keep_inversion:
             raise ValueError("a whole inversion is run again, and keeps no path for edits: leave out one of the two")
@@ -301,12 +320,39 @@ class Workbench(Observer):
         cascade = result.cascade
         editor = editor or editor_of(cascade.defaults.editor, request.strength, request.guidance_scale)
         _refuse_no_change(result.inversion.prompt, prompts)
+        (canvas,) = result.inversion.canvases
         if request.mask is not None and mask is None:
-            mask = self._mask(request.mask, result.inversion.canvases[0].image)
+            mask = self._mask(request.mask, canvas.image)
+        if original is not None:
+            canvas.check_original(original)
+        own = None if request.size == "model" or original is None or _is_on(canvas, original) else original
         edits = tuple(self._edited(result, prompt, editor, mask) for prompt in prompts)
         if path is not None:
             path_cache.save(path, result.inversion)
-        return Result(cascade, result.inversion, self.notes, time.perf_counter() - began, edits, editor)
+        return Result(cascade, result.inversion, self.notes, time.perf_counter() - began, edits, editor, own)
+
+    def _original(self, request: EditRequest) -> Original | None:
+        """The pixels of the picture that is edited; ``None`` where its file is not at hand, which is noted."""
+        if request.size not in (None, "own", "model"):
+            raise ValueError(
+                f"size is {request.size!r}; it is 'own', the picture's, or 'model', the one it is edited at"
+            )
+        source, picture = request.source, request.original
+        if isinstance(source, InvertRequest):
+            if picture is not None:
+                raise ValueError("the picture itself is the original: give one to the edit of an inversion alone")
+            picture = source.picture
+        if picture is not None:
+            return images.to_own_pixels(picture)
+        if request.size == "own":
+            raise ValueError(
+                "an inversion holds its picture at the model's size: give the picture's file as the original"
+            )
+        if request.size is None:
+            self.on_note(
+                "the edit is at the model's size; with --original and the picture's file it has the picture's own"
+            )
+        return None
 
     def _mask(self, mask: GivenMask, picture: np.ndarray) -> np.ndarray:
         drawn, notes = mask.drawn(*picture.shape[:2])
@@ -393,6 +439,11 @@ def _refuse_unknown(cascade: Cascade, canvas: images.Canvas) -> None:
     """Raise ``ValueError`` for a picture that the model can invert but not edit."""
     if advice := cascade.defaults.picture_advice(cascade.stages, canvas.square()):
         raise ValueError(advice)
+
+
+def _is_on(canvas: images.Canvas, original: Original) -> bool:
+    """Tell whether a canvas holds all of a picture, so that nothing is carried up."""
+    return original.plain and np.array_equal(original.rgb, canvas.image)
 
 
 def _refuse_no_change(source: str, targets: Sequence[str]) -> None:

@@ -84,10 +84,16 @@ def edit(
     grow: Annotated[int, typer.Option(help="Grow the mask by so many pixels; shrink it, if negative.")] = 0,
     force: Annotated[bool, typer.Option("--force", help="Edit a picture that the model does not know.")] = False,
     feather: Annotated[int, typer.Option(min=0, help="Width in pixels of a soft seam inside the mask.")] = 0,
+    size: Annotated[
+        str | None, typer.Option("--size", help="Size of the edited picture: the picture's 'own', or the 'model''s.")
+    ] = None,
+    original: Annotated[
+        Path | None, typer.Option("--original", help="The picture's file, to edit an --inversion at its own size.")
+    ] = None,
     model: Any = None,
 ) -> None:
     """Edit a picture by other words; each stage is inverted as deep as the editor needs."""
-    with session(out, picture, inversion, mask, model.name, spared=KEPT) as (staging, bench):
+    with session(out, picture, inversion, mask, original, model.name, spared=KEPT) as (staging, bench):
         from iterinv.cli.options import numbers_of
         from iterinv.files import same_file
         from iterinv.masks import GivenMask
@@ -115,9 +121,8 @@ def edit(
             sides = numbers_of("--box", box, 4) if box else None
             corners = tuple(numbers_of("--polygon", each, 2) for each in polygon.split()) if polygon else None
             region = GivenMask(mask, sides, corners, invert_mask, grow, feather)  # type: ignore[arg-type]
-        request = EditRequest(
-            source, tuple(to), editor, strength, edit_guidance, keep_inversion, region, force, keep_path
-        )
+        how = keep_inversion, region, force, keep_path, size, original
+        request = EditRequest(source, tuple(to), editor, strength, edit_guidance, *how)
         report = bench.edit(request).write(staging, inversion=write)
     print_report(report, out)
 

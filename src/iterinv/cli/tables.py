@@ -174,6 +174,13 @@ def print_report(report: dict[str, Any], out: Path) -> None:
                 f"mask: {edited['mask']:.1%} of the picture; outside it "
                 f"{edited['background_exact_pixels']:.2%} of pixels equal"
             )
+        if own := edited.get("own_size"):
+            worked_at = own["worked_at"]
+            lines.append(
+                f"size: {own['width']}x{own['height']} px, worked out at {worked_at['width']}x{worked_at['height']}; "
+                f"{1 - own['region']:.1%} of the pixels are the file's own"
+            )
+            lines += own["notes"]
     lines.append(f"{report['seconds']:.1f} s, {report['peak_memory_mb']:.0f} MB at most; files in {out}")
     for line in lines:
         screen.print(printable(line))

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
 from iterinv.conditions import Condition
 from iterinv.guidance import CFG, unguided
-from iterinv.images import Canvas, Pictures, output
+from iterinv.images import Canvas, Picture, Pictures, output, to_own_pixels
 from iterinv.levels import Field, Grid, State
+from iterinv.masks import resized
 from iterinv.models import Stage
+from iterinv.reading import Original
 from iterinv.stage_inversion import StageInversion
 from iterinv.steps import OneStep, Step, Wrapped
 from iterinv.steps.run import run
+
+if TYPE_CHECKING:
+    from iterinv.edits.own_size import OwnSize
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,12 +58,17 @@ class StageEdit:
 
 @dataclass(frozen=True, eq=False)
 class Edit:
-    """An edit of every stage of a cascade, small to large, of the pictures on ``canvases``, by ``prompts``."""
+    """An edit of every stage of a cascade, small to large, of the pictures on ``canvases``, by ``prompts``.
+
+    ``limits`` (h, w), of any size, are true where the user's masks let each picture change; there are none without
+    masks.
+    """
 
     stages: tuple[StageEdit, ...]
     canvases: tuple[Canvas, ...]
     output_type: str = "pil"
     prompts: tuple[str, ...] = ()
+    limits: tuple[np.ndarray, ...] = ()
 
     def __repr__(self) -> str:
         return (
@@ -68,6 +80,50 @@ class Edit:
         """The edited pictures, at their own shape and the model's scale."""
         arrays = [canvas.place(self.pictures[-1][k : k + 1]) for k, canvas in enumerate(self.canvases)]
         return output(arrays, self.output_type)
+
+    def at_own_size(self, original: Picture | Original | Sequence[Picture | Original] | None = None) -> list[OwnSize]:
+        """The edited pictures at their files' own size, upright, with their depth, alpha and colours: outside its
+        region every pixel is the file's own.
+
+        ``original`` is the picture that was inverted, or one for each picture of the batch; it may be left out where
+        the inversion was made in this process and not reopened. See :func:`iterinv.edits.own_size.carry_up`. Raises
+        ``ValueError`` for another picture than the inverted one and where none is known.
+        """
+        from iterinv.edits.own_size import carry_up
+
+        each = list(original) if isinstance(original, (list, tuple)) else [original] * len(self.canvases)
+        if len(each) != len(self.canvases):
+            raise ValueError(f"there are {len(each)} originals for {len(self.canvases)} pictures: give one for each")
+        results = []
+        for k, (one, canvas) in enumerate(zip(each, self.canvases, strict=True)):
+            picture = canvas.source if one is None else one
+            if picture is None:
+                raise ValueError(
+                    "an inversion that was reopened holds its picture at the model's size alone: give the original"
+                )
+            own = picture if isinstance(picture, Original) else to_own_pixels(picture)  # type: ignore[arg-type]
+            canvas.check_original(own)
+            edited, limit = canvas.place(self.pictures[-1][k : k + 1]), self._limit(k, *own.values.shape[:2])
+            results.append(carry_up(own, canvas.image, edited, self.region(k), limit))
+        return results
+
+    def region(self, k: int) -> np.ndarray:
+        """The region (h, w) uint8 of the ``k``-th picture at the model's scale, 0 where no pixel may change."""
+        canvas, mask = self.canvases[k], self.stages[-1].mask
+        whole = torch.ones(1, 1, canvas.size, canvas.size, device="cpu")
+        return canvas.place_mask(whole if mask is None else mask[k : k + 1])
+
+    def _limit(self, k: int, height: int, width: int) -> np.ndarray | None:
+        """The pixels (height, width) of a picture that may change: inside the user's mask and the cascade's square.
+        ``None`` for all of them."""
+        canvas, limits = self.canvases[k], []
+        covered = np.zeros(canvas.image.shape[:2], np.uint8)
+        canvas.crop(covered)[:] = 1
+        if not covered.all():
+            limits.append(np.asarray(Image.fromarray(covered).resize((width, height), Image.Resampling.NEAREST)) > 0)
+        if self.limits:
+            limits.append(resized(self.limits[k], height, width) > 0)
+        return np.logical_and.reduce(limits) if limits else None
 
     @property
     def pictures(self) -> tuple[Tensor, ...]:

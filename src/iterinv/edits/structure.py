@@ -16,6 +16,9 @@ WINDOW = 5
 FLAT, RIDGE = 1e-4, 1e-3
 """The variances, in [-1, 1], below which a window counts as flat: to measure structure, and to exchange colours."""
 
+GREY_RIDGE = 0.02
+"""The variance of brightness below which an edge counts as one of hue alone."""
+
 
 def structure_change(before: Tensor, after: Tensor, least: float = 0.07, most: float = 0.2) -> Tensor:
     """Measure where two pictures (batch, 3, h, w) differ by more than colour: (batch, 1, h, w), 0 to 1.
@@ -40,6 +43,24 @@ def recoloured(before: Tensor, after: Tensor) -> Tensor:
     return (torch.einsum("nijhw,nihw->njhw", averaged, guide) + _mean(offset)).to(after)
 
 
+def edge_slope(guide: Tensor, x: Tensor) -> Tensor:
+    """The slope (batch, channels of guide, channels of x, h, w) of ``x`` as an affine function of the channels of
+    ``guide``, both (batch, 3, h, w): fitted in the window around each pixel and averaged over the windows that hold it,
+    by how much of an edge each of them holds.
+
+    A plane in position is fitted beside it, so that the slope explains edges, and is 0 where both only vary slowly: two
+    gradients that run beside each other say nothing on finer detail. Hue explains an edge before brightness does, since
+    the finer detail is mostly one of brightness, which is to stay.
+    """
+    guide, x = guide.double(), x.double()
+    of_guide, of_x, between = (_edges(*pair) for pair in ((guide, guide), (x, x), (guide, x)))
+    eye, grey = torch.eye(3).to(guide), torch.full((3, 3), 1 / 3).to(guide)
+    slope = torch.linalg.solve(of_guide + RIDGE * eye + GREY_RIDGE * grey, between).permute(0, 3, 4, 1, 2)
+    edges = sum(each.diagonal(dim1=-2, dim2=-1).sum(-1) for each in (of_guide, of_x))
+    weight = (edges + FLAT)[:, None]
+    return (_mean(weight * slope.flatten(1, 2)) / _mean(weight)).reshape(slope.shape)
+
+
 def _unexplained(guide: Tensor, x: Tensor) -> Tensor:
     """The rms (batch, 1, h, w) of the part of ``x`` that is no affine function of ``guide`` around each pixel."""
     between = _covariance(guide, x)
@@ -52,6 +73,22 @@ def _slope(guide: Tensor, x: Tensor, ridge: float) -> Tensor:
     eye = torch.eye(guide.shape[1], dtype=guide.dtype, device=guide.device)
     slope: Tensor = torch.linalg.solve(_covariance(guide, guide) + ridge * eye, _covariance(guide, x))
     return slope
+
+
+def _edges(a: Tensor, b: Tensor) -> Tensor:
+    """:func:`_covariance`, of what planes in position leave of ``a`` and ``b``."""
+    place = torch.arange(WINDOW, dtype=a.dtype, device=a.device) - WINDOW // 2
+    joint, variance = _covariance(a, b), float(place.square().mean())
+    for across in (place.expand(WINDOW, WINDOW), place[:, None].expand(WINDOW, WINDOW)):
+        slant_a, slant_b = (_weighted_mean(each, across).permute(0, 2, 3, 1) for each in (a, b))
+        joint = joint - slant_a[..., :, None] * slant_b[..., None, :] / variance
+    return joint
+
+
+def _weighted_mean(y: Tensor, weights: Tensor) -> Tensor:
+    """The mean over the window around each pixel of ``y`` times ``weights`` (WINDOW, WINDOW)."""
+    kernel = (weights / WINDOW**2).expand(y.shape[1], 1, WINDOW, WINDOW)
+    return F.conv2d(F.pad(y, (WINDOW // 2,) * 4, mode="replicate"), kernel, groups=y.shape[1])
 
 
 def _covariance(a: Tensor, b: Tensor) -> Tensor:

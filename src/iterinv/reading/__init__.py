@@ -5,7 +5,8 @@ No state of Pillow or Python is changed: no warning filter, no limit, no list of
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,17 @@ from PIL import ExifTags, Image
 
 from iterinv.reading import colour, ends, formats
 from iterinv.reading.errors import BadPicture, Refused, named
-from iterinv.reading.layers import split
+from iterinv.reading.layers import Layers, split
+from iterinv.reading.original import Original, on_white
 from iterinv.reading.png import too_large
 
-__all__ = ["SMALLEST_SIDE", "BadPicture", "read", "read_mask", "to_rgb"]
+__all__ = ["SMALLEST_SIDE", "BadPicture", "Original", "read", "read_mask", "read_original", "to_original", "to_rgb"]
 
 SMALLEST_SIDE = 16
 
-UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+Turn = Callable[[np.ndarray], np.ndarray]
+
+UPRIGHT: dict[int, Turn] = {
     2: lambda x: x[:, ::-1],
     3: lambda x: x[::-1, ::-1],
     4: lambda x: x[::-1],
@@ -41,12 +45,31 @@ def read(path: Path) -> tuple[np.ndarray, list[str]]:
     Raises :class:`BadPicture`, which names the file, for a file that is missing, empty, broken, no picture, too small
     or too large.
     """
+    with _whole(path) as (image, opener):
+        return _converted(image, opener)
+
+
+def read_original(path: Path) -> Original:
+    """A picture file's own pixels. Raises :class:`BadPicture` as :func:`read` does."""
+    with _whole(path) as (image, opener):
+        return _original(image, opener)
+
+
+def to_original(image: Image.Image) -> Original:
+    """A PIL image's own pixels. Raises :class:`BadPicture` as :func:`to_rgb` does."""
+    with named(getattr(image, "filename", "") or "the PIL image"):
+        return _original(image)
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[tuple[Image.Image, Callable[[], Image.Image]]]:
+    """The image of a file whose data are whole, and a function that opens the file once more."""
     with named(path), formats.opened(path) as opener:
         image = opener()
         _check_size(image)
         if ends.early(path, image):
             raise ValueError("its data end before the picture does")
-        return _converted(image, opener)
+        yield image, opener
 
 
 def read_mask(path: Path) -> np.ndarray:
@@ -72,6 +95,19 @@ def to_rgb(image: Image.Image) -> tuple[np.ndarray, list[str]]:
 
 def _converted(image: Image.Image, again: Callable[[], Image.Image] | None = None) -> tuple[np.ndarray, list[str]]:
     """:func:`to_rgb`; ``again`` opens the image's file once more."""
+    layers, _, rgb, turn, notes = _decoded(image, again)
+    if layers.transparent:
+        assert layers.alpha is not None
+        rgb = on_white(rgb, layers.alpha)
+        notes.append("transparent: laid on white")
+    return np.array(turn(rgb)), notes
+
+
+def _decoded(
+    image: Image.Image, again: Callable[[], Image.Image] | None
+) -> tuple[Layers, dict[Any, Any], np.ndarray, Turn, list[str]]:
+    """The layers of an image, the facts on their colours, their colours (h, w, 3) uint8 in sRGB, the turn that brings
+    them upright, and notes."""
     notes, turned = _frames(image), getattr(image, "tag_v2", {}).get(274, 1)
     layers = split(image, again)
     if again is not None:
@@ -80,17 +116,15 @@ def _converted(image: Image.Image, again: Callable[[], Image.Image] | None = Non
     if _is_adobe_rgb(image):
         info["adobe_rgb"] = True
     rgb, converted = colour.to_srgb(layers, info)
-    if layers.alpha is not None:
-        shown = Image.fromarray(np.ascontiguousarray(layers.alpha))
-        over = Image.fromarray(np.ascontiguousarray(rgb))
-        rgb = np.asarray(Image.composite(over, Image.new("RGB", over.size, "white"), shown))
-        converted.append("transparent: laid on white")
     orientation = _orientation(image)
-    if orientation in UPRIGHT:
-        rgb = UPRIGHT[orientation](rgb)
     if orientation in UPRIGHT or turned in UPRIGHT:  # Pillow decodes TIFF upright, and then it is no longer said
         notes.append("rotated as its EXIF orientation says")
-    return np.array(rgb), [*notes, *layers.notes, *converted]
+    return layers, info, rgb, UPRIGHT.get(orientation, lambda x: x), [*notes, *layers.notes, *converted]
+
+
+def _original(image: Image.Image, again: Callable[[], Image.Image] | None = None) -> Original:
+    layers, info, rgb, turn, _ = _decoded(image, again)
+    return Original.of(layers, info, rgb).turned(turn)
 
 
 def _check_size(image: Image.Image) -> None:

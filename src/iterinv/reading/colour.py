@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from iterinv.reading.errors import Refused
-from iterinv.reading.layers import EIGHT_BITS, Layers
+from iterinv.reading.layers import Layers, to_eight_bits
 
 D65 = (0.3127, 0.3290)
 SRGB = (*D65, 0.64, 0.33, 0.30, 0.60, 0.15, 0.06)
@@ -57,27 +57,37 @@ def to_srgb(layers: Layers, info: Mapping[Any, Any]) -> tuple[np.ndarray, list[s
     them, and ``adobe_rgb`` where a camera's EXIF says so. Raises :class:`Refused` for pictures of high dynamic range.
     """
     space, notes = layers.space, list[str]()
-    if "cicp" in info and space in ("L", "RGB"):
+    if (curve := stated_curve(space, info)) is not None:
+        return _by_curve(layers, *curve)
+    if "icc_profile" in info:
+        rgb, notes = _by_profile(layers, info["icc_profile"] or b"")
+        if rgb is not None:
+            return rgb, notes
+    if space == "LAB":
+        return transformed(_image(layers), _lab_profile(), "LAB"), notes
+    if space == "CMYK":
+        return np.asarray(_image(layers).convert("RGB")), [*notes, "without a profile: its inks are taken as ideal"]
+    return _three(to_eight_bits(layers.values)), notes
+
+
+def stated_curve(space: str, info: Mapping[Any, Any]) -> tuple[tuple[float, ...], float | None, str] | None:
+    """The chromaticities and the exponent that a file states in place of a profile, and the words for them."""
+    if space not in ("L", "RGB"):
+        return None
+    if "cicp" in info:
         primaries, curve = info["cicp"]
         if curve in (16, 18):
             raise Refused("is a picture of high dynamic range (PQ or HLG); save it in standard range as PNG or JPEG")
         if primaries not in PRIMARIES or curve not in EXPONENTS:
             raise Refused(f"has colours of a kind unknown here (cICP {primaries}, {curve}); save it as an sRGB PNG")
-        return _by_curve(layers, PRIMARIES[primaries], EXPONENTS[curve], "colour code (cICP)")
+        return PRIMARIES[primaries], EXPONENTS[curve], "colour code (cICP)"
     if "icc_profile" in info:
-        rgb, notes = _by_profile(layers, info["icc_profile"] or b"")
-        if rgb is not None:
-            return rgb, notes
-    elif space in ("L", "RGB") and "adobe_rgb" in info:
-        return _by_curve(layers, *ADOBE_RGB, "EXIF colour space (Adobe RGB)")
-    elif space in ("L", "RGB") and "srgb" not in info and {"gamma", "chromaticity"} & set(info):
-        stated, exponent = info.get("chromaticity", SRGB), info.get("gamma")
-        return _by_curve(layers, stated, exponent, "gamma and primaries (gAMA, cHRM)")
-    if space == "LAB":
-        return _transformed(_image(layers), _lab_profile(), "LAB"), notes
-    if space == "CMYK":
-        return np.asarray(_image(layers).convert("RGB")), [*notes, "without a profile: its inks are taken as ideal"]
-    return _three(_eight_bits(layers.values)), notes
+        return None
+    if "adobe_rgb" in info:
+        return *ADOBE_RGB, "EXIF colour space (Adobe RGB)"
+    if "srgb" not in info and {"gamma", "chromaticity"} & set(info):
+        return info.get("chromaticity", SRGB), info.get("gamma"), "gamma and primaries (gAMA, cHRM)"
+    return None
 
 
 def _by_profile(layers: Layers, icc: bytes) -> tuple[np.ndarray | None, list[str]]:
@@ -87,21 +97,19 @@ def _by_profile(layers: Layers, icc: bytes) -> tuple[np.ndarray | None, list[str
     taken = f"taken as {'ideal inks' if layers.space == 'CMYK' else 'sRGB'}"
     try:
         profile = ImageCms.ImageCmsProfile(BytesIO(icc))
-        of = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK", "Lab": "LAB"}.get(profile.profile.xcolor_space.strip())
+        of = space_of(profile)
         if of == layers.space == "LAB":
             return None, []  # whose colours are known without a profile
         if of != layers.space and (of, layers.space) != ("RGB", "L"):
             return None, [f"its colour profile is for other channels than it has: {taken}"]
-        assert of is not None
-        lattice = _lattice(of)
-        meant = _transformed(Image.fromarray(lattice, of), profile, of)
-        if of != "CMYK" and np.abs(meant.astype(int) - _three(lattice)).max() <= 1:
-            return _three(_eight_bits(layers.values)), []
+        meant, same = lattice_in_srgb(profile, of)
+        if same:
+            return _three(to_eight_bits(layers.values)), []
         if of == "L":
-            rgb = meant[0][_eight_bits(layers.values)[..., 0]]
+            rgb = meant[0][to_eight_bits(layers.values)[..., 0]]
         else:
             image = _image(layers)
-            rgb = _transformed(image.convert(of) if image.mode != of else image, profile, of)
+            rgb = transformed(image.convert(of) if image.mode != of else image, profile, of)
     except (ImageCms.PyCMSError, OSError, ValueError):
         return None, [f"its colour profile is damaged: {taken}"]
     try:
@@ -109,6 +117,19 @@ def _by_profile(layers: Layers, icc: bytes) -> tuple[np.ndarray | None, list[str
     except Exception:  # a name may be in any state
         name = ""
     return rgb, [f"colour profile {name or 'without a name'}: converted to sRGB"]
+
+
+def space_of(profile: Any) -> str:
+    """The mode of the channels that a profile is for; empty for one that is not read."""
+    return {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK", "Lab": "LAB"}.get(profile.profile.xcolor_space.strip(), "")
+
+
+def lattice_in_srgb(profile: Any, mode: str) -> tuple[np.ndarray, bool]:
+    """The colours (1, n, 3) in sRGB of all levels of grey, or of a lattice, by a profile; and whether these are sRGB's
+    own levels."""
+    lattice = _lattice(mode)
+    meant = transformed(Image.fromarray(lattice, mode), profile, mode)
+    return meant, mode != "CMYK" and bool(np.abs(meant.astype(int) - _three(lattice)).max() <= 1)
 
 
 def _lattice(mode: str) -> np.ndarray:
@@ -119,15 +140,18 @@ def _lattice(mode: str) -> np.ndarray:
     return np.stack(np.meshgrid(*[steps] * len(mode), indexing="ij"), -1).reshape(1, -1, len(mode))
 
 
-def _transformed(image: Image.Image, profile: Any, mode: str) -> np.ndarray:
-    """An image by its profile as (h, w, 3) uint8 in sRGB: relative colorimetric, black to black."""
+def transformed(image: Image.Image, profile: Any, mode: str, back: bool = False) -> np.ndarray:
+    """An image by its profile as (h, w, 3) uint8 in sRGB: relative colorimetric, black to black. ``back``, an image in
+    sRGB by the profile, in its ``mode``."""
     from PIL import ImageCms
 
-    to = ImageCms.ImageCmsProfile(BytesIO(srgb_profile()))
+    srgb = ImageCms.ImageCmsProfile(BytesIO(srgb_profile()))
+    pairs = (profile, mode), (srgb, "RGB")
+    (of, from_mode), (to, to_mode) = pairs[::-1] if back else pairs
     intent, flags = ImageCms.Intent.RELATIVE_COLORIMETRIC, ImageCms.Flags.BLACKPOINTCOMPENSATION
     if mode == "L":  # few values, whose shadows a precalculated table is too coarse for
         flags |= ImageCms.Flags.NOOPTIMIZE
-    transform = ImageCms.buildTransform(profile, to, mode, "RGB", intent, flags)
+    transform = ImageCms.buildTransform(of, to, from_mode, to_mode, intent, flags)
     return np.asarray(ImageCms.applyTransform(image, transform))
 
 
@@ -141,27 +165,38 @@ def _by_curve(
     layers: Layers, stated: tuple[float, ...], exponent: float | None, source: str
 ) -> tuple[np.ndarray, list[str]]:
     """The picture from stated chromaticities and the exponent of its encoding, ``None`` for sRGB's curve."""
-    if exponent is not None and not 0 < exponent < 100:
-        return _three(_eight_bits(layers.values)), [f"its {source} are no colours: taken as sRGB"]
-    matrix = _matrix(stated)
-    if matrix is None:
-        return _three(_eight_bits(layers.values)), [f"its {source} are no colours: taken as sRGB"]
-    same = layers.space == "L" or np.abs(matrix - np.eye(3)).max() < 0.005
-    if same and exponent is not None and abs(exponent * 2.2 - 1) < 0.05:
-        exponent = None  # files of sRGB state 1 / 2.2 for its curve, and libpng takes 5 % for equal
+    light = linear_light(layers.space, stated, exponent)
+    if light is None:
+        return _three(to_eight_bits(layers.values)), [f"its {source} are no colours: taken as sRGB"]
+    matrix, exponent = light
     levels = np.linspace(0, 1, 256 if layers.values.dtype == np.uint8 else 65536)
-    linear = levels ** (1 / exponent) if exponent is not None else _linear(levels)
-    if same and exponent is None:
-        return _three(_eight_bits(layers.values)), []
+    linear = levels ** (1 / exponent) if exponent is not None else decoded(levels)
+    if matrix is None and exponent is None:
+        return _three(to_eight_bits(layers.values)), []
     notes = [f"{source}: converted to sRGB"]
-    if same:
-        return _three(_encoded(linear)[layers.values]), notes
-    table, encoded = linear.astype(np.float32), _encoded(np.arange(65536) / 65535)
+    if matrix is None:
+        return _three(encoded_uint8(linear)[layers.values]), notes
+    table, codes = linear.astype(np.float32), encoded_uint8(np.arange(65536) / 65535)
     rgb = np.empty(layers.values.shape, np.uint8)
     for top in range(0, len(rgb), ROWS):  # in blocks, since the picture in floats is four times as large
         light = table[layers.values[top : top + ROWS]] @ matrix.T.astype(np.float32)
-        rgb[top : top + ROWS] = encoded[np.rint(light.clip(0, 1) * 65535).astype(np.uint16)]
+        rgb[top : top + ROWS] = codes[np.rint(light.clip(0, 1) * 65535).astype(np.uint16)]
     return rgb, notes
+
+
+def linear_light(
+    space: str, stated: tuple[float, ...], exponent: float | None
+) -> tuple[np.ndarray | None, float | None] | None:
+    """The matrix of linear light to sRGB's and the exponent, each ``None`` where it is sRGB's own; ``None`` for both
+    where they are no colours."""
+    matrix = None if exponent is not None and not 0 < exponent < 100 else _matrix(stated)
+    if matrix is None:
+        return None
+    if space != "L" and np.abs(matrix - np.eye(3)).max() >= 0.005:
+        return matrix, exponent
+    # Files of sRGB state 1 / 2.2 for its curve, and libpng takes 5 % for equal.
+    near = exponent is not None and abs(exponent * 2.2 - 1) < 0.05
+    return None, None if near else exponent
 
 
 def _matrix(stated: tuple[float, ...]) -> np.ndarray | None:
@@ -187,24 +222,24 @@ def _to_xyz(stated: tuple[float, ...]) -> np.ndarray | None:
     return adapted @ (primaries * np.linalg.solve(primaries, white))
 
 
-def _linear(levels: np.ndarray) -> np.ndarray:
+def decoded(levels: np.ndarray) -> np.ndarray:
     """sRGB levels in [0, 1] to linear light (IEC 61966-2-1)."""
     return np.where(levels <= 0.04045, levels / 12.92, ((levels + 0.055) / 1.055) ** 2.4)
 
 
-def _encoded(light: np.ndarray) -> np.ndarray:
+def encoded_uint8(light: np.ndarray) -> np.ndarray:
     """Linear light in [0, 1] to 8-bit sRGB levels."""
-    levels = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
-    return np.rint(255 * levels).astype(np.uint8)
+    return np.rint(255 * encoded(light)).astype(np.uint8)
+
+
+def encoded(light: np.ndarray) -> np.ndarray:
+    """Linear light in [0, 1] to sRGB levels in [0, 1]."""
+    return np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
 
 
 def _image(layers: Layers) -> Image.Image:
-    values = _eight_bits(layers.values)
+    values = to_eight_bits(layers.values)
     return Image.fromarray(np.ascontiguousarray(values[..., 0] if values.shape[2] == 1 else values), layers.space)
-
-
-def _eight_bits(values: np.ndarray) -> np.ndarray:
-    return EIGHT_BITS[values] if values.dtype == np.uint16 else values
 
 
 def _three(values: np.ndarray) -> np.ndarray:

@@ -23,13 +23,23 @@ OTHER_BYTE = {"16B": "16L", "16L": "16B", "16N": "16B" if sys.byteorder == "litt
 
 @dataclass(frozen=True, eq=False)
 class Layers:
-    """Channels (h, w, c) uint8 or uint16 of a space (``L``, ``RGB``, ``CMYK`` or ``LAB``), alpha (h, w) uint8 where
-    it hides anything, and notes on conversions."""
+    """Channels (h, w, c) uint8 or uint16 of a space (``L``, ``RGB``, ``CMYK`` or ``LAB``), alpha (h, w) of the same
+    depth if there is any, and notes on conversions."""
 
     values: np.ndarray
     space: str
     alpha: np.ndarray | None
     notes: list[str]
+
+    @property
+    def transparent(self) -> bool:
+        """Tell whether there is an alpha channel that hides anything."""
+        return self.alpha is not None and bool(to_eight_bits(self.alpha.min()) < 255)
+
+
+def to_eight_bits(values: np.ndarray) -> np.ndarray:
+    """Values of 8 or 16 bits as the nearest of 8."""
+    return EIGHT_BITS[values] if values.dtype == np.uint16 else values
 
 
 def split(image: Image.Image, again: Callable[[], Image.Image] | None = None) -> Layers:
@@ -63,16 +73,15 @@ def split(image: Image.Image, again: Callable[[], Image.Image] | None = None) ->
     alpha = None
     if space in ("LA", "RGBA"):
         values, alpha, space = values[..., :-1], values[..., -1], space[:-1]
-        alpha = EIGHT_BITS[alpha] if alpha.dtype == np.uint16 else alpha
     elif key is not None:
-        alpha = np.where((values == np.array(key)).all(-1), np.uint8(0), np.uint8(255))
+        alpha = (values != np.array(key)).any(-1) * values.dtype.type(np.iinfo(values.dtype).max)
     notes = [f"{bits} bits a channel: reduced to 8"] if bits > 8 else []
     if mode not in ("RGB", "RGBA", "RGBa"):
         notes.append(f"{'grey' if grey16 else KINDS.get(mode, mode)}: converted to RGB")
-    if alpha is not None and alpha.min() == 255:
-        alpha = None
+    layers = Layers(values, space, alpha, notes)
+    if alpha is not None and not layers.transparent:
         notes.append("an alpha channel that hides nothing: left out")
-    return Layers(values, space, alpha, notes)
+    return layers
 
 
 def _whole_range(image: Image.Image, values: np.ndarray, raw: str) -> np.ndarray:

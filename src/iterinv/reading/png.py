@@ -62,12 +62,12 @@ def checked(file: BinaryIO, pixels_max: float) -> Checked:
         elif kind == b"acTL" and len(data) == 8:
             info["frames"] = struct.unpack(">I", data[:4])[0]
         if kind in PICTURE or (kind in TEXT and _holds_orientation(kind, data)):
-            _write(cleaned, kind, data)
+            write_chunk(cleaned, kind, data)
     if not palette:
         raise ValueError("it holds no palette (PLTE) for its values")
     if left > 0:
         raise ValueError("its data end before the picture does")
-    _write(cleaned, b"IEND", b"")
+    write_chunk(cleaned, b"IEND", b"")
     cleaned.seek(0)
     return Checked(cleaned, bits, info)
 
@@ -93,7 +93,8 @@ def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
             raise ValueError(f"the checksum of its {kind.decode()} chunk is wrong")
 
 
-def _write(output: BytesIO, kind: bytes, data: bytes) -> None:
+def write_chunk(output: BinaryIO, kind: bytes, data: bytes) -> None:
+    """Write a chunk with its size and checksum."""
     output.write(struct.pack(">I4s", len(data), kind) + data + struct.pack(">I", zlib.crc32(kind + data)))
 
 
