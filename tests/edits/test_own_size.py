@@ -266,7 +266,7 @@ def test_a_new_colour_ends_where_the_old_one_does():
 
 
 def test_no_ghost_of_the_old_thing_is_left():
-    """Where a thing of fine stripes vanishes, the stripes do too."""
+    """The fine stripes of a thing vanish with it."""
     picture = np.full((640, 640, 3), 150, np.uint8)
     striped = picture.copy()
     striped[240:400, 240:400] = np.where(np.arange(160)[:, None] // 2 % 2, 60, 90)[..., None]

@@ -56,7 +56,7 @@ def edge_slope(guide: Tensor, x: Tensor) -> Tensor:
     of_guide, of_x, between = (_edges(*pair) for pair in ((guide, guide), (x, x), (guide, x)))
     eye, grey = torch.eye(3).to(guide), torch.full((3, 3), 1 / 3).to(guide)
     slope = torch.linalg.solve(of_guide + RIDGE * eye + GREY_RIDGE * grey, between).permute(0, 3, 4, 1, 2)
-    edges = sum(each.diagonal(dim1=-2, dim2=-1).sum(-1) for each in (of_guide, of_x))
+    edges = (of_guide + of_x).diagonal(dim1=-2, dim2=-1).sum(-1)
     weight = (edges + FLAT)[:, None]
     return (_mean(weight * slope.flatten(1, 2)) / _mean(weight)).reshape(slope.shape)
 
