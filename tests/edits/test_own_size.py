@@ -136,6 +136,28 @@ def test_orientations_are_turned_upright_exactly(tmp_path, orientation):
         assert (read(tmp_path / "b.png")[0] == own.values).all()
 
 
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_sixteen_bits_of_tiff_are_turned_too(tmp_path, orientation):
+    values = photo(dtype=np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", values, photometric="rgb", extratags=[(274, "H", 1, orientation, True)])
+    (own,) = edit_of(read_original(tmp_path / "a.tif")).at_own_size(tmp_path / "a.tif")
+    want = UPRIGHT.get(orientation, lambda x: x)(values)
+    assert (own.values == want)[own.region == 0].all()
+    assert own.image.size == want.shape[1::-1]
+
+
+def test_a_grey_file_stays_grey_unless_the_edit_has_colours(tmp_path):
+    path, values = file_of(tmp_path, "L-16")
+    original = read_original(path)
+    (grey,) = edit_of(original, change=(30.0, 30.0, 30.0)).at_own_size(path)
+    assert grey.values.shape == values.shape
+    assert (grey.values == values)[grey.region == 0].all()
+    assert grey.values[75, 100, 0] - int(values[75, 100, 0]) == pytest.approx(30 * 257, abs=1000)
+    (coloured,) = edit_of(original).at_own_size(path)
+    assert (coloured.values == values)[coloured.region == 0].all()
+    assert coloured.values.shape == (150, 200, 3)
+
+
 def test_a_cmyk_file_is_written_in_srgb(tmp_path):
     Image.fromarray(photo()).convert("CMYK").save(tmp_path / "a.tif")
     (own,) = edit_of(read(tmp_path / "a.tif")[0]).at_own_size(tmp_path / "a.tif")
@@ -302,6 +324,7 @@ def test_bands_do_not_show(monkeypatch):
     mask[90:200, 60:150] = True
     whole = edit_of(picture, limits=(mask,)).at_own_size(picture)[0]
     monkeypatch.setattr("iterinv.edits.own_size.BAND", 2000)
+    monkeypatch.setattr("iterinv.edits.own_size.STRIP", 5)
     assert (edit_of(picture, limits=(mask,)).at_own_size(picture)[0].values == whole.values).all()
 
 
@@ -313,6 +336,8 @@ def test_another_picture_is_refused():
         edit.at_own_size(photo(300, 100))
     with pytest.raises(ValueError, match="2 originals for 1 pictures"):
         edit.at_own_size([photo(), photo()])
+    with pytest.raises(ValueError, match=r"end it in \.png"):
+        edit.at_own_size(photo())[0].save("edited.jpg")
     with pytest.raises(ValueError, match="reopened holds its picture at the model's size alone: give the original"):
         edit.at_own_size()
 

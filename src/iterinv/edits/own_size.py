@@ -24,8 +24,11 @@ from iterinv.reading import Original
 from iterinv.reading.encoding import Encoding
 from iterinv.writing import write_png
 
-BAND = 1 << 19
-"""The number of pixels that are worked on at a time."""
+BAND, STRIP = 1 << 19, 128
+"""The pixels of the picture, and the rows at the model's size, that are worked on at a time."""
+
+REACH = 2 * WINDOW
+"""The distance, in pixels at the model's size, up to which the change at one pixel counts at another, and more."""
 
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 GREY_KEPT = "its colour profile is for grey alone, so the edit is grey at the picture's own size"
@@ -70,8 +73,10 @@ class OwnSize:
     def save(self, path: str | Path) -> None:
         """Write a PNG file with the file's own depth, alpha channel and colours.
 
-        Raises :class:`iterinv.files.CannotWrite`.
+        Raises ``ValueError`` for a name that does not end in .png, and :class:`iterinv.files.CannotWrite`.
         """
+        if Path(path).suffix.lower() != ".png":
+            raise ValueError(f"{path} is no name of a PNG file, the format that keeps every pixel: end it in .png")
         write_png(Path(path), self.array, self.encoding.chunks)
 
     def report(self) -> dict[str, Any]:
@@ -176,14 +181,17 @@ def _affine_change(before: np.ndarray, after: np.ndarray) -> tuple[np.ndarray, n
     ys, xs = np.nonzero((before != after).any(-1))
     if not len(ys):
         return slope, offset, structure
-    reach = 2 * WINDOW
-    part = tuple(slice(max(0, each.min() - reach), each.max() + reach + 1) for each in (ys, xs))
-    x, y = from_uint8(before[part]), from_uint8(after[part])
-    anew = structure_change(x, y)[0].numpy()
-    fitted = (1 - anew) * edge_slope(x, y - x)[0].numpy() - anew * np.eye(3)[..., None, None]
-    levels = before[part].astype(np.float64).transpose(2, 0, 1)
-    rest = after[part].astype(np.float64).transpose(2, 0, 1) - levels - np.einsum("ijhw,ihw->jhw", fitted, levels)
-    slope[:, :, *part], offset[:, *part], structure[part] = fitted, rest, anew[0]
+    columns = slice(max(0, xs.min() - REACH), xs.max() + REACH + 1)
+    for top in range(max(0, ys.min() - REACH), min(h, ys.max() + REACH + 1), STRIP):
+        above = min(REACH, top)  # the rows around a strip that its windows reach
+        part, inner = (slice(top - above, top + STRIP + REACH), columns), slice(above, above + STRIP)
+        x, y = from_uint8(before[part]), from_uint8(after[part])
+        anew = structure_change(x, y)[0].numpy()
+        fitted = (1 - anew) * edge_slope(x, y - x)[0].numpy() - anew * np.eye(3)[..., None, None]
+        old, new = (each[part].astype(np.float64).transpose(2, 0, 1) for each in (before, after))
+        rest = new - old - np.einsum("ijhw,ihw->jhw", fitted, old)
+        here = slice(top, top + STRIP), columns
+        slope[:, :, *here], offset[:, *here], structure[here] = fitted[:, :, inner], rest[:, inner], anew[0, inner]
     return slope, offset, structure
 
 
