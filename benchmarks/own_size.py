@@ -13,15 +13,21 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from scipy.ndimage import binary_dilation
 
 from common import publish, recolourings, table
 from iterinv import images
+from iterinv.edits.own_size import carry_up
 from iterinv.embedded.scenes import caption, render
-from iterinv.reading import read
+from iterinv.reading import Original, read
 
 SCRIPT = Path(sys.executable).with_name("iterinv")
 SIDE, RENDERED, GRAIN, ROUNDS = 3464, 768, 3.0, 2
 """The picture's side in px, that of the drawing it is enlarged from, its grain in 8-bit levels, and the rounds."""
+SCENES, TRUTH, SIDES, VISIBLE = 6, 400, (50, 100), 3
+"""The scenes with true answers, their side in px, the sides they are reduced to, and the least 8-bit change of a
+region."""
+LANCZOS = Image.Resampling.LANCZOS
 
 
 def draw(folder: Path) -> tuple[dict[str, Path], str, str]:
@@ -29,13 +35,13 @@ def draw(folder: Path) -> tuple[dict[str, Path], str, str]:
     of a recolouring."""
     ((scene, wanted),) = recolourings(1)
     drawn = Image.fromarray(images.to_uint8(render(scene, RENDERED)[None]))
-    large = np.array(drawn.resize((SIDE, SIDE), Image.Resampling.LANCZOS))
+    large = np.array(drawn.resize((SIDE, SIDE), LANCZOS))
     random = np.random.default_rng(0)
     for row in large:
         row[:] = np.rint(row + random.normal(0, GRAIN, row.shape)).clip(0, 255)
     files = {"256 px": folder / "small.png", "12 megapixels": folder / "large.jpg"}
     Image.fromarray(large).save(files["12 megapixels"], quality=92)
-    Image.open(files["12 megapixels"]).resize((256, 256), Image.Resampling.LANCZOS).save(files["256 px"])
+    Image.open(files["12 megapixels"]).resize((256, 256), LANCZOS).save(files["256 px"])
     return files, caption(scene), caption(wanted)
 
 
@@ -66,8 +72,28 @@ def seam(before: np.ndarray, after: np.ndarray, inside: np.ndarray) -> float:
     return float(steps[1].mean() / steps[0].mean())
 
 
+def truths(side: int) -> list[float]:
+    """The mean PSNR to the true answer, within the region, of recolourings worked out at ``side`` px: the change carried
+    up; the change enlarged and added; and the edited picture enlarged."""
+    psnr = []
+    for scene, wanted in recolourings(SCENES):
+        picture, truth = (images.to_uint8(render(each, TRUTH)[None]) for each in (scene, wanted))
+        before, after = (np.array(Image.fromarray(each).resize((side, side), LANCZOS)) for each in (picture, truth))
+        change = after - before.astype(np.float32)
+        mask = binary_dilation(np.abs(change).max(-1) >= VISIBLE)
+        after[~mask], change[~mask] = before[~mask], 0
+        own = carry_up(Original.of_array(picture), before, after, mask.astype(np.uint8))
+        planes = [Image.fromarray(change[..., c]).resize((TRUTH, TRUTH), LANCZOS) for c in range(3)]
+        added = picture + np.stack([np.asarray(each) for each in planes], -1)
+        enlarged = np.asarray(Image.fromarray(after).resize((TRUTH, TRUTH), LANCZOS))
+        errors = [(each - truth.astype(float))[own.region > 0] for each in (own.values, added.clip(0, 255), enlarged)]
+        psnr.append([20 * np.log10(255 / np.sqrt(np.square(each).mean())) for each in errors])
+    return [float(each) for each in np.mean(psnr, 0)]
+
+
 def main() -> None:
     began = time.time()
+    quality = [[side, *(f"{each:.1f} dB" for each in truths(side))] for side in SIDES]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         files, prompt, target = draw(folder)
@@ -101,6 +127,14 @@ least of {ROUNDS} in turns, by the clock and of the processor ({small[1]:.0f} an
 of the process. The region is {own["region"]:.1%} of the picture.
 
 {table(["what", "measured", "at most"], rows)}
+
+## Against the true answer
+
+{SCENES} held-out scenes of {TRUTH} px and the same in another colour, both drawn by the renderer. The pair reduced to a
+smaller size stands for a perfect edit there, and the change is brought up to {TRUTH} px in three ways. PSNR to the true
+answer within the region, mean over the scenes:
+
+{table(["worked out at, px", "carried up", "change enlarged and added", "edited picture enlarged"], quality)}
 """
     publish("own_size", "An edit at a picture's own size", body, began)
 
