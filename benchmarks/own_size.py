@@ -73,8 +73,8 @@ def seam(before: np.ndarray, after: np.ndarray, inside: np.ndarray) -> float:
 
 
 def truths(side: int) -> list[float]:
-    """The mean PSNR to the true answer, within the region, of recolourings worked out at ``side`` px: the change carried
-    up; the change enlarged and added; and the edited picture enlarged."""
+    """The mean PSNR to the true answer, within the region, of recolourings worked out at ``side`` px: the change is
+    carried up, or enlarged and added, or the edited picture is enlarged."""
     psnr = []
     for scene, wanted in recolourings(SCENES):
         picture, truth = (images.to_uint8(render(each, TRUTH)[None]) for each in (scene, wanted))
