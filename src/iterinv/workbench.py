@@ -258,11 +258,10 @@ class Workbench(Observer):
         began = time.perf_counter()
         prompt = checked_prompt(request.prompt, "prompt")
         how = plan(request.method, request.num_inference_steps, request.guidance_scale)
-        check_picture(request.picture, request.fit)
+        array = check_picture(request.picture, request.fit)
         cascade = request.model.load()
         self._advise(cascade, prompt, "prompt")
         if to_edit:
-            array, _ = images.to_array(request.picture)
             _refuse_unknown(cascade, images.Canvas.fit(array, cascade.size, request.fit)[0])
         inversion = cascade.invert(
             request.picture, prompt, how, seed=request.seed, fit=request.fit, as_needed=as_needed, observer=self
@@ -343,7 +342,7 @@ class Workbench(Observer):
                 raise ValueError("the picture itself is the original: give one to the edit of an inversion alone")
             picture = source.picture
         if picture is not None:
-            return images.to_own_pixels(picture)
+            return None if request.size == "model" and request.mask is None else images.to_own_pixels(picture)
         if request.size == "own":
             raise ValueError(
                 "an inversion holds its picture at the model's size: give the picture's file as the original"
@@ -464,10 +463,11 @@ def checked_prompt(prompt: str, name: str, may_be_empty: bool = True) -> str:
     return prompt.strip()
 
 
-def check_picture(picture: Picture, fit: str) -> None:
-    """Raise ``ValueError`` for a picture that cannot be read and for an unknown fit, before a model loads."""
+def check_picture(picture: Picture, fit: str) -> np.ndarray:
+    """Return a picture (h, w, 3) uint8, before a model loads. Raises ``ValueError`` for one that cannot be read and for
+    an unknown fit."""
     images.check_fit(fit)
-    images.to_array(picture)
+    return images.to_array(picture)[0]
 
 
 def editor_of(name: str, strength: float | None = None, guidance_scale: float | None = None) -> Editor:
