@@ -124,7 +124,8 @@ def main() -> None:
 A held-out scene with grain, as a JPEG file of {own["width"]} x {own["height"]} px and as its copy of 256 px, edited by
 the command line with its default settings: from "{prompt}" to "{target}". Seconds are those of the whole command, the
 least of {ROUNDS} in turns, by the clock and of the processor ({small[1]:.0f} and {large[1]:.0f} s); memory is the peak
-of the process. The region is {own["region"]:.1%} of the picture.
+of the process. The region is {own["region"]:.1%} of the picture. Where other work runs on the
+machine, the clock's ratio scatters, and the processor's is the one to read.
 
 {table(["what", "measured", "at most"], rows)}
 
