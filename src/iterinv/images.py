@@ -243,16 +243,26 @@ def save(picture: Image.Image | np.ndarray, path: Path) -> None:
 
 def strip(pictures: list[tuple[str, np.ndarray]], gap: int = 8) -> Image.Image:
     """Pictures side by side at equal height, each under its name."""
+    return labelled([pictures], gap)
+
+
+def labelled(rows: Sequence[Sequence[tuple[str, np.ndarray]]], gap: int = 8) -> Image.Image:
+    """Rows of pictures (h, w, 3) uint8, each under its name; a name may have several lines."""
     from PIL import ImageDraw, ImageFont
 
-    font, height = ImageFont.load_default(16), max(p.shape[0] for _, p in pictures)
-    width = sum(p.shape[1] for _, p in pictures) + gap * (len(pictures) + 1)
-    sheet = Image.new("RGB", (width, height + 28 + gap), "white")
-    draw, x = ImageDraw.Draw(sheet), gap
-    for name, picture in pictures:
-        draw.text((x, 5), name, fill="black", font=font)
-        sheet.paste(Image.fromarray(picture), (x, 28))
-        x += picture.shape[1] + gap
+    font, line = ImageFont.load_default(16), 20
+    heads = [8 + line * max(name.count("\n") + 1 for name, _ in row) for row in rows]
+    heights = [head + max(picture.shape[0] for _, picture in row) for head, row in zip(heads, rows, strict=True)]
+    width = max(sum(picture.shape[1] + gap for _, picture in row) for row in rows) + gap
+    sheet = Image.new("RGB", (width, sum(heights) + gap * len(rows)), "white")
+    draw, top = ImageDraw.Draw(sheet), 0
+    for row, head, height in zip(rows, heads, heights, strict=True):
+        x = gap
+        for name, picture in row:
+            draw.text((x, top + 5), name, fill="black", font=font)
+            sheet.paste(Image.fromarray(picture), (x, top + head))
+            x += picture.shape[1] + gap
+        top += height + gap
     sheet.info["icc_profile"] = srgb_profile()
     return sheet
 

@@ -7,6 +7,7 @@ An exception that ``emit`` raises stops the work between any two network calls.
 
 from __future__ import annotations
 
+import inspect
 import time
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
@@ -42,6 +43,8 @@ FILES = (
     "inversion.safetensors",
     "compare.json",
     "compare.png",
+    "sweep.json",
+    "sweep.png",
 )
 """All files that a result may write."""
 
@@ -104,6 +107,8 @@ class EditRequest:
     on where the model says that it cannot edit such a picture. ``keep_path`` keeps the states that the editor asks for
     in a file beside the inversion file, and reads those that an earlier edit kept.
 
+    ``edit_seed`` is the seed of the noise that the editor itself draws.
+
     ``size`` is ``own`` for edited pictures at the picture's own size (:mod:`iterinv.edits.own_size`), ``model`` for the
     model's; by default ``own`` where the picture is at hand. That of an inversion file is ``original``; ``mask`` is
     then in its pixels.
@@ -120,6 +125,16 @@ class EditRequest:
     keep_path: bool = False
     size: str | None = None
     original: Picture | None = None
+    edit_seed: int | None = None
+
+    @property
+    def editing(self) -> Editor | None:
+        """The editor, where the request names one. Raises ``ValueError`` for settings that it does not have."""
+        return None if self.editor is None else self.settings(self.editor)
+
+    def settings(self, name: str) -> Editor:
+        """The editor of a name, with the settings that the request gives."""
+        return editor_of(name, self.strength, self.guidance_scale, self.edit_seed)
 
 
 @dataclass(frozen=True)
@@ -189,8 +204,13 @@ class Result:
         """The report, as ``report.json`` holds it."""
         report = inversion_report(self.cascade, self.inversion, self.seconds, self.notes)
         if self.editor is not None:
-            report["edits"] = [edit_report(self.editor, edit) for edit in self.edits]
+            report["edits"] = self.edit_reports
         return report
+
+    @property
+    def edit_reports(self) -> list[dict[str, Any]]:
+        """The entries of the report on the edits."""
+        return [] if self.editor is None else [edit_report(self.editor, edit) for edit in self.edits]
 
     def write(
         self, folder: Path, *, inversion: bool = True, reconstruction: bool = True, trajectory: bool = False
@@ -294,41 +314,52 @@ class Workbench(Observer):
 
     def edit(self, request: EditRequest) -> Result:
         """Invert or reopen, then edit. Raises as these do, and ``ValueError`` for an unknown editor."""
-        began = time.perf_counter()
-        each = (request.prompts,) if isinstance(request.prompts, str) else request.prompts
-        if not each:
-            raise ValueError("there is no target prompt: say in words what the picture should show")
-        prompts = [checked_prompt(prompt, "target prompt", may_be_empty=False) for prompt in each]
-        editor = editor_of(request.editor, request.strength, request.guidance_scale) if request.editor else None
-        source, as_needed = request.source, not request.keep_inversion
+        (result,) = self.edit_each([request])
+        return result
+
+    def edit_each(self, requests: Sequence[EditRequest]) -> Iterator[Result]:
+        """Yield the result of each request. They have one source, which is inverted once, as the first request says,
+        and differ in their prompts, editors, settings and masks.
+
+        Raises as :meth:`edit` does, and ``ValueError`` for requests of several sources.
+        """
+        began, first = time.perf_counter(), requests[0]
+        if any(each.source is not first.source for each in requests):
+            raise ValueError("the requests have several sources: edit each of these by itself")
+        prompts, editors = [_prompts(each) for each in requests], [each.editing for each in requests]
+        source, as_needed = first.source, not first.keep_inversion
         if isinstance(source, InvertRequest):
-            _refuse_no_change(source.prompt, prompts)
-        original, mask = self._original(request), None
-        if original is not None and request.mask is not None:
-            mask = self._mask(request.mask, original.values)
-        how, path = (as_needed, not request.force), None
-        if request.keep_path and request.keep_inversion:
+            for each in prompts:
+                _refuse_no_change(source.prompt, each)
+        original = self._original(next((each for each in requests if each.mask is not None), first))
+        masks: list[np.ndarray | None] = [None] * len(requests)
+        if original is not None:
+            masks = self._masks(requests, original.values)
+        how, path = (as_needed, not first.force), None
+        if first.keep_path and first.keep_inversion:
             raise ValueError("a whole inversion is run again, and keeps no path for edits: leave out one of the two")
         if isinstance(source, InvertRequest):
-            if request.keep_path:
+            if first.keep_path:
                 raise ValueError("the states are kept beside an inversion file, and there is none: edit one of these")
             result = self.invert(source, *how)
         else:
-            path = path_cache.place(source.inversion) if request.keep_path else None
+            path = path_cache.place(source.inversion) if first.keep_path else None
             result = self.reopen(source, *how, path)
-        cascade = result.cascade
-        editor = editor or editor_of(cascade.defaults.editor, request.strength, request.guidance_scale)
-        _refuse_no_change(result.inversion.prompt, prompts)
+        for each in prompts:
+            _refuse_no_change(result.inversion.prompt, each)
         (canvas,) = result.inversion.canvases
-        if request.mask is not None and mask is None:
-            mask = self._mask(request.mask, canvas.image)
-        if original is not None:
+        if original is None:
+            masks = self._masks(requests, canvas.image)
+        else:
             canvas.check_original(original)
-        own = None if request.size == "model" or original is None or _is_on(canvas, original) else original
-        edits = tuple(self._edited(result, prompt, editor, mask) for prompt in prompts)
-        if path is not None:
-            path_cache.save(path, result.inversion)
-        return Result(cascade, result.inversion, self.notes, time.perf_counter() - began, edits, editor, own)
+        for request, targets, editor, mask in zip(requests, prompts, editors, masks, strict=True):
+            chosen = editor or request.settings(result.cascade.defaults.editor)
+            edits = tuple(self._edited(result, prompt, chosen, mask) for prompt in targets)
+            if path is not None:
+                path_cache.save(path, result.inversion)
+            own = None if request.size == "model" or original is None or _is_on(canvas, original) else original
+            seconds = time.perf_counter() - began
+            yield Result(result.cascade, result.inversion, self.notes, seconds, edits, chosen, own)
 
     def _original(self, request: EditRequest) -> Original | None:
         """The pixels of the picture that is edited; ``None`` where its file is not at hand, which is noted."""
@@ -353,11 +384,15 @@ class Workbench(Observer):
             )
         return None
 
-    def _mask(self, mask: GivenMask, picture: np.ndarray) -> np.ndarray:
-        drawn, notes = mask.drawn(*picture.shape[:2])
-        for note in notes:
-            self.on_note(note)
-        return drawn
+    def _masks(self, requests: Sequence[EditRequest], picture: np.ndarray) -> list[np.ndarray | None]:
+        """The masks of requests, drawn at the size of a picture (h, w, ...)."""
+        drawn: dict[GivenMask | None, np.ndarray | None] = {None: None}
+        for mask in (each.mask for each in requests):
+            if mask is not None and mask not in drawn:
+                drawn[mask], notes = mask.drawn(*picture.shape[:2])
+                for note in notes:
+                    self.on_note(note)
+        return [drawn[each.mask] for each in requests]
 
     def _edited(self, result: Result, prompt: str, editor: Editor, mask: np.ndarray | None) -> Edit:
         self._advise(result.cascade, prompt, "target prompt")
@@ -445,6 +480,14 @@ def _is_on(canvas: images.Canvas, original: Original) -> bool:
     return original.plain and np.array_equal(original.rgb, canvas.image)
 
 
+def _prompts(request: EditRequest) -> list[str]:
+    """The target prompts of a request. Raises ``ValueError`` where there are none, and for empty ones."""
+    each = (request.prompts,) if isinstance(request.prompts, str) else request.prompts
+    if not each:
+        raise ValueError("there is no target prompt: say in words what the picture should show")
+    return [checked_prompt(prompt, "target prompt", may_be_empty=False) for prompt in each]
+
+
 def _refuse_no_change(source: str, targets: Sequence[str]) -> None:
     """Raise ``ValueError`` where a target prompt asks for no change."""
     if any(target.lower() == source.strip().lower() for target in targets):
@@ -470,9 +513,17 @@ def check_picture(picture: Picture, fit: str) -> np.ndarray:
     return images.to_array(picture)[0]
 
 
-def editor_of(name: str, strength: float | None = None, guidance_scale: float | None = None) -> Editor:
-    """The editor of a name, with the given settings in place of its own. Raises ``ValueError`` where there is none."""
+def editor_of(
+    name: str, strength: float | None = None, guidance_scale: float | None = None, seed: int | None = None
+) -> Editor:
+    """The editor of a name, with the given settings in place of its own. Raises ``ValueError`` where there is none, and
+    for a setting that it does not have."""
     if name not in EDITORS:
         raise ValueError(f"there is no editor {name!r}: the editors are {', '.join(EDITORS)}")
-    given = {"strength": strength, "guidance": guidance_scale}
-    return EDITORS[name](**{setting: value for setting, value in given.items() if value is not None})
+    settings = {"strength": strength, "guidance": guidance_scale, "seed": seed}
+    given = {setting: value for setting, value in settings.items() if value is not None}
+    known = inspect.signature(EDITORS[name]).parameters
+    for setting in given:
+        if setting not in known:
+            raise ValueError(f"the editor {name} has no {setting}: leave it out, or take another editor")
+    return EDITORS[name](**given)

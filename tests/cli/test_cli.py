@@ -24,7 +24,7 @@ from iterinv.steps import BDIA, RULES, BDIAHeun
 from conftest import call, refused
 
 PROMPT, TO = "a red sphere on a wooden floor", "a blue sphere on a wooden floor"
-FILES = {name for name in workbench.FILES if not name.startswith("compare.")}
+FILES = {name for name in workbench.FILES if not name.startswith(("compare.", "sweep."))}
 SHOWN = ("original", "edited", "mask", "comparison")
 
 

@@ -12,6 +12,7 @@ from iterinv.cli.options import (
     Device,
     EditGuidance,
     EditorName,
+    EditSeed,
     Fit,
     Gamma,
     Guidance,
@@ -59,6 +60,7 @@ def edit(
     editor: EditorName = None,
     strength: Strength = None,
     edit_guidance: EditGuidance = None,
+    edit_seed: EditSeed = None,
     method: Method = "bdia",
     num_inference_steps: Steps = 20,
     seed: Seed = 0,
@@ -97,23 +99,9 @@ def edit(
         from iterinv.cli.options import numbers_of
         from iterinv.files import same_file
         from iterinv.masks import GivenMask
-        from iterinv.workbench import EditRequest, InvertRequest, ReopenRequest
+        from iterinv.workbench import EditRequest
 
-        if (picture is None) == (inversion is None):
-            raise ValueError("give a picture to edit, or an inversion with --inversion")
-        source: InvertRequest | ReopenRequest
-        if inversion is not None:
-            names = ("prompt", "method", "num_inference_steps", "seed", "fit")
-            given = [name.replace("_", "-") for name in names if _given(context, name)]
-            if given:
-                raise ValueError(
-                    f"--{' --'.join(given)}: an inversion has its own; leave the option out, or give the picture"
-                )
-            source = ReopenRequest(inversion, model)
-        elif prompt is None or picture is None:
-            raise ValueError("--prompt is missing: describe the picture")
-        else:
-            source = InvertRequest(picture, prompt, method, num_inference_steps, 1.0, seed, fit, model)
+        source = _source(context, model)
         # The file that is edited stays, where it lies in the output folder.
         write = keep_inversion and not (inversion is not None and same_file(out / KEPT, [inversion]))
         region: GivenMask | None = None
@@ -121,10 +109,56 @@ def edit(
             sides = numbers_of("--box", box, 4) if box else None
             corners = tuple(numbers_of("--polygon", each, 2) for each in polygon.split()) if polygon else None
             region = GivenMask(mask, sides, corners, invert_mask, grow, feather)  # type: ignore[arg-type]
-        how = keep_inversion, region, force, keep_path, size, original
+        how = keep_inversion, region, force, keep_path, size, original, edit_seed
         request = EditRequest(source, tuple(to), editor, strength, edit_guidance, *how)
         report = bench.edit(request).write(staging, inversion=write)
     print_report(report, out)
+
+
+@app.command()
+@with_model
+def sweep(
+    context: typer.Context,
+    to: Annotated[
+        list[str], typer.Option("--to", "-t", help="A description of the edited picture; again for another.")
+    ],
+    picture: Annotated[Path | None, typer.Argument(help="A picture file.", show_default=False)] = None,
+    prompt: Annotated[str | None, typer.Option("--prompt", "-p", help="A description of the picture.")] = None,
+    inversion: Annotated[
+        Path | None, typer.Option("--inversion", "-i", help="Edit this inversion, not a picture.")
+    ] = None,
+    out: Out = Path("out"),
+    editor: EditorName = None,
+    strength: Annotated[str | None, typer.Option(help="Shares of the levels run again, as 0.4,0.6,0.8.")] = None,
+    edit_guidance: Annotated[str | None, typer.Option(help="Guidance scales of the edit, as 1,2,4.")] = None,
+    edit_seed: Annotated[str | None, typer.Option(help="Seeds of the noise that the editor draws, as 0,1,2.")] = None,
+    mask: Annotated[
+        list[Path] | None, typer.Option("--mask", help="A region, as a picture; again for another.")
+    ] = None,
+    box: Annotated[
+        list[str] | None, typer.Option("--box", help="A region: left,top,width,height; again for another.")
+    ] = None,
+    own_region: Annotated[
+        bool, typer.Option("--own-region", help="Take the editor's own region too, beside a mask or box.")
+    ] = False,
+    method: Method = "bdia",
+    num_inference_steps: Steps = 20,
+    seed: Seed = 0,
+    fit: Fit = "pad",
+    force: Annotated[bool, typer.Option("--force", help="Edit a picture that the model does not know.")] = False,
+    model: Any = None,
+) -> None:
+    """Edit one inversion by every strength, guidance, seed and region with every other, on a contact sheet."""
+    with session(out, picture, inversion, *(mask or ()), model.name) as (staging, bench):
+        from iterinv.cli.sweep import requests_of, write
+        from iterinv.workbench import EditRequest
+
+        base = EditRequest(_source(context, model), tuple(to), editor, force=force, size="model")
+        requests = requests_of(base, strength, edit_guidance, edit_seed, mask or [], box or [], own_region)
+        cells = write(requests, bench.edit_each(requests), staging, out)
+    for k, cell in enumerate(cells, 1):
+        typer.echo(printable(f"{k}  {cell['command']}"))
+    typer.echo(printable(f"{len(cells)} edits; sweep.png and sweep.json in {out}"))
 
 
 @app.command()
@@ -313,6 +347,28 @@ def version() -> None:
 
         for name, number in versions().items():
             typer.echo(f"{name} {number}")
+
+
+def _source(context: typer.Context, model: Any) -> Any:
+    """The picture or the inversion that the options of a command name. Raises ``ValueError`` for both, and for
+    neither."""
+    from iterinv.workbench import InvertRequest, ReopenRequest
+
+    options = context.params
+    picture, inversion, prompt = (options[name] for name in ("picture", "inversion", "prompt"))
+    if (picture is None) == (inversion is None):
+        raise ValueError("give a picture to edit, or an inversion with --inversion")
+    own = ("method", "num_inference_steps", "seed", "fit")
+    if inversion is not None:
+        given = [name.replace("_", "-") for name in ("prompt", *own) if _given(context, name)]
+        if given:
+            raise ValueError(
+                f"--{' --'.join(given)}: an inversion has its own; leave the option out, or give the picture"
+            )
+        return ReopenRequest(inversion, model)
+    if prompt is None:
+        raise ValueError("--prompt is missing: describe the picture")
+    return InvertRequest(picture, prompt, model=model, **{name: options[name] for name in own})
 
 
 def _list(named: dict[str, Any]) -> None:

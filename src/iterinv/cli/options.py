@@ -72,6 +72,10 @@ Strength = Annotated[float | None, typer.Option(help="Share of the levels run ag
 EditGuidance = Annotated[
     float | None, typer.Option(callback=finite, help="Guidance of the edit; the editor's own if not given.")
 ]
+EditSeed = Annotated[
+    int | None,
+    typer.Option("--edit-seed", min=0, max=2**32 - 1, help="Seed of the noise that the editor draws; 0 if not given."),
+]
 
 Device = Annotated[str, typer.Option("--device", help="Device of the networks: cpu, cuda, mps.")]
 Precision = Annotated[
@@ -124,6 +128,20 @@ def share_of(text: str) -> tuple[int, int]:
     if not (slash and k.isdecimal() and n.isdecimal() and 1 <= int(k) <= int(n) <= 1_000_000):
         raise ValueError(f"--share is {text!r}; it is k/n, as 1/2 and 2/2 are the halves")
     return int(k), int(n)
+
+
+def values_of(option: str, text: str | None, kind: type[int] | type[float]) -> tuple[Any, ...]:
+    """Numbers with commas between them, or ``None`` alone where there are none. Raises ``ValueError`` for anything
+    else."""
+    if text is None:
+        return (None,)
+    try:
+        values = tuple(kind(each) for each in text.split(","))
+    except ValueError:
+        raise ValueError(f"{option} has {text!r}; it takes numbers with commas between them, as 1,2,4") from None
+    for value in values:
+        finite(value)
+    return tuple(dict.fromkeys(values))
 
 
 def numbers_of(option: str, text: str, count: int) -> tuple[int, ...]:
