@@ -29,6 +29,9 @@ recolourings and new materials of the embedded cascade it was at most 1.3 times 
 STRENGTHS = (0.55, 0.7, 0.85, 1.0)
 """The strengths that a local edit tries in turn, until the network sees the target prompt in the result."""
 
+OWN = FromPrompts(grow=0)
+"""The region where FlowEdit acts, unless another is given."""
+
 
 @dataclass(frozen=True)
 class AdaptiveFlow:
@@ -59,7 +62,7 @@ class AdaptiveFlow:
     local: float = 0.3
     sure: float = 0.5
     outline: Positive = 0.75
-    region: Region = dataclasses.field(default_factory=lambda: FromPrompts(grow=0))
+    region: Region = OWN
     detail: Detail = dataclasses.field(default_factory=Detail)
     seed: Natural = 0
 
@@ -100,9 +103,15 @@ class AdaptiveFlow:
                 break
         z, same = state[0], False
         if site.stage.codec is None and self.outline < 1:
-            same, z = self.same_outline(site, mask, clean, z)
+            reach = mask
+            if mask is not None and site.limit is None and self.region == OWN:
+                reach = F.max_pool2d(mask, 3, stride=1, padding=1)  # the outline's pixels hold both colours
+            same, z = self.same_outline(site, reach, clean, z)
+            mask = reach if same else mask
         share = share_of(site.grid, start_index(site.grid, strength))
         scale = site.guidance_scale(self.guidance)
+        # A pattern of a floor may be finer than this stage's pixels, and change with its colours.
+        same = same and not wide
         return site.result((z,), mask, rule="Flow", strength=share, guidance=scale, same_outline=same)
 
     def same_outline(self, site: Site, mask: Tensor | None, clean: Tensor, z: Tensor) -> tuple[bool, Tensor]:

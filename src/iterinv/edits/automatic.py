@@ -32,11 +32,11 @@ class Automatic:
     colours are enough and where the region is wide, as that of a floor is. A thing that takes another shape keeps
     pieces of the old one in FlowEdit's result, so it is drawn anew in the same region, closed and grown by a pixel.
     Where the network does not see the target prompt in FlowEdit's result, as when a thing should stand elsewhere, the
-    region is :data:`PLACES`. If the network does not see it in what is drawn anew either, FlowEdit's result stays, so
-    that nothing vanishes. The report says which editor made the picture and why, and whether the network sees the
-    target prompt in it (:func:`sees_target`). ``strength``, ``guidance`` and ``region`` are the chosen editor's own
-    unless given; a region of its own shrinks to what the edit changed (:func:`tightened`). Raises ``ValueError`` for
-    settings outside their ranges.
+    region is :data:`PLACES`, if that of FlowEdit is not wide. If the network does not see it in what is drawn anew
+    either, FlowEdit's result stays, so that nothing vanishes. The report says which editor made the picture and why,
+    and whether the network sees the target prompt in it (:func:`sees_target`). ``strength``, ``guidance`` and
+    ``region`` are the chosen editor's own unless given; a region of its own shrinks to what the edit changed
+    (:func:`tightened`). Raises ``ValueError`` for settings outside their ranges.
     """
 
     strength: float | None = None
@@ -72,8 +72,8 @@ class Automatic:
             return _report(edit, redraw, f"the target prompt only has words {change}", sees_target(site, edit))
         edit = yield from flow(site)
         shown, why = sees_target(site, edit), "the network does not see the target prompt in AdaptiveFlow's result"
+        wide = edit.mask is None or float(edit.mask.mean()) > flow.local
         if shown:
-            wide = edit.mask is None or float(edit.mask.mean()) > flow.local
             if wide or site.stage.codec is not None:
                 return _report(edit, flow, "the target prompt exchanges words", shown)
             if edit.reports[0]["same_outline"]:
@@ -82,7 +82,7 @@ class Automatic:
             if region is None and edit.mask is not None:
                 grown = F.max_pool2d(torch.stack([closed(each > 0) for each in edit.mask]).float(), 3, 1, 1)
                 redraw = dataclasses.replace(redraw, region=Given(grown))
-        elif region is None:
+        elif region is None and not wide:
             redraw = dataclasses.replace(redraw, region=PLACES)
         anew = yield from redraw(site)
         if sees_target(site, anew, than_none=True):

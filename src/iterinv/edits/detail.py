@@ -1,5 +1,5 @@
-"""The super-resolution stages of an edit: along the inverted path where only colour changed, drawn anew where structure
-did."""
+"""The super-resolution stages of an edit: the change is carried up where only colour changed, and the picture is drawn
+anew where structure did."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from iterinv.conditions import enlarged
 from iterinv.edits.settings import check_shares
 from iterinv.edits.site import Blend, Running, Site, edit_rows, last_state, start_index
-from iterinv.edits.structure import structure_change
+from iterinv.edits.structure import carried, structure_change
 from iterinv.guidance import CFG
 from iterinv.levels import Field, Grid, State
 from iterinv.steps import DDIM, Step, Wrapped
@@ -27,21 +27,24 @@ from iterinv.typed import Natural, Positive, check_fields
 class Detail:
     """Edit a super-resolution stage under the target prompt and the edited picture below.
 
-    An inverted state holds the old picture's high frequencies in its noise. Where the stage below changed only colour,
-    they are right: the last ``share`` of the levels run from the inverted states, whose old colours are exchanged for
-    the new ones, times alpha. Where it changed structure, they would draw the old thing again as a ghost: there the
-    last ``redraw`` of the levels run from the enlarged picture under fresh noise, drawn from ``seed``.
-    :func:`structure_change` decides for each pixel, softly; where the editor below reports ``same_outline``, only
-    colour changed. At last the picture is given the colours of the stage below (:func:`in_colours_of`).
+    Where the stage below changed only colour, the change is carried up along the picture's own edges and no network is
+    called (:func:`iterinv.edits.structure.carried`). Where it changed structure, an inverted state would draw the old
+    thing again as a ghost, since it holds the old picture's high frequencies in its noise: there the last ``redraw`` of
+    the levels run from the enlarged picture under fresh noise, drawn from ``seed``. :func:`structure_change` decides
+    for each pixel, softly; where the editor below reports ``same_outline``, only colour changed. At last the picture is
+    given the colours of the stage below (:func:`in_colours_of`).
+
+    With a ``share``, and on latent stages, whose colours are not a picture's (0.3 there), the network edits what
+    changed only its colour too: the last ``share`` of the levels run from the inverted states, to which the change of
+    the stage below is added, times alpha.
 
     With a mask below, the stage changes only where that mask reaches and where the picture below changed its structure,
-    or a channel by ``visible`` or more, in [-1, 1]: 0.04 is five 8-bit steps. ``share`` and ``redraw`` were chosen on
-    edits of the embedded cascade that no benchmark draws (``docs/benchmarks/scenes.md`` measures them). ``rule`` is
-    damped for the reason that :class:`iterinv.edits.PromptSwap` gives. Raises ``ValueError`` for a share outside
-    (0, 1].
+    or a channel by ``visible`` or more, in [-1, 1]: 0.04 is five 8-bit steps. ``redraw`` was chosen on edits of the
+    embedded cascade that no benchmark draws (``docs/benchmarks/scenes.md`` measures them). ``rule`` is damped for the
+    reason that :class:`iterinv.edits.PromptSwap` gives. Raises ``ValueError`` for a share outside (0, 1].
     """
 
-    share: float = 0.3
+    share: float | None = None
     redraw: float = 0.8
     rule: Step = dataclasses.field(default_factory=DDIM)
     visible: Positive = 0.04
@@ -49,7 +52,7 @@ class Detail:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        check_shares(detail=self.share, redraw=self.redraw)
+        check_shares(detail=1.0 if self.share is None else self.share, redraw=self.redraw)
 
     def __call__(self, site: Site) -> Running:
         return (yield from edit_rows(site, None, self._edit))
@@ -75,30 +78,42 @@ class Detail:
         # A refined inversion was made without guidance.
         scale = inversion.plan.guidance if inversion.plan.refine is None else 1.0
         field = CFG(scale)(stage.denoiser, site.target, stage.with_prompt(site.target, None))
+        carry = self.share is None and stage.codec is None
+        share = LATENT if self.share is None else self.share
         shift = stage.enlarged(after) - stage.enlarged(before)
         fresh = F.interpolate(structure, stage.shape[1:], mode="bilinear", align_corners=False).to(shift)
+        if carry:
+            colours = carried(before, after, site.picture).to(shift)
+            shift = colours + fresh * (shift - colours)
         if bool(((fresh > 0) if inside is None else (fresh > 0) & (inside > 0)).any()):
-            state = yield from self._redraw(site, field, inside, stage.enlarged(after), shift, fresh)
+            until = len(site.grid) - 1 if carry else start_index(site.grid, share)
+            state = yield from self._redraw(site, field, inside, stage.enlarged(after), shift, fresh, until)
+        elif carry:
+            clean = site.path[-1]
+            state = (clean + (shift if inside is None else inside * shift),)
         else:
-            state = yield from site.follow_path(self.rule, self.share, field, inside, shift)
+            state = yield from site.follow_path(self.rule, share, field, inside, shift)
         if stage.codec is None:
             clean, *rest = state
             state = (in_colours_of(before, after, site.picture, clean, inside), *rest)
         return site.result(state, mask, same_outline=same)
 
     def _redraw(
-        self, site: Site, field: Field, mask: Tensor | None, picture: Tensor, shift: Tensor, fresh: Tensor
+        self, site: Site, field: Field, mask: Tensor | None, picture: Tensor, shift: Tensor, fresh: Tensor, until: int
     ) -> Generator[State, None, State]:
-        """Run from the enlarged ``picture`` under fresh noise; where ``fresh`` is below 1, keep to the moved path until
-        the last ``share`` of the levels."""
-        grid, start = site.grid, start_index(site.grid, max(self.redraw, self.share))
+        """Run from the enlarged ``picture`` under fresh noise; where ``fresh`` is below 1, keep to the moved path up to
+        the level ``until``."""
+        grid, start = site.grid, min(until, start_index(site.grid, self.redraw))
         picture = picture.to(site.path[-1])
-        keep = MovedPath(self.rule, site, shift, fresh, start_index(grid, self.share))
+        keep = MovedPath(self.rule, site, shift, fresh, until)
         noise = draw_noise(picture.shape[1:], [self.seed], "detail").to(picture)
         x = keep.blended(grid[start].alpha * picture + grid[start].sigma * noise, grid, start)
         rule = keep if mask is None else Blend(keep, mask, site.path)
         return last_state(run(rule, field, rule.init(x), grid, start))
 
+
+LATENT = 0.3
+"""The share of the levels that latent stages run where only colour changed."""
 
 TONE = 5
 """The side, in pixels of the stage below, of the windows over which colours are compared with that stage's."""

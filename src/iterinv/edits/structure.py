@@ -61,6 +61,19 @@ def edge_slope(guide: Tensor, x: Tensor) -> Tensor:
     return (_mean(weight * slope.flatten(1, 2)) / _mean(weight)).reshape(slope.shape)
 
 
+def carried(before: Tensor, after: Tensor, picture: Tensor) -> Tensor:
+    """The change (batch, 3, H, W) of a larger ``picture`` that stands for the change from ``before`` to ``after``, both
+    (batch, 3, h, w): the function :func:`edge_slope` of the colours, enlarged and applied to the picture, and the rest
+    of the change, enlarged. A new colour ends where the old one does."""
+    change, size = (after - before).double(), picture.shape[-2:]
+    slope = edge_slope(before, change)
+    rest = change - torch.einsum("nijhw,nihw->njhw", slope, before.double())
+    planes = torch.cat([slope.flatten(1, 2), rest], 1)
+    large = F.interpolate(planes, size, mode="bicubic", align_corners=False)
+    slope, rest = large[:, :9].reshape(-1, 3, 3, *size), large[:, 9:]
+    return (torch.einsum("nijhw,nihw->njhw", slope, picture.double()) + rest).to(picture)
+
+
 def _unexplained(guide: Tensor, x: Tensor) -> Tensor:
     """The rms (batch, 1, h, w) of the part of ``x`` that is no affine function of ``guide`` around each pixel."""
     between = _covariance(guide, x)
