@@ -96,7 +96,7 @@ PARTS = [
     refine.NullText, refine.Proximal, guidance.CFG, guidance.Proximal, edits.FlowEdit, edits.AdaptiveFlow,
     edits.Automatic, edits.Redraw, edits.FromFlow, edits.DiffEdit, edits.PromptSwap, edits.Detail,
     edits.SDEdit, edits.RoundTrip, edits.HEditD, edits.HEditR, edits.FlowAlign, edits.Interpolation, edits.UniEdit,
-    edits.PromptToPrompt, edits.PlugAndPlay, edits.MasaCtrl, edits.Pix2PixZero,
+    edits.PromptToPrompt, edits.PlugAndPlay, edits.MasaCtrl, edits.Pix2PixZero, edits.LEdits,
     edits.FromPrompts, edits.Given, iterinv.Plan,
 ]  # fmt: skip
 

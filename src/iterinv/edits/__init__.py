@@ -14,6 +14,7 @@ from iterinv.edits.from_flow import FromFlow
 from iterinv.edits.h_edit_d import HEditD
 from iterinv.edits.h_edit_r import HEditR
 from iterinv.edits.interpolation import Interpolation
+from iterinv.edits.ledits import Concept, LEdits
 from iterinv.edits.masactrl import MasaCtrl
 from iterinv.edits.pix2pix_zero import Pix2PixZero
 from iterinv.edits.plug_and_play import PlugAndPlay
@@ -44,6 +45,7 @@ EDITORS: dict[str, Callable[..., Editor]] = {
     "plug-and-play": PlugAndPlay,
     "masactrl": MasaCtrl,
     "pix2pix-zero": Pix2PixZero,
+    "ledits": LEdits,
 }
 """Editors by name, as they are made with their own settings in place of the defaults."""
 
@@ -51,6 +53,7 @@ __all__ = [
     "EDITORS",
     "AdaptiveFlow",
     "Automatic",
+    "Concept",
     "Detail",
     "DiffEdit",
     "Edit",
@@ -65,6 +68,7 @@ __all__ = [
     "HEditR",
     "Interpolation",
     "Intersection",
+    "LEdits",
     "MasaCtrl",
     "Pix2PixZero",
     "PlugAndPlay",
