@@ -387,7 +387,7 @@ def test_the_recipe_of_iterinvs_paper_runs_by_a_plan_for_each_stage(tiny, tmp_pa
     assert edits[0].reports[0] == {"rule": "DDIM", "strength": 1.0, "guidance": 3.0}
 
 
-NAMES = ("sdedit", "round-trip", "h-edit-d", "h-edit-r", "flow-align", "interpolation", "uni-edit")
+NAMES = ("sdedit", "round-trip", "h-edit-d", "h-edit-r", "flow-align", "interpolation", "uni-edit", "ledits")
 
 
 @pytest.fixture(scope="module", params=["sd", "sdxl"])
