@@ -118,16 +118,17 @@ def test_three_commands_do_what_one_does_with_equal_bytes(tiny_folder, photo, tm
 
 
 def test_an_edit_inverts_as_deep_as_its_editor_needs(tiny_folder, photo, done, tmp_path):
-    """FlowEdit works from picture to picture at stage I; above it the last 30 % of five levels are one."""
+    """A change of colour is carried up above stage I, and needs nothing inverted there."""
     words = "--to", TO, "--out", tmp_path, "--model", tiny_folder
     result = call("edit", photo, "--prompt", PROMPT, "--steps", 5, *words)
     assert result.exit_code == 0, result.output
     assert {file.name for file in tmp_path.iterdir()} == {f"{n}.png" for n in SHOWN} | {"report.json"}
     report = json.loads((tmp_path / "report.json").read_text())
-    assert [stage["depth"] for stage in report["stages"]] == [0, 1, 1]
-    assert [stage["network_calls"]["forward"] for stage in report["stages"]] == [0, 2, 2]
+    first, *others = (stage["depth"] for stage in report["stages"])
+    assert others == [0, 0]
+    assert [stage["network_calls"]["forward"] for stage in report["stages"]][1:] == [0, 0]
     assert not {"reconstruction", "why"} & set(report)
-    assert "1 of 5" in result.output
+    assert f"{first} of 5" in result.output
     assert (tmp_path / "edited.png").read_bytes() == (done[0] / "edited.png").read_bytes()
     again = call("edit", "--inversion", done[0] / "inversion.safetensors", *words)
     assert again.exit_code == 0, again.output
@@ -141,9 +142,7 @@ def test_several_edits_share_one_inversion(tiny_folder, photo, done, tmp_path):
     assert {file.name for file in tmp_path.iterdir()} == numbered | {"original.png", "comparison.png", "report.json"}
     report = json.loads((tmp_path / "report.json").read_text())
     assert [edit["to"] for edit in report["edits"]] == [TO, "a red cube"]
-    first, *others = (stage["network_calls"]["forward"] for stage in report["stages"])
-    assert first <= 5
-    assert all(0 < calls <= 5 for calls in others)  # two inversions would be twice as many
+    assert report["stages"][0]["network_calls"]["forward"] <= 5  # two inversions would be twice as many
     assert (tmp_path / "edited-1.png").read_bytes() == (done[0] / "edited.png").read_bytes()
 
 

@@ -54,7 +54,7 @@ def edge_slope(guide: Tensor, x: Tensor) -> Tensor:
     """
     guide, x = guide.double(), x.double()
     of_guide, of_x, between = (_edges(*pair) for pair in ((guide, guide), (x, x), (guide, x)))
-    eye, grey = torch.eye(3).to(guide), torch.full((3, 3), 1 / 3).to(guide)
+    eye, grey = torch.eye(3, dtype=guide.dtype, device=guide.device), guide.new_full((3, 3), 1 / 3)
     slope = torch.linalg.solve(of_guide + RIDGE * eye + GREY_RIDGE * grey, between).permute(0, 3, 4, 1, 2)
     edges = (of_guide + of_x).diagonal(dim1=-2, dim2=-1).sum(-1)
     weight = (edges + FLAT)[:, None]
