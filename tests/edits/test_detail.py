@@ -98,11 +98,8 @@ def calls(tiny, monkeypatch, structure, **settings):
 
 
 def test_a_stage_is_inverted_as_deep_as_its_pixels_need(tiny, monkeypatch):
-    depths, carried_up = calls(tiny, monkeypatch, 0.0)
-    assert depths[1:] == [0, 0]
-    depths, colour = calls(tiny, monkeypatch, 0.0, share=0.3)
+    depths, colour = calls(tiny, monkeypatch, 0.0)
     assert depths[1:] == [3, 3]
-    assert not torch.equal(colour.pictures[-1], carried_up.pictures[-1])
     depths, mixed = calls(tiny, monkeypatch, 0.5)
     assert depths[1:] == [8, 8]
     depths, fresh = calls(tiny, monkeypatch, 1.0)

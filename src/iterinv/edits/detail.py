@@ -1,5 +1,5 @@
-"""The super-resolution stages of an edit: the change is carried up where only colour changed, and the picture is drawn
-anew where structure did."""
+"""The super-resolution stages of an edit: along the inverted path where only colour changed, drawn anew where structure
+did; new colours of a thing are carried up along its edges."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ from iterinv.typed import Natural, Positive, check_fields
 class Detail:
     """Edit a super-resolution stage under the target prompt and the edited picture below.
 
-    Where the stage below changed only colour, the change is carried up along the picture's own edges and no network is
-    called (:func:`iterinv.edits.structure.carried`). Where it changed structure, an inverted state would draw the old
-    thing again as a ghost, since it holds the old picture's high frequencies in its noise: there the last ``redraw`` of
-    the levels run from the enlarged picture under fresh noise, drawn from ``seed``. :func:`structure_change` decides
-    for each pixel, softly; where the editor below reports ``same_outline``, only colour changed. At last the picture is
-    given the colours of the stage below (:func:`in_colours_of`).
+    An inverted state holds the old picture's high frequencies in its noise. Where the stage below changed only colour,
+    they are right: the last ``share`` of the levels run from the inverted states, whose old colours are exchanged for
+    the new ones, times alpha. Where it changed structure, they would draw the old thing again as a ghost: there the
+    last ``redraw`` of the levels run from the enlarged picture under fresh noise, drawn from ``seed``.
+    :func:`structure_change` decides for each pixel, softly. At last the picture is given the colours of the stage below
+    (:func:`in_colours_of`).
 
-    With a ``share``, and on latent stages, whose colours are not a picture's (0.3 there), the network edits what
-    changed only its colour too: the last ``share`` of the levels run from the inverted states, to which the change of
-    the stage below is added, times alpha.
+    Where the editor below reports ``same_outline``, a thing has new colours and nothing else: these are carried up
+    along the picture's own edges, and no network is called (:func:`iterinv.edits.structure.carried`). A given ``share``
+    lets the network edit them, as it always does on latent stages. Where no share is given it is :data:`SHARE`.
 
     With a mask below, the stage changes only where that mask reaches and where the picture below changed its structure,
     or a channel by ``visible`` or more, in [-1, 1]: 0.04 is five 8-bit steps. ``redraw`` was chosen on edits of the
@@ -78,19 +78,15 @@ class Detail:
         # A refined inversion was made without guidance.
         scale = inversion.plan.guidance if inversion.plan.refine is None else 1.0
         field = CFG(scale)(stage.denoiser, site.target, stage.with_prompt(site.target, None))
-        carry = self.share is None and stage.codec is None
-        share = LATENT if self.share is None else self.share
+        carry = same and self.share is None and stage.codec is None
+        share = SHARE if self.share is None else self.share
         shift = stage.enlarged(after) - stage.enlarged(before)
         fresh = F.interpolate(structure, stage.shape[1:], mode="bilinear", align_corners=False).to(shift)
         if carry:
-            colours = carried(before, after, site.picture).to(shift)
-            shift = colours + fresh * (shift - colours)
-        if bool(((fresh > 0) if inside is None else (fresh > 0) & (inside > 0)).any()):
-            until = len(site.grid) - 1 if carry else start_index(site.grid, share)
-            state = yield from self._redraw(site, field, inside, stage.enlarged(after), shift, fresh, until)
-        elif carry:
-            clean = site.path[-1]
-            state = (clean + (shift if inside is None else inside * shift),)
+            shift = carried(before, after, site.picture).to(shift)
+            state: State = (site.path[-1] + (shift if inside is None else inside * shift),)
+        elif bool(((fresh > 0) if inside is None else (fresh > 0) & (inside > 0)).any()):
+            state = yield from self._redraw(site, field, inside, stage.enlarged(after), shift, fresh, share)
         else:
             state = yield from site.follow_path(self.rule, share, field, inside, shift)
         if stage.codec is None:
@@ -99,21 +95,21 @@ class Detail:
         return site.result(state, mask, same_outline=same)
 
     def _redraw(
-        self, site: Site, field: Field, mask: Tensor | None, picture: Tensor, shift: Tensor, fresh: Tensor, until: int
+        self, site: Site, field: Field, mask: Tensor | None, picture: Tensor, shift: Tensor, fresh: Tensor, share: float
     ) -> Generator[State, None, State]:
-        """Run from the enlarged ``picture`` under fresh noise; where ``fresh`` is below 1, keep to the moved path up to
-        the level ``until``."""
-        grid, start = site.grid, min(until, start_index(site.grid, self.redraw))
+        """Run from the enlarged ``picture`` under fresh noise; where ``fresh`` is below 1, keep to the moved path until
+        the last ``share`` of the levels."""
+        grid, start = site.grid, start_index(site.grid, max(self.redraw, share))
         picture = picture.to(site.path[-1])
-        keep = MovedPath(self.rule, site, shift, fresh, until)
+        keep = MovedPath(self.rule, site, shift, fresh, start_index(grid, share))
         noise = draw_noise(picture.shape[1:], [self.seed], "detail").to(picture)
         x = keep.blended(grid[start].alpha * picture + grid[start].sigma * noise, grid, start)
         rule = keep if mask is None else Blend(keep, mask, site.path)
         return last_state(run(rule, field, rule.init(x), grid, start))
 
 
-LATENT = 0.3
-"""The share of the levels that latent stages run where only colour changed."""
+SHARE = 0.3
+"""The share of the levels that a stage runs where only colour changed; it was chosen as ``redraw`` was."""
 
 TONE = 5
 """The side, in pixels of the stage below, of the windows over which colours are compared with that stage's."""
