@@ -5,7 +5,12 @@ Block types, what they predict, schedules, class labels and text encoders are th
 configurations.
 """
 
+from dataclasses import replace
+
 import torch
+
+from iterinv import families
+from iterinv.cascade import Cascade
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 SD_SCHEDULE = dict(
@@ -158,3 +163,19 @@ def x4(prediction="v_prediction"):
 def _quiet(pipe):
     pipe.set_progress_bar_config(disable=True)
     return pipe
+
+
+def single(kind, tiny):
+    """Return a cascade of one stage in float64, where a batch and a single picture agree.
+
+    ``kind`` is ``added``, for the first stage of ``tiny``, whose attention has added keys, or the name of a pipeline.
+    """
+    if kind == "added":
+        stage = tiny.stages[0]
+        network = stage.denoiser.unet
+        copy = type(network).from_config(network.config).double().eval()
+        copy.load_state_dict(network.state_dict())
+        return Cascade((replace(stage, denoiser=replace(stage.denoiser, unet=copy)),))
+    pipe = globals()[kind]()
+    pipe.unet.double()
+    return Cascade((families.stage(pipe),))

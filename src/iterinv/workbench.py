@@ -127,14 +127,10 @@ class EditRequest:
     original: Picture | None = None
     edit_seed: int | None = None
 
-    @property
-    def editing(self) -> Editor | None:
-        """The editor, where the request names one. Raises ``ValueError`` for settings that it does not have."""
-        return None if self.editor is None else self.settings(self.editor)
-
-    def settings(self, name: str) -> Editor:
-        """The editor of a name, with the settings that the request gives."""
-        return editor_of(name, self.strength, self.guidance_scale, self.edit_seed)
+    def made_editor(self, default: str) -> Editor:
+        """The editor that the request names, or that of the name ``default``, with the request's settings. Raises as
+        :func:`editor_of` does."""
+        return editor_of(self.editor or default, self.strength, self.guidance_scale, self.edit_seed)
 
 
 @dataclass(frozen=True)
@@ -323,10 +319,14 @@ class Workbench(Observer):
 
         Raises as :meth:`edit` does, and ``ValueError`` for requests of several sources.
         """
+        if not requests:
+            return
         began, first = time.perf_counter(), requests[0]
         if any(each.source is not first.source for each in requests):
             raise ValueError("the requests have several sources: edit each of these by itself")
-        prompts, editors = [_prompts(each) for each in requests], [each.editing for each in requests]
+        prompts = [_prompts(each) for each in requests]
+        for named in (each for each in requests if each.editor):
+            named.made_editor("")
         source, as_needed = first.source, not first.keep_inversion
         if isinstance(source, InvertRequest):
             for each in prompts:
@@ -352,14 +352,14 @@ class Workbench(Observer):
             masks = self._masks(requests, canvas.image)
         else:
             canvas.check_original(original)
-        for request, targets, editor, mask in zip(requests, prompts, editors, masks, strict=True):
-            chosen = editor or request.settings(result.cascade.defaults.editor)
-            edits = tuple(self._edited(result, prompt, chosen, mask) for prompt in targets)
+        for request, targets, mask in zip(requests, prompts, masks, strict=True):
+            editor = request.made_editor(result.cascade.defaults.editor)
+            edits = tuple(self._edited(result, prompt, editor, mask) for prompt in targets)
             if path is not None:
                 path_cache.save(path, result.inversion)
             own = None if request.size == "model" or original is None or _is_on(canvas, original) else original
             seconds = time.perf_counter() - began
-            yield Result(result.cascade, result.inversion, self.notes, seconds, edits, chosen, own)
+            yield Result(result.cascade, result.inversion, self.notes, seconds, edits, editor, own)
 
     def _original(self, request: EditRequest) -> Original | None:
         """The pixels of the picture that is edited; ``None`` where its file is not at hand, which is noted."""

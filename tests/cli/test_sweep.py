@@ -70,8 +70,8 @@ def test_regions_and_prompts_are_axes(tiny_folder, photo, tmp_path):
 
 def test_lists_that_are_none_and_settings_that_an_editor_lacks_are_refused(tiny_folder, photo, tmp_path):
     words = "sweep", photo, "--prompt", PROMPT, "--to", TO, "--model", tiny_folder, "--out", tmp_path
-    refused("takes numbers with commas between them", *words, "--strength", "low,high")
-    refused("a finite number", *words, "--edit-guidance", "1,nan")
+    refused("--strength has 'low,high'; it takes finite numbers", *words, "--strength", "low,high")
+    refused("--edit-guidance has '1,nan'; it takes finite numbers", *words, "--edit-guidance", "1,nan")
     refused("the editor prompt-swap has no seed", *words, "--editor", "prompt-swap", "--edit-seed", "1")
     with pytest.raises(ValueError, match="has no seed"):
         editor_of("diffedit", seed=1)

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 import published
-from iterinv import families
 from iterinv.cascade import Cascade
 from iterinv.edits import EDITORS, MasaCtrl, Pix2PixZero, PlugAndPlay, PromptSwap, PromptToPrompt, Site
 from iterinv.edits.attention import AttentionEditor, Run, level_index
@@ -26,23 +25,10 @@ NAMES = [name for name, made in EDITORS.items() if isinstance(made, type) and is
 STEPS = 3
 
 
-def single(kind, tiny):
-    """Return a stage of a kind of network as a cascade, in float64, where a batch and a single picture agree."""
-    if kind == "added":
-        stage = tiny.stages[0]
-        network = stage.denoiser.unet
-        copy = type(network).from_config(network.config).double().eval()
-        copy.load_state_dict(network.state_dict())
-        return Cascade((replace(stage, denoiser=replace(stage.denoiser, unet=copy)),))
-    pipe = getattr(published, kind)()
-    pipe.unet.double()
-    return Cascade((families.stage(pipe),))
-
-
 @pytest.fixture(scope="module", params=["added", "sd", "sdxl"])
 def inverted(request, tiny):
     """Return a cascade of one stage, and two pictures with a path whose own rule leads to them by any network."""
-    cascade = single(request.param, tiny)
+    cascade = published.single(request.param, tiny)
     x = draw((2, 3, cascade.size, cascade.size), 1).clamp(-1, 1)
     return cascade, cascade.invert(x, [PROMPT, "a green cone"], "edit-friendly", STEPS)
 

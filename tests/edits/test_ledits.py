@@ -8,7 +8,6 @@ import torch
 from torch.nn import functional as F
 
 import published
-from iterinv import families
 from iterinv.cascade import Cascade
 from iterinv.edits import Concept, Everywhere, LEdits, Site
 from iterinv.levels import Prediction
@@ -25,23 +24,10 @@ def photos(size):
     return draw((2, 3, size, size), 1).clamp(-1, 1)
 
 
-def single(kind, tiny):
-    """Return a stage of a kind of network as a cascade, in float64."""
-    if kind == "added":
-        stage = tiny.stages[0]
-        network = stage.denoiser.unet
-        copy = type(network).from_config(network.config).double().eval()
-        copy.load_state_dict(network.state_dict())
-        return Cascade((replace(stage, denoiser=replace(stage.denoiser, unet=copy)),))
-    pipe = getattr(published, kind)()
-    pipe.unet.double()
-    return Cascade((families.stage(pipe),))
-
-
 @pytest.fixture(scope="module", params=["added", "sd", "sdxl"])
 def inverted(request, tiny):
     """Return a cascade of one stage, and two pictures inverted by independent noises under guidance."""
-    cascade = single(request.param, tiny)
+    cascade = published.single(request.param, tiny)
     prompts = [PROMPT, "a green cone"]
     return cascade, cascade.invert(photos(cascade.size), prompts, "edit-friendly", STEPS, 2.0)
 

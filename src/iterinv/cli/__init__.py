@@ -10,10 +10,14 @@ import typer
 from iterinv.cli.options import (
     App,
     Device,
+    EditedInversion,
+    EditedPicture,
+    EditedPrompt,
     EditGuidance,
     EditorName,
     EditSeed,
     Fit,
+    Force,
     Gamma,
     Guidance,
     Method,
@@ -24,6 +28,7 @@ from iterinv.cli.options import (
     Seed,
     Steps,
     Strength,
+    To,
     Trajectory,
     finite,
     with_model,
@@ -48,14 +53,10 @@ KEPT = "inversion.safetensors"
 @with_model
 def edit(
     context: typer.Context,
-    to: Annotated[
-        list[str], typer.Option("--to", "-t", help="A description of the edited picture; again for another edit.")
-    ],
-    picture: Annotated[Path | None, typer.Argument(help="A picture file.", show_default=False)] = None,
-    prompt: Annotated[str | None, typer.Option("--prompt", "-p", help="A description of the picture.")] = None,
-    inversion: Annotated[
-        Path | None, typer.Option("--inversion", "-i", help="Edit this inversion, not a picture.")
-    ] = None,
+    to: To,
+    picture: EditedPicture = None,
+    prompt: EditedPrompt = None,
+    inversion: EditedInversion = None,
     out: Out = Path("out"),
     editor: EditorName = None,
     strength: Strength = None,
@@ -84,10 +85,10 @@ def edit(
     ] = None,
     invert_mask: Annotated[bool, typer.Option("--invert-mask", help="The edit may act outside the mask.")] = False,
     grow: Annotated[int, typer.Option(help="Grow the mask by so many pixels; shrink it, if negative.")] = 0,
-    force: Annotated[bool, typer.Option("--force", help="Edit a picture that the model does not know.")] = False,
+    force: Force = False,
     feather: Annotated[int, typer.Option(min=0, help="Width in pixels of a soft seam inside the mask.")] = 0,
     size: Annotated[
-        str | None, typer.Option("--size", help="Size of the edited picture: the picture's 'own', or the 'model''s.")
+        str | None, typer.Option("--size", help="Size of the edited picture: own, as the file's, or that of the model.")
     ] = None,
     original: Annotated[
         Path | None, typer.Option("--original", help="The picture's file, to edit an --inversion at its own size.")
@@ -119,14 +120,10 @@ def edit(
 @with_model
 def sweep(
     context: typer.Context,
-    to: Annotated[
-        list[str], typer.Option("--to", "-t", help="A description of the edited picture; again for another.")
-    ],
-    picture: Annotated[Path | None, typer.Argument(help="A picture file.", show_default=False)] = None,
-    prompt: Annotated[str | None, typer.Option("--prompt", "-p", help="A description of the picture.")] = None,
-    inversion: Annotated[
-        Path | None, typer.Option("--inversion", "-i", help="Edit this inversion, not a picture.")
-    ] = None,
+    to: To,
+    picture: EditedPicture = None,
+    prompt: EditedPrompt = None,
+    inversion: EditedInversion = None,
     out: Out = Path("out"),
     editor: EditorName = None,
     strength: Annotated[str | None, typer.Option(help="Shares of the levels run again, as 0.4,0.6,0.8.")] = None,
@@ -145,7 +142,7 @@ def sweep(
     num_inference_steps: Steps = 20,
     seed: Seed = 0,
     fit: Fit = "pad",
-    force: Annotated[bool, typer.Option("--force", help="Edit a picture that the model does not know.")] = False,
+    force: Force = False,
     model: Any = None,
 ) -> None:
     """Edit one inversion by every strength, guidance, seed and region with every other, on a contact sheet."""

@@ -76,6 +76,13 @@ EditSeed = Annotated[
     int | None,
     typer.Option("--edit-seed", min=0, max=2**32 - 1, help="Seed of the noise that the editor draws; 0 if not given."),
 ]
+To = Annotated[
+    list[str], typer.Option("--to", "-t", help="A description of the edited picture; again for another edit.")
+]
+EditedPicture = Annotated[Path | None, typer.Argument(help="A picture file.", show_default=False)]
+EditedPrompt = Annotated[str | None, typer.Option("--prompt", "-p", help="A description of the picture.")]
+EditedInversion = Annotated[Path | None, typer.Option("--inversion", "-i", help="Edit this inversion, not a picture.")]
+Force = Annotated[bool, typer.Option("--force", help="Edit a picture that the model does not know.")]
 
 Device = Annotated[str, typer.Option("--device", help="Device of the networks: cpu, cuda, mps.")]
 Precision = Annotated[
@@ -136,12 +143,12 @@ def values_of(option: str, text: str | None, kind: type[int] | type[float]) -> t
     if text is None:
         return (None,)
     try:
-        values = tuple(kind(each) for each in text.split(","))
+        values = tuple(dict.fromkeys(kind(each) for each in text.split(",")))
     except ValueError:
-        raise ValueError(f"{option} has {text!r}; it takes numbers with commas between them, as 1,2,4") from None
-    for value in values:
-        finite(value)
-    return tuple(dict.fromkeys(values))
+        values = (math.nan,)
+    if not all(math.isfinite(value) for value in values):
+        raise ValueError(f"{option} has {text!r}; it takes finite numbers with commas between them, as 1,2,4")
+    return values
 
 
 def numbers_of(option: str, text: str, count: int) -> tuple[int, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Generator
 from dataclasses import dataclass
 
@@ -11,16 +10,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from iterinv.edits.classifier import likelihood, margin
-from iterinv.edits.detail import Detail
+from iterinv.edits.first_stage import FirstStageEditor
 from iterinv.edits.flowedit import Flow
-from iterinv.edits.regions import FromPrompts
+from iterinv.edits.regions import FromPrompts, grown
 from iterinv.edits.settings import check_shares
 from iterinv.edits.site import Blend, Region, Running, Site, edit_rows, last_state, share_of, start_index
 from iterinv.edits.structure import recoloured
 from iterinv.levels import State
 from iterinv.steps import Step
 from iterinv.steps.run import run
-from iterinv.typed import Count, Natural, Positive, check_fields
+from iterinv.typed import Count, Natural, Positive
 
 UNLIKELY = 1.5
 """New colours on old outlines of which the network predicts the noise with so much more error are no likely picture. On
@@ -34,7 +33,7 @@ OWN = FromPrompts(grow=0)
 
 
 @dataclass(frozen=True)
-class AdaptiveFlow:
+class AdaptiveFlow(FirstStageEditor):
     """Edit by FlowEdit within a region, at a strength that follows the region and the network.
 
     The first stage is edited within ``region``, the stages above by ``detail``. ``guidance`` acts from the source
@@ -63,27 +62,24 @@ class AdaptiveFlow:
     sure: float = 0.5
     outline: Positive = 0.75
     region: Region = OWN
-    detail: Detail = dataclasses.field(default_factory=Detail)
     seed: Natural = 0
 
     def __post_init__(self) -> None:
-        check_fields(self)
-        check_shares(strength=1.0 if self.strength is None else self.strength, local=self.local)
+        super().__post_init__()
+        check_shares(local=self.local)
         if not 0 <= self.sure <= 1:
             raise ValueError(
                 f"sure is {self.sure}; it lies in [0, 1]: at 0 the new words need only be seen above the old"
             )
 
-    def __call__(self, site: Site) -> Running:
-        if site.below is not None:
-            return (yield from self.detail(site))
+    def edit_first(self, site: Site) -> Running:
         return (yield from edit_rows(site, site.region(self.region), self.edit))
 
     def edit(self, site: Site, mask: Tensor | None) -> Running:
         """The edit of one picture at the first stage, within ``mask`` (1, 1, h, w)."""
         wide = mask is None or float(mask.mean((1, 2, 3)).max()) > self.local
         if mask is not None and wide:  # a floor's edge to the things on it is no limit; a thing would drift
-            mask = F.max_pool2d(without_slits(mask), 3, stride=1, padding=1)
+            mask = grown(without_slits(mask), 1)
         clean = site.path[-1]
         strengths: tuple[float, ...]
         if self.strength is not None:
@@ -105,7 +101,7 @@ class AdaptiveFlow:
         if site.stage.codec is None and self.outline < 1:
             reach = mask
             if mask is not None and site.limit is None and self.region == OWN:
-                reach = F.max_pool2d(mask, 3, stride=1, padding=1)  # the outline's pixels hold both colours
+                reach = grown(mask, 1)  # the outline's pixels hold both colours
             same, z = self.same_outline(site, reach, clean, z)
             mask = reach if same else mask
         share = share_of(site.grid, start_index(site.grid, strength))

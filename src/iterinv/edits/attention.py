@@ -35,9 +35,7 @@ class AttentionEditor(PromptSwap, ABC):
     strength: float = 1.0
     guidance: float = 7.5
 
-    def __call__(self, site: Site) -> Running:
-        if site.below is not None:
-            return (yield from self.detail(site))
+    def edit_first(self, site: Site) -> Running:
         network = network_of(site.stage.denoiser)
         layers = [] if network is None else layers_of(network)
         self.check_layers(site, layers, "attention")

@@ -14,16 +14,15 @@ from torch.nn import functional as F
 
 from iterinv.edits.adaptive_flow import AdaptiveFlow
 from iterinv.edits.classifier import clearness, margin
-from iterinv.edits.detail import Detail
+from iterinv.edits.first_stage import FirstStageEditor
 from iterinv.edits.redraw import Redraw
-from iterinv.edits.regions import FromPrompts, Given, closed
-from iterinv.edits.settings import check_shares
+from iterinv.edits.regions import FromPrompts, Given, closed, grown
 from iterinv.edits.site import Region, Running, Site, StageEdit, edit_rows
-from iterinv.typed import Natural, check_fields
+from iterinv.typed import Natural
 
 
 @dataclass(frozen=True)
-class Automatic:
+class Automatic(FirstStageEditor):
     """Draw anew where a thing appears, goes or takes another shape (Redraw), and change the picture in place otherwise
     (AdaptiveFlow).
 
@@ -42,16 +41,9 @@ class Automatic:
     strength: float | None = None
     guidance: float | None = None
     region: Region | None = None
-    detail: Detail = dataclasses.field(default_factory=Detail)
     seed: Natural = 0
 
-    def __post_init__(self) -> None:
-        check_fields(self)
-        check_shares(strength=1.0 if self.strength is None else self.strength)
-
-    def __call__(self, site: Site) -> Running:
-        if site.below is not None:
-            return (yield from self.detail(site))
+    def edit_first(self, site: Site) -> Running:
         return (yield from edit_rows(site, None if self.region is None else site.region(self.region), self._edit))
 
     def _edit(self, site: Site, mask: Tensor | None) -> Running:
@@ -80,8 +72,7 @@ class Automatic:
                 return _report(edit, flow, "new colours are enough", shown)
             why = "new colours are not enough"
             if region is None and edit.mask is not None:
-                grown = F.max_pool2d(torch.stack([closed(each > 0) for each in edit.mask]).float(), 3, 1, 1)
-                redraw = dataclasses.replace(redraw, region=Given(grown))
+                redraw = dataclasses.replace(redraw, region=Given(grown(closed(edit.mask), 1)))
         elif region is None and not wide:
             redraw = dataclasses.replace(redraw, region=PLACES)
         anew = yield from redraw(site)
@@ -100,8 +91,7 @@ def tightened(edit: StageEdit, before: Tensor) -> StageEdit:
     if edit.mask is None:
         return edit
     changed = (edit.picture - before).abs().amax(1, keepdim=True) >= LEAST
-    part = torch.stack([closed(each) for each in (changed & (edit.mask > 0)).float()])
-    mask = edit.mask * F.max_pool2d(part, 3, 1, 1)
+    mask = edit.mask * grown(closed(changed * edit.mask), 1)
     return dataclasses.replace(edit, picture=torch.where(mask > 0, edit.picture, before.to(edit.picture)), mask=mask)
 
 

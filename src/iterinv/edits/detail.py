@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from iterinv.conditions import enlarged
+from iterinv.edits.regions import grown
 from iterinv.edits.settings import check_shares
 from iterinv.edits.site import Blend, Running, Site, edit_rows, last_state, start_index
 from iterinv.edits.structure import carried, structure_change
@@ -160,4 +161,4 @@ def enlarge(mask: Tensor, size: int) -> Tensor:
     cut."""
     grow = size // mask.shape[-1] // 2
     large = F.interpolate(mask, (size, size), mode="nearest")
-    return F.max_pool2d(large, 2 * grow + 1, stride=1, padding=grow)
+    return grown(large, grow)

@@ -9,15 +9,14 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-from iterinv.edits.detail import Detail
+from iterinv.edits.first_stage import FirstStageEditor
 from iterinv.edits.flowedit import Flow
 from iterinv.edits.regions import Everywhere
-from iterinv.edits.settings import check_shares
 from iterinv.edits.site import Blend, Region, Running, Site, last_state, share_of, start_index
 from iterinv.levels import Field, Grid, State
 from iterinv.steps import Step
 from iterinv.steps.run import run
-from iterinv.typed import Natural, Positive, check_fields
+from iterinv.typed import Natural, Positive
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class AlignedFlow(Flow):
 
 
 @dataclass(frozen=True)
-class FlowAlign:
+class FlowAlign(FirstStageEditor):
     """FlowAlign as published, at the first stage; ``detail`` edits the stages above.
 
     The last ``strength`` of the levels are run once, with one noise a level drawn from ``seed``. ``guidance`` acts from
@@ -53,16 +52,9 @@ class FlowAlign:
     guidance: float = 7.5
     weight: Positive = 0.01
     region: Region = dataclasses.field(default_factory=Everywhere)
-    detail: Detail = dataclasses.field(default_factory=Detail)
     seed: Natural = 0
 
-    def __post_init__(self) -> None:
-        check_fields(self)
-        check_shares(strength=self.strength)
-
-    def __call__(self, site: Site) -> Running:
-        if site.below is not None:
-            return (yield from self.detail(site))
+    def edit_first(self, site: Site) -> Running:
         mask, clean, start = site.region(self.region), site.path[-1], start_index(site.grid, self.strength)
         rule: Step = AlignedFlow(site.source(guided=True), clean, 1, self.seed, self.weight)
         if mask is not None:

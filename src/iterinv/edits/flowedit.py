@@ -12,16 +12,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from iterinv.edits.detail import Detail
+from iterinv.edits.first_stage import FirstStageEditor
 from iterinv.edits.regions import Everywhere
-from iterinv.edits.settings import check_shares
 from iterinv.edits.site import Blend, Region, Running, Site, last_state, share_of, start_index
 from iterinv.guidance import CFG
 from iterinv.levels import Field, Grid, State, move
 from iterinv.steps import Step
 from iterinv.steps.run import run
 from iterinv.streams import draw_noise
-from iterinv.typed import Count, Natural, check_fields
+from iterinv.typed import Count, Natural
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ class Flow(Step):
 
 
 @dataclass(frozen=True)
-class FlowEdit:
+class FlowEdit(FirstStageEditor):
     """FlowEdit as published, at the first stage; ``detail`` edits the stages above.
 
     The last ``strength`` of the levels are run once, with ``averages`` noises a level, drawn from ``seed``. Each of the
@@ -81,16 +80,9 @@ class FlowEdit:
     source_guidance: float = 3.5
     averages: Count = 1
     region: Region = dataclasses.field(default_factory=Everywhere)
-    detail: Detail = dataclasses.field(default_factory=Detail)
     seed: Natural = 0
 
-    def __post_init__(self) -> None:
-        check_fields(self)
-        check_shares(strength=self.strength)
-
-    def __call__(self, site: Site) -> Running:
-        if site.below is not None:
-            return (yield from self.detail(site))
+    def edit_first(self, site: Site) -> Running:
         mask, clean, stage = site.region(self.region), site.path[-1], site.stage
         start, source = start_index(site.grid, self.strength), site.inversion.condition
         fields = [

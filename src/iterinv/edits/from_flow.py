@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from iterinv.edits.adaptive_flow import AdaptiveFlow
-from iterinv.edits.regions import FromPrompts, closed
+from iterinv.edits.regions import FromPrompts, closed, grown
 from iterinv.edits.site import Site
 from iterinv.stage_inversion import finish
 from iterinv.typed import Natural, Positive, Range, check_fields
@@ -36,8 +34,7 @@ class FromFlow:
         edit = finish(AdaptiveFlow(strength=1.0, passes=1, outline=1.0, seed=self.seed)(site))
         clean = site.path[-1]
         change = (site.stage.encode(edit.picture.to(clean)) - clean).abs().amax(1, keepdim=True)
-        mask = torch.stack([closed(each) for each in (change >= self.least).to(clean)])
-        mask = F.max_pool2d(mask, 2 * self.grow + 1, stride=1, padding=self.grow)
+        mask = grown(closed((change >= self.least).to(clean)), self.grow)
         unchanged = ~mask.flatten(1).any(1)
         if bool(unchanged.any()):
             mask[unchanged] = FromPrompts(grow=self.grow, close=True, seed=self.seed)(site)[unchanged].to(mask)

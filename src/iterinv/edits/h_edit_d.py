@@ -13,15 +13,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from iterinv.edits.detail import Detail
+from iterinv.edits.first_stage import FirstStageEditor
 from iterinv.edits.regions import Everywhere
-from iterinv.edits.settings import check_shares
 from iterinv.edits.site import Blend, Region, Running, Site, last_state, share_of, start_index
 from iterinv.guidance import unguided
 from iterinv.levels import Field, Grid, Level, Prediction, State, constant
 from iterinv.steps import DDIM, OneStep, Step, rule_name
 from iterinv.steps.run import run
-from iterinv.typed import check_fields
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +57,7 @@ class Bridge(Step):
 
 
 @dataclass(frozen=True)
-class HEditD:
+class HEditD(FirstStageEditor):
     """h-Edit-D without attention control, at the first stage; ``detail`` edits the stages above.
 
     The last ``strength`` of the levels run from the inverted state by DDIM under the source prompt, corrected at each
@@ -78,15 +76,8 @@ class HEditD:
     source_guidance: float = 5.0
     implicit: bool = True
     region: Region = dataclasses.field(default_factory=Everywhere)
-    detail: Detail = dataclasses.field(default_factory=Detail)
 
-    def __post_init__(self) -> None:
-        check_fields(self)
-        check_shares(strength=self.strength)
-
-    def __call__(self, site: Site) -> Running:
-        if site.below is not None:
-            return (yield from self.detail(site))
+    def edit_first(self, site: Site) -> Running:
         mask, path, start = site.region(self.region), self.path(site), start_index(site.grid, self.strength)
         rule: Step = Bridge(self.rule, site.source(), path, self.implicit)
         if mask is not None:

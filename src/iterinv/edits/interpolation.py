@@ -14,15 +14,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from iterinv.edits.detail import Detail
+from iterinv.edits.first_stage import FirstStageEditor
 from iterinv.edits.regions import Everywhere
-from iterinv.edits.settings import check_shares
 from iterinv.edits.site import Blend, Region, Running, Site, last_state, share_of, start_index
 from iterinv.guidance import unguided
 from iterinv.levels import Field, Grid, Prediction, State
 from iterinv.steps import Step
 from iterinv.steps.run import run
-from iterinv.typed import Positive, check_fields
+from iterinv.typed import Positive
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +73,7 @@ def soft_mask(difference: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Interpolation:
+class Interpolation(FirstStageEditor):
     """SteerFlow's trajectory interpolation with its adaptive mask, at the first stage; ``detail`` edits the stages
     above.
 
@@ -90,15 +89,8 @@ class Interpolation:
     guidance: float = 6.5
     exponent: Positive = 5.5
     region: Region = dataclasses.field(default_factory=Everywhere)
-    detail: Detail = dataclasses.field(default_factory=Detail)
 
-    def __post_init__(self) -> None:
-        check_fields(self)
-        check_shares(strength=self.strength)
-
-    def __call__(self, site: Site) -> Running:
-        if site.below is not None:
-            return (yield from self.detail(site))
+    def edit_first(self, site: Site) -> Running:
         mask, stage, start = site.region(self.region), site.stage, start_index(site.grid, self.strength)
         empty = unguided(stage.denoiser, stage.with_prompt(site.target, None))
         rule: Step = Interpolated(empty, site.path, self.guidance, self.exponent)

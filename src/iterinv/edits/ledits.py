@@ -82,9 +82,7 @@ class LEdits(PromptSwap):
     concepts: tuple[Concept, ...] = ()
     cross_attention: bool | None = None
 
-    def __call__(self, site: Site) -> Running:
-        if site.below is not None:
-            return (yield from self.detail(site))
+    def edit_first(self, site: Site) -> Running:
         wanted = [self.concepts or (Concept(prompt, self.guidance),) for prompt in site.target_prompts]
         words = self.words(site)
         guides = [self.guide(site, each, words) for each in zip(*wanted, strict=True)]

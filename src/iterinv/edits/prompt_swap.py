@@ -5,16 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from iterinv.edits.detail import Detail
+from iterinv.edits.first_stage import FirstStageEditor
 from iterinv.edits.regions import Everywhere
-from iterinv.edits.settings import check_shares
 from iterinv.edits.site import Region, Running, Site, share_of, start_index
 from iterinv.steps import DDIM, Step, rule_name
-from iterinv.typed import check_fields
 
 
 @dataclass(frozen=True)
-class PromptSwap:
+class PromptSwap(FirstStageEditor):
     """Run the last ``strength`` of the levels of the first stage under the target prompt, within ``region``.
 
     ``guidance`` acts from the source prompt to the target prompt, 1 for none. ``detail`` edits the stages above.
@@ -28,15 +26,8 @@ class PromptSwap:
     guidance: float = 4.0
     region: Region = field(default_factory=Everywhere)
     rule: Step = field(default_factory=DDIM)
-    detail: Detail = field(default_factory=Detail)
 
-    def __post_init__(self) -> None:
-        check_fields(self)
-        check_shares(strength=self.strength)
-
-    def __call__(self, site: Site) -> Running:
-        if site.below is not None:
-            return (yield from self.detail(site))
+    def edit_first(self, site: Site) -> Running:
         mask = site.region(self.region)
         state = yield from site.follow_path(self.rule, self.strength, site.towards(self.guidance), mask)
         return site.result(state, mask, **self.report(site))

@@ -10,18 +10,17 @@ import torch
 from torch import Tensor
 
 from iterinv.edits.classifier import clearness, likelihood
-from iterinv.edits.detail import Detail
+from iterinv.edits.first_stage import FirstStageEditor
 from iterinv.edits.from_flow import FromFlow
-from iterinv.edits.settings import check_shares
 from iterinv.edits.site import Blend, Region, Running, Site, edit_rows, last_state, share_of, start_index
 from iterinv.steps import DDIM, Step
 from iterinv.steps.run import run
 from iterinv.streams import draw_noise
-from iterinv.typed import Count, Natural, check_fields
+from iterinv.typed import Count, Natural
 
 
 @dataclass(frozen=True)
-class Redraw:
+class Redraw(FirstStageEditor):
     """Draw a region anew several times, and keep the likeliest picture that shows the target prompt.
 
     Inside ``region`` the last ``strength`` of the levels run ``tries`` times from fresh noise under the target prompt,
@@ -38,16 +37,9 @@ class Redraw:
     tries: Count = 6
     region: Region = dataclasses.field(default_factory=FromFlow)
     rule: Step = dataclasses.field(default_factory=DDIM)
-    detail: Detail = dataclasses.field(default_factory=Detail)
     seed: Natural = 0
 
-    def __post_init__(self) -> None:
-        check_fields(self)
-        check_shares(strength=self.strength)
-
-    def __call__(self, site: Site) -> Running:
-        if site.below is not None:
-            return (yield from self.detail(site))
+    def edit_first(self, site: Site) -> Running:
         return (yield from edit_rows(site, site.region(self.region), self.edit))
 
     def edit(self, site: Site, mask: Tensor | None) -> Running:

@@ -53,9 +53,7 @@ class FromPrompts:
         heat = difference.mean(1, keepdim=True)
         cut = torch.stack([self.threshold(each) for each in heat]).reshape(-1, 1, 1, 1)
         mask = (heat > cut).float()
-        if self.close:
-            mask = torch.stack([closed(each) for each in mask])
-        return F.max_pool2d(mask, 2 * self.grow + 1, stride=1, padding=self.grow)
+        return grown(closed(mask) if self.close else mask, self.grow)
 
     def threshold(self, heat: Tensor) -> Tensor:
         """The difference (1, h, w) of one picture above which it may change."""
@@ -69,12 +67,20 @@ class FromPrompts:
 
 
 def closed(mask: Tensor) -> Tensor:
-    """A mask (1, h, w) of zeros and ones with its gaps of up to two pixels closed and its holes filled."""
+    """A mask (batch, 1, h, w), 1 where it was above 0, with its gaps of up to two pixels closed and its holes
+    filled."""
     from scipy.ndimage import binary_closing, binary_fill_holes
 
-    inside = mask[0].cpu().numpy() > 0
-    bridged = binary_closing(np.pad(inside, 2, mode="edge"))[2:-2, 2:-2] | inside
-    return torch.from_numpy(binary_fill_holes(bridged))[None].to(mask)
+    filled = []
+    for inside in mask[:, 0].cpu().numpy() > 0:
+        bridged = binary_closing(np.pad(inside, 2, mode="edge"))[2:-2, 2:-2] | inside
+        filled.append(torch.from_numpy(binary_fill_holes(bridged)))
+    return torch.stack(filled)[:, None].to(mask)
+
+
+def grown(mask: Tensor, pixels: int) -> Tensor:
+    """A mask (batch, 1, h, w) that reaches so many pixels further."""
+    return F.max_pool2d(mask, 2 * pixels + 1, stride=1, padding=pixels)
 
 
 @dataclass(frozen=True)

@@ -9,17 +9,15 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-from iterinv.edits.detail import Detail
+from iterinv.edits.first_stage import FirstStageEditor
 from iterinv.edits.regions import Everywhere
-from iterinv.edits.settings import check_shares
 from iterinv.edits.site import Blend, Region, Running, Site, last_state, share_of, start_index
 from iterinv.steps import Step, rule_name
 from iterinv.steps.run import run
-from iterinv.typed import check_fields
 
 
 @dataclass(frozen=True)
-class RoundTrip:
+class RoundTrip(FirstStageEditor):
     """Run the rule of the first stage's inversion again from its state, the last ``strength`` of the levels under the
     target prompt and those before, if any, under the source prompt.
 
@@ -29,7 +27,7 @@ class RoundTrip:
 
     This is how BDIA's paper edits, and it fails often: the pair of neighbouring states holds the old picture twice, and
     their difference, which gamma = 1 does not damp, is wrong once the prompt changes. The old colour stays and the
-    background changes (``docs/benchmarks/editability.md``), the more so at few steps.
+    background changes (``docs/benchmarks/editability.md``).
     :class:`iterinv.edits.PromptSwap` runs a damped rule, DDIM, from one state of the same path instead. With
     ``rule=BDIA()`` it runs the pair too, but only below strength 1, where the path holds a state before the first.
     Raises ``ValueError`` for a strength outside (0, 1].
@@ -38,15 +36,8 @@ class RoundTrip:
     strength: float = 1.0
     guidance: float | None = None
     region: Region = dataclasses.field(default_factory=Everywhere)
-    detail: Detail = dataclasses.field(default_factory=Detail)
 
-    def __post_init__(self) -> None:
-        check_fields(self)
-        check_shares(strength=self.strength)
-
-    def __call__(self, site: Site) -> Running:
-        if site.below is not None:
-            return (yield from self.detail(site))
+    def edit_first(self, site: Site) -> Running:
         inversion, denoiser, grid = site.inversion, site.stage.denoiser, site.grid
         scale = site.guidance_scale(inversion.guidance.scale if self.guidance is None else self.guidance)
         target = inversion.guidance.with_scale(scale)(denoiser, site.target, inversion.negative)

@@ -8,19 +8,18 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-from iterinv.edits.detail import Detail
+from iterinv.edits.first_stage import FirstStageEditor
 from iterinv.edits.regions import Everywhere
-from iterinv.edits.settings import check_shares
 from iterinv.edits.site import Blend, Region, Running, Site, last_state, share_of, start_index
 from iterinv.levels import move
 from iterinv.steps import DDIM, Step, rule_name
 from iterinv.steps.run import run
 from iterinv.streams import draw_noise
-from iterinv.typed import Count, Natural, check_fields
+from iterinv.typed import Count, Natural
 
 
 @dataclass(frozen=True)
-class SDEdit:
+class SDEdit(FirstStageEditor):
     """Noise the picture to the level ``strength`` up the grid of the first stage, and sample from there.
 
     ``x = alpha x0 + sigma n`` with unit noise ``n`` drawn from ``seed``, run under the target prompt at ``guidance``
@@ -36,16 +35,9 @@ class SDEdit:
     passes: Count = 1
     region: Region = dataclasses.field(default_factory=Everywhere)
     rule: Step = dataclasses.field(default_factory=DDIM)
-    detail: Detail = dataclasses.field(default_factory=Detail)
     seed: Natural = 0
 
-    def __post_init__(self) -> None:
-        check_fields(self)
-        check_shares(strength=self.strength)
-
-    def __call__(self, site: Site) -> Running:
-        if site.below is not None:
-            return (yield from self.detail(site))
+    def edit_first(self, site: Site) -> Running:
         mask, clean, grid = site.region(self.region), site.path[-1], site.grid
         start, z = start_index(grid, self.strength), clean
         for k in range(self.passes):

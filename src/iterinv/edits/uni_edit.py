@@ -10,17 +10,15 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from iterinv.edits.detail import Detail
+from iterinv.edits.first_stage import FirstStageEditor
 from iterinv.edits.regions import Everywhere
-from iterinv.edits.settings import check_shares
 from iterinv.edits.site import Region, Running, Site, share_of, start_index
 from iterinv.levels import Field, Level, Prediction
 from iterinv.steps import DDIM, Step, rule_name
-from iterinv.typed import check_fields
 
 
 @dataclass(frozen=True)
-class UniEdit:
+class UniEdit(FirstStageEditor):
     """Uni-Edit at the first stage; ``detail`` edits the stages above.
 
     The last ``strength`` of the levels run from the inverted state under ``v_s + m (v_t - v_s) + (1 + m) omega (v_t -
@@ -35,15 +33,8 @@ class UniEdit:
     guidance: float = 5.0
     region: Region = dataclasses.field(default_factory=Everywhere)
     rule: Step = dataclasses.field(default_factory=DDIM)
-    detail: Detail = dataclasses.field(default_factory=Detail)
 
-    def __post_init__(self) -> None:
-        check_fields(self)
-        check_shares(strength=self.strength)
-
-    def __call__(self, site: Site) -> Running:
-        if site.below is not None:
-            return (yield from self.detail(site))
+    def edit_first(self, site: Site) -> Running:
         mask = site.region(self.region)
         field = fused(site.source(), site.unguided(), self.guidance)
         state = yield from site.follow_path(self.rule, self.strength, field, mask)

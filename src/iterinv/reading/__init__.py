@@ -96,8 +96,7 @@ def to_rgb(image: Image.Image) -> tuple[np.ndarray, list[str]]:
 def _converted(image: Image.Image, again: Callable[[], Image.Image] | None = None) -> tuple[np.ndarray, list[str]]:
     """:func:`to_rgb`; ``again`` opens the image's file once more."""
     layers, _, rgb, turn, notes = _decoded(image, again)
-    if layers.transparent:
-        assert layers.alpha is not None
+    if layers.alpha is not None and layers.transparent:
         rgb = on_white(rgb, layers.alpha)
         notes.append("transparent: laid on white")
     return np.array(turn(rgb)), notes
