@@ -50,7 +50,7 @@ def test_numbers_of_steps_pictures_and_the_like(small, odd):
     said("size", lambda: small.up_to(odd))
 
 
-@pytest.mark.parametrize("odd", ["3", [1], math.nan, math.inf, True, 1j, "x"], ids=str)
+@pytest.mark.parametrize("odd", ["3", [[1]], math.nan, math.inf, True, 1j, "x"], ids=str)
 def test_guidance(small, odd):
     said("guidance", lambda: iterinv.plan("bdia", 3, odd))
     said("guidance", lambda: small.invert(np.zeros((16, 16, 3), np.uint8), PROMPT, guidance_scale=odd))
@@ -75,7 +75,7 @@ def test_prompts(small, inversion, odd):
 
 def test_methods_editors_rules_and_files(small, inversion):
     photo = np.zeros((16, 16, 3), np.uint8)
-    for odd in (5, None, iterinv.BDIA(), ["bdia"], iterinv.Plan):
+    for odd in (5, None, iterinv.BDIA(), ["bdia", 5], iterinv.Plan):
         said("method", lambda odd=odd: small.invert(photo, PROMPT, odd))
     for odd in (5, [1], iterinv.FlowEdit):
         said("editor", lambda odd=odd: small.edit(inversion, PROMPT, odd))

@@ -141,6 +141,10 @@ def test_a_picture_of_another_kind_is_refused(tiny):
         tiny.invert(photo() * float("nan"), PROMPT)
     with pytest.raises(ValueError, match="2 plans for 3 stages"):
         tiny.invert(photo(), PROMPT, [Plan(), Plan()])
+    with pytest.raises(ValueError, match="2 plans for 3 stages"):
+        tiny.invert(photo(), PROMPT, guidance_scale=[2.0, 1.0])
+    with pytest.raises(TypeError, match="a name, a plan, or a list of one for each stage"):
+        tiny.invert(photo(), PROMPT, ["bdia", Plan(), Plan()])
 
 
 def test_plans_that_cannot_work_are_refused():

@@ -24,7 +24,7 @@ from iterinv.images import Canvas, Picture, Pictures, check_output_type, output,
 from iterinv.inversion import Inversion, differs, open_inversion
 from iterinv.loading import load_stages
 from iterinv.masks import Mask, to_mask
-from iterinv.methods import plan, sampler
+from iterinv.methods import plans, sampler
 from iterinv.models import Stage, WatchedDenoiser
 from iterinv.models.memory import checked_device
 from iterinv.models.probe import Probe
@@ -138,9 +138,9 @@ class Cascade:
         self,
         picture: Picture | Sequence[Picture],
         prompt: str | Sequence[str],
-        method: str | Plan | Sequence[Plan] = "bdia",
+        method: str | Plan | Sequence[str] | Sequence[Plan] = "bdia",
         num_inference_steps: int | None = None,
-        guidance_scale: float | None = None,
+        guidance_scale: float | Sequence[float] | None = None,
         *,
         seed: int | Sequence[int] = 0,
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
@@ -154,12 +154,12 @@ class Cascade:
         A picture is a file, a PIL image, an array (h, w, 3) uint8 or a tensor in [-1, 1], of any size; a tensor
         (batch, 3, size, size) or a list is a batch. ``fit`` is ``pad`` or ``crop``, for pictures that are not square.
         ``prompt`` is one for all or one for each picture. ``method`` is a name of :data:`iterinv.methods.METHODS`, with
-        ``num_inference_steps`` (20 unless given) and ``guidance_scale`` (1, none, unless given), or a plan, or one plan
-        for each stage. ``seed`` or ``generator``, one for all or one for each picture, draw the noise on the
-        low-resolution conditions and that of an independent path. With ``as_needed`` an exact method inverts each stage
-        only as deep as its states are asked for, by an edit or by ``noise``, and does not run it again to check.
-        ``callback_on_step_end`` is called after every step (:data:`iterinv.observer.StepCallback`); ``observer`` hears
-        of more.
+        ``num_inference_steps`` (20 unless given) and ``guidance_scale`` (1, none, unless given), or a plan; a list of
+        methods, of guidance scales or of plans has one for each stage. ``seed`` or ``generator``, one for all or one
+        for each picture, draw the noise on the low-resolution conditions and that of an independent path. With
+        ``as_needed`` an exact method inverts each stage only as deep as its states are asked for, by an edit or by
+        ``noise``, and does not run it again to check. ``callback_on_step_end`` is called after every step
+        (:data:`iterinv.observer.StepCallback`); ``observer`` hears of more.
 
         Raises ``ValueError`` for pictures, prompts, methods and settings that cannot work.
         """
@@ -381,18 +381,28 @@ class Cascade:
             raise ValueError(f"no stage is of {size} px: the sizes are {', '.join(map(str, sizes))}")
         return replace(self, stages=self.stages[: sizes.index(size) + 1])
 
-    def _plans(self, method: str | Plan | Sequence[Plan], steps: int | None, guidance: float | None) -> list[Plan]:
+    def _plans(
+        self,
+        method: str | Plan | Sequence[str] | Sequence[Plan],
+        steps: int | None,
+        guidance: float | Sequence[float] | None,
+    ) -> list[Plan]:
         """A plan for each stage."""
-        if isinstance(method, str):
-            method = plan(method, 20 if steps is None else steps, 1.0 if guidance is None else guidance)
-        elif not isinstance(method, Plan) and not _are_plans(method):
-            raise TypeError(f"method is {method!r}; it is a name, a plan, or a list of one plan for each stage")
-        elif steps is not None or guidance is not None:
-            raise ValueError("a plan has its own steps and guidance: leave num_inference_steps and guidance_scale out")
-        plans: list[Plan] = [method] * len(self.stages) if isinstance(method, Plan) else list(method)
-        if len(plans) != len(self.stages):
-            raise ValueError(f"there are {len(plans)} plans for {len(self.stages)} stages")
-        return plans
+        how: Plan | Sequence[Plan]
+        if isinstance(method, Plan) or _are(Plan, method):
+            if steps is not None or guidance is not None:
+                raise ValueError(
+                    "a plan has its own steps and guidance: leave num_inference_steps and guidance_scale out"
+                )
+            how = method  # type: ignore[assignment]
+        elif isinstance(method, str) or _are(str, method):
+            how = plans(method, 20 if steps is None else steps, 1.0 if guidance is None else guidance)  # type: ignore[arg-type]
+        else:
+            raise TypeError(f"method is {method!r}; it is a name, a plan, or a list of one for each stage")
+        each = [how] * len(self.stages) if isinstance(how, Plan) else list(how)
+        if len(each) != len(self.stages):
+            raise ValueError(f"there are {len(each)} plans for {len(self.stages)} stages")
+        return each
 
     def _editor(self, editor: str | Editor | None) -> Editor:
         name = self.defaults.editor if editor is None else editor
@@ -471,8 +481,8 @@ def _masks(mask: Mask | Sequence[Mask] | None, n: int) -> list[np.ndarray]:
     return [to_mask(each) for each in masks]  # type: ignore[arg-type]
 
 
-def _are_plans(values: object) -> bool:
-    return isinstance(values, Sequence) and all(isinstance(each, Plan) for each in values)
+def _are(kind: type, values: object) -> bool:
+    return isinstance(values, Sequence) and all(isinstance(each, kind) for each in values)
 
 
 def _seeds(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from typing import Any, NamedTuple
 
@@ -62,6 +63,24 @@ def plan(method: str = "bdia", steps: int = 20, guidance: float = 1.0, dtype: st
     steps, guidance = checked(steps, int, "num_inference_steps"), checked(guidance, float, "guidance")
     _, rule, inverter, refine = METHODS[method]
     return Plan(rule, inverter, refine, steps, guidance, dtype=dtype, method=method)
+
+
+def plans(
+    method: str | Sequence[str], steps: int = 20, guidance: float | Sequence[float] = 1.0
+) -> Plan | tuple[Plan, ...]:
+    """The plan of a method by name for all stages; or one for each stage, where names or guidance scales are a list.
+
+    Raises ``ValueError`` as :func:`plan` does, and for lists of two lengths.
+    """
+    several = [list(each) for each in (method, guidance) if isinstance(each, Sequence) and not isinstance(each, str)]
+    if not several:
+        return plan(method, steps, guidance)  # type: ignore[arg-type]
+    count = len(several[0])
+    if len(several[-1]) != count:
+        raise ValueError(f"there are {count} methods and {len(several[-1])} guidance scales: give one for each stage")
+    names = [method] * count if isinstance(method, str) else method
+    scales = guidance if isinstance(guidance, Sequence) else [guidance] * count
+    return tuple(plan(name, steps, scale) for name, scale in zip(names, scales, strict=True))
 
 
 def sampler(name: str = "ddim", gamma: float | None = None) -> Step:

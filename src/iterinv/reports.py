@@ -18,7 +18,7 @@ def inversion_report(
 ) -> dict[str, Any]:
     """The report of the ``k``-th picture of an inversion, as ``report.json`` holds it (``docs/report.md``)."""
     inversion = inversion.row(k) if len(inversion) > 1 else inversion
-    (canvas,), plan = inversion.canvases, inversion.stages[-1].plan
+    (canvas,), plans = inversion.canvases, [stage_inversion.plan for stage_inversion in inversion.stages]
     stages: list[dict[str, Any]] = [
         {
             "stage": stage.name,
@@ -43,9 +43,9 @@ def inversion_report(
     if measured:
         measured["why"] = f"{why} It was {inversion.rerun_note()}." if rerun and not arithmetic["same_pixels"] else why
     return {
-        "method": plan.method,
-        "steps": plan.steps,
-        "guidance": plan.guidance,
+        "method": _one_or_each([plan.method for plan in plans]),
+        "steps": _one_or_each([plan.steps for plan in plans]),
+        "guidance": _one_or_each([plan.guidance for plan in plans]),
         "prompt": inversion.prompt,
         "seed": inversion.seeds[0],
         "stages": stages,
@@ -58,6 +58,11 @@ def inversion_report(
         "notes": notes,
         "versions": versions(),
     }
+
+
+def _one_or_each(values: list[Any]) -> Any:
+    """The value of all stages, or a list where they have several."""
+    return values[0] if all(value == values[0] for value in values) else values
 
 
 def _measured(

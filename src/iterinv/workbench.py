@@ -28,7 +28,7 @@ from iterinv.inversion import Inversion, check_file
 from iterinv.levels import State
 from iterinv.loading import precision
 from iterinv.masks import GivenMask
-from iterinv.methods import METHODS, plan, sampler
+from iterinv.methods import METHODS, plan, plans, sampler
 from iterinv.observer import Observer
 from iterinv.reading import Original
 from iterinv.reports import edit_report, inversion_report
@@ -76,13 +76,14 @@ class Model:
 
 @dataclass(frozen=True)
 class InvertRequest:
-    """Invert one picture; the settings are those of :meth:`iterinv.Cascade.invert`."""
+    """Invert one picture; the settings are those of :meth:`iterinv.Cascade.invert`. A tuple of methods or of guidance
+    scales has one for each stage."""
 
     picture: Picture
     prompt: str
-    method: str = "bdia"
+    method: str | tuple[str, ...] = "bdia"
     num_inference_steps: int = 20
-    guidance_scale: float = 1.0
+    guidance_scale: float | tuple[float, ...] = 1.0
     seed: int = 0
     fit: str = "pad"
     model: Model = Model()
@@ -273,7 +274,7 @@ class Workbench(Observer):
         """
         began = time.perf_counter()
         prompt = checked_prompt(request.prompt, "prompt")
-        how = plan(request.method, request.num_inference_steps, request.guidance_scale)
+        how = plans(request.method, request.num_inference_steps, request.guidance_scale)
         array = check_picture(request.picture, request.fit)
         cascade = request.model.load()
         self._advise(cascade, prompt, "prompt")
@@ -283,7 +284,7 @@ class Workbench(Observer):
             request.picture, prompt, how, seed=request.seed, fit=request.fit, as_needed=as_needed, observer=self
         )
         for stage, result in zip(cascade.stages, inversion.stages, strict=True):
-            error, target = result.report.root_error_max, how.inverter.target_error
+            error, target = result.report.root_error_max, result.plan.inverter.target_error
             if error is not None and target is not None and not error <= target:
                 self.on_note(f"stage {stage.name}: solved to {error:.0e}, not to {target:.0e}; take more steps")
         return Result(cascade, inversion, self.notes, time.perf_counter() - began)
@@ -415,8 +416,10 @@ class Workbench(Observer):
 
         source = request.source
         prompt = checked_prompt(source.prompt, "prompt")
+        if not isinstance(scale := source.guidance_scale, (int, float)):
+            raise ValueError("the guidance scale is a list: methods are compared at one for all stages")
         for method in request.methods:
-            plan(method, source.num_inference_steps, source.guidance_scale)
+            plan(method, source.num_inference_steps, scale)
         check_picture(source.picture, source.fit)
         cascade = source.model.load()
         self._advise(cascade, prompt, "prompt")
@@ -424,19 +427,19 @@ class Workbench(Observer):
             cascade,
             source.picture,
             prompt,
-            request.methods or self._runnable(cascade, source),
+            request.methods or self._runnable(cascade, source.num_inference_steps, scale),
             source.num_inference_steps,
-            source.guidance_scale,
+            scale,
             source.seed,
             source.fit,
             self,
         )
 
-    def _runnable(self, cascade: Cascade, source: InvertRequest) -> tuple[str, ...]:
+    def _runnable(self, cascade: Cascade, steps: int, scale: float) -> tuple[str, ...]:
         """All methods but those that a stage refuses, which are noted with the reason."""
         names = []
         for name in METHODS:
-            how = plan(name, source.num_inference_steps, source.guidance_scale)
+            how = plan(name, steps, scale)
             try:
                 for stage in cascade.stages:
                     how.check(stage)

@@ -472,3 +472,16 @@ def test_public_names_are_there():
         assert getattr(iterinv, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = iterinv.nothing
+
+
+def test_the_recipe_of_iterinvs_paper_is_one_command(tiny_folder, photo, tmp_path):
+    """Null-text inversion under guidance at the first stage, IterInv's descent above, without guidance, and DiffEdit."""
+    words = ["edit", photo, "--prompt", PROMPT, "--to", "a blue cube", "--model", tiny_folder]
+    words += ["--out", tmp_path / "out", "--keep-inversion"]
+    words += ["--method", "null-text,iterinv,bdia", "--guidance-scale", "3,1,1", "--steps", "2", "--editor", "diffedit"]
+    result = call(*words)
+    assert result.exit_code == 0, result.output
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["method"] == ["null-text", "iterinv", "bdia"]
+    assert report["guidance"] == [3, 1, 1]
+    assert report["steps"] == 2

@@ -78,13 +78,15 @@ def test_lists_that_are_none_and_settings_that_an_editor_lacks_are_refused(tiny_
 
 
 def test_a_command_has_what_is_not_the_default():
-    source = InvertRequest(Path("a b.png"), "a red cube", "ddim", 7, fit="crop", model=Model("sd15", "cuda"))
+    model = Model("sd15", "cuda")
+    source = InvertRequest(Path("a b.png"), "a red cube", ("ddim", "bdia"), 7, 2.0, fit="crop", model=model)
     mask = GivenMask(Path("m.png"), (1, 2, 3, 4), ((0, 0), (4, 0), (4, 4)), True, 2, 3)
     request = EditRequest(source, ("a cube", "it's blue"), "sdedit", 0.5, 2.0, mask=mask, force=True, edit_seed=3)
     assert shlex.split(edit_command(request, "out")) == [
-        "iterinv", "edit", "a b.png", "--prompt", "a red cube", "--method", "ddim", "--num-inference-steps", "7",
-        "--fit", "crop", "--to", "a cube", "--to", "it's blue", "--edit-guidance", "2.0", "--editor", "sdedit",
-        "--strength", "0.5", "--edit-seed", "3", "--force", "--mask", "m.png", "--box", "1,2,3,4",
+        "iterinv", "edit", "a b.png", "--prompt", "a red cube", "--method", "ddim,bdia", "--num-inference-steps", "7",
+        "--guidance-scale", "2.0", "--fit", "crop", "--to", "a cube", "--to", "it's blue",
+        "--edit-guidance", "2.0", "--editor", "sdedit", "--strength", "0.5", "--edit-seed", "3", "--force",
+        "--mask", "m.png", "--box", "1,2,3,4",
         "--polygon", "0,0 4,0 4,4", "--invert-mask", "--grow", "2", "--feather", "3", "--device", "cuda",
         "--model", "sd15", "--out", "out",
     ]  # fmt: skip

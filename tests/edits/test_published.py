@@ -377,10 +377,10 @@ def test_the_network_calls_of_a_step_are_those_that_the_docs_state(toy, editor, 
 def test_the_recipe_of_iterinvs_paper_runs_by_a_plan_for_each_stage(tiny, tmp_path):
     """Null-text inversion at the first stage, IterInv's gradient descent above, and DiffEdit, from a file too."""
     cascade, x = tiny.up_to(32), draw((1, 3, 32, 32), 2).clamp(-1, 1)
-    inversion = cascade.invert(x, PROMPT, [plan("null-text", 2, 3.0), plan("iterinv", 2)])
+    inversion = cascade.invert(x, PROMPT, ["null-text", "iterinv"], 2, [3.0, 1.0])
     inversion.save(tmp_path / "a.safetensors")
     again = cascade.open(tmp_path / "a.safetensors")
-    assert [stage.plan.method for stage in again.stages] == ["null-text", "iterinv"]
+    assert [stage.plan for stage in again.stages] == [plan("null-text", 2, 3.0), plan("iterinv", 2)]
     editor = DiffEdit(0.8, region=FromPrompts(strength=0.3, clip=1.0))
     edits = [cascade.edit(each, TARGET, editor) for each in (inversion, again)]
     torch.testing.assert_close(edits[0].pictures[-1], edits[1].pictures[-1], rtol=0, atol=1 / 255)

@@ -26,6 +26,8 @@ from iterinv.cli.options import (
     Prompt,
     Sampler,
     Seed,
+    StageGuidance,
+    StageMethods,
     Steps,
     Strength,
     To,
@@ -62,8 +64,9 @@ def edit(
     strength: Strength = None,
     edit_guidance: EditGuidance = None,
     edit_seed: EditSeed = None,
-    method: Method = "bdia",
+    method: StageMethods = "bdia",
     num_inference_steps: Steps = 20,
+    guidance_scale: StageGuidance = "1",
     seed: Seed = 0,
     fit: Fit = "pad",
     keep_inversion: Annotated[
@@ -138,8 +141,9 @@ def sweep(
     own_region: Annotated[
         bool, typer.Option("--own-region", help="Take the editor's own region too, beside a mask or box.")
     ] = False,
-    method: Method = "bdia",
+    method: StageMethods = "bdia",
     num_inference_steps: Steps = 20,
+    guidance_scale: StageGuidance = "1",
     seed: Seed = 0,
     fit: Fit = "pad",
     force: Force = False,
@@ -164,9 +168,9 @@ def invert(
     picture: Annotated[Path, typer.Argument(help="A picture file.")],
     prompt: Prompt,
     out: Out = Path("out"),
-    method: Method = "bdia",
+    method: StageMethods = "bdia",
     num_inference_steps: Steps = 20,
-    guidance_scale: Guidance = 1.0,
+    guidance_scale: StageGuidance = "1",
     seed: Seed = 0,
     fit: Fit = "pad",
     trajectory: Trajectory = False,
@@ -174,9 +178,11 @@ def invert(
 ) -> None:
     """Invert a picture and save the inversion as a file."""
     with session(out, picture, model.name) as (staging, bench):
+        from iterinv.cli.options import by_stage
         from iterinv.workbench import InvertRequest
 
-        request = InvertRequest(picture, prompt, method, num_inference_steps, guidance_scale, seed, fit, model)
+        how = by_stage(method, guidance_scale)
+        request = InvertRequest(picture, prompt, how[0], num_inference_steps, how[1], seed, fit, model)
         report = bench.invert(request).write(staging, reconstruction=False, trajectory=trajectory)
     print_report(report, out)
 
@@ -349,13 +355,14 @@ def version() -> None:
 def _source(context: typer.Context, model: Any) -> Any:
     """The picture or the inversion that the options of a command name. Raises ``ValueError`` for both, and for
     neither."""
+    from iterinv.cli.options import by_stage
     from iterinv.workbench import InvertRequest, ReopenRequest
 
     options = context.params
     picture, inversion, prompt = (options[name] for name in ("picture", "inversion", "prompt"))
     if (picture is None) == (inversion is None):
         raise ValueError("give a picture to edit, or an inversion with --inversion")
-    own = ("method", "num_inference_steps", "seed", "fit")
+    own = ("method", "num_inference_steps", "guidance_scale", "seed", "fit")
     if inversion is not None:
         given = [name.replace("_", "-") for name in ("prompt", *own) if _given(context, name)]
         if given:
@@ -365,7 +372,10 @@ def _source(context: typer.Context, model: Any) -> Any:
         return ReopenRequest(inversion, model)
     if prompt is None:
         raise ValueError("--prompt is missing: describe the picture")
-    return InvertRequest(picture, prompt, model=model, **{name: options[name] for name in own})
+    method, scale = by_stage(options["method"], options["guidance_scale"])
+    return InvertRequest(
+        picture, prompt, method, options["num_inference_steps"], scale, options["seed"], options["fit"], model
+    )
 
 
 def _list(named: dict[str, Any]) -> None:

@@ -18,7 +18,7 @@ def edit_command(request: EditRequest, out: Path | str) -> str:
     if isinstance(source, InvertRequest):
         default = InvertRequest(source.picture, source.prompt)
         words += [str(source.picture), "--prompt", source.prompt]
-        for name in ("method", "num_inference_steps", "seed", "fit"):
+        for name in ("method", "num_inference_steps", "guidance_scale", "seed", "fit"):
             words += _option(name, getattr(source, name), getattr(default, name))
     else:
         words += ["--inversion", str(source.inversion)]
@@ -46,7 +46,8 @@ def _of_mask(mask: GivenMask | None) -> list[str]:
 
 
 def _option(name: str, value: Any, default: Any) -> list[str]:
-    return [] if value == default else [f"--{name.replace('_', '-')}", str(value)]
+    words = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return [] if value == default else [f"--{name.replace('_', '-')}", words]
 
 
 def _flag(name: str, holder: Any) -> list[str]:

@@ -49,12 +49,26 @@ Model = Annotated[
     ),
 ]
 Method = Annotated[str, typer.Option("--method", "-m", help="bdia is exact; `iterinv methods` lists all.")]
+StageMethods = Annotated[
+    str,
+    typer.Option(
+        "--method", "-m", help="bdia is exact; `iterinv methods` lists all. One for each stage: null-text,bdia,bdia."
+    ),
+]
 Steps = Annotated[int, typer.Option("--num-inference-steps", "--steps", "-n", min=2, help="Steps at every stage.")]
 Seed = Annotated[
     int, typer.Option("--seed", min=0, max=2**32 - 1, help="Seed of the noise on low-resolution pictures.")
 ]
 Guidance = Annotated[
     float, typer.Option("--guidance-scale", "--guidance", callback=finite, help="Classifier-free guidance; 1 is none.")
+]
+StageGuidance = Annotated[
+    str,
+    typer.Option(
+        "--guidance-scale",
+        "--guidance",
+        help="Classifier-free guidance of the inversion; 1 is none. One for each stage: 7.5,1,1.",
+    ),
 ]
 Sampler = Annotated[
     str | None, typer.Option("--sampler", help="The model's own if not given; `iterinv samplers` lists all.")
@@ -149,6 +163,24 @@ def values_of(option: str, text: str | None, kind: type[int] | type[float]) -> t
     if not all(math.isfinite(value) for value in values):
         raise ValueError(f"{option} has {text!r}; it takes finite numbers with commas between them, as 1,2,4")
     return values
+
+
+def by_stage(method: str, guidance: str) -> tuple[Any, Any]:
+    """A method and a guidance scale for all stages, or with commas a tuple of one for each. Raises ``ValueError`` for
+    guidance that is no number."""
+    names, scales = tuple(method.split(",")), guidance_of(guidance)
+    return names if len(names) > 1 else method, scales if len(scales) > 1 else scales[0]
+
+
+def guidance_of(text: str) -> tuple[float, ...]:
+    """Guidance scales with commas between them. Raises ``ValueError`` for anything else."""
+    try:
+        scales = tuple(float(each) for each in text.split(","))
+    except ValueError:
+        scales = (math.nan,)
+    if not all(map(math.isfinite, scales)):
+        raise ValueError(f"guidance is {text}; it is a finite number, 1 for none, or with commas one for each stage")
+    return scales
 
 
 def numbers_of(option: str, text: str, count: int) -> tuple[int, ...]:
