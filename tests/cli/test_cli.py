@@ -475,7 +475,7 @@ def test_public_names_are_there():
 
 
 def test_the_recipe_of_iterinvs_paper_is_one_command(tiny_folder, photo, tmp_path):
-    """Null-text inversion under guidance at the first stage, IterInv's descent above, without guidance, and DiffEdit."""
+    """Null-text inversion under guidance at the first stage, IterInv's descent at the second, and DiffEdit."""
     words = ["edit", photo, "--prompt", PROMPT, "--to", "a blue cube", "--model", tiny_folder]
     words += ["--out", tmp_path / "out", "--keep-inversion"]
     words += ["--method", "null-text,iterinv,bdia", "--guidance-scale", "3,1,1", "--steps", "2", "--editor", "diffedit"]
