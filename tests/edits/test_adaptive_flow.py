@@ -4,12 +4,15 @@ import math
 
 import pytest
 import torch
+from scipy import stats
 
 from iterinv.cascade import Cascade
 from iterinv.edits import AdaptiveFlow, Everywhere, Given, Site
 from iterinv.edits.adaptive_flow import without_slits
-from iterinv.edits.classifier import clearness, margin
+from iterinv.edits.classifier import NOISES, PROMPT_SHARE, certainty, clearness, margin
+from iterinv.edits.site import start_index
 from iterinv.models.toy import gaussian
+from iterinv.streams import draw_noise
 
 OLD, NEW, STD = -0.2, 0.3, 0.5
 
@@ -144,6 +147,23 @@ def test_the_margin_tells_which_prompt_a_picture_shows(inversion, monkeypatch):
     assert margins[0] < margins[1] < margins[2]
     assert margins[0] < 0 < margins[2]
     assert margins[2] == pytest.approx(-margins[0], rel=0.2)
+
+
+def test_certainty_is_the_t_statistic_of_the_margins_of_all_noises(inversion, monkeypatch):
+    cascade, both = inversion
+    stage_inversion = both.stages[0].row(0)
+    site = Site(cascade.stages[0], stage_inversion, stage_inversion.condition, ("old",), ("new",))
+    old, new = gaussian(OLD, STD), gaussian(NEW, STD)
+    monkeypatch.setattr(Site, "source", lambda self: old)
+    monkeypatch.setattr(Site, "unguided", lambda self: new)
+    z, level = torch.full((1, 3, 16, 16), 0.6, dtype=torch.float64), site.grid[start_index(site.grid, PROMPT_SHARE)]
+    margins = []
+    for k in range(NOISES):
+        noise = draw_noise((3, 16, 16), [0], "classifier", k).double()
+        x = level.alpha * z + level.sigma * noise
+        before, after = (masks()[0] * (field(x, level).eps - noise) ** 2 for field in (old, new))
+        margins.append(float((before - after).sum()))
+    assert certainty(site, masks()[0], z) == pytest.approx(stats.ttest_1samp(margins, 0).statistic, rel=1e-6)
 
 
 def test_the_target_is_shown_where_it_predicts_better_than_the_source_and_than_no_prompt(inversion, monkeypatch):

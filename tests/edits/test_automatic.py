@@ -21,11 +21,12 @@ def first(tiny):
     return cascade, cascade.invert(pictures, SOURCE, num_inference_steps=5)
 
 
-def readings(monkeypatch, clear, before=0.0):
-    """The network reads ``clear`` in one edited picture after another, and ``before`` in the one before the edit."""
+def readings(monkeypatch, clear, before=0.0, certain=0.0):
+    """The network reads ``clear`` in one edited picture after another, ``before`` in the one before the edit."""
     each = iter(clear)
     monkeypatch.setattr("iterinv.edits.automatic.clearness", lambda *_: next(each))
     monkeypatch.setattr("iterinv.edits.automatic.margin", lambda *_: -before)
+    monkeypatch.setattr("iterinv.edits.automatic.certainty", lambda *_: certain)
 
 
 def test_words_are_added_removed_or_exchanged():
@@ -107,19 +108,20 @@ def test_a_result_that_does_not_show_the_target_is_drawn_anew(first, monkeypatch
 
 
 @pytest.mark.parametrize(
-    ("clear", "before", "seen"),
+    ("clear", "before", "certain", "seen"),
     [
-        (0.1, 0.0, True),
-        (-0.1, 0.0, False),
-        (2.0, 7.0, True),
-        (1.0, 7.0, False),  # less than a quarter as clear as the source prompt was before
-        (2.0, -0.5, True),
-        (2.0, -1.5, False),  # the network saw the target prompt before the edit already
+        (0.1, 0.0, 0.0, True),
+        (-0.1, 0.0, 9.0, False),
+        (2.0, 7.0, 0.0, True),
+        (1.0, 7.0, 1.5, False),  # less than a quarter as clear as the source prompt was before
+        (1.0, 7.0, 2.5, True),  # but alike for all noises
+        (2.0, -0.5, 0.0, True),
+        (2.0, -1.5, 9.0, False),  # the network saw the target prompt before the edit already
     ],
 )
-def test_chance_is_no_sight_of_the_target(first, monkeypatch, clear, before, seen):
+def test_chance_is_no_sight_of_the_target(first, monkeypatch, clear, before, certain, seen):
     cascade, both = first
-    readings(monkeypatch, repeat((clear, 1.0)), before)
+    readings(monkeypatch, repeat((clear, 1.0)), before, certain)
     (report,) = cascade.edit(both.row(0), "a blue cube", Automatic(region=MASK)).reports
     assert report["sees_target"] is seen
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from iterinv.edits.adaptive_flow import AdaptiveFlow
-from iterinv.edits.classifier import clearness, margin
+from iterinv.edits.classifier import certainty, clearness, margin
 from iterinv.edits.first_stage import FirstStageEditor
 from iterinv.edits.redraw import Redraw
 from iterinv.edits.regions import FromPrompts, Given, closed, grown
@@ -104,6 +104,10 @@ SURE = 0.25
 """The network sees the target prompt in an edited picture where it sees it by this share as clearly as it saw the
 source prompt in the picture before: chance alone makes one of two prompts a little better."""
 
+CERTAIN = 2.0
+"""It also sees it where the difference over the noises is so many of its standard errors above 0. A floor of tiles is
+seen more clearly than one of squares ever is."""
+
 SEEN_BEFORE = 0.5
 """Where the network saw the target prompt in the picture before the edit already, it sees it in the edited one only if
 it saw it at most by this share as clearly before."""
@@ -123,7 +127,9 @@ def sees_target(site: Site, edit: StageEdit, than_none: bool = False) -> bool:
         mask = F.adaptive_max_pool2d(edit.mask, site.stage.shape[1:])
     source, none = clearness(site, mask, z)
     before = -margin(site, mask, site.path[-1])
-    return source > max(0.0, SURE * before, -before / SEEN_BEFORE) and (none > 0 or not than_none)
+    if source <= max(0.0, -before / SEEN_BEFORE) or (than_none and none <= 0):
+        return False
+    return source > SURE * before or certainty(site, mask, z) >= CERTAIN
 
 
 def word_change(source: str, target: str) -> str:

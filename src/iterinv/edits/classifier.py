@@ -6,6 +6,8 @@ Prabhudesai, Duggal, Brown, Pathak, 2023, https://arxiv.org/abs/2303.16203).
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -28,9 +30,13 @@ def margin(site: Site, mask: Tensor, z: Tensor, seed: int = 0) -> float:
 
     Above 0 the network sees the target prompt in it.
     """
-    return _error(site, site.source(), mask, z, PROMPT_SHARE, seed) - _error(
-        site, site.unguided(), mask, z, PROMPT_SHARE, seed
-    )
+    return float(_margins(site, mask, z, seed).sum())
+
+
+def certainty(site: Site, mask: Tensor, z: Tensor, seed: int = 0) -> float:
+    """Measure the margin of a clean state in standard errors of its mean over the noises: above 2 it is no chance."""
+    margins = _margins(site, mask, z, seed)
+    return float(margins.mean() / (margins.std() / math.sqrt(NOISES)))
 
 
 def clearness(site: Site, mask: Tensor, z: Tensor, seed: int = 0) -> tuple[float, float]:
@@ -40,9 +46,11 @@ def clearness(site: Site, mask: Tensor, z: Tensor, seed: int = 0) -> tuple[float
     Above 0 for both, the network sees the target prompt in it. Without the second, a scene from which a thing has
     vanished shows a small one rather than a large one.
     """
-    target = _error(site, site.unguided(), mask, z, PROMPT_SHARE, seed)
     none = unguided(site.stage.denoiser, site.stage.with_prompt(site.target, None))
-    source, empty = (_error(site, field, mask, z, PROMPT_SHARE, seed) for field in (site.source(), none))
+    target, source, empty = (
+        float(_errors(site, field, mask, z, PROMPT_SHARE, seed).sum())
+        for field in (site.unguided(), site.source(), none)
+    )
     return source - target, empty - target
 
 
@@ -50,15 +58,21 @@ def likelihood(site: Site, mask: Tensor, z: Tensor, seed: int = 0) -> float:
     """Measure how well the network predicts the noise of a clean state without a prompt, within ``mask``: at most 0,
     and the higher, the likelier the picture is."""
     field = unguided(site.stage.denoiser, site.stage.with_prompt(site.target, None))
-    return -_error(site, field, mask, z, LIKELIHOOD_SHARE, seed)
+    return -float(_errors(site, field, mask, z, LIKELIHOOD_SHARE, seed).sum())
 
 
-def _error(site: Site, field: Field, mask: Tensor, z: Tensor, share: float, seed: int) -> float:
-    """The squared error of the noise that a field predicts, summed over the mask and over all noises."""
-    level, error = site.grid[start_index(site.grid, share)], 0.0
+def _margins(site: Site, mask: Tensor, z: Tensor, seed: int) -> Tensor:
+    """The errors (noises,) by the source prompt less those by the target prompt."""
+    source, target = (_errors(site, field, mask, z, PROMPT_SHARE, seed) for field in (site.source(), site.unguided()))
+    return source - target
+
+
+def _errors(site: Site, field: Field, mask: Tensor, z: Tensor, share: float, seed: int) -> Tensor:
+    """The squared errors (noises,) of the noise that a field predicts, summed over the mask."""
+    level, errors = site.grid[start_index(site.grid, share)], []
     for first in range(0, NOISES, AT_ONCE):
         draws = [draw_noise(z.shape[1:], [seed], "classifier", first + k) for k in range(AT_ONCE)]
         noise = torch.cat(draws).to(z)
         x = move(z, noise, site.grid[-1], level)
-        error += float((mask * (field(x, level).eps - noise) ** 2).sum())
-    return error
+        errors.append((mask * (field(x, level).eps - noise) ** 2).sum((1, 2, 3)))
+    return torch.cat(errors)
