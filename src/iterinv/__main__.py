@@ -65,10 +65,11 @@ def main() -> None:
 @cache
 def command_line() -> typer.Typer:
     """The command line with the commands of every part of the package."""
-    from iterinv.cli import app
-    from iterinv.embedded.commands import register
+    from iterinv.cli import app, evaluate
+    from iterinv.embedded import commands
 
-    register(app)
+    evaluate.register(app)
+    commands.register(app)
     return app
 
 

@@ -6,6 +6,7 @@ import ctypes
 import gc
 import platform
 import resource
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -24,6 +25,23 @@ def versions() -> dict[str, str]:
     if runtime := sys.modules.get("onnxruntime"):  # of several distributions, and loaded only where it computes
         libraries["onnxruntime"] = runtime.__version__
     return {"iterinv": iterinv.__version__, "python": platform.python_version(), **libraries}
+
+
+def commit() -> str | None:
+    """The commit of this package's code, with ``-dirty`` if its files were changed since; ``None`` where it is not in a
+    repository of its own."""
+    folder = Path(__file__).parent
+
+    def git(*words: str) -> str | None:
+        with suppress(OSError, subprocess.SubprocessError):
+            done = subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, timeout=20)
+            return done.stdout.strip() if done.returncode == 0 else None
+        return None
+
+    if git("ls-files", "--error-unmatch", Path(__file__).name) is None:
+        return None
+    head, changed = git("rev-parse", "--short=12", "HEAD"), git("status", "--porcelain", "--", ".")
+    return f"{head}-dirty" if head and changed else head
 
 
 def peak_memory_mb() -> float:

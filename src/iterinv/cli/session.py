@@ -109,10 +109,11 @@ class Drawing:
         if not self.console.is_terminal and time.monotonic() - self.last > BETWEEN:
             self._line(text)
 
-    def step(self, name: str, done: int, total: int | None) -> None:
-        """Draw that ``done`` of ``total`` steps are done, ``None`` where the number is not known."""
+    def step(self, name: str, done: int, total: int | None, left: str = "") -> None:
+        """Draw that ``done`` of ``total`` steps are done, ``None`` where the number is not known; ``left`` says how
+        much time is left."""
         if not self.console.is_terminal:
-            text = f"{name} {done}" + ("" if total is None else f" of {total}")
+            text = f"{name} {done}" + ("" if total is None else f" of {total}") + (f", {left}" if left else "")
             if done == total:
                 self._line(text)
             else:
@@ -122,7 +123,7 @@ class Drawing:
             self.tasks[name] = self.bars.add_task(name, total=total)
         elif self.bars.tasks[self.tasks[name]].finished:  # the next of many: the bar begins again
             self.bars.reset(self.tasks[name], total=total)
-        self.bars.update(self.tasks[name], completed=done, total=total)
+        self.bars.update(self.tasks[name], completed=done, total=total, description=f"{name}  {left}".strip())
 
     def _line(self, text: str) -> None:
         self.console.print(text, soft_wrap=True)

@@ -1,7 +1,7 @@
 """The embedded cascade: three small networks (32, 64, 256 px) and the tabletop scenes that they were trained on.
 
-This wing registers the preset ``embedded``. Its weights are three ordinary diffusers folders beside a ``cascade.json``;
-``iterinv train all`` makes them again.
+This wing registers the preset ``embedded`` and the datasets ``scenes`` and ``scene-edit``. Its weights are three
+ordinary diffusers folders beside a ``cascade.json``; ``iterinv train all`` makes them again.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from iterinv.embedded.evaluate import datasets
+from iterinv.evaluate.datasets import RENDERED
 from iterinv.presets import PRESETS, Defaults, Preset
 
 FOLDER = Path(__file__).parent / "weights" / "cascade"
@@ -34,3 +36,6 @@ DEFAULTS = Defaults(sampling_steps=10, prompt_advice=prompt_advice, picture_advi
 """Ten sampling steps draw as well as more (``docs/benchmarks/sampling.md``)."""
 
 PRESETS["embedded"] = Preset("the cascade that ships with the package", (FOLDER,), defaults=DEFAULTS)
+
+RENDERED["scenes"] = "held-out scenes of the embedded world, no edits", datasets.scenes
+RENDERED["scene-edit"] = "SceneEdit: edits with a true answer and region", datasets.scene_edit

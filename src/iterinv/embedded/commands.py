@@ -1,4 +1,5 @@
-"""Commands of the embedded world: ``iterinv train``, and ``iterinv evaluate``, where the right answer is known."""
+"""Commands of the embedded world: ``iterinv train``, and ``iterinv evaluate scenes`` and ``samples``, where the right
+answer is known."""
 
 from __future__ import annotations
 
@@ -7,8 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from iterinv.cli.evaluate import evaluation
 from iterinv.cli.options import (
-    App,
     EditGuidance,
     EditorName,
     Gamma,
@@ -25,8 +26,6 @@ from iterinv.cli.options import (
 )
 from iterinv.cli.session import counted, errors
 from iterinv.cli.tables import print_summary
-
-evaluation = App(help="Measure editors and samples.", no_args_is_help=True)
 
 
 @evaluation.command()
@@ -138,5 +137,4 @@ def train(
 
 def register(app: typer.Typer) -> None:
     """Add these commands to the command line."""
-    app.add_typer(evaluation, name="evaluate")
     app.command()(train)

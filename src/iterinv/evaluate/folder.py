@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from multiprocessing import get_context
 from multiprocessing.pool import Pool
 from pathlib import Path
@@ -12,13 +13,32 @@ from typing import Any
 
 import numpy as np
 
-from iterinv.files import whole, writing
+from iterinv.files import CannotWrite, lock, whole, writing
+
+
+@contextmanager
+def exclusive(folder: Path) -> Iterator[None]:
+    """Make a folder, and let no other process that asks for the same write to it while the block runs.
+
+    Raises ``OSError`` where another process does, and :class:`iterinv.files.CannotWrite`.
+    """
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        if lock(descriptor) is False:
+            raise OSError(f"another run is writing to {folder}: wait until it ends, or choose another --out")
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise CannotWrite(folder, PermissionError(13, os.strerror(13)), "choose another --out")
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def settle(folder: Path, settings: dict[str, Any]) -> None:
     """Make a folder for results with these settings; several processes may do so at once.
 
-    Raises ``ValueError`` where it holds those of others, or where its settings cannot be read.
+    Raises ``ValueError`` where it holds those of others, with the difference, or where its settings cannot be read.
     """
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -32,7 +52,14 @@ def settle(folder: Path, settings: dict[str, Any]) -> None:
     except (ValueError, RecursionError):
         raise ValueError(f"{file} holds no settings in JSON: delete {folder}, or choose another --out") from None
     if unlike := sorted(key for key in {*settings, *before} if before.get(key) != settings.get(key)):
-        raise ValueError(f"{folder} holds results with another {', '.join(unlike)}: choose another --out")
+        shown = (f"{key} ({_short(before.get(key))} there, {_short(settings.get(key))} now)" for key in unlike)
+        raise ValueError(f"{folder} holds results with another {', '.join(shown)}: choose another --out")
+
+
+def _short(value: Any) -> str:
+    """A setting as a few words of text."""
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:57]}…"
 
 
 def write_json(path: Path, values: Any) -> None:
@@ -57,11 +84,10 @@ def append_line(path: Path, value: Any) -> None:
     """
     if path.is_symlink():
         raise ValueError(f"{path} is a link to another file: delete it, or choose another --out")
-    with writing(path):
-        cut = path.exists() and path.stat().st_size and not path.read_bytes().endswith(b"\n")
-        with open(path, "ab", buffering=0) as file:
-            # A line that a killed run cut off must not take the next one with it.
-            file.write((b"\n" if cut else b"") + json.dumps(value).encode() + b"\n")
+    with writing(path), open(path, "ab+", buffering=0) as file:
+        cut = file.tell() > 0 and os.pread(file.fileno(), 1, file.tell() - 1) != b"\n"
+        # A line that a killed run cut off must not take the next one with it.
+        file.write((b"\n" if cut else b"") + json.dumps(value).encode() + b"\n")
 
 
 def read_array(path: Path, rows: int, shape: tuple[int, ...]) -> np.ndarray | None:

@@ -1,0 +1,165 @@
+"""``iterinv evaluate`` measures methods and editors on a dataset; ``iterinv report`` compares two such runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from iterinv.cli.options import App, Fit, Guidance, Seed, Size, Steps, with_model
+from iterinv.cli.session import console, errors, progress
+from iterinv.files import printable
+
+
+class _Group(TyperGroup):
+    """A group whose command ``run`` is meant where options stand in the place of a command."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0].startswith("-") and args[0] not in ctx.help_option_names:
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+
+evaluation = App(help="Measure methods, editors and samples.", no_args_is_help=True, cls=_Group)
+
+
+@evaluation.command()
+@with_model
+def run(
+    data: Annotated[
+        str,
+        typer.Option(
+            help="scenes, scene-edit; a folder: PIE-Bench, ImageInversion, prompts.csv, .jsonl, .txt; huggingface:NAME."
+        ),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", help="Folder of rows, pictures and the report; a run that was stopped goes on."),
+    ],
+    methods: Annotated[str, typer.Option(help="Inversion methods, with commas between them.")] = "bdia",
+    editors: Annotated[str, typer.Option(help="Editors, with commas between them; none if not given.")] = "",
+    metrics: Annotated[str, typer.Option(help="Metrics, with commas between them.")] = "psnr,ssim,mse",
+    num_inference_steps: Steps = 20,
+    guidance_scale: Guidance = 1.0,
+    seed: Seed = 0,
+    fit: Fit = "pad",
+    size: Size = None,
+    count: Annotated[
+        int | None, typer.Option(min=1, help="The first so many tasks; all of a folder, 100 rendered ones.")
+    ] = None,
+    give_mask: Annotated[
+        bool, typer.Option("--give-mask", help="Give editors the dataset's region, in place of their own.")
+    ] = False,
+    processes: Annotated[int, typer.Option(min=1, help="Processes, each with a copy of the model.")] = 1,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads of each process; torch's own for one, 1 for several.")
+    ] = None,
+    pictures: Annotated[int, typer.Option(min=0, help="Tasks whose pictures are kept and shown.")] = 12,
+    model: Any = None,
+) -> None:
+    """Measure methods and editors on a dataset; `run` may be left out."""
+    with errors():
+        from iterinv.evaluate.report import write
+        from iterinv.evaluate.run import evaluate
+        from iterinv.evaluate.worker import Evaluation
+
+        request = Evaluation(
+            data,
+            model.load,
+            _names(methods),
+            _names(editors),
+            _names(metrics),
+            num_inference_steps,
+            guidance_scale,
+            seed,
+            fit,
+            size,
+            count,
+            give_mask,
+            threads,
+            tuple((f"load_{name}", str(value)) for name, value in vars(model).items()),
+        )
+        failed = 0
+        with progress() as draw:
+            for done, total, left, row in evaluate(request, out, processes, pictures):
+                failed += row is not None and row["error"] is not None
+                draw.step("rows", done, total, "" if left is None else _left(left))
+        every = write(out)
+    _print_groups(every, out, failed)
+
+
+def report(
+    first: Annotated[Path, typer.Argument(help="The folder of an evaluation.")],
+    second: Annotated[Path, typer.Argument(help="The folder of another.")],
+    of_first: Annotated[
+        str, typer.Option("--first", help="METHOD or METHOD/EDITOR of the first; else those of the same names.")
+    ] = "",
+    of_second: Annotated[str, typer.Option("--second", help="METHOD or METHOD/EDITOR of the second.")] = "",
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the bootstrap.")] = 0,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for paired.md and paired.json.")] = None,
+) -> None:
+    """Compare two evaluations task by task, with bootstrap intervals of the differences."""
+    with errors():
+        from iterinv.evaluate import paired
+        from iterinv.evaluate.report import write_paired
+
+        results = paired.paired(first, second, of_first, of_second, seed)
+        if out is not None:
+            write_paired(out, first, second, results)
+        _print_table(list(paired.COLUMNS), paired.cells(results), turn=False)
+        console().print(printable(paired.LEGEND.replace("*", "")))
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to the command line."""
+    app.add_typer(evaluation, name="evaluate")
+    app.command()(report)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _left(seconds: float) -> str:
+    """The time left, in words."""
+    if seconds < 100:
+        return f"{seconds:.0f} s left"
+    return f"{seconds / 60:.0f} min left" if seconds < 6000 else f"{seconds / 3600:.1f} h left"
+
+
+@errors()
+def _print_groups(every: list[Any], out: Path, failed: int) -> None:
+    from iterinv.evaluate.summary import tables
+
+    for title, head, cells in tables([group for group in every if not group.kind], errors=False):
+        _print_table([title, *head[1:]], cells)
+    screen = console()
+    for group in every:
+        if group.failed and not group.kind:
+            screen.print(printable(f"{group.name}: {group.failed} failed, the first: {group.error}"))
+    screen.print(printable(f"results.jsonl, report.html, report.md and manifest.json in {out}"))
+
+
+def _width(head: list[str], cells: list[list[str]]) -> int:
+    return sum(max(len(line[k]) for line in [head, *cells]) + 2 for k in range(len(head)))
+
+
+def _print_table(head: list[str], cells: list[list[str]], turn: bool = True) -> None:
+    """Print a table. One that is too wide for the screen has a line for each column, with ``turn``."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    screen = console()
+    if turn and _width(head, cells) > screen.width:
+        turned = [list(column) for column in zip(head, *cells, strict=True)]
+        head, cells = turned[0], turned[1:]
+    if not screen.is_terminal:  # no line of a file is folded
+        screen.width = max(screen.width, _width(head, cells))
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for k, column in enumerate(head):
+        table.add_column(printable(column), justify="right" if k else "left", overflow="fold")
+    for line in cells:
+        table.add_row(*map(printable, line))
+    screen.print(table)

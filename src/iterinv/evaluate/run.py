@@ -1,0 +1,129 @@
+"""An evaluation: every task of a dataset by every method and editor.
+
+Each row is a line of a file as soon as it is done. A run that was stopped or killed goes on, and its file ends with the
+same bytes as that of a run that was not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from iterinv.evaluate.datasets import Dataset, open_dataset
+from iterinv.evaluate.folder import append_line, exclusive, settle, write_json
+from iterinv.evaluate.rows import RESULTS, TIMINGS, Key, rows, sort
+from iterinv.evaluate.worker import Evaluation, Job
+from iterinv.evaluate.workers import Workers
+from iterinv.manifest import commit, versions
+
+PICTURES = "pictures"
+"""The folder of the pictures that are kept."""
+
+SHOWN = 12
+"""Tasks whose pictures are kept, unless another number is given."""
+
+
+class Progress(NamedTuple):
+    """``done`` of ``total`` rows are there, those of earlier runs included; ``seconds_left`` is ``None`` until a row of
+    this run is done. ``row`` is the latest."""
+
+    done: int
+    total: int
+    seconds_left: float | None
+    row: dict[str, Any] | None = None
+
+
+def evaluate(evaluation: Evaluation, folder: Path, processes: int = 1, pictures: int = SHOWN) -> Iterator[Progress]:
+    """Do the rows that a folder lacks; yield the progress at the start and after each. At the end ``results.jsonl`` is
+    sorted.
+
+    The pictures of ``pictures`` tasks are kept. Raises ``ValueError`` for settings that cannot work or that differ from
+    the folder's, ``OSError`` where another run writes to it, and :class:`iterinv.files.CannotWrite`.
+    """
+    evaluation.check()
+    if processes < 1 or pictures < 0:
+        raise ValueError(f"processes is {processes} and pictures {pictures}; they are at least 1 and 0")
+    dataset = open_dataset(evaluation.data, evaluation.count)
+    if evaluation.editors and not any(dataset.edited):
+        raise ValueError(
+            f"no task of {evaluation.data} has a target prompt, so there is nothing to edit: leave out --editors"
+        )
+    if evaluation.threads is None and processes > 1:
+        evaluation = replace(evaluation, threads=1)
+    with exclusive(folder), Workers(evaluation, processes) as workers:
+        settings = settings_of(evaluation, dataset, workers.facts(), pictures)
+        settle(folder, settings)
+        _write_manifest(folder, {**settings, **dict(evaluation.about)}, processes, len(dataset))
+        done = {Key.of(row) for row in rows(folder)}
+        left = sum(len(job.editors) for job in jobs(evaluation, dataset, folder, pictures, done))
+        total = _count(evaluation, dataset)
+        before = total - left
+        yield Progress(before, total, None if left else 0.0)
+        began = time.monotonic()
+        todo = jobs(evaluation, dataset, folder, pictures, done)
+        for k, (row, seconds) in enumerate(workers.rows(todo), 1):
+            append_line(folder / RESULTS, row)
+            timing = {
+                "task": row["task"],
+                "method": row["method"],
+                "editor": row["editor"],
+                "seconds": round(seconds, 3),
+            }
+            append_line(folder / TIMINGS, timing)
+            yield Progress(before + k, total, (left - k) * (time.monotonic() - began) / k, row)
+        sort(folder)
+
+
+def settings_of(evaluation: Evaluation, dataset: Dataset, facts: dict[str, Any], pictures: int) -> dict[str, Any]:
+    """Everything that rows depend on; two runs in one folder have the same. The number of tasks is not among it, so
+    that a run may be continued with more. Where onnxruntime computes, its version is in ``kernels``."""
+    return {
+        "dataset": dataset.name,
+        "content": dataset.digest,
+        "methods": ",".join(evaluation.methods),
+        "editors": ",".join(evaluation.editors),
+        "metrics": ",".join(evaluation.metrics),
+        "steps": evaluation.steps,
+        "guidance": evaluation.guidance,
+        "seed": evaluation.seed,
+        "fit": evaluation.fit,
+        "give_mask": evaluation.give_mask,
+        "pictures": pictures,
+        **facts,
+        **{name: number for name, number in versions().items() if name not in (*facts, "onnxruntime")},
+    }
+
+
+def jobs(evaluation: Evaluation, dataset: Dataset, folder: Path, pictures: int, done: set[Key]) -> Iterator[Job]:
+    """Yield the jobs that have rows which are not done, task after task."""
+    kept = _chosen(dataset.keys, pictures)
+    for k, key in enumerate(dataset.keys):
+        editors = (None, *evaluation.editors) if dataset.edited[k] else (None,)
+        for method in evaluation.methods:
+            if missing := tuple(each for each in editors if Key(key, method, each or "") not in done):
+                yield Job(k, method, missing, folder / PICTURES / key if k in kept else None)
+
+
+def _count(evaluation: Evaluation, dataset: Dataset) -> int:
+    """The number of rows when all are done."""
+    return len(evaluation.methods) * (len(dataset) + len(evaluation.editors) * sum(dataset.edited))
+
+
+def _chosen(keys: Sequence[str], count: int) -> set[int]:
+    """The numbers of ``count`` tasks, drawn by their keys: the same in every run, and not all of the first kind."""
+    return set(sorted(range(len(keys)), key=lambda k: hashlib.sha256(keys[k].encode()).digest())[:count])
+
+
+def _write_manifest(folder: Path, settings: dict[str, Any], processes: int, tasks: int) -> None:
+    """Write ``manifest.json``: the settings, and the facts about the run that rows do not depend on."""
+    machine = {"system": platform.platform(), "processor": platform.machine(), "cores": os.cpu_count()}
+    write_json(
+        folder / "manifest.json",
+        {**settings, "tasks": tasks, "processes": processes, "commit": commit(), "machine": machine},
+    )
