@@ -201,6 +201,7 @@ from iterinv.__main__ import command_line
 sys.argv[1:] = {words!r}
 command_line()  # an import writes no file
 import iterinv.workbench, iterinv.evaluate.compare, matplotlib.figure, iterinv.embedded.evaluate.scene_edit
+import iterinv.evaluate.report, iterinv.evaluate.run
 sys.dont_write_bytecode = True
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}))
@@ -211,7 +212,7 @@ main()
 
 
 @pytest.mark.parametrize("size", [1, 6000])
-@pytest.mark.parametrize("command", ["invert", "edit", "compare", "sample", "evaluate"])
+@pytest.mark.parametrize("command", ["invert", "edit", "compare", "sample", "evaluate", "evaluate run"])
 @pytest.mark.slow
 def test_a_disk_that_is_full_is_a_sentence_and_leaves_nothing(tiny_folder, tmp_path, command, size):
     photo, out = picture(tmp_path / "photo.png"), tmp_path / "out"
@@ -221,6 +222,7 @@ def test_a_disk_that_is_full_is_a_sentence_and_leaves_nothing(tiny_folder, tmp_p
         "compare": ["compare", photo, "-p", PROMPT, "--methods", "bdia"],
         "sample": ["sample", PROMPT],
         "evaluate": ["evaluate", "scenes", "--count", 1, "--kinds", "wall"],
+        "evaluate run": ["evaluate", "--data", "scenes", "--count", 1, "--metrics", "mse"],
     }[command]
     words = [str(word) for word in [*words, "--steps", 2, "--out", out, "--model", tiny_folder]]
     code = FULL_DISK.format(words=words, size=size)
@@ -229,7 +231,7 @@ def test_a_disk_that_is_full_is_a_sentence_and_leaves_nothing(tiny_folder, tmp_p
     assert done.returncode == 2, said
     assert "Traceback" not in said
     assert "cannot be written (File too large): make room, or choose another" in said
-    if command != "evaluate":  # this command resumes a folder
+    if not command.startswith("evaluate"):  # these commands resume a folder
         assert not out.exists()
     assert not list(tmp_path.rglob(".iterinv-*"))
 

@@ -110,6 +110,11 @@ WRONG = [
     ("there is no editor 'magic'", "evaluate", "scenes", "--editor", "magic"),
     ("guidance is nan", "evaluate", "samples", "--guidance", "nan"),
     ("there is no sampler 'magic'", "evaluate", "samples", "--sampler", "magic"),
+    ("there is no method 'magic'", "evaluate", "--data", "scenes", "--methods", "magic"),
+    ("there is no editor 'magic'", "evaluate", "--data", "scene-edit", "--editors", "magic"),
+    ("there is no metric 'magic'", "evaluate", "--data", "scenes", "--metrics", "magic"),
+    ("there is no dataset none", "evaluate", "--data", "none"),
+    ("nothing to edit: leave out --editors", "evaluate", "--data", "scenes", "--editors", "redraw"),
 ]
 
 
@@ -132,6 +137,7 @@ def test_what_is_wrong_is_said_before_a_model_loads(unloaded, photo, tmp_path, m
         ("sample", PROMPT, "--seed", "1", "--seed", "1"),
         ("reconstruct", "a", "--out", "a", "-o", "b"),
         ("evaluate", "scenes", "--out", "a", "--out", "b"),
+        ("evaluate", "--data", "scenes", "--data", "scene-edit"),
         ("train", "I", "--minutes", "1", "--minutes", "2"),
         ("cost", "--dtype", "float32", "--dtype", "float16"),
         ("doctor", "--model", "a", "--model", "b"),
