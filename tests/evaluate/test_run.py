@@ -19,6 +19,7 @@ from iterinv.evaluate.rows import RESULTS, TIMINGS, Key, rows, sort
 from iterinv.evaluate.run import evaluate
 from iterinv.evaluate.worker import Evaluation, Job, Worker
 from iterinv.files import CannotWrite
+from iterinv.images import to_uint8
 from iterinv.metrics import psnr
 from iterinv.workbench import Model
 
@@ -264,6 +265,21 @@ def test_a_metric_without_a_mask_is_limited_to_a_part():
     assert measures.better("psnr_inside") == "more"
     assert measures.better("st_lpips_truth") == measures.better("leakage") == "less"
     assert measures.better("psnr_source") == measures.better("sharpness_inside") == ""
+
+
+def test_each_stage_may_have_its_own_method_and_guidance(evaluation, tiny, tmp_path):
+    how = replace(evaluation, methods=("ddim:bdia",), editors=(), guidance=(3.0, 1.0), count=1)
+    list(evaluate(how, tmp_path))
+    ((row,), worker) = list(rows(tmp_path)), Worker(how)
+    task = worker.dataset.make(0, 32)
+    inversion = tiny.up_to(32).invert(task.picture, task.prompt, ["ddim", "bdia"], 2, [3.0, 1.0])
+    assert row["metrics"]["psnr"] == psnr(task.picture, to_uint8(inversion.picture))
+    assert row["calls"]["forward"] == sum(stage.report.forward for stage in inversion.stages)
+    assert next(evaluate(how, tmp_path)).done == 1  # the settings are read again as they were written
+    with pytest.raises(ValueError, match="ddim:bdia:bdia has 3 methods or guidance scales for 2 stages"):
+        next(evaluate(replace(how, methods=("ddim:bdia:bdia",), guidance=1.0), tmp_path / "b"))
+    with pytest.raises(ValueError, match="there is no method 'magic'"):
+        next(evaluate(replace(how, methods=("ddim:magic",), guidance=1.0), tmp_path / "c"))
 
 
 def test_names_that_there_are_not_are_refused_before_a_model_loads(evaluation, tmp_path):

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from iterinv.cli.options import App, Fit, Guidance, Seed, Size, Steps, with_model
+from iterinv.cli.options import App, Fit, Seed, Size, StageGuidance, Steps, guidance_of, with_model
 from iterinv.cli.session import console, errors, progress
 from iterinv.files import printable
 
@@ -38,11 +38,13 @@ def run(
         Path,
         typer.Option("--out", "-o", help="Folder of rows, pictures and the report; a run that was stopped goes on."),
     ],
-    methods: Annotated[str, typer.Option(help="Inversion methods, with commas between them.")] = "bdia",
+    methods: Annotated[
+        str, typer.Option(help="Inversion methods, with commas between them. One for each stage: null-text:bdia:bdia.")
+    ] = "bdia",
     editors: Annotated[str, typer.Option(help="Editors, with commas between them; none if not given.")] = "",
     metrics: Annotated[str, typer.Option(help="Metrics, with commas between them.")] = "psnr,ssim,mse",
     num_inference_steps: Steps = 20,
-    guidance_scale: Guidance = 1.0,
+    guidance_scale: StageGuidance = "1",
     seed: Seed = 0,
     fit: Fit = "pad",
     size: Size = None,
@@ -65,6 +67,7 @@ def run(
         from iterinv.evaluate.run import evaluate
         from iterinv.evaluate.worker import Evaluation
 
+        scales = guidance_of(guidance_scale)
         request = Evaluation(
             data,
             model.load,
@@ -72,7 +75,7 @@ def run(
             _names(editors),
             _names(metrics),
             num_inference_steps,
-            guidance_scale,
+            scales if len(scales) > 1 else scales[0],
             seed,
             fit,
             size,

@@ -90,7 +90,9 @@ def settings_of(evaluation: Evaluation, dataset: Dataset, facts: dict[str, Any],
         "editors": ",".join(evaluation.editors),
         "metrics": ",".join(evaluation.metrics),
         "steps": evaluation.steps,
-        "guidance": evaluation.guidance,
+        "guidance": guidance
+        if isinstance(guidance := evaluation.guidance, (int, float))
+        else ",".join(map(str, guidance)),
         "seed": evaluation.seed,
         "fit": evaluation.fit,
         "give_mask": evaluation.give_mask,

@@ -21,14 +21,16 @@ from iterinv.files import CannotWrite, writing
 from iterinv.images import Canvas
 from iterinv.inversion import Inversion
 from iterinv.masks import resized, to_mask
-from iterinv.methods import plan
+from iterinv.methods import plans
 from iterinv.models import CountingDenoiser
 from iterinv.observer import Observer
+from iterinv.plans import Plan
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The settings of an evaluation. ``load`` loads the cascade; ``size`` is that of its last stage that is run.
+    """The settings of an evaluation. ``load`` loads the cascade; ``size`` is that of its last stage that is run. A
+    method is a name, or names with colons between them, one for each stage; ``guidance`` is one for all or for each.
 
     ``editors`` edit each task that has a target; with ``give_mask`` they are given the dataset's region in place of
     their own. ``count`` is the number of tasks, ``None`` for all of a folder. Each process computes with ``threads``
@@ -42,7 +44,7 @@ class Evaluation:
     editors: tuple[str, ...] = ()
     metrics: tuple[str, ...] = ("psnr", "ssim", "mse")
     steps: int = 20
-    guidance: float = 1.0
+    guidance: float | tuple[float, ...] = 1.0
     seed: int = 0
     fit: str = "pad"
     size: int | None = None
@@ -61,13 +63,19 @@ class Evaluation:
             if twice := {each for each in values if values.count(each) > 1}:
                 raise ValueError(f"the {name} {min(twice)} is given twice: give it once")
         for method in self.methods:
-            plan(method, self.steps, self.guidance)
+            self.plans(method)
         for editor in self.editors:
             if editor not in EDITORS:
                 raise ValueError(f"there is no editor {editor!r}: the editors are {', '.join(EDITORS)}")
         for metric in self.metrics:
             measures.measure_of(metric)
         images.check_fit(self.fit)
+
+    def plans(self, method: str) -> Plan | tuple[Plan, ...]:
+        """The plan of a method for all stages, or one for each. Raises ``ValueError`` as
+        :func:`iterinv.methods.plans` does."""
+        names = method.split(":")
+        return plans(method if len(names) == 1 else names, self.steps, self.guidance)
 
 
 class Job(NamedTuple):
@@ -101,10 +109,19 @@ class Worker:
         self.counters = [CountingDenoiser(stage.denoiser) for stage in cascade.stages]
         stages = zip(cascade.stages, self.counters, strict=True)
         self.cascade = replace(cascade, stages=tuple(replace(stage, denoiser=each) for stage, each in stages))
-        self.plans = {name: plan(name, evaluation.steps, evaluation.guidance) for name in evaluation.methods}
-        for each in self.plans.values():
-            for stage in self.cascade.stages:
-                each.check(stage)
+        self.plans = {name: self._checked(name) for name in evaluation.methods}
+
+    def _checked(self, method: str) -> list[Plan]:
+        """A plan for each stage. Raises ``ValueError`` for plans that are not as many, and that a stage refuses."""
+        how, stages = self.evaluation.plans(method), self.cascade.stages
+        each = [how] * len(stages) if isinstance(how, Plan) else list(how)
+        if len(each) != len(stages):
+            raise ValueError(
+                f"{method} has {len(each)} methods or guidance scales for {len(stages)} stages: give one for each"
+            )
+        for one, stage in zip(each, stages, strict=True):
+            one.check(stage)
+        return each
 
     def facts(self) -> dict[str, Any]:
         """The facts about the model and the arithmetic that rows depend on."""
