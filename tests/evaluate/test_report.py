@@ -144,6 +144,13 @@ def test_the_plot_is_as_long_as_the_means(folder):
     assert plot([]) == ""
 
 
+def test_a_page_holds_no_more_pictures_than_it_should(folder, monkeypatch):
+    for most, figures in ((6, 2 * 4), (5, 4), (1, 4)):  # a task's three results and its true answer
+        monkeypatch.setattr("iterinv.evaluate.page.MOST", most)
+        write(folder)
+        assert (folder / "report.html").read_text(encoding="utf-8").count("<input") == figures
+
+
 def test_a_page_of_damaged_pictures_and_of_no_rows_is_written(folder):
     next((folder / "pictures").rglob("bdia.png")).write_bytes(b"none")
     write(folder)

@@ -333,6 +333,13 @@ def test_what_a_process_refuses_is_raised_here(evaluation):
         workers.facts()
 
 
+def test_a_model_that_cannot_be_loaded_leaves_no_folder(evaluation, tmp_path):
+    how = replace(evaluation, load=Model(str(tmp_path / "none")).load)
+    with pytest.raises(FileNotFoundError):
+        next(evaluate(how, tmp_path / "a" / "b"))
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_folder_that_cannot_be_written_is_a_sentence(evaluation, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(CannotWrite, match="cannot be written"):

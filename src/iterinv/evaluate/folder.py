@@ -18,11 +18,13 @@ from iterinv.files import CannotWrite, lock, whole, writing
 
 @contextmanager
 def exclusive(folder: Path) -> Iterator[None]:
-    """Make a folder, and let no other process that asks for the same write to it while the block runs.
+    """Make a folder, and let no other process that asks for the same write to it while the block runs. A folder that
+    was made and is empty at the end is removed.
 
     Raises ``OSError`` where another process does, and :class:`iterinv.files.CannotWrite`.
     """
     with writing(folder):
+        made = [each for each in (folder, *folder.parents) if not each.exists()]
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(folder, os.O_RDONLY)
     try:
@@ -33,6 +35,9 @@ def exclusive(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+        with suppress(OSError):  # the first that is not empty, and the folders above it, stay
+            for each in made:
+                each.rmdir()
 
 
 def settle(folder: Path, settings: dict[str, Any]) -> None:

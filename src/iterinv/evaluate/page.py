@@ -18,8 +18,8 @@ from iterinv.evaluate.run import PICTURES, SHOWN
 from iterinv.evaluate.summary import LEGEND, Group, number, settings_of, tables
 from iterinv.files import printable
 
-WIDEST = 384
-"""Pictures in the page are at most this wide, in px; the files hold them whole."""
+WIDEST, MOST = 384, 96
+"""Pictures in the page are at most this wide, in px, and at most so many, or those of one task; files hold all."""
 
 STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 76rem; padding: 0 1rem; color: #1a1a1a; }
@@ -107,8 +107,15 @@ def _sheet(folder: Path) -> Iterator[str]:
         if row["metrics"] is not None and (row["task"] in tasks or len(tasks) < SHOWN) and _file(folder, row).is_file():
             tasks.setdefault(row["task"], []).append(row)
     if tasks:
-        yield "<h2>Pictures</h2>\n<p>Each slider, which arrow keys move too, has the source on its left.</p>\n"
+        yield (
+            "<h2>Pictures</h2>\n<p>Each slider, which arrow keys move too, has the source on its left. Pictures are at "
+            f"most {WIDEST} px wide here; the folder {PICTURES} has all of them, at their size.</p>\n"
+        )
+    count = 0
     for task, these in tasks.items():
+        count += len(these)
+        if len(these) < count > MOST:
+            return
         truth = folder / PICTURES / task / "truth.png"
         yield f'<h3>{_text(task)}</h3>\n<div class="pictures">\n'
         if truth.is_file() and any(row["editor"] for row in these):
