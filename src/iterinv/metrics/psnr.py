@@ -16,7 +16,7 @@ def psnr(reference: np.ndarray, picture: np.ndarray, mask: np.ndarray | None = N
     """
     from skimage.metrics import peak_signal_noise_ratio
 
-    check_pair(reference, picture)
+    check_pair(reference, picture, mask)
     if mask is not None:
         reference, picture = reference[mask], picture[mask]
     if np.array_equal(reference, picture):

@@ -36,7 +36,7 @@ from iterinv.files import writing
 from iterinv.inversion import Inversion
 from iterinv.methods import plan
 from iterinv.metrics import ghost, psnr, sharpness, ssim, st_lpips
-from iterinv.metrics.st_lpips import available
+from iterinv.metrics.st_lpips import missing
 from iterinv.observer import Observer
 from iterinv.plans import Plan
 
@@ -176,7 +176,7 @@ def score(task: SceneEdit, x: Tensor, edited: Tensor, mask: Tensor | None) -> di
         "iou": None if mask is None else float((mask * region).sum() / torch.maximum(mask, region).sum()),
         "sharpness": sharpness(truth8, now8, inside),
         "ghost": ghost(source8, truth8, now8, inside),
-        "st_lpips": st_lpips(truth8, now8) if available() else None,
+        "st_lpips": None if missing() else st_lpips(truth8, now8),
         "leakage": float(change[~inside].sum() / change.sum()) if change.any() else None,
     }
 
