@@ -22,7 +22,10 @@ from iterinv import images, path_cache
 from iterinv.cascade import Cascade, load
 from iterinv.edits import EDITORS
 from iterinv.edits.site import Edit, Editor
+from iterinv.evaluate import measure
 from iterinv.evaluate.folder import write_json
+from iterinv.evaluate.measure import Measurement
+from iterinv.evaluate.pairs import pairs
 from iterinv.images import Picture
 from iterinv.inversion import Inversion, check_file
 from iterinv.levels import State
@@ -143,6 +146,25 @@ class CompareRequest:
 
 
 @dataclass(frozen=True)
+class MeasureRequest:
+    """Measure pictures against references: two files, or two folders whose files are paired by their path.
+
+    ``metrics`` are names of :func:`iterinv.metrics.metrics`, none for the usual ones that can run here. ``mask`` is a
+    file for all pairs or a folder of masks, white inside. ``prompts`` are of the references and of the pictures, for
+    metrics that compare with words; in place of ``None`` the text file beside a picture is read. ``weights`` is a
+    folder with trained weights that are not in a cache. ``resize`` brings pictures to the size of their references.
+    """
+
+    reference: Path
+    picture: Path
+    metrics: tuple[str, ...] = ()
+    mask: Path | None = None
+    prompts: tuple[str | None, str | None] = (None, None)
+    weights: Path | None = None
+    resize: bool = False
+
+
+@dataclass(frozen=True)
 class SampleRequest:
     """Draw pictures from a prompt; steps, guidance and sampler are the cascade's own unless given."""
 
@@ -158,7 +180,8 @@ class SampleRequest:
 
 @dataclass(frozen=True)
 class Progress:
-    """A step or a network call was done; ``calls`` counts the network calls of the whole request so far."""
+    """A step or a network call was done; ``calls`` counts the network calls of the whole request so far. ``stage`` is
+    empty where the work is none of a cascade."""
 
     stage: str
     phase: str
@@ -448,6 +471,26 @@ class Workbench(Observer):
             else:
                 names.append(name)
         return tuple(names)
+
+    def measure(self, request: MeasureRequest) -> Measurement:
+        """Measure pictures. Raises ``ValueError``, ``FileNotFoundError`` and ``ModuleNotFoundError`` for what cannot be
+        measured."""
+        if request.weights is not None and not request.weights.is_dir():
+            raise FileNotFoundError(f"{request.weights} is no folder: give the one that holds the weights")
+        chosen, left_out = measure.choose(request.metrics, request.weights)
+        matched, notes = pairs(request.reference, request.picture, request.mask)
+        for note in notes:
+            self.on_note(note)
+        rows, total = [], len(matched) * len(chosen)
+        work = measure.measure(matched, chosen, request.weights, request.prompts, request.resize, self.on_note)
+        for done, row in enumerate(work, 1):
+            rows += [row] if row else []
+            self.emit(Progress("", "measuring", done, total, self.calls))
+        sets, notes = measure.compare_sets(rows, chosen)
+        for note in notes:
+            self.on_note(note)
+        regions = measure.REGIONS if request.mask else measure.REGIONS[:1]
+        return measure.Measurement(chosen, regions, rows, sets, left_out, self.notes)
 
     def sample(self, request: SampleRequest) -> list[Image.Image]:
         """Draw pictures of the largest stage's size."""

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from iterinv.cli.measure import measure
 from iterinv.cli.options import (
     App,
     Device,
@@ -233,6 +234,9 @@ def compare(
         write_json(staging / "compare.json", report)
         plot(rows, staging / "compare.png", title)
     print_comparison(rows, title, out)
+
+
+app.command()(measure)
 
 
 @app.command()

@@ -75,21 +75,30 @@ def session(out: Path, *inputs: Any, spared: str = "") -> Iterator[tuple[Path, W
 
         files = [Path(each) for each in inputs if isinstance(each, (str, Path)) and Path(each).is_file()]
         names = [name for name in work.FILES if name != spared]
-        with outputs(out, files, names) as staging, progress() as draw:
-
-            def show(event: Event) -> None:
-                if isinstance(event, work.Note):
-                    draw.note(event.text)
-                elif event.phase == "network call":
-                    draw.wait(f"stage {event.stage}: {event.calls} network calls")
-                else:
-                    draw.step(f"stage {event.stage}: {event.phase}", event.done, event.total)
-
-            bench = work.Workbench(show)
+        with outputs(out, files, names) as staging, watched() as bench:
             yield staging, bench
             there = (name for name in work.FILES if (out / name).exists() and not same_file(out / name, files))
             if stale := sorted(name for name in there if not (staging / name).exists()):
                 bench.on_note(f"{out} also holds {', '.join(stale)} of an earlier run")
+
+
+@contextmanager
+def watched() -> Iterator[Workbench]:
+    """Yield a workbench whose events are shown while the block runs."""
+    from iterinv import workbench as work
+
+    with progress() as draw:
+
+        def show(event: Event) -> None:
+            where = f"stage {event.stage}: " if isinstance(event, work.Progress) and event.stage else ""
+            if isinstance(event, work.Note):
+                draw.note(event.text)
+            elif event.phase == "network call":
+                draw.wait(f"{where}{event.calls} network calls")
+            else:
+                draw.step(f"{where}{event.phase}", event.done, event.total)
+
+        yield work.Workbench(show)
 
 
 class Drawing:

@@ -38,7 +38,5 @@ def reader(reference: np.ndarray, picture: np.ndarray, mask: np.ndarray | None =
 
 
 OPEN = (0.0, math.inf)
-METRICS["reader"] = Metric("difference that the reader of tabletop scenes sees", "lower", OPEN, function=reader)
-METRICS["frechet-reader"] = Metric(
-    "Fréchet distance of two folders, the reader's features", "lower", OPEN, features=look
-)
+METRICS["reader"] = Metric("difference to the scene reader", "lower", OPEN, function=reader)
+METRICS["frechet-reader"] = Metric("distance of folders, by reader", "lower", OPEN, features=look)

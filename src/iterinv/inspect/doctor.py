@@ -26,6 +26,7 @@ from iterinv.streams import draw_noise
 EXTRAS = {
     "if": ("sentencepiece", "ftfy", "bs4"),
     "train": ("yaml", "sklearn"),
+    "metrics": ("stlpips_pytorch", "torchmetrics"),
     "foreign": ("onnxruntime", "terrain_diffusion"),
 }
 """The packages that `pip install 'iterinv[…]'` adds, by their import names."""

@@ -3,6 +3,7 @@ see."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -12,6 +13,9 @@ from torch.nn import functional as F
 
 from iterinv.images import from_uint8
 from iterinv.metrics.pixels import region_of
+
+LARGEST = 2048**2
+"""The most pixels of a picture; features of so many take 4 GB."""
 
 Weights = Mapping[str, Tensor]
 
@@ -68,11 +72,13 @@ def distance(
     """
     if mask is not None and not mask.any():
         return None
-    both = torch.cat([from_uint8(each) for each in (reference, region_of(reference, picture, mask))])
+    taps = (
+        features((from_uint8(each) - shift) / scale, layers, weights)
+        for each in (reference, region_of(reference, picture, mask))
+    )
     total = 0.0
-    for head, seen_by in zip(heads, features((both - shift) / scale, layers, weights), strict=True):
-        one, other = seen_by / (seen_by.square().sum(1, keepdim=True).sqrt() + 1e-10)
-        apart = F.conv2d((one - other).square()[None], head)[0, 0]
+    for head, one, other in zip(heads, *taps, strict=True):
+        apart = F.conv2d((_unit(one) - _unit(other)).square(), head)[0, 0]
         if mask is None:
             total += float(apart.mean())
         else:
@@ -81,9 +87,15 @@ def distance(
     return total
 
 
-def check_side(reference: np.ndarray, smallest: int, name: str) -> None:
-    """Raise ``ValueError`` for a picture with a side of fewer than ``smallest`` pixels."""
-    if min(reference.shape[:2]) < smallest:
-        raise ValueError(
-            f"pictures are {reference.shape[1]}x{reference.shape[0]} px; {name} compares {smallest} px a side or more"
-        )
+def _unit(x: Tensor) -> Tensor:
+    return x / (x.square().sum(1, keepdim=True).sqrt() + 1e-10)
+
+
+def check_size(reference: np.ndarray, smallest: int, name: str) -> None:
+    """Raise ``ValueError`` for a picture with a side of fewer than ``smallest`` pixels, or too large for a network."""
+    height, width = reference.shape[:2]
+    if min(height, width) < smallest:
+        raise ValueError(f"pictures are {width}x{height} px; {name} compares {smallest} px a side or more")
+    if height * width > LARGEST:
+        most = math.isqrt(LARGEST)
+        raise ValueError(f"pictures are {width}x{height} px; {name} compares {most}x{most} at most: reduce both alike")

@@ -29,6 +29,12 @@ KNEE, AT_KNEE = 0.4, 0.95
 FEATURE_WIDTH = 0.082
 """Width of the edges and points that are compared, in degrees."""
 
+AROUND = max(3 * math.sqrt(0.04 / (2 * math.pi**2)), 1.5 * FEATURE_WIDTH)
+"""A pixel depends on those so many degrees around it."""
+
+BAND = 256
+"""Rows that are computed at once, so that large pictures take little memory."""
+
 
 def flip(reference: np.ndarray, picture: np.ndarray, mask: np.ndarray | None = None) -> float | None:
     """The mean of :func:`flip_map` of two 8-bit pictures (h, w, 3), or its mean in a mask (h, w) bool with the
@@ -40,6 +46,16 @@ def flip(reference: np.ndarray, picture: np.ndarray, mask: np.ndarray | None = N
 def flip_map(reference: np.ndarray, picture: np.ndarray, pixels_per_degree: float = PIXELS_PER_DEGREE) -> np.ndarray:
     """The difference (h, w) that is seen at each pixel of two 8-bit sRGB pictures (h, w, 3): 0 is none, 1 the most."""
     check_pair(reference, picture)
+    margin = math.ceil(AROUND * pixels_per_degree) + 1
+    parts = []
+    for top in range(0, len(reference), BAND):
+        first, end = max(0, top - margin), top + BAND + margin
+        part = _band(reference[first:end], picture[first:end], pixels_per_degree)
+        parts.append(part[top - first : top - first + BAND])
+    return np.concatenate(parts)
+
+
+def _band(reference: np.ndarray, picture: np.ndarray, pixels_per_degree: float) -> np.ndarray:
     opponents = [_opponents(_linear(each)) for each in (reference, picture)]
     one, other = (_hunt(_seen_colour(each, pixels_per_degree)) for each in opponents)
     colour = _compressed(_apart(one, other) ** COLOUR_POWER)

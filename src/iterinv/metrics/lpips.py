@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from iterinv.metrics.backbones import Weights, check_side, distance
+from iterinv.metrics.backbones import Weights, check_size, distance
 from iterinv.metrics.pixels import check_pair
 from iterinv.metrics.weights import check_hash, torch_command, torch_file
 
@@ -72,7 +72,7 @@ def lpips(
     check_pair(reference, picture, mask)
     if network not in NETWORKS:
         raise ValueError(f"there is no network {network!r}: the networks are {', '.join(NETWORKS)}")
-    check_side(reference, SMALLEST, "LPIPS")
+    check_size(reference, SMALLEST, "LPIPS")
     if reason := missing(network, weights):
         raise ModuleNotFoundError(f"LPIPS {reason}")
     file = torch_file(NETWORKS[network].file, weights)

@@ -40,7 +40,8 @@ class Metric:
 
     ``range`` is the least and the largest value, ``unit`` what one is, empty for a plain number. ``needs`` is called
     with a folder of weights or ``None`` and returns the reason why the metric cannot run here, or ``None``.
-    ``prompts``: it compares pictures with words. ``downloads``: it takes the folder of weights too.
+    ``prompts`` is 1 where it reads the picture's prompt, 2 where it reads the reference's too. ``downloads``: it takes
+    the folder of weights too.
 
     ``function`` takes a reference and a picture, (h, w, 3) uint8, a mask (h, w) bool or ``None``, and by name
     ``prompts`` (the reference's and the picture's) and ``weights``, where it has these; it returns a value, or ``None``
@@ -55,7 +56,7 @@ class Metric:
     needs: Callable[[Path | None], str | None] = nothing
     function: Callable[..., float | None] | None = None
     features: Callable[..., Tensor] | None = None
-    prompts: bool = False
+    prompts: int = 0
     downloads: bool = False
 
     def __call__(
@@ -95,29 +96,25 @@ def _clip_features(picture: np.ndarray, weights: Path | None = None) -> Tensor:
 
 
 METRICS: dict[str, Metric] = {
-    "mse": Metric("mean squared difference of values in [0, 1]", "lower", UNIT, function=mse),
-    "psnr": Metric("peak signal-to-noise ratio; none if equal", "higher", OPEN, "dB", function=psnr),
+    "mse": Metric("mean squared difference", "lower", UNIT, function=mse),
+    "psnr": Metric("peak signal-to-noise ratio, dB", "higher", OPEN, "dB", function=psnr),
     "max-abs": Metric("largest difference of a value", "lower", (0, 255), "8-bit steps", function=max_abs_8bit),
     "exact-pixels": Metric("share of pixels that are equal", "higher", UNIT, function=exact_pixels),
-    "ssim": Metric("structural similarity, as its paper has it", "higher", (-1, 1), function=ssim),
-    "ssim-border": Metric(
-        "SSIM with a mirrored border, as torchmetrics has it", "higher", (-1, 1), function=ssim_border
-    ),
-    "ms-ssim": Metric("SSIM at five scales, as its paper has it", "higher", UNIT, function=ms_ssim),
-    "ms-ssim-border": Metric(
-        "MS-SSIM with a border, as torchmetrics has it", "higher", UNIT, function=partial(ms_ssim, border=True)
-    ),
-    "flip": Metric("difference that is seen on flipping between the two", "lower", UNIT, function=flip),
-    "lpips-alex": _lpips("alex", "LPIPS of AlexNet, its authors' choice"),
-    "lpips-vgg": _lpips("vgg", "LPIPS of VGG-16, as IterInv reports it"),
-    "lpips-squeeze": _lpips("squeeze", "LPIPS of SqueezeNet, as PIE-Bench reports it"),
-    "st-lpips": Metric("LPIPS that forgives a shift of a pixel", "lower", OPEN, "", st_lpips_needs, st_lpips),
+    "ssim": Metric("structural similarity", "higher", (-1, 1), function=ssim),
+    "ssim-border": Metric("SSIM, border included", "higher", (-1, 1), function=ssim_border),
+    "ms-ssim": Metric("SSIM at five scales", "higher", UNIT, function=ms_ssim),
+    "ms-ssim-border": Metric("MS-SSIM, border included", "higher", UNIT, function=partial(ms_ssim, border=True)),
+    "flip": Metric("difference seen on flipping", "lower", UNIT, function=flip),
+    "lpips-alex": _lpips("alex", "LPIPS of AlexNet"),
+    "lpips-vgg": _lpips("vgg", "LPIPS of VGG-16"),
+    "lpips-squeeze": _lpips("squeeze", "LPIPS of SqueezeNet"),
+    "st-lpips": Metric("LPIPS that forgives shifts", "lower", OPEN, "", st_lpips_needs, st_lpips),
     "st-lpips-vgg": Metric("ST-LPIPS of VGG-16", "lower", OPEN, "", st_lpips_needs, partial(st_lpips, network="vgg")),
     "dino-structure": Metric(
         "structure distance of DINO", "lower", (0, 4), "", dino.missing, dino.dino_structure, downloads=True
     ),
     "dino-structure-255": Metric(
-        "structure distance of values to 255, as PIE-Bench has it",
+        "the same, as PIE-Bench feeds it",
         "lower",
         (0, 4),
         "",
@@ -126,39 +123,26 @@ METRICS: dict[str, Metric] = {
         downloads=True,
     ),
     "clip-score": Metric(
-        "fit of the second picture and its prompt",
-        "higher",
-        (-100, 100),
-        "",
-        clip.missing,
-        clip.clip_score,
-        prompts=True,
-        downloads=True,
+        "fit of B and its prompt", "higher", (-100, 100), "", clip.missing, clip.clip_score, prompts=1, downloads=True
     ),
     "clip-direction": Metric(
-        "fit of the change and that of the prompts",
+        "fit of the change and prompts",
         "higher",
         (-1, 1),
         "",
         clip.missing,
         clip.clip_direction,
-        prompts=True,
+        prompts=2,
         downloads=True,
     ),
     "frechet-clip": Metric(
-        "Fréchet distance of two folders, CLIP's features",
-        "lower",
-        OPEN,
-        "",
-        clip.missing,
-        features=_clip_features,
-        downloads=True,
+        "distance of folders, by CLIP", "lower", OPEN, "", clip.missing, features=_clip_features, downloads=True
     ),
-    "mse-pie": Metric("MSE with black outside the mask, as PIE-Bench", "lower", UNIT, function=pie_bench.mse_pie),
-    "psnr-pie": Metric("PSNR with black outside the mask", "higher", OPEN, "dB", function=pie_bench.psnr_pie),
-    "ssim-pie": Metric("SSIM with black outside the mask", "higher", (-1, 1), function=pie_bench.ssim_pie),
+    "mse-pie": Metric("MSE, black outside the mask", "lower", UNIT, function=pie_bench.mse_pie),
+    "psnr-pie": Metric("PSNR, black outside the mask", "higher", OPEN, "dB", function=pie_bench.psnr_pie),
+    "ssim-pie": Metric("SSIM, black outside the mask", "higher", (-1, 1), function=pie_bench.ssim_pie),
     "lpips-squeeze-pie": Metric(
-        "LPIPS with black outside the mask",
+        "LPIPS, black outside the mask",
         "lower",
         OPEN,
         "",

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from iterinv.metrics.backbones import check_side, distance
+from iterinv.metrics.backbones import check_size, distance
 from iterinv.metrics.pixels import check_pair
 
 NETWORKS = {
@@ -64,7 +64,7 @@ def st_lpips(
     check_pair(reference, picture, mask)
     if network not in NETWORKS:
         raise ValueError(f"there is no network {network!r}: the networks are {', '.join(NETWORKS)}")
-    check_side(reference, SMALLEST, "ST-LPIPS")
+    check_size(reference, SMALLEST, "ST-LPIPS")
     weights = _weights(network)
     heads = [weights[f"lin{k}.model.1.weight"] for k in range(NETWORKS[network].count("tap"))]
     shift, scale = weights["scaling_layer.shift"], weights["scaling_layer.scale"]
