@@ -27,7 +27,7 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/mypy
 
 bench: $(VENV)/.installed-dev
-	for name in reconstruction samples editability own_size demo rules overhead reader alignment sampling scenes methods evaluate; do \
+	for name in reconstruction samples editability own_size demo rules overhead reader alignment sampling scenes methods metrics evaluate; do \
 	  OMP_WAIT_POLICY=PASSIVE $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 clean:

@@ -43,7 +43,7 @@ def test_what_cannot_be_compared_is_a_sentence(monkeypatch):
     with pytest.raises(ValueError, match="pictures are 112x8 px; ST-LPIPS compares 16 px a side or more"):
         st_lpips(a[:8], b[:8])
     module = sys.modules["iterinv.metrics.st_lpips"]  # the name in the package is the function's
-    module._weights.cache_clear()
+    module.load.cache_clear()
     monkeypatch.setattr(module, "find_spec", lambda name: None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'iterinv\[metrics\]'"):
         st_lpips(a, b)

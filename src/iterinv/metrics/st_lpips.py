@@ -40,7 +40,8 @@ def missing(weights: Path | None = None) -> str | None:
 
 
 @cache
-def _weights(network: str) -> Mapping[str, Tensor]:
+def load(network: str) -> Mapping[str, Tensor]:
+    """The trained weights of a network, ``alex`` or ``vgg``. Raises ``ModuleNotFoundError`` where they are missing."""
     spec = find_spec("stlpips_pytorch")
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError(f"ST-LPIPS {missing()}")
@@ -65,7 +66,7 @@ def st_lpips(
     if network not in NETWORKS:
         raise ValueError(f"there is no network {network!r}: the networks are {', '.join(NETWORKS)}")
     check_size(reference, SMALLEST, "ST-LPIPS")
-    weights = _weights(network)
+    weights = load(network)
     heads = [weights[f"lin{k}.model.1.weight"] for k in range(NETWORKS[network].count("tap"))]
     shift, scale = weights["scaling_layer.shift"], weights["scaling_layer.scale"]
     return distance(reference, picture, mask, NETWORKS[network], weights, heads, shift, scale)
