@@ -1,5 +1,7 @@
-"""The benchmarks' tables do not count failed rows and do not compare different pictures."""
+"""The benchmarks' tables do not count failed rows and do not compare different pictures; pages quote measured figures."""
 
+import json
+import re
 import sys
 from dataclasses import replace
 from functools import partial
@@ -97,3 +99,39 @@ def test_full_sizes_are_timed_on_the_networks_that_are_named(monkeypatch):
     where = full_size.stage(x4, full_size.torch.float32, "cpu")
     assert where.shape == (4, 256, 256)
     assert where.encode(full_size.torch.zeros(1, 3, 1024, 1024)).shape == (1, 4, 256, 256)
+
+
+PAGES = Path(__file__).parents[1] / "docs"
+
+
+def test_figures_in_the_prose_are_those_that_the_script_measured():
+    """Bold figures on the page stand in the benchmark's tables."""
+    page = (PAGES / "why-figures-differ.md").read_text(encoding="utf-8")
+    cells = re.split(r"[|\n]", (PAGES / "benchmarks" / "metrics.md").read_text(encoding="utf-8"))
+    figures = re.findall(r"\*\*([^*]+)\*\*", page)
+    assert len(figures) > 25
+    assert not sorted(set(figures) - {cell.strip() for cell in cells})
+
+
+def test_the_page_of_metrics_has_each_with_its_direction_and_range():
+    from iterinv.metrics import metrics
+
+    rows = re.findall(
+        r"^\| (`.*?) \| (.*?) \| (.*?) \|", (PAGES / "metrics.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    listed = {name: (better, ends) for names, better, ends in rows for name in re.findall("`(.*?)`", names)}
+    assert set(listed) == set(metrics())
+    for name, metric in metrics().items():
+        least, most = (f"{end:g}" for end in metric.range)
+        assert listed[name] in ((metric.direction, f"{least} to {most}"), ("as without", "as without")), name
+
+
+def test_flip_on_the_committed_pictures_is_that_of_its_package():
+    import metrics as bench
+    from iterinv.metrics import flip
+
+    theirs = json.loads(bench.FLIP.read_text(encoding="utf-8"))
+    ours = {name: [flip(*pair) for pair in pairs] for name, pairs in bench.pairs().items()}
+    assert set(theirs) == set(ours)
+    for name, values in ours.items():
+        assert values == pytest.approx(theirs[name], abs=1e-5)
