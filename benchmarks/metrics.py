@@ -231,9 +231,9 @@ def means() -> tuple[list[list[str]], list[list[str]]]:
 
 
 def regions() -> list[list[str]]:
-    """One noise on the whole picture, measured outside masks of growing size."""
+    """One noise on the whole picture, measured outside masks of growing size; a picture of what PIE-Bench compares."""
     x = square(photographs()["coffee"][0], 256).image
-    y, rows = noisy(x, 12), []
+    y, rows, shown = noisy(x, 12), [], [("original", x)]
     for share in (0.1, 0.5, 0.9):
         outside = np.ones(x.shape[:2], bool)
         outside[: round(256 * share)] = False
@@ -241,6 +241,9 @@ def regions() -> list[list[str]]:
         rows.append(
             [f"{share:.0%}", *(f"{value:.2f}" for value in cells[:2]), *(f"{value:.3f}" for value in cells[2:])]
         )
+        words = f"mask of {share:.0%}\nits pixels: {cells[0]:.1f} dB\nas published: {cells[1]:.1f} dB"
+        shown.append((words, np.where(outside[..., None], y, 0).astype(np.uint8)))
+    images.save(images.labelled([shown]), OUT / "metrics-masks.png")
     return rows
 
 

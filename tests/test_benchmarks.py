@@ -1,4 +1,4 @@
-"""The benchmarks' tables do not count failed rows and do not compare different pictures; pages quote measured figures."""
+"""The benchmarks' tables count no failed rows and do not compare different pictures; pages quote measured values."""
 
 import json
 import re

@@ -44,7 +44,10 @@ def test_what_the_encoding_of_a_terminal_lacks_is_printed_as_escapes(tiny_folder
     assert len(list((tmp_path / "öut🔵").iterdir())) == 5
 
 
-@pytest.mark.parametrize("words", [["methods"], ["--help"], ["edit", "--help"], ["version"], ["editors"], ["samplers"]])
+@pytest.mark.parametrize(
+    "words",
+    [["methods"], ["--help"], ["edit", "--help"], ["version"], ["editors"], ["samplers"], ["measure", "--list"]],
+)
 def test_a_reader_that_has_gone_ends_it_silently(words):
     end, begin = os.pipe()
     os.close(end)

@@ -186,3 +186,6 @@ def test_prompts_are_given_or_lie_beside_the_pictures(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"both compares .*a.png with words: give --prompt"):
         measured(a, b, ("both",))
     assert measured(a, b, ("both",), prompts=("a sphere", None))[0].mean("both", "whole") == (608, 1)
+    (tmp_path / "b.txt").write_bytes(b"\xff\xfe")
+    with pytest.raises(ValueError, match=r"b.txt is not text in UTF-8: write the description again"):
+        measured(a, b, ("second",))

@@ -185,6 +185,12 @@ def _captions(pair: Pair, chosen: dict[str, Metric], prompts: tuple[str | None, 
         needy = [name for name, metric in chosen.items() if metric.prompts >= least]
         if needy and prompt is None and not beside.is_file():
             raise ValueError(f"{needy[0]} compares {file} with words: give {option}, or write them to {beside}")
-        read = needy and prompt is None
-        captions.append(beside.read_text(encoding="utf-8").strip() if read else prompt or "")
+        captions.append(_read(beside) if needy and prompt is None else prompt or "")
     return captions[0], captions[1]
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8").strip()
+    except UnicodeDecodeError:
+        raise ValueError(f"{file} is not text in UTF-8: write the description again") from None
