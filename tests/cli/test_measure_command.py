@@ -108,6 +108,7 @@ def test_bad_input_is_a_sentence(files):
     )
     refused("is no folder: give the one that holds the weights", "measure", a, b, "--weights", folder / "none")
     refused("a.png is measured itself: choose another file", "measure", a, b, "--csv", a)
+    refused("is a folder: name a file in it", "measure", a, b, "--json", folder)
     refused("is no folder: make it, or choose another place", "measure", a, b, "--json", folder / "none" / "x.json")
     refused("--csv and --json are both", "measure", a, b, "--csv", folder / "x", "--json", folder / "x")
     assert {file.name for file in folder.iterdir() if file.name.startswith("x")} == set()

@@ -118,8 +118,13 @@ def test_a_metric_of_sets_is_the_frechet_distance_of_all_features(folders):
     assert result.sets == {"frechet-reader": pytest.approx(frechet(*sides))}
     assert result.report()["means"] == {"whole": {}}
     assert any("is of 3 pictures a side and 256 features" in event.text for event in events if isinstance(event, Note))
-    with pytest.raises(ValueError, match="frechet-reader compares folders of two pictures or more, and it can take 1"):
+    with pytest.raises(ValueError, match="frechet-reader compares folders of two pictures or more: give two folders"):
         measured(a / "x.png", b / "x.png", ("frechet-reader",))
+    for name in ("deep/y.png", "x.png"):
+        Image.open(a / name).crop((0, 0, 64, 40)).save(a / name)
+        Image.open(b / name).crop((0, 0, 64, 40)).save(b / name)
+    with pytest.raises(ValueError, match="frechet-reader compares folders of two pictures or more, and it can take 1"):
+        measured(a, b, ("frechet-reader",))
 
 
 def test_masks_of_a_folder_are_partners_and_a_full_one_has_no_outside(folders):

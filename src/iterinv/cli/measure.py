@@ -68,7 +68,7 @@ def measure(
 
 
 def _check_files(csv: Path | None, json: Path | None, inputs: list[Path]) -> None:
-    """Raise ``ValueError`` where a result would replace a file that is read, or both would be one, and
+    """Raise ``ValueError`` where a result would replace a file that is read or a folder, or both would be one, and
     ``FileNotFoundError`` where there is no folder for one."""
     from iterinv.files import same_file
 
@@ -78,6 +78,8 @@ def _check_files(csv: Path | None, json: Path | None, inputs: list[Path]) -> Non
     for file in files:
         if same_file(file, inputs):
             raise ValueError(f"{file} is measured itself: choose another file for the result")
+        if file.is_dir():
+            raise ValueError(f"{file} is a folder: name a file in it")
         if not file.parent.is_dir():
             raise FileNotFoundError(f"{file.parent} is no folder: make it, or choose another place for {file.name}")
 

@@ -122,8 +122,10 @@ def measure(
 
     ``prompts`` are of all references and of all pictures; where one is ``None`` it is in the text file beside the
     picture. Raises ``ValueError`` for a picture that cannot be read, another size without ``resize``, an empty mask,
-    and a prompt that is missing.
+    a prompt that is missing, and a metric of sets where there is one pair.
     """
+    for name in (name for name, metric in chosen.items() if metric.features is not None and len(pairs) < 2):
+        raise ValueError(f"{name} compares folders of two pictures or more: give two folders")
     said: set[str] = set()
 
     def once(text: str, name: str) -> None:
