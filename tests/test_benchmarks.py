@@ -107,7 +107,7 @@ PAGES = Path(__file__).parents[1] / "docs"
 def test_figures_in_the_prose_are_those_that_the_script_measured():
     """Bold figures on the page stand in the benchmark's tables."""
     page = (PAGES / "why-figures-differ.md").read_text(encoding="utf-8")
-    cells = re.split(r"[|\n]", (PAGES / "benchmarks" / "metrics.md").read_text(encoding="utf-8"))
+    cells = re.split(r"[|\n]", (PAGES / "benchmarks" / "figures.md").read_text(encoding="utf-8"))
     figures = re.findall(r"\*\*([^*]+)\*\*", page)
     assert len(figures) > 25
     assert not sorted(set(figures) - {cell.strip() for cell in cells})
