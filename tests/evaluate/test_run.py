@@ -248,23 +248,23 @@ def test_a_true_answer_and_a_mask_of_the_pictures_own_size_are_brought_to_the_mo
     assert edit["metrics"]["mse_outside"] == 0  # the editor was given the mask
 
 
-def test_a_metric_without_a_mask_is_limited_to_a_part():
+def test_metrics_of_an_edit_are_limited_to_their_parts():
     generator = np.random.default_rng(0)
     a, b = generator.integers(0, 256, (2, 32, 32, 3), np.uint8)
     inside = np.zeros((32, 32), bool)
     inside[8:20, 4:30] = True
-    values = measures.of_edit(["mse", "exact_pixels", "max_abs_8bit", "st_lpips"], a, b, inside)
+    values = measures.of_edit(["mse", "exact-pixels", "max-abs", "st-lpips"], a, b, inside)
     assert values["mse_outside"] == pytest.approx(((a.astype(float) - b)[~inside] ** 2).mean() / 255**2)
     only_inside = np.where(inside[..., None], b, a)
-    values = measures.of_edit(["mse", "exact_pixels", "max_abs_8bit", "st_lpips"], a, only_inside, inside)
-    assert values["mse_outside"] == values["st_lpips_outside"] == values["max_abs_8bit_outside"] == 0
-    assert values["exact_pixels_outside"] == 1
-    assert values["st_lpips_source"] > 0
+    values = measures.of_edit(["mse", "exact-pixels", "max-abs", "st-lpips"], a, only_inside, inside)
+    assert values["mse_outside"] == values["st-lpips_outside"] == values["max-abs_outside"] == 0
+    assert values["exact-pixels_outside"] == 1
+    assert values["st-lpips_source"] > 0
     everywhere = measures.of_edit(["psnr", "mse"], a, b, np.ones((32, 32), bool))
     assert everywhere["psnr_outside"] is everywhere["mse_outside"] is None
-    assert measures.better("psnr_inside") == "more"
-    assert measures.better("st_lpips_truth") == measures.better("leakage") == "less"
-    assert measures.better("psnr_source") == measures.better("sharpness_inside") == ""
+    assert measures.better("psnr_inside") == "higher"
+    assert measures.better("st-lpips_truth") == measures.better("leakage") == "lower"
+    assert measures.better("psnr_source") == measures.better("sharpness") == ""
 
 
 def test_each_stage_may_have_its_own_method_and_guidance(evaluation, tiny, tmp_path):

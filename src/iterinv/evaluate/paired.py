@@ -41,7 +41,7 @@ class Paired(NamedTuple):
         wanted = better(self.metric)
         if self.low is None or self.high is None or not wanted or self.low <= 0 <= self.high:
             return ""
-        return "better" if (self.low > 0) == (wanted == "more") else "worse"
+        return "better" if (self.low > 0) == (wanted == "higher") else "worse"
 
 
 def bootstrap(differences: np.ndarray, seed: int = 0, draws: int = DRAWS) -> tuple[float, float] | None:

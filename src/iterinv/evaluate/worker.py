@@ -67,8 +67,7 @@ class Evaluation:
         for editor in self.editors:
             if editor not in EDITORS:
                 raise ValueError(f"there is no editor {editor!r}: the editors are {', '.join(EDITORS)}")
-        for metric in self.metrics:
-            measures.measure_of(metric)
+        measures.metrics_of(self.metrics)
         images.check_fit(self.fit)
 
     def plans(self, method: str) -> Plan | tuple[Plan, ...]:
@@ -164,7 +163,7 @@ class Worker:
         calls = [stage.report for stage in inversion.stages]
         _keep(job.folder, {"source": source, job.method: again})
         return {
-            "metrics": measures.of_reconstruction(self.evaluation.metrics, source, again),
+            "metrics": measures.of_reconstruction(self.evaluation.metrics, source, again, task.prompt),
             "calls": {way: sum(getattr(each, way) for each in calls) for way in ("forward", "backward")},
         }
 
@@ -175,7 +174,7 @@ class Worker:
         mask = task.mask if self.evaluation.give_mask else None
         edit = self.cascade.edit(inversion, task.target or "", editor, mask=mask, observer=Silent())
         source, edited = canvas.crop(canvas.image), canvas.crop(canvas.place(edit.pictures[-1]))
-        truth = inside = None
+        truth, inside, prompts = None, None, (task.prompt, task.target or "")
         if task.truth is not None:
             true, _ = Canvas.fit(images.to_array(task.truth)[0], size, fit)
             truth = true.crop(true.image)
@@ -188,7 +187,7 @@ class Worker:
             {"source": source, f"{job.method}+{editor}": edited} | ({} if truth is None else {"truth": truth}),
         )
         return {
-            "metrics": measures.of_edit(self.evaluation.metrics, source, edited, inside, truth),
+            "metrics": measures.of_edit(self.evaluation.metrics, source, edited, inside, truth, prompts),
             "calls": {way: sum(getattr(each, way) for each in self.counters) for way in ("forward", "backward")},
         }
 
