@@ -26,7 +26,7 @@ from iterinv.embedded.evaluate import scene_edit as scenes
 from iterinv.embedded.evaluate.tasks import KINDS
 from iterinv.evaluate.folder import processes
 
-RUNS = ("256:automatic:bdia:4",)
+RUNS = ("256:automatic:bdia:20",)
 SHARES = ("success", "kept", "clean", "good")
 AGAIN = 1
 """The number of scenes of each kind whose edits are edited again."""
@@ -35,29 +35,26 @@ DRAWN, SEED = 40, 2026
 """The number of edits of the first run that are shown as they were drawn, none chosen; and the seed that draws them."""
 
 BY_EYE: dict[str, dict[str, str]] = {
-    "90595d88887b": {
-        "reshape 2200001": "round cube",
-        "reshape 2200002": "round cube",
-        "reshape 2200003": "ragged edges",
+    "14e86b2f0ce3": {
         "recolour 2200003": "drawn anew, a round cube",
-        "floor 2200000": "untidy planks",
-        "floor 2200003": "the cube on it loses its edges",
-        "wall 2200000": "a frayed edge of the thing before it",
-        "remove 2200000": "the sphere that should stay is moved",
-        "add 2200000": "lumpy sphere",
-        "add 2200003": "a drum for a cube",
-        "resize 2200003": "a drum for a cube",
-        "move 2200001": "not moved",
-        "move 2200003": "not moved",
-        "resize 2200000": "frayed edges",
+        "reshape 2200008": "ragged edge",
+        "reshape 2200013": "lumpy sphere",
+        "remove 2200016": "the cylinder that should stay is damaged",
+        "add 2200002": "ragged edge",
+        "move 2200015": "not moved",
+        "remove 2200012": "the tip of the cone that should stay is broken",
         "resize 2200002": "lumpy sphere",
-        "move 2200000": "not moved",
-        "move 2200002": "not moved",
-        "material 2200002": "drawn anew, a lumpy sphere",
-        "floor 2200002": "untidy planks",
-        "add 2200002": "torn sphere",
-        "wall 2200002": "another tone",
-        "clear 2200002": "a bump in the horizon",
+        "floor 2200007": "untidy planks",
+        "add 2200018": "a sphere with corners",
+        "floor 2200005": "untidy planks",
+        "reshape 2200010": "wavy edges",
+        "move 2200008": "not moved",
+        "reshape 2200009": "slanted cylinder",
+        "add 2200009": "the sphere that should stay has corners",
+        "add 2200019": "the cylinder that should stay is damaged",
+        "floor 2200016": "pieces of the old floor",
+        "move 2200001": "not moved",
+        "recolour 2200019": "a ghost of the old colour",
     }
 }
 """By the pixels of the sheet, the drawn edits that a person takes for no render with the change made, and why."""
