@@ -8,6 +8,7 @@ import torch
 from iterinv.cascade import Cascade
 from iterinv.edits import AdaptiveFlow, Automatic, FromFlow, FromPrompts, Given, Redraw, StageEdit
 from iterinv.edits.automatic import tightened, word_change
+from iterinv.edits.from_flow import solid
 
 SOURCE = "a red sphere to the left of a blue cube"
 MASK = Given(torch.ones(1, 1, 16, 16).triu())
@@ -175,3 +176,15 @@ def test_the_region_of_flow_is_where_it_changes_the_picture(first):
     prompts = cascade.edit(alone, "a blue cube", Redraw(tries=1, region=FromPrompts(close=True)))
     assert everything.masks[0].mean() > 0.9
     assert torch.equal(nothing.masks[0], prompts.masks[0])
+
+
+def test_the_outline_of_a_thing_that_stays_is_not_in_the_region_of_flow():
+    change = torch.zeros(1, 1, 32, 32)
+    change[..., 4:12, 4:12] = 1.0  # a thing that goes
+    change[..., 12, 4:12] = 0.1  # its faint shadow
+    change[..., 4:12, 20:28] = 0.3
+    change[..., 5:11, 21:27] = 0.0  # the outline of one that stays
+    places = torch.zeros(1, 1, 32, 32)
+    places[..., 4:13, 4:12] = 1
+    assert torch.equal(solid(change, 0.15), places)
+    assert not solid(change, 2.0).any()

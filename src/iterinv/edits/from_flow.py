@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
+import torch
 from torch import Tensor
 
 from iterinv.edits.adaptive_flow import AdaptiveFlow
@@ -17,7 +18,8 @@ from iterinv.typed import Natural, Positive, Range, check_fields
 @dataclass(frozen=True)
 class FromFlow:
     """The region where one pass of :class:`iterinv.edits.AdaptiveFlow` over all levels changes a channel by ``least``
-    or more, in [-1, 1], closed, and grown by ``grow`` pixels; the region of the prompts where it changes nothing.
+    or more, in [-1, 1], without thin lines (:func:`solid`), closed, and grown by ``grow`` pixels; the region of the
+    prompts where it changes nothing.
 
     Two prompts predict different noise on every thing that they describe, also on those that stay
     (:class:`iterinv.edits.FromPrompts`); FlowEdit's result changes only those that do not.
@@ -34,8 +36,18 @@ class FromFlow:
         edit = finish(AdaptiveFlow(strength=1.0, passes=1, outline=1.0, seed=self.seed)(site))
         clean = site.path[-1]
         change = (site.stage.encode(edit.picture.to(clean)) - clean).abs().amax(1, keepdim=True)
-        mask = grown(closed((change >= self.least).to(clean)), self.grow)
+        mask = grown(closed(solid(change, self.least).to(clean)), self.grow)
         unchanged = ~mask.flatten(1).any(1)
         if bool(unchanged.any()):
             mask[unchanged] = FromPrompts(grow=self.grow, close=True, seed=self.seed)(site)[unchanged].to(mask)
         return mask
+
+
+def solid(change: Tensor, least: float) -> Tensor:
+    """The places (batch, 1, h, w) of a change of ``least`` or more that are three pixels wide or more, and up to two
+    pixels around them of half that change. FlowEdit also changes the outlines of things that stay: those are thin."""
+    changed, around = (change >= least).to(change), (change >= least / 2).to(change)
+    places = changed * grown(1 - grown(1 - changed, 1), 1)
+    for _ in range(2):
+        places = torch.maximum(places, grown(places, 1) * around)
+    return places
