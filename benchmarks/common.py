@@ -52,7 +52,7 @@ def short(cascade: Cascade) -> str:
 
 
 def square(picture: np.ndarray, size: int) -> Canvas:
-    return Canvas.fit(picture, size, "crop")[0]
+    return Canvas.fit(picture, (size, size), "crop")[0]
 
 
 def recolourings(count: int) -> list[tuple[Scene, Scene]]:

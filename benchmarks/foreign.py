@@ -98,7 +98,7 @@ def main() -> None:
     worst = agreement(cascade)
     pictures = {
         "a height map that it drew, difficulty 75": to_uint8(drawn[3:4]),
-        "a photograph in colour, difficulty 75": to_uint8(square(photographs()["astronaut"][0], 128).square()),
+        "a photograph in colour, difficulty 75": to_uint8(square(photographs()["astronaut"][0], 128).covered()),
     }
     tables: list[str] = []
     for title, picture in pictures.items():

@@ -31,13 +31,13 @@ def call(stage: Stage, condition: Condition, x: Tensor) -> None:
 def main() -> None:
     began, cascade = time.time(), load()
     picture, words = next(iter(shipped().values()))
-    x = square(picture, cascade.size).square()
+    x = square(picture, cascade.size).covered()
     rows = []
     with torch.no_grad():
         for k, stage in enumerate(cascade.stages):
-            low = resize(x, cascade.stages[k - 1].size) if k else None
+            low = resize(x, cascade.stages[k - 1].extent) if k else None
             condition = stage.condition(words, low)
-            here = resize(x, stage.size)
+            here = resize(x, stage.extent)
             bare = partial(call, stage, condition, here)
             whole = partial(invert_stage, stage, plan("bdia", STEPS), condition, here)
             seconds: dict[str, list[float]] = {"bare": [], "bdia": []}

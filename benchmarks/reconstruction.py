@@ -20,10 +20,10 @@ def main() -> None:
     strips: dict[str, list[tuple[str, np.ndarray]]] = {}
     for name, (picture, words) in {**shipped(), **photographs()}.items():
         frame = square(picture, cascade.size)
-        strips[name] = [(name, frame.image if name in shipped() else to_uint8(frame.square()))]
+        strips[name] = [(name, frame.image if name in shipped() else to_uint8(frame.covered()))]
         for method in ("bdia", "ddim", "iterinv-anderson"):
             start = time.perf_counter()
-            inversion = cascade.invert(frame.square(), words, plan(method, STEPS))
+            inversion = cascade.invert(frame.covered(), words, plan(method, STEPS))
             report = inversion_report(cascade, inversion, time.perf_counter() - start, [])
             fidelity = [stage["reconstruction"] for stage in report["stages"]]
             calls = [stage["network_calls"] for stage in report["stages"]]

@@ -95,7 +95,7 @@ def test_an_exact_method_reconstructs_elsewhere_too(small, photo, tmp_path, meth
             assert b.rerun.pixels or all(torch.equal(x.float(), y) for x, y in zip(a.path, b.path, strict=True))
     nowhere = iterinv.Given(torch.zeros(1, 1, 8, 8))
     (edited,) = there.edit(again, TO, iterinv.PromptSwap(region=nowhere), output_type="np").images
-    assert (edited == Canvas.fit(photo, small.size)[0].image).all()
+    assert (edited == Canvas.fit(photo, small.extent)[0].image).all()
 
 
 @pytest.mark.filterwarnings("ignore:.*")

@@ -84,7 +84,7 @@ def test_bdia_gives_every_pixel_back_at_every_stage_in_2n_minus_1_calls(tiny, st
     x = photo()
     inversion = tiny.invert(x, PROMPT, plan("bdia", steps, guidance))
     for stage, stage_inversion in zip(tiny.stages, inversion.stages, strict=True):
-        assert (to_uint8(stage_inversion.picture) == to_uint8(resize(x, stage.size))).all()
+        assert (to_uint8(stage_inversion.picture) == to_uint8(resize(x, stage.extent))).all()
         assert stage_inversion.report.forward == (2 * steps - 1) * (1 if guidance == 1 else 2)
         assert stage_inversion.report.backward == 0
         assert stage_inversion.report.residual_max < 1e-9

@@ -27,8 +27,8 @@ def test_eight_bits_go_both_ways(h, w, seed):
 def test_a_picture_of_any_shape_comes_back_whole(h, w, how):
     """The picture is fitted to a square and the square put back: every pixel at working scale returns, and none of the
     padding."""
-    frame, notes = Canvas.fit(pixels(h, w), 64, how)
-    square = frame.square()
+    frame, notes = Canvas.fit(pixels(h, w), (64, 64), how)
+    square = frame.covered()
     assert square.shape == (1, 3, 64, 64)
     assert (frame.place(square) == frame.image).all()
     sides = frame.image.shape[:2]
@@ -39,13 +39,13 @@ def test_a_picture_of_any_shape_comes_back_whole(h, w, how):
 
 def test_a_square_of_the_right_size_is_taken_as_it_is():
     picture = pixels(64, 64)
-    frame, notes = Canvas.fit(picture, 64)
+    frame, notes = Canvas.fit(picture, (64, 64))
     assert notes == []
-    assert (to_uint8(frame.square()) == picture).all()
+    assert (to_uint8(frame.covered()) == picture).all()
 
 
 def test_cropping_works_on_the_middle_and_puts_it_back():
-    frame, notes = Canvas.fit(pixels(64, 128), 64, "crop")
+    frame, notes = Canvas.fit(pixels(64, 128), (64, 64), "crop")
     placed = frame.place(from_uint8(np.zeros((64, 64, 3), np.uint8)))
     assert (placed[:, 32:96] == 0).all()
     assert (placed[:, :32] == frame.image[:, :32]).all()
@@ -53,19 +53,19 @@ def test_cropping_works_on_the_middle_and_puts_it_back():
 
 
 def test_padding_repeats_the_edge():
-    frame, _ = Canvas.fit(pixels(32, 64), 64, "pad")
-    square = to_uint8(frame.square())
+    frame, _ = Canvas.fit(pixels(32, 64), (64, 64), "pad")
+    square = to_uint8(frame.covered())
     assert (square[:16] == square[16]).all()
     assert (square[48:] == square[47]).all()
 
 
 def test_what_does_not_fit_is_refused():
     with pytest.raises(ValueError, match="not one of pad, crop"):
-        Canvas.fit(pixels(64, 64), 64, "stretch")
+        Canvas.fit(pixels(64, 64), (64, 64), "stretch")
     with pytest.raises(BadPicture, match="cut it to a squarer shape"):
-        Canvas.fit(pixels(16, 1000), 64)
+        Canvas.fit(pixels(16, 1000), (64, 64))
     with pytest.raises(BadPicture, match="cut it shorter"):
-        Canvas.fit(np.zeros((16, 100_000, 3), np.uint8), 1024, "crop")
+        Canvas.fit(np.zeros((16, 100_000, 3), np.uint8), (1024, 1024), "crop")
 
 
 MODES = {
@@ -172,9 +172,9 @@ def test_a_strip_shows_each_picture_under_its_name():
 @settings(max_examples=30, deadline=None)
 @given(st.integers(16, 90), st.integers(16, 90), st.sampled_from(["pad", "crop"]))
 def test_what_lies_under_the_square_is_what_was_worked_on(h, w, how):
-    frame, _ = Canvas.fit(pixels(h, w), 64, how)
-    assert fits(*frame.image.shape[:2], frame.size, frame.top, frame.left)
-    inverted = frame.place(-frame.square())
+    frame, _ = Canvas.fit(pixels(h, w), (64, 64), how)
+    assert fits(*frame.image.shape[:2], frame.extent, frame.top, frame.left)
+    inverted = frame.place(-frame.covered())
     assert (frame.crop(inverted) == 255 - frame.crop(frame.image)).all()
     outside = np.ones(frame.image.shape[:2], bool)
     frame.crop(outside)[:] = False

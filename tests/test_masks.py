@@ -99,7 +99,7 @@ def test_python_takes_files_images_arrays_and_tensors(tmp_path):
 
 
 def test_a_mask_lies_over_the_square_as_its_picture_does():
-    canvas = Canvas(np.zeros((8, 16, 3), np.uint8), 16, -4, 0)
+    canvas = Canvas(np.zeros((8, 16, 3), np.uint8), (16, 16), -4, 0)
     mask = np.zeros((16, 32), np.float32)
     mask[4:8, 8:16] = 1
     square = canvas.cover(mask)

@@ -203,7 +203,7 @@ def test_nothing_is_left_when_writing_fails(saved, tmp_path, monkeypatch):
 def test_the_canvas_comes_back(tiny, saved, file):
     again = iterinv.open(file, tiny).canvases[0]
     assert (again.image == saved.canvases[0].image).all()
-    assert (again.size, again.top, again.left) == (64, -8, 0)
+    assert (again.extent, again.top, again.left) == ((64, 64), -8, 0)
 
 
 @dataclass(frozen=True)

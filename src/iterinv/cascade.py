@@ -20,12 +20,13 @@ from iterinv import path_cache
 from iterinv.edits import EDITORS
 from iterinv.edits.site import Edit, Editor, Site, StageEdit, start_index
 from iterinv.guidance import CFG
-from iterinv.images import Canvas, Picture, Pictures, check_output_type, output, resize, to_array, to_uint8
+from iterinv.images import Canvas, Picture, Pictures, check_output_type, output, resize, sides, to_array, to_uint8
 from iterinv.inversion import Inversion, differs, open_inversion
 from iterinv.loading import load_stages
 from iterinv.masks import Mask, to_mask
 from iterinv.methods import plans, sampler
 from iterinv.models import Stage, WatchedDenoiser
+from iterinv.models.extents import at_extent, rectangle, unit_of
 from iterinv.models.memory import checked_device
 from iterinv.models.probe import Probe
 from iterinv.observer import CallbackObserver, Observer, StepCallback
@@ -124,6 +125,20 @@ class Cascade:
         return self.stages[-1].size
 
     @property
+    def extent(self) -> tuple[int, int]:
+        """The height and width in px of the largest stage's pictures."""
+        return self.stages[-1].extent
+
+    def at(self, height: int, width: int) -> Cascade:
+        """The cascade at pictures of another height and width in px; that of the same weights, so that inversions are
+        of both.
+
+        Raises ``ValueError`` for sides that are not whole at every stage, and where a network takes its square alone.
+        """
+        extent = checked(height, int, "height"), checked(width, int, "width")
+        return replace(self, stages=at_extent(self.stages, extent))
+
+    @property
     def fingerprint(self) -> str:
         """A name for the weights, settings and precision of all stages."""
         return "-".join(stage.fingerprint for stage in self.stages)
@@ -152,7 +167,9 @@ class Cascade:
         """Invert pictures through all stages, and reconstruct them.
 
         A picture is a file, a PIL image, an array (h, w, 3) uint8 or a tensor in [-1, 1], of any size; a tensor
-        (batch, 3, size, size) or a list is a batch. ``fit`` is ``pad`` or ``crop``, for pictures that are not square.
+        (batch, 3, size, size) or a list is a batch. Pictures that are not square are brought to a square by ``fit``
+        ``pad`` or ``crop``, or worked on at a rectangle of as many pixels, near their ``aspect`` ratio
+        (:meth:`canvas`): one for the whole batch.
         ``prompt`` is one for all or one for each picture. ``method`` is a name of :data:`iterinv.methods.METHODS`, with
         ``num_inference_steps`` (20 unless given) and ``guidance_scale`` (1, none, unless given), or a plan; a list of
         methods, of guidance scales or of plans has one for each stage. ``seed`` or ``generator``, one for all or one
@@ -170,11 +187,11 @@ class Cascade:
         prompts = self._prompts(prompt, len(x))
         seeds = _seeds(seed, generator, len(x))
         inversions: list[StageInversion] = []
-        for stage, how in zip(self._watched(watch), plans, strict=True):
+        for stage, how in zip(self.at(*canvases[0].extent)._watched(watch), plans, strict=True):
             condition = stage.condition(prompts, inversions[-1].picture if inversions else None, seeds=seeds)
             for note in () if inversions else condition.notes:  # the stages above read the same prompts
                 watch.on_note(note)
-            inversions.append(invert_stage(stage, how, condition, resize(x, stage.size), seeds, watch, lazily))
+            inversions.append(invert_stage(stage, how, condition, resize(x, stage.extent), seeds, watch, lazily))
         return Inversion(prompts, seeds, self.fingerprint, tuple(inversions), canvases, self.probes)
 
     @torch.no_grad()
@@ -188,7 +205,7 @@ class Cascade:
         """
         self._check(inversion)
         watch = self._observer(observer, None)
-        pairs = zip(self._watched(watch), inversion.stages, strict=True)
+        pairs = zip(self.at(*inversion.extent)._watched(watch), inversion.stages, strict=True)
         again = replace(
             inversion, stages=tuple(rerun_stage(stage, stage_inversion, watch) for stage, stage_inversion in pairs)
         )
@@ -209,8 +226,9 @@ class Cascade:
         self._check(inversion)
         watch = self._observer(observer, None)
         none: list[list[Tensor]] = [[] for _ in self.stages]
-        known = none if path is None else path_cache.load(Path(path), inversion, self.stages)
-        triples = zip(self._watched(watch), inversion.stages, known, strict=True)
+        at = self.at(*inversion.extent)
+        known = none if path is None else path_cache.load(Path(path), inversion, at.stages)
+        triples = zip(at._watched(watch), inversion.stages, known, strict=True)
         return replace(
             inversion, stages=tuple(as_needed(stage, each, watch, states) for stage, each, states in triples)
         )
@@ -245,7 +263,7 @@ class Cascade:
         limit = self._limit(masks, inversion.canvases)
         inversion = self.as_needed(inversion, observer=watch)
         edits: list[StageEdit] = []
-        for stage, stage_inversion in zip(self._watched(watch), inversion.stages, strict=True):
+        for stage, stage_inversion in zip(self.at(*inversion.extent)._watched(watch), inversion.stages, strict=True):
             below = edits[-1] if edits else None
             target = stage.condition(
                 prompts, below.picture if below else None, stage_inversion.condition.get("low_noise")
@@ -265,6 +283,8 @@ class Cascade:
         guidance_scale: float | None = None,
         num_images_per_prompt: int = 1,
         *,
+        height: int | None = None,
+        width: int | None = None,
         batch_size: int = 4,
         rule: str | Step | None = None,
         detail: float = 0.8,
@@ -273,8 +293,9 @@ class Cascade:
         callback_on_step_end: StepCallback | None = None,
         observer: Observer | None = None,
     ) -> tuple[Tensor, ...]:
-        """Draw pictures (batch, 3, size, size) in [-1, 1] from prompts alone, one tensor a stage.
+        """Draw pictures (batch, 3, h, w) in [-1, 1] from prompts alone, one tensor a stage.
 
+        ``height`` and ``width`` in px, at the largest stage, are the cascade's own unless given (:meth:`at`).
         Of several prompts, ``num_images_per_prompt`` pictures each, in their order; ``batch_size`` of them go through
         the networks at once, which alone decides how much memory that takes. ``num_inference_steps``,
         ``guidance_scale``, which acts on the first stage, and ``rule``, a name of :data:`iterinv.steps.RULES` or a
@@ -305,8 +326,11 @@ class Cascade:
             checked(detail, Annotated[float, Range(0, 1)], "detail"),
         )
         noted: set[str] = set()
+        at = self.at(
+            *(own if given is None else given for own, given in zip(self.extent, (height, width), strict=True))
+        )
         blocks = [
-            self._sample(rows[first : first + block], first, start_seed, *how, watch, noted)
+            at._sample(rows[first : first + block], first, start_seed, *how, watch, noted)
             for first in range(0, len(rows), block)
         ]
         return tuple(torch.cat(pictures) for pictures in zip(*blocks, strict=True))
@@ -413,29 +437,48 @@ class Cascade:
             raise ValueError(f"there is no editor {name!r}: the editors are {', '.join(EDITORS)}")
         return EDITORS[name]()
 
+    def canvas(self, picture: np.ndarray, fit: str = "pad") -> tuple[Canvas, list[str]]:
+        """A picture (h, w, 3) uint8 at working scale, and notes of what was done.
+
+        ``pad`` and ``crop`` bring it to the cascade's own extent, ``aspect`` to a rectangle near its own aspect ratio
+        (:func:`iterinv.models.extents.rectangle`). Raises ``ValueError`` for an unknown ``fit``, a picture that is too
+        long for it, and where a network takes its square alone and the picture is none.
+        """
+        (height, width), extent = picture.shape[:2], self.extent
+        if fit == "aspect":
+            extent = self.size, self.size
+            if height != width:
+                extent = rectangle(height, width, self.size, unit_of(self.stages))
+        return Canvas.fit(picture, extent, fit)
+
     def _pictures(
         self, picture: Picture | Sequence[Picture], fit: str, watch: Observer
     ) -> tuple[Tensor, tuple[Canvas, ...]]:
-        """Pictures (batch, 3, size, size) in [-1, 1], and a canvas for each."""
-        if isinstance(picture, Tensor) and picture.ndim == 4 and picture.shape[1:] == (3, self.size, self.size):
+        """Pictures (batch, 3, h, w) in [-1, 1], and a canvas for each, of one extent."""
+        if isinstance(picture, Tensor) and picture.ndim == 4 and picture.shape[1:] == (3, *self.extent):
             if not bool(torch.isfinite(picture).all()) or float(picture.abs().max()) > 1 + 1e-6:
                 raise ValueError("the picture's values must be finite and lie in [-1, 1]")
             arrays = [to_uint8(x[None]) for x in picture]
-            return picture, tuple(Canvas(array, self.size, 0, 0, array) for array in arrays)
+            return picture, tuple(Canvas(array, self.extent, 0, 0, array) for array in arrays)
         each = list(picture) if isinstance(picture, (list, tuple)) else [picture]
         if not each:
             raise ValueError("there is no picture in the list")
         canvases = []
         for one in each:
             array, notes = to_array(one)  # type: ignore[arg-type]
-            canvas, more = Canvas.fit(array, self.size, fit)
+            canvas, more = self.canvas(array, fit)
             canvases.append(replace(canvas, source=one))  # type: ignore[arg-type]
             for note in [*notes, *more]:
                 watch.on_note(f"{one.name}: {note}" if isinstance(one, Path) else note)
-        return torch.cat([canvas.square() for canvas in canvases]), tuple(canvases)
+        if len(extents := {canvas.extent for canvas in canvases}) > 1:
+            raise ValueError(
+                f"the pictures are worked on at {' and '.join(map(sides, sorted(extents)))} px, and a batch has one "
+                "height and width: invert them one by one, or pad or crop them to a square"
+            )
+        return torch.cat([canvas.covered() for canvas in canvases]), tuple(canvases)
 
     def _limit(self, masks: list[np.ndarray], canvases: tuple[Canvas, ...]) -> Tensor | None:
-        """The masks (batch, 1, size, size) of pictures on canvases, ``None`` without any."""
+        """The masks (batch, 1, h, w) of pictures on canvases, ``None`` without any."""
         if not masks:
             return None
         limits = [canvas.cover(each) for canvas, each in zip(canvases, masks, strict=True)]

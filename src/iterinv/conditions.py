@@ -49,6 +49,14 @@ class Condition(Mapping[str, Tensor]):
         """The condition of some entries alone, as far as it has them."""
         return Condition({name: x for name, x in self.items() if name in names})
 
+    def at(self, height: int, width: int) -> Condition:
+        """The condition for pictures of another height and width in px, which SDXL's ``time_ids`` hold: original size,
+        crop, target size."""
+        if "time_ids" not in self:
+            return self
+        ids = self["time_ids"].new_tensor([[height, width, 0, 0, height, width]])
+        return self.updated(time_ids=ids.expand(len(self["time_ids"]), -1))
+
     def without(self, *names: str) -> Condition:
         """The condition but for some entries."""
         return Condition({name: x for name, x in self.items() if name not in names})

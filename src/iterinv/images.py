@@ -1,4 +1,4 @@
-"""Pictures: files, PIL, numpy and torch to one form and back, and pictures of any shape to a cascade's square and back.
+"""Pictures: files, PIL, numpy and torch to one form and back, and pictures of any shape to a cascade's and back.
 
 Tensors are (batch, 3, h, w) in [-1, 1]. Arrays are (h, w, 3) uint8.
 """
@@ -23,7 +23,10 @@ from iterinv.reading import Original, read_original, to_original, to_rgb
 from iterinv.reading import read as read
 from iterinv.reading.colour import srgb_profile
 
-FITS = ("pad", "crop")
+FITS = ("pad", "crop", "aspect")
+"""The ways to bring a picture to a cascade: padded or cropped to its square, or worked on at a rectangle of about the
+picture's aspect ratio."""
+
 SAME = 2.0
 """The mean difference in 8-bit levels up to which two pictures count as one, since decoders of JPEG differ."""
 
@@ -97,94 +100,90 @@ def output(arrays: Sequence[np.ndarray], output_type: str) -> Pictures:
 
 
 def check_fit(how: str) -> None:
-    """Raise ``ValueError`` for a way to bring a picture to a square that is not one of :data:`FITS`."""
+    """Raise ``ValueError`` for a way to bring a picture to a cascade that is not one of :data:`FITS`."""
     if how not in FITS:
         raise ValueError(f"fit {how!r} is not one of {', '.join(FITS)}")
 
 
-def fits(height: int, width: int, size: int, top: int, left: int) -> bool:
-    """Tell whether a square lies over a picture as :meth:`Canvas.fit` lays it."""
-    laid = (top, left) == ((height - size) // 2, (width - size) // 2) and size in (height, width)
+def fits(height: int, width: int, extent: tuple[int, int], top: int, left: int) -> bool:
+    """Tell whether a rectangle (h, w) lies over a picture as :meth:`Canvas.fit` lays it."""
+    h, w = extent
+    laid = (top, left) == ((height - h) // 2, (width - w) // 2) and (height == h or width == w)
     return laid and height * width <= (Image.MAX_IMAGE_PIXELS or math.inf)
 
 
 @dataclass(frozen=True, eq=False)
 class Canvas:
-    """A picture at working scale, and the place of the cascade's square over it.
+    """A picture at working scale, and the place over it of the rectangle that the cascade works on.
 
-    ``image`` is (h, w, 3) uint8. ``top`` and ``left`` place the square over it: negative or zero where the picture was
-    padded. ``source`` is the picture as it was given, where that is known.
+    ``image`` is (h, w, 3) uint8. The rectangle is ``extent`` (h, w), most often a square; ``top`` and ``left`` place it
+    over the picture: negative or zero where the picture was padded. ``source`` is the picture as it was given, where
+    that is known.
     """
 
     image: np.ndarray
-    size: int
+    extent: tuple[int, int]
     top: int
     left: int
     source: Picture | None = None
 
     @classmethod
-    def fit(cls, picture: np.ndarray, size: int, how: str = "pad") -> tuple[Canvas, list[str]]:
-        """Bring a picture to working scale: ``pad`` keeps all of it in the square, ``crop`` puts the square on its
-        middle.
+    def fit(cls, picture: np.ndarray, extent: tuple[int, int], how: str = "pad") -> tuple[Canvas, list[str]]:
+        """Bring a picture to working scale: ``crop`` puts the rectangle ``extent`` (h, w) on its middle, and any other
+        way keeps all of it in the rectangle.
 
-        A picture of ``size`` x ``size`` is taken as it is. Gives notes of what was done. Raises ``ValueError`` for
-        another ``how``, for a picture so long that padding leaves it thinner than eight pixels, or that scaling makes
-        it too large.
+        A picture of that extent is taken as it is. Gives notes of what was done. Raises ``ValueError`` for
+        an unknown ``how``, for a picture so long that padding leaves it thinner than eight pixels, or that scaling
+        makes it too large.
         """
         check_fit(how)
         h, w = picture.shape[:2]
-        scale = size / (max(h, w) if how == "pad" else min(h, w))
+        scale = (max if how == "crop" else min)(extent[0] / h, extent[1] / w)
         height, width = max(1, round(h * scale)), max(1, round(w * scale))
         if min(height, width) < 8:
             raise BadPicture(
-                f"a picture of {w}x{h} px would be {width}x{height} in a square of {size}: cut it to a squarer "
-                "shape, or "
-                "crop instead of pad"
+                f"a picture of {w}x{h} px would be {width}x{height} within {described(extent)}: cut it to a squarer "
+                "shape, or crop instead of pad"
             )
         if height * width > (Image.MAX_IMAGE_PIXELS or math.inf):
             raise BadPicture(
-                f"a picture of {w}x{h} px would be {width}x{height} with a short side of {size}: cut it shorter"
+                f"a picture of {w}x{h} px would be {width}x{height} around {described(extent)}: cut it shorter"
             )
         notes = []
         if (height, width) != (h, w):
             verb = "reduced" if height * width < h * w else "enlarged"
             notes.append(f"{verb} from {w}x{h} to {width}x{height} px, which the model works at")
             picture = np.array(Image.fromarray(picture).resize((width, height), Image.Resampling.LANCZOS))
-        if height != width:
-            how_said = (
-                "padded to a square; the padding is taken off again" if how == "pad" else "only its middle is worked on"
-            )
+        if (height, width) != extent:
+            padded = f"padded to {described(extent)}; the padding is taken off again"
+            how_said = "only its middle is worked on" if how == "crop" else padded
             notes.append(f"not square: {how_said}")
-        return cls(picture, size, (height - size) // 2, (width - size) // 2), notes
+        return cls(picture, extent, (height - extent[0]) // 2, (width - extent[1]) // 2), notes
 
     def __repr__(self) -> str:
         h, w = self.image.shape[:2]
-        return f"Canvas({w} x {h} px, square of {self.size})"
+        return f"Canvas({w}x{h} px, {described(self.extent)})"
 
-    def square(self) -> Tensor:
-        """The cascade's input: (1, 3, size, size) float32 in [-1, 1]; padding repeats the edge."""
-        h, w = self.image.shape[:2]
-        rows = np.clip(np.arange(self.size) + self.top, 0, h - 1)
-        columns = np.clip(np.arange(self.size) + self.left, 0, w - 1)
-        return from_uint8(self.image[rows][:, columns])
+    def covered(self) -> Tensor:
+        """The part of the picture that the rectangle covers, the cascade's input: (1, 3, *extent) float32 in [-1, 1];
+        padding repeats the edge."""
+        return from_uint8(self._covered(self.image))
 
     def cover(self, mask: np.ndarray) -> Tensor:
-        """A mask (h, w) in [0, 1] of the whole picture, of any size, as the square's: (1, 1, size, size) float32."""
+        """A mask (h, w) in [0, 1] of the whole picture, of any size, as the rectangle's: (1, 1, *extent) float32."""
         h, w = self.image.shape[:2]
-        rows = np.clip(np.arange(self.size) + self.top, 0, h - 1)
-        columns = np.clip(np.arange(self.size) + self.left, 0, w - 1)
-        return torch.from_numpy(resized(mask, h, w)[rows][:, columns].copy())[None, None]
+        return torch.from_numpy(self._covered(resized(mask, h, w)).copy())[None, None]
 
     def crop(self, picture: np.ndarray) -> np.ndarray:
-        """The part of a picture or mask (h, w, ...) that the square lies over, which the cascade has worked on."""
-        return picture[max(0, self.top) :, max(0, self.left) :][: self.size, : self.size]
+        """The part of a picture or mask (h, w, ...) that the rectangle lies over, which the cascade has worked on."""
+        return picture[max(0, self.top) :, max(0, self.left) :][: self.extent[0], : self.extent[1]]
 
-    def place(self, square: Tensor) -> np.ndarray:
-        """The whole picture (h, w, 3) uint8 with the square (1, 3, size, size) put back in its place."""
-        return self._place(to_uint8(square), self.image)
+    def place(self, part: Tensor) -> np.ndarray:
+        """The whole picture (h, w, 3) uint8 with the rectangle's part (1, 3, *extent) put back in its place."""
+        return self._place(to_uint8(part), self.image)
 
     def place_mask(self, mask: Tensor) -> np.ndarray:
-        """A mask (1, 1, size, size) in [0, 1] over the whole picture: (h, w) uint8, 255 inside."""
+        """A mask (1, 1, *extent) in [0, 1] over the whole picture: (h, w) uint8, 255 inside."""
         values = (mask[0, 0] * 255).round().byte().cpu().numpy()
         return self._place(values, np.zeros(self.image.shape[:2], np.uint8))
 
@@ -199,10 +198,18 @@ class Canvas:
         if differs:
             raise BadPicture(f"the original is another picture than the inverted one ({differs}): give that one's file")
 
+    def _covered(self, values: np.ndarray) -> np.ndarray:
+        """The values (h, w, ...) under the rectangle, its padding those of the edge."""
+        rows, columns = (
+            np.clip(np.arange(side) + first, 0, size - 1)
+            for side, first, size in zip(self.extent, (self.top, self.left), values.shape[:2], strict=True)
+        )
+        return values[rows][:, columns]
+
     def _place(self, values: np.ndarray, under: np.ndarray) -> np.ndarray:
         h, w = under.shape[:2]
         top, left = max(0, self.top), max(0, self.left)
-        rows, columns = min(h, self.size), min(w, self.size)
+        rows, columns = min(h, self.extent[0]), min(w, self.extent[1])
         out = under.copy()
         inner = values[max(0, -self.top) :, max(0, -self.left) :]
         out[top : top + rows, left : left + columns] = inner[:rows, :columns]
@@ -219,14 +226,26 @@ def to_uint8(x: Tensor) -> np.ndarray:
     return ((x[0].clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 0).cpu().numpy()
 
 
-def resize(picture: Tensor, size: int) -> Tensor:
-    """A picture (batch, 3, h, w) in [-1, 1] at a stage's size: area averages, rounded to 8 bits.
+def sides(extent: Sequence[int]) -> str:
+    """A rectangle (h, w) in short: its width and height, or a square's side."""
+    height, width = extent
+    return str(height) if height == width else f"{width}x{height}"
+
+
+def described(extent: tuple[int, int]) -> str:
+    """A rectangle (h, w) in words: its width and height, or that it is a square."""
+    height, width = extent
+    return f"a square of {height} px" if height == width else f"a rectangle of {width}x{height} px"
+
+
+def resize(picture: Tensor, extent: tuple[int, int]) -> Tensor:
+    """A picture (batch, 3, h, w) in [-1, 1] at a stage's extent (h, w): area averages, rounded to 8 bits.
 
     Rounded, because a stage's reconstruction is judged by its 8-bit pixels, and an average may lie just between two.
     """
-    if picture.shape[-2:] == (size, size):
+    if picture.shape[-2:] == extent:
         return picture
-    small = F.interpolate(picture, (size, size), mode="area")
+    small = F.interpolate(picture, extent, mode="area")
     return ((small + 1) * 127.5).round() / 127.5 - 1
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,10 +18,11 @@ from torch import Tensor
 from iterinv import store
 from iterinv.arithmetic import Arithmetic
 from iterinv.guidance import CFG
-from iterinv.images import Canvas, fits, resize, to_pil
+from iterinv.images import Canvas, described, fits, resize, sides, to_pil
 from iterinv.levels import Level
 from iterinv.methods import METHODS
 from iterinv.models import Stage
+from iterinv.models.extents import at_extent
 from iterinv.models.probe import Probe
 from iterinv.observer import Observer
 from iterinv.plans import Plan, Refinement
@@ -67,12 +68,17 @@ class Inversion:
             stage_inversion.picture if stage_inversion.origin is None else stage_inversion.origin.picture
             for stage_inversion in self.stages
         ]
-        sizes = " -> ".join(str(x.shape[-1]) for x in pictures)
+        sizes = " -> ".join(sides(x.shape[-2:]) for x in pictures)
         plan, prompt = self.stages[0].plan, textwrap.shorten(self.prompt, 40, placeholder=" ...")
         return f"Inversion({len(self)} of {sizes} px by {plan.method}, {plan.steps} steps: {prompt!r})"
 
     def __len__(self) -> int:
         return len(self.prompts)
+
+    @property
+    def extent(self) -> tuple[int, int]:
+        """The height and width in px of the largest stage's pictures, one for the whole batch."""
+        return self.canvases[0].extent
 
     @property
     def prompt(self) -> str:
@@ -96,7 +102,7 @@ class Inversion:
 
     @property
     def picture(self) -> Tensor:
-        """The reconstruction at the largest stage (batch, 3, size, size), clamped to [-1, 1]."""
+        """The reconstruction at the largest stage (batch, 3, h, w), clamped to [-1, 1]."""
         return self.stages[-1].picture.clamp(-1, 1)
 
     @property
@@ -192,7 +198,13 @@ class Inversion:
             "probes": [None if probe is None else asdict(probe) for probe in self.probes],
             "arithmetic": asdict(arithmetic or Arithmetic.here(self.noise.device.type, len(self))),
             "canvases": [
-                {"height": c.image.shape[0], "width": c.image.shape[1], "size": c.size, "top": c.top, "left": c.left}
+                {
+                    "height": c.image.shape[0],
+                    "width": c.image.shape[1],
+                    "size": _size(c.extent),
+                    "top": c.top,
+                    "left": c.left,
+                }
                 for c in self.canvases
             ],
             "stages": stages,
@@ -206,13 +218,27 @@ class Inversion:
         store.write(Path(path), header, tensors)
 
 
+class _Extent(NamedTuple):
+    height: Count
+    width: Count
+
+
 @dataclass(frozen=True)
 class _Canvas:
     height: Count
     width: Count
-    size: Count
+    size: _Extent | Count
     top: int
     left: int
+
+    @property
+    def extent(self) -> tuple[int, int]:
+        return (self.size, self.size) if isinstance(self.size, int) else (self.size.height, self.size.width)
+
+
+def _size(extent: tuple[int, int]) -> int | tuple[int, int]:
+    """A rectangle (h, w) as a header has it: a square by its side alone, as in files from before there were others."""
+    return extent[0] if extent[0] == extent[1] else extent
 
 
 @dataclass(frozen=True)
@@ -256,13 +282,14 @@ def open_inversion(
         header, raw = _header(path)
         if reason := differs(header.fingerprint, header.probes, fingerprint, probes):
             raise BadInversion(f"it {reason}; load that one, or invert the picture again")
+        stages = _at_extent(header, stages)
         tensors = store.read_tensors(path, raw, _expected(header, stages))
         images = [tensors[f"image.{j}"].numpy() for j in range(len(header.canvases))]
         canvases = tuple(
-            Canvas(image, each.size, each.top, each.left) for image, each in zip(images, header.canvases, strict=True)
+            Canvas(image, each.extent, each.top, each.left) for image, each in zip(images, header.canvases, strict=True)
         )
-        square = torch.cat([canvas.square() for canvas in canvases])
-        inversions = [_stage(k, header, tensors, stage, square) for k, stage in enumerate(stages)]
+        picture = torch.cat([canvas.covered() for canvas in canvases])
+        inversions = [_stage(k, header, tensors, stage, picture) for k, stage in enumerate(stages)]
         return Inversion(header.prompts, header.seeds, header.fingerprint, tuple(inversions), canvases, header.probes)
 
 
@@ -315,6 +342,22 @@ def _header(path: Path) -> tuple[_Header, dict[str, Any]]:
     return header, raw
 
 
+def _at_extent(header: _Header, stages: Sequence[Stage]) -> tuple[Stage, ...]:
+    """The stages at the rectangle of a header's pictures. Raises :class:`BadInversion` where it is not one that they
+    can work at, or does not lie over a picture."""
+    extents = {each.extent for each in header.canvases}
+    for each in header.canvases:
+        if len(extents) > 1 or not fits(each.height, each.width, each.extent, each.top, each.left):
+            raise BadInversion(
+                f"its picture of {each.height} x {each.width} px does not lie under {described(each.extent)} as it says"
+            )
+    (extent,) = extents
+    try:
+        return at_extent(stages, extent)
+    except ValueError as error:
+        raise BadInversion(f"its picture lies under {described(extent)}: {error}") from None
+
+
 def _expected(header: _Header, stages: Sequence[Stage]) -> dict[str, store.Shape]:
     """The shape and dtype of every tensor of a file with a header. Raises :class:`BadInversion` for a header that is
     not of these stages."""
@@ -322,10 +365,6 @@ def _expected(header: _Header, stages: Sequence[Stage]) -> dict[str, store.Shape
     if len(header.stages) != len(stages):
         raise BadInversion(f"it has {len(header.stages)} stages, the cascade {len(stages)}")
     for j, each in enumerate(header.canvases):
-        if each.size != stages[-1].size or not fits(each.height, each.width, each.size, each.top, each.left):
-            raise BadInversion(
-                f"its picture of {each.height} x {each.width} px does not lie under a square of {each.size} as it says"
-            )
         expected[f"image.{j}"] = (each.height, each.width, 3), torch.uint8
     for k, (stage, entry) in enumerate(zip(stages, header.stages, strict=True)):
         plan, shape = entry.plan, (n, *stage.shape)
@@ -341,10 +380,10 @@ def _expected(header: _Header, stages: Sequence[Stage]) -> dict[str, store.Shape
         mine: dict[str, store.Shape] = {f"state.{j}": (shape, dtype) for j in range(_states(plan))}
         single: dict[str, tuple[int, ...]] = {}
         if stage.low_level is not None:
-            below = stages[k - 1].size if k else 0
-            single |= dict(zip(LOW_FILE, ((n, 3, below, below), (n, 3, *shape[2:])), strict=True))
+            below = stages[k - 1].extent if k else (0, 0)
+            single |= dict(zip(LOW_FILE, ((n, 3, *below), (n, 3, *shape[2:])), strict=True))
         if stage.codec is not None:
-            single["lost"] = n, 3, stage.size, stage.size
+            single["lost"] = n, 3, *stage.extent
         if entry.path or not plan.inverter.exact:
             single["path"] = len(entry.grid), *shape
         if plan.refine is not None:
@@ -361,14 +400,14 @@ def _states(plan: Plan) -> int:
     return len(plan.rule.init(*[torch.zeros(1, dtype=torch.float64, device="cpu")] * 2))
 
 
-def _stage(k: int, header: _Header, tensors: dict[str, Tensor], stage: Stage, square: Tensor) -> StageInversion:
+def _stage(k: int, header: _Header, tensors: dict[str, Tensor], stage: Stage, large: Tensor) -> StageInversion:
     """The inversion of the ``k``-th stage of a file."""
     entry, plan = header.stages[k], header.stages[k].plan
     mine = {name.removeprefix(f"{k}."): x.to(stage.device) for name, x in tensors.items() if name.startswith(f"{k}.")}
     state = tuple(mine[f"state.{j}"] for j in range(sum(name.startswith("state.") for name in mine)))
     condition = stage.condition(header.prompts, mine.get(LOW_FILE[0]), mine.get(LOW_FILE[1]))
     negative, path = stage.with_prompt(condition, None), mine["path"].unbind() if "path" in mine else None
-    picture = resize(square, stage.size)
+    picture = resize(large, stage.extent)
     exact, whole = plan.inverter.exact, list[StageInversion]()
 
     @torch.no_grad()

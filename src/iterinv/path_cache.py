@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from iterinv import store
+from iterinv.images import sides
 from iterinv.inversion import Inversion, plan_to_json
 from iterinv.models import Stage
 from iterinv.trajectory import Walked
@@ -74,6 +75,6 @@ def _identity(inversion: Inversion) -> str:
     facts = [inversion.fingerprint, plans, list(inversion.prompts), list(inversion.seeds)]
     digest = hashlib.sha256(json.dumps(facts).encode())
     for canvas in inversion.canvases:
-        digest.update(f"{canvas.image.shape} {canvas.size} {canvas.top} {canvas.left}".encode())
+        digest.update(f"{canvas.image.shape} {sides(canvas.extent)} {canvas.top} {canvas.left}".encode())
         digest.update(canvas.image.tobytes())
     return digest.hexdigest()

@@ -52,7 +52,7 @@ class Defaults:
 
     ``sampler`` is a name of :data:`iterinv.steps.RULES`, ``editor`` one of :data:`iterinv.edits.EDITORS`.
     ``prompt_advice`` is called with a prompt and what a message calls it, and returns sentences. ``picture_advice`` is
-    called with the stages and a picture (1, 3, size, size) in [-1, 1], and returns a sentence if the model can invert
+    called with the stages and a picture (1, 3, h, w) in [-1, 1], and returns a sentence if the model can invert
     but not edit it, else an empty text.
     """
 

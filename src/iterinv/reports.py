@@ -17,12 +17,14 @@ def inversion_report(
     cascade: Cascade, inversion: Inversion, seconds: float, notes: list[str], k: int = 0
 ) -> dict[str, Any]:
     """The report of the ``k``-th picture of an inversion, as ``report.json`` holds it (``docs/report.md``)."""
-    inversion = inversion.row(k) if len(inversion) > 1 else inversion
+    inversion, cascade = inversion.row(k) if len(inversion) > 1 else inversion, cascade.at(*inversion.extent)
     (canvas,), plans = inversion.canvases, [stage_inversion.plan for stage_inversion in inversion.stages]
     stages: list[dict[str, Any]] = [
         {
             "stage": stage.name,
             "size": stage.size,
+            "height": stage.extent[0],
+            "width": stage.extent[1],
             "network_calls": {"forward": stage_inversion.report.forward, "backward": stage_inversion.report.backward},
             "seconds": round(stage_inversion.report.seconds, 3),
             "depth": stage_inversion.trajectory.depth,
@@ -69,10 +71,10 @@ def _measured(
     cascade: Cascade, inversion: Inversion, canvas: images.Canvas, stages: list[dict[str, Any]]
 ) -> tuple[dict[str, Any], str]:
     """Add the facts that only a whole inversion has to ``stages``; give the fidelity of all, and the diagnosis."""
-    square = canvas.square()
-    losses, why = diagnose(cascade.stages, inversion, square)
+    picture = canvas.covered()
+    losses, why = diagnose(cascade.stages, inversion, picture)
     for entry, stage, stage_inversion, loss in zip(stages, cascade.stages, inversion.stages, losses, strict=True):
-        expected = images.to_uint8(images.resize(square, stage.size))
+        expected = images.to_uint8(images.resize(picture, stage.extent))
         entry |= {
             "residual_max": stage_inversion.report.residual_max,
             "root_error_max": stage_inversion.report.root_error_max,

@@ -31,7 +31,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, eq=False)
 class Origin:
-    """The picture (batch, 3, size, size) in [-1, 1] that a stage was inverted from, and a record of its rerun.
+    """The picture (batch, 3, h, w) in [-1, 1] that a stage was inverted from, and a record of its rerun.
 
     ``pixels`` is a hash of each 8-bit reconstruction, ``arithmetic`` that in which it was made. ``path`` holds the
     states (batch, channels, h, w) that were found, where a file keeps those of an exact inverter.
@@ -123,7 +123,7 @@ class StageInversion:
 
     @property
     def picture(self) -> Tensor:
-        """The reconstruction (batch, 3, size, size), unclamped."""
+        """The reconstruction (batch, 3, h, w), unclamped."""
         return self.trajectory.picture
 
     @property
@@ -164,7 +164,7 @@ def invert_stage(
     observer: Observer | None = None,
     as_needed: bool = False,
 ) -> StageInversion:
-    """Invert pictures (batch, 3, size, size) at one stage and rerun them. ``seeds``, one a picture, draw what a path
+    """Invert pictures (batch, 3, h, w) at one stage and rerun them. ``seeds``, one a picture, draw what a path
     needs. With ``as_needed`` an exact rule is undone only as deep as its states are asked for, and nothing is rerun.
 
     Raises :class:`iterinv.steps.run.NotFinite`, and :class:`NotExact` where an exact rule loses a pixel all the same:
@@ -292,7 +292,7 @@ def rerun_states(stage: Stage, inversion: StageInversion, observer: Observer) ->
 
 
 def reconstructed(stage: Stage, inversion: StageInversion, clean: Tensor) -> Tensor:
-    """The picture (batch, 3, size, size) of the clean state that a rerun ends in."""
+    """The picture (batch, 3, h, w) of the clean state that a rerun ends in."""
     return stage.decode(clean) if inversion.lost is None else stage.decode(clean) + inversion.lost
 
 
@@ -301,7 +301,7 @@ class NotExact(ArithmeticError):
 
 
 def refuse_loss(picture: Tensor, again: Tensor, plan: Plan) -> None:
-    """Raise :class:`NotExact` where a reconstruction (batch, 3, size, size) is an 8-bit step off the picture or more.
+    """Raise :class:`NotExact` where a reconstruction (batch, 3, h, w) is an 8-bit step off the picture or more.
 
     The rounding of a float state may fall either way in the input of the network. Where the network makes much of that,
     in half precision, under strong guidance, or from a level with nearly no signal, the way back leaves the path.
@@ -318,7 +318,7 @@ def refuse_loss(picture: Tensor, again: Tensor, plan: Plan) -> None:
 
 
 def pixels_of(picture: Tensor) -> tuple[str, ...]:
-    """A hash of the 8-bit pixels of each picture (batch, 3, size, size)."""
+    """A hash of the 8-bit pixels of each picture (batch, 3, h, w)."""
     return tuple(hashlib.sha256(to_uint8(x[None]).tobytes()).hexdigest() for x in picture)
 
 

@@ -53,7 +53,7 @@ class Trajectory(Protocol):
 
     @property
     def picture(self) -> Tensor:
-        """The reconstruction (batch, 3, size, size), unclamped."""
+        """The reconstruction (batch, 3, h, w), unclamped."""
         ...
 
     @property

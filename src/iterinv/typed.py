@@ -109,8 +109,9 @@ def from_json(value: Any, kind: Any, name: str, known: Mapping[str, type] = {}) 
     origin = get_origin(kind)
     if origin in (Union, types.UnionType) and value is not None:
         kinds = [way for way in get_args(kind) if way is not type(None)]
-        if len(kinds) == 1:
-            return from_json(value, kinds[0], name, known)
+        listed = [way for way in kinds if isinstance(way, type) and issubclass(way, tuple)]
+        if len(kinds) == 1 or (len(listed) == 1 and isinstance(value, list)):
+            return from_json(value, (listed or kinds)[0], name, known)
     if origin is Annotated:
         return checked(from_json(value, get_args(kind)[0], name, known), kind, name)
     if isinstance(value, dict):

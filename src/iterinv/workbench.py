@@ -166,7 +166,7 @@ class MeasureRequest:
 
 @dataclass(frozen=True)
 class SampleRequest:
-    """Draw pictures from a prompt; steps, guidance and sampler are the cascade's own unless given."""
+    """Draw pictures from a prompt; steps, guidance, sampler, height and width are the cascade's own unless given."""
 
     prompt: str
     num_images_per_prompt: int = 1
@@ -175,6 +175,8 @@ class SampleRequest:
     sampler: str | None = None
     gamma: float | None = None
     seed: int = 0
+    height: int | None = None
+    width: int | None = None
     model: Model = Model()
 
 
@@ -302,7 +304,7 @@ class Workbench(Observer):
         cascade = request.model.load()
         self._advise(cascade, prompt, "prompt")
         if to_edit:
-            _refuse_unknown(cascade, images.Canvas.fit(array, cascade.size, request.fit)[0])
+            _refuse_unknown(cascade, cascade.canvas(array, request.fit)[0])
         inversion = cascade.invert(
             request.picture, prompt, how, seed=request.seed, fit=request.fit, as_needed=as_needed, observer=self
         )
@@ -493,7 +495,7 @@ class Workbench(Observer):
         return measure.Measurement(chosen, regions, rows, sets, left_out, self.notes)
 
     def sample(self, request: SampleRequest) -> list[Image.Image]:
-        """Draw pictures of the largest stage's size."""
+        """Draw pictures at the largest stage."""
         rule = sampler(request.sampler, request.gamma) if request.sampler else None
         prompt = checked_prompt(request.prompt, "prompt")
         cascade = request.model.load()
@@ -504,6 +506,8 @@ class Workbench(Observer):
             request.num_inference_steps,
             request.guidance_scale,
             request.num_images_per_prompt,
+            height=request.height,
+            width=request.width,
             rule=rule,
             seed=request.seed,
             observer=self,
@@ -517,7 +521,7 @@ class Workbench(Observer):
 
 def _refuse_unknown(cascade: Cascade, canvas: images.Canvas) -> None:
     """Raise ``ValueError`` for a picture that the model can invert but not edit."""
-    if advice := cascade.defaults.picture_advice(cascade.stages, canvas.square()):
+    if advice := cascade.defaults.picture_advice(cascade.at(*canvas.extent).stages, canvas.covered()):
         raise ValueError(advice)
 
 

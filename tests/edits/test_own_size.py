@@ -44,8 +44,8 @@ def photo(h=150, w=200, seed=0, dtype=np.uint8):
 def edit_of(picture, change=(40.0, -30.0, 20.0), fit="pad", region=(10, 22, 9, 25), limits=()):
     """Make the edit of a picture at SIZE px, whose square changes by so many levels in the middle, smoothly."""
     array = picture.shown if isinstance(picture, Original) else picture
-    canvas, _ = Canvas.fit(array, SIZE, fit)
-    square, (top, bottom, left, right) = canvas.square(), region
+    canvas, _ = Canvas.fit(array, (SIZE, SIZE), fit)
+    square, (top, bottom, left, right) = canvas.covered(), region
     mask = torch.zeros(1, 1, SIZE, SIZE)
     mask[..., top:bottom, left:right] = 1
     y, x = (torch.linspace(0, torch.pi, n + 2)[1:-1].sin() for n in (bottom - top, right - left))

@@ -51,10 +51,10 @@ def test_a_photograph_is_refused_for_editing_before_any_inverting(tmp_path, monk
     for seed in range(4):
         scene = render(Scene.random(HELD_OUT + seed), 256)[None]
         noisy = (scene + 0.1 * torch.randn(scene.shape, generator=torch.Generator().manual_seed(seed))).clamp(-1, 1)
-        for each in (scene, noisy, resize(resize(scene, 64), 256)):
+        for each in (scene, noisy, resize(resize(scene, (64, 64)), (256, 256))):
             assert picture_advice(cascade.stages, each) == ""
-    photograph = Canvas.fit(astronaut(), 256, "crop")[0]
-    advice = picture_advice(cascade.stages, photograph.square())
+    photograph = Canvas.fit(astronaut(), (256, 256), "crop")[0]
+    advice = picture_advice(cascade.stages, photograph.covered())
     assert "can be inverted exactly, but not edited by this model" in advice
     Image.fromarray(photograph.image).save(tmp_path / "a.png")
     monkeypatch.setattr("iterinv.cascade.Cascade.invert", lambda *_, **__: pytest.fail("a picture was inverted"))
@@ -62,4 +62,4 @@ def test_a_photograph_is_refused_for_editing_before_any_inverting(tmp_path, monk
     refused("this picture is none", *words)
     with pytest.raises(pytest.fail.Exception, match="a picture was inverted"):
         call(*words, "--force")
-    assert load().up_to(64).defaults.picture_advice(cascade.stages, photograph.square()) == advice
+    assert load().up_to(64).defaults.picture_advice(cascade.stages, photograph.covered()) == advice

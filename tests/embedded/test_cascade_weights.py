@@ -85,7 +85,7 @@ def test_a_shipped_picture_comes_back_exactly_at_every_stage(cascade):
     steps, x = 4, from_uint8(read(PICTURES[0])[0])
     inversion = cascade.invert(x, PICTURES[0].with_suffix(".txt").read_text().strip(), plan("bdia", steps))
     for stage, stage_inversion in zip(cascade.stages, inversion.stages, strict=True):
-        assert (to_uint8(stage_inversion.picture) == to_uint8(resize(x, stage.size))).all()
+        assert (to_uint8(stage_inversion.picture) == to_uint8(resize(x, stage.extent))).all()
         assert (stage_inversion.report.forward, stage_inversion.report.backward) == (2 * steps - 1, 0)
 
 
@@ -97,10 +97,10 @@ def test_pictures_and_photographs_come_back_exactly_at_the_default_settings(casc
     from iterinv.images import Canvas
 
     picture = next((read(p)[0] for p in PICTURES if p.stem == name), None)
-    frame, _ = Canvas.fit(getattr(data, name)() if picture is None else picture, cascade.size, "crop")
-    inversion = cascade.invert(frame.square(), "")
+    frame, _ = Canvas.fit(getattr(data, name)() if picture is None else picture, cascade.extent, "crop")
+    inversion = cascade.invert(frame.covered(), "")
     for stage, stage_inversion in zip(cascade.stages, inversion.stages, strict=True):
-        assert (to_uint8(stage_inversion.picture) == to_uint8(resize(frame.square(), stage.size))).all()
+        assert (to_uint8(stage_inversion.picture) == to_uint8(resize(frame.covered(), stage.extent))).all()
         assert stage_inversion.report.forward == 39
     assert (frame.place(inversion.picture) == frame.image).all()
 

@@ -435,7 +435,7 @@ def test_a_cascade_with_a_latent_upscaler_at_both_ends(tiny_folder, picture, tmp
     large = torch.nn.functional.interpolate(picture, (256, 256))
     inversion = cascade.invert(large, PROMPT, plan("bdia", 4))
     for stage, stage_inversion in zip(cascade.stages, inversion.stages, strict=True):
-        assert (to_uint8(stage_inversion.picture) == to_uint8(resize(large, stage.size))).all()
+        assert (to_uint8(stage_inversion.picture) == to_uint8(resize(large, stage.extent))).all()
     edit = cascade.edit(inversion, "a blue ball", DiffEdit(region=FromPrompts(maps=2)))
     assert [tuple(mask.shape[2:]) for mask in edit.masks] == [(16, 16), (64, 64), (256, 256)]
     inside = edit.masks[-1][0, 0].numpy() > 0
@@ -470,7 +470,7 @@ def test_the_part_of_a_network_that_overflows_is_named(tiny_folder, picture, k):
     stage = cascade.stages[k]
     stage.denoiser.unet.mid_block.resnets[0].conv1.bias.data.fill_(torch.inf)
     with pytest.raises(NotFinite, match=rf"stage {stage.name} by bdia.*network's mid_block.resnets.0.conv1 gives NaN"):
-        cascade.invert(resize(picture, 32), PROMPT, plan("bdia", 4))
+        cascade.invert(resize(picture, (32, 32)), PROMPT, plan("bdia", 4))
 
 
 def test_memory_that_runs_out_is_said_with_the_stage_and_the_way(tiny, picture):
@@ -546,7 +546,7 @@ def test_ifs_stages_give_every_pixel_back_at_their_own_sizes(tmp_path):
     for guidance in (1.0, 7.0):
         inversion = cascade.invert(photo, PROMPT, plan("bdia", 8, guidance))
         for stage, stage_inversion in zip(cascade.stages, inversion.stages, strict=True):
-            assert (to_uint8(stage_inversion.picture) == to_uint8(resize(photo, stage.size))).all()
+            assert (to_uint8(stage_inversion.picture) == to_uint8(resize(photo, stage.extent))).all()
 
 
 def test_tiled_autoencoders_keep_every_pixel_and_are_told_apart(picture):

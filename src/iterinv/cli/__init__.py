@@ -21,6 +21,7 @@ from iterinv.cli.options import (
     Force,
     Gamma,
     Guidance,
+    Height,
     Method,
     Model,
     Out,
@@ -33,6 +34,7 @@ from iterinv.cli.options import (
     Strength,
     To,
     Trajectory,
+    Width,
     finite,
     with_model,
 )
@@ -330,20 +332,31 @@ def sample(
     sampler: Sampler = None,
     gamma: Gamma = None,
     seed: Seed = 0,
+    height: Height = None,
+    width: Width = None,
     model: Any = None,
 ) -> None:
     """Draw pictures from a prompt alone."""
     with session(out, model.name) as (staging, bench):
-        from iterinv.images import save
+        from iterinv.images import save, sides
         from iterinv.workbench import SampleRequest
 
         request = SampleRequest(
-            prompt, num_images_per_prompt, num_inference_steps, guidance_scale, sampler, gamma, seed, model
+            prompt,
+            num_images_per_prompt,
+            num_inference_steps,
+            guidance_scale,
+            sampler,
+            gamma,
+            seed,
+            height,
+            width,
+            model,
         )
         pictures = bench.sample(request)
         for k, picture in enumerate(pictures):
             save(picture, staging / f"sample-{k}.png")
-    typer.echo(printable(f"{len(pictures)} picture(s) of {pictures[0].width} px in {out}"))
+    typer.echo(printable(f"{len(pictures)} picture(s) of {sides(pictures[0].size[::-1])} px in {out}"))
 
 
 @app.command()

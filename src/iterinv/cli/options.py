@@ -75,7 +75,11 @@ Sampler = Annotated[
 ]
 Gamma = Annotated[float | None, typer.Option(help="Weight of BDIA's correction: 0 is the base rule, 1 all of it.")]
 Size = Annotated[int | None, typer.Option(help="Size in px of the last stage to run; stages above are left out.")]
-Fit = Annotated[str, typer.Option("--fit", help="A picture that is not square: 'pad' it, or 'crop' to its middle.")]
+Fit = Annotated[
+    str, typer.Option("--fit", help="A picture that is not square: 'pad' it, 'crop' it, or work at its 'aspect' ratio.")
+]
+Height = Annotated[int | None, typer.Option(help="Height in px of the largest stage; the model's own if not given.")]
+Width = Annotated[int | None, typer.Option(help="Width in px of the largest stage; the model's own if not given.")]
 Trajectory = Annotated[
     bool, typer.Option("--trajectory", help="Keep every state in the file, so that any machine has the same noise.")
 ]

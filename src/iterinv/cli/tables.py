@@ -149,6 +149,8 @@ def print_report(report: dict[str, Any], out: Path) -> None:
     """Print the short report of an inversion or an edit."""
     from rich.table import Table
 
+    from iterinv.images import sides
+
     table = Table(title=printable(f"{report['method']}, {report['steps']} steps"), title_justify="left")
     whole, lines = report.get("reconstruction"), []
     columns = ("reconstruction", "exact pixels", "noise std") if whole else ("levels inverted",)
@@ -156,7 +158,12 @@ def print_report(report: dict[str, Any], out: Path) -> None:
         table.add_column(column, justify="left" if column == "stage" else "right")
     for s in report["stages"]:
         calls, fidelity = s["network_calls"], s.get("reconstruction")
-        cells = [s["stage"], str(s["size"]), f"{calls['forward']} + {calls['backward']} back", f"{s['seconds']:.1f}"]
+        cells = [
+            s["stage"],
+            sides((s["height"], s["width"])),
+            f"{calls['forward']} + {calls['backward']} back",
+            f"{s['seconds']:.1f}",
+        ]
         if fidelity:
             cells += decibels(fidelity["psnr"]), f"{fidelity['exact_pixels']:.2%}", f"{s['terminal_noise']['std']:.2f}"
         else:

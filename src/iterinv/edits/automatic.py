@@ -86,7 +86,7 @@ LEAST = 0.08
 
 
 def tightened(edit: StageEdit, before: Tensor) -> StageEdit:
-    """The edit within the part of its own mask that it changed from the picture ``before`` (1, 3, size, size), closed
+    """The edit within the part of its own mask that it changed from the picture ``before`` (1, 3, h, w), closed
     and grown by a pixel; beyond it the picture stays as it was."""
     if edit.mask is None:
         return edit

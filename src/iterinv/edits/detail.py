@@ -71,10 +71,10 @@ class Detail:
         if same or not inversion.plan.inverter.follows_rule:  # a path of independent noise cannot be left
             structure = torch.zeros_like(structure)
         if site.below.mask is not None:
-            size = (stage.size, stage.size)
+            size = stage.extent
             moved = (enlarged(after, size) - enlarged(before, size)).abs().amax(1, keepdim=True)
             changed = torch.maximum((moved >= self.visible).float(), F.interpolate((structure > 0).float(), size))
-            mask = enlarge(site.below.mask, stage.size) * changed * site.limit_at((stage.size, stage.size))
+            mask = enlarge(site.below.mask, size) * changed * site.limit_at(size)
         inside = None if mask is None else F.adaptive_max_pool2d(mask, stage.shape[1:])
         # A refined inversion was made without guidance.
         scale = inversion.plan.guidance if inversion.plan.refine is None else 1.0
@@ -156,9 +156,9 @@ class MovedPath(Wrapped):
         return self.fresh * x + (1 - self.fresh) * (self.site.path[i] + grid[i].alpha * self.shift)
 
 
-def enlarge(mask: Tensor, size: int) -> Tensor:
+def enlarge(mask: Tensor, size: tuple[int, int]) -> Tensor:
     """A mask (batch, 1, h, w) at a larger size: nearest, then grown by half a small pixel, so that no edited pixel is
     cut."""
-    grow = size // mask.shape[-1] // 2
-    large = F.interpolate(mask, (size, size), mode="nearest")
+    grow = size[-1] // mask.shape[-1] // 2
+    large = F.interpolate(mask, size, mode="nearest")
     return grown(large, grow)

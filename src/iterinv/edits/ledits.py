@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from iterinv.conditions import Condition
 from iterinv.edits.prompt_swap import PromptSwap
-from iterinv.edits.prompt_to_prompt import BLENDED, LARGEST
+from iterinv.edits.prompt_to_prompt import BLENDED, most_positions
 from iterinv.edits.regions import Given
 from iterinv.edits.site import Running, Site, share_of, start_index
 from iterinv.guidance import Denoiser
@@ -107,7 +107,7 @@ class LEdits(PromptSwap):
         network = network_of(site.stage.denoiser)
         layers = [] if network is None else [layer for layer in layers_of(network) if layer.text]
         if layers and site.stage.tokens is not None:
-            return Words(network, layers, site.stage.tokens)
+            return Words(network, layers, site.stage.tokens, most_positions(site.stage))
         if self.cross_attention:
             lack = "does not say which tokens its words are" if layers else "has no attention to text"
             raise ValueError(f"stage {site.stage.name} {lack}, which cross_attention=True needs: take None or False")
@@ -133,11 +133,13 @@ class LEdits(PromptSwap):
 
 @dataclass(frozen=True, eq=False)
 class Words:
-    """The ``layers`` of a network that attend to text, and the ``tokens`` of a prompt."""
+    """The ``layers`` of a network that attend to text, the ``tokens`` of a prompt, and the number of positions of the
+    finest layers that are looked at."""
 
     network: Any
     layers: Sequence[Layer]
     tokens: Tokenize
+    most: float
 
     def columns(self, prompt: str) -> Tensor:
         """The columns (tokens,) of an encoded prompt: 1 for those that stand for text, 0 for special tokens."""
@@ -177,7 +179,9 @@ def fused(base: Field, denoiser: Denoiser, empty: Condition, guides: Sequence[Gu
         if not acting:
             return here
         conditions = Condition.stack([empty, *(guide.condition for guide in acting)], len(x))
-        looks = Looks([guide.columns for guide in acting if guide.columns is not None])
+        looks = Looks(
+            [guide.columns for guide in acting if guide.columns is not None], math.inf if words is None else words.most
+        )
         changes = (
             nullcontext() if words is None else changed(words.network, Changes(dict.fromkeys(words.layers, looks)))
         )
@@ -197,13 +201,14 @@ def fused(base: Field, denoiser: Denoiser, empty: Condition, guides: Sequence[Gu
 
 class Looks:
     """The attention to the words of concepts during a call, whose first rows are those of the empty prompt: sums over
-    the layers, by their number of positions. ``columns`` has (batch, tokens) of each concept."""
+    the layers of at most ``most`` positions, by their number of these. ``columns`` has (batch, tokens) of each
+    concept."""
 
-    def __init__(self, columns: Sequence[Tensor]) -> None:
-        self.columns, self.sums = columns, dict[int, Tensor]()
+    def __init__(self, columns: Sequence[Tensor], most: float) -> None:
+        self.columns, self.most, self.sums = columns, most, dict[int, Tensor]()
 
     def __call__(self, call: Attended) -> Tensor:
-        if call.positions > LARGEST:
+        if call.positions > self.most:
             return call.fused()
         maps = call.maps()
         columns = torch.cat(list(self.columns)).to(maps.device)

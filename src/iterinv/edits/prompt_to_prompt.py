@@ -19,13 +19,15 @@ from torch.nn import functional as F
 from iterinv.edits.attention import AttentionEditor, Run, with_source_row
 from iterinv.edits.site import Running, Site, edit_rows
 from iterinv.levels import Field, Grid, State
+from iterinv.models import Stage
 from iterinv.models.attention import Attended, Changes, Layer
 from iterinv.models.tokens import Tokens
 from iterinv.steps import Step, Wrapped
 from iterinv.typed import Share, checked
 
 LARGEST = 32**2
-"""The most positions of a layer whose self-attention is replaced, as in the authors' code: finer maps hold texture."""
+"""The most positions of a layer whose self-attention is replaced, as in the authors' code: finer maps hold texture. It
+is for squares (:func:`most_positions`)."""
 
 BLENDED = 16**2
 """The positions of the layers whose maps make the blend's mask, 16 x 16 in the paper; the nearest that there are."""
@@ -89,6 +91,7 @@ class PromptToPrompt(AttentionEditor):
         run = Run.of(site, self.strength)
         maps = Maps(words, site.stage.shape[1:])
         cross, own = run.first(self.cross_share), run.first(self.self_share)
+        most = most_positions(site.stage)
 
         def changes(i: int) -> Changes | None:
             chosen = [
@@ -96,7 +99,7 @@ class PromptToPrompt(AttentionEditor):
                 for layer in layers
                 if (layer.text and (i in cross or self.local_blend)) or (layer.image and i in own)
             ]
-            control = Injected(words, maps if self.local_blend else None, i in cross, i in own)
+            control = Injected(words, maps if self.local_blend else None, i in cross, i in own, most)
             return Changes(dict.fromkeys(chosen, control)) if chosen else None
 
         def wrap(rule: Step) -> Step:
@@ -141,6 +144,12 @@ class PromptToPrompt(AttentionEditor):
                 places_of(word, old, new)
             changes = [sorted({k for word in self.blend_words for k in tokens.of(word)}) for tokens in (old, new)]
         return Words(mode, tuple(pairs), weights, (tuple(changes[0]), tuple(changes[1])))
+
+
+def most_positions(stage: Stage) -> float:
+    """:data:`LARGEST` at a stage's rectangle: the same layers as at its square."""
+    height, width = stage.extent
+    return LARGEST * height * width / stage.size**2
 
 
 def places_of(word: str, *prompts: Tokens) -> list[int]:
@@ -219,15 +228,19 @@ class LocalBlend(Wrapped):
 
 @dataclass(frozen=True, eq=False)
 class Injected:
-    """Attention in which the last row, of the target prompt, has maps of the first, which is the source row."""
+    """Attention in which the last row, of the target prompt, has maps of the first, which is the source row.
+
+    ``most`` is the number of positions up to which self-attention is replaced and the maps are summed.
+    """
 
     words: Words
     maps: Maps | None
     cross: bool
     itself: bool
+    most: float = LARGEST
 
     def __call__(self, call: Attended) -> Tensor:
-        itself = self.itself and call.layer.image and call.positions <= LARGEST
+        itself = self.itself and call.layer.image and call.positions <= self.most
         if not call.text:  # the source row's queries and keys make its maps
             same = [torch.cat([x[:-1], x[:1]]) for x in (call.query, call.key)]
             return call.fused(*same) if itself else call.fused()
@@ -240,7 +253,7 @@ class Injected:
             total = words.sum(-1, keepdim=True)
             words = words / total.clamp_min(1)
             image = image * ((1 - total).clamp_min(0) / image.sum(-1, keepdim=True).clamp_min(1e-9))
-        if self.maps is not None and call.positions <= LARGEST:
+        if self.maps is not None and call.positions <= self.most:
             pair = (maps[0, ..., :text], words)
             self.maps.add(*(x / x.sum(-1, keepdim=True).clamp_min(1e-9) for x in pair))
         if self.cross:

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from iterinv.conditions import Condition
 from iterinv.guidance import CFG, unguided
-from iterinv.images import Canvas, Picture, Pictures, output, to_own_pixels
+from iterinv.images import Canvas, Picture, Pictures, output, sides, to_own_pixels
 from iterinv.levels import Field, Grid, State
 from iterinv.masks import resized
 from iterinv.models import Stage
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 class StageEdit:
     """The result of an editor at one stage.
 
-    ``picture`` (batch, 3, size, size) is clamped to [-1, 1]. ``mask`` (batch, 1, size, size) is 1 where the picture may
+    ``picture`` (batch, 3, h, w) is clamped to [-1, 1]. ``mask`` (batch, 1, h, w) is 1 where the picture may
     differ from the original, ``None`` for everywhere. ``reports`` holds the settings that were used, one mapping a
     picture.
     """
@@ -71,9 +71,8 @@ class Edit:
     limits: tuple[np.ndarray, ...] = ()
 
     def __repr__(self) -> str:
-        return (
-            f"Edit({len(self.canvases)} of {self.pictures[-1].shape[-1]} px: {self.reports[0] if self.reports else {}})"
-        )
+        px = sides(self.pictures[-1].shape[-2:])
+        return f"Edit({len(self.canvases)} of {px} px: {self.reports[0] if self.reports else {}})"
 
     @property
     def images(self) -> Pictures:
@@ -110,12 +109,12 @@ class Edit:
     def region(self, k: int) -> np.ndarray:
         """The region (h, w) uint8 of the ``k``-th picture at the model's scale, 0 where no pixel may change."""
         canvas, mask = self.canvases[k], self.stages[-1].mask
-        whole = torch.ones(1, 1, canvas.size, canvas.size, device="cpu")
+        whole = torch.ones(1, 1, *canvas.extent, device="cpu")
         return canvas.place_mask(whole if mask is None else mask[k : k + 1])
 
     def _limit(self, k: int, height: int, width: int) -> np.ndarray | None:
-        """The pixels (height, width) of a picture that may change: inside the user's mask and the cascade's square.
-        ``None`` for all of them."""
+        """The pixels (height, width) of a picture that may change: inside the user's mask and what the cascade
+        works on. ``None`` for all of them."""
         canvas, limits = self.canvases[k], []
         covered = np.zeros(canvas.image.shape[:2], np.uint8)
         canvas.crop(covered)[:] = 1
@@ -127,12 +126,12 @@ class Edit:
 
     @property
     def pictures(self) -> tuple[Tensor, ...]:
-        """The edited picture (batch, 3, size, size) in [-1, 1] of each stage."""
+        """The edited picture (batch, 3, h, w) in [-1, 1] of each stage."""
         return tuple(stage.picture for stage in self.stages)
 
     @property
     def masks(self) -> tuple[Tensor, ...] | None:
-        """The mask (batch, 1, size, size) of each stage, ``None`` where a stage may change everywhere."""
+        """The mask (batch, 1, h, w) of each stage, ``None`` where a stage may change everywhere."""
         masks = tuple(stage.mask for stage in self.stages if stage.mask is not None)
         return masks if len(masks) == len(self.stages) else None
 
@@ -183,7 +182,7 @@ class Site:
 
     @property
     def picture(self) -> Tensor:
-        """The picture at this stage (batch, 3, size, size), as it was inverted."""
+        """The picture at this stage (batch, 3, h, w), as it was inverted."""
         return self.inversion.picture if self.inversion.origin is None else self.inversion.origin.picture
 
     @property
@@ -264,8 +263,8 @@ class Site:
 
     def result(self, state: State, mask: Tensor | None, **report: Any) -> StageEdit:
         """The edit that a clean state and a mask (batch, 1, h, w), at the size of states or pictures, make."""
-        picture, size = self.stage.decode(state[0]), (self.stage.size, self.stage.size)
-        mask = None if mask is None else F.interpolate(mask, size)
+        picture = self.stage.decode(state[0])
+        mask = None if mask is None else F.interpolate(mask, self.stage.extent)
         if self.stage.codec is not None and mask is not None:  # a decoder's change reaches past the mask
             picture = torch.where(mask > 0, picture, self.picture)
         return StageEdit(picture.clamp(-1, 1), mask, (report,) * len(picture))

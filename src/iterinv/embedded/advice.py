@@ -48,11 +48,11 @@ the largest was 0.0075; of 15 photographs and drawings the smallest 0.043, and o
 
 @torch.no_grad()
 def picture_advice(stages: Sequence[Stage], picture: Tensor) -> str:
-    """Return a sentence for a picture (1, 3, size, size) in [-1, 1] that is no tabletop scene, by the likelihood that
+    """Return a sentence for a picture (1, 3, h, w) in [-1, 1] that is no tabletop scene, by the likelihood that
     the first stage gives it; empty for one that the cascade knows."""
     stage = stages[0]
     level = (grid := stage.schedule.grid(20))[len(grid) // 2]
-    x, field = resize(picture, stage.size).to(stage.device).double(), unguided(stage.denoiser, stage.condition(""))
+    x, field = resize(picture, stage.extent).to(stage.device).double(), unguided(stage.denoiser, stage.condition(""))
     error = 0.0
     for k in range(4):
         noise = draw_noise(x.shape[1:], [0], "known", k).to(x)

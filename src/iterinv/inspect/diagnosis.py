@@ -18,7 +18,7 @@ EIGHT_BITS = 1 / 255
 
 
 def losses(inversion: StageInversion, x: Tensor) -> dict[str, float | None]:
-    """The losses of a stage's picture ``x`` (batch, 3, size, size), each an rms in [-1, 1].
+    """The losses of a stage's picture ``x`` (batch, 3, h, w), each an rms in [-1, 1].
 
     ``round_trip`` is all of it. ``solver`` is the part by which inverting and rerunning miss each other under the same
     prompt and guidance (``None`` for a rule that undoes itself, which loses by rounding alone); ``guidance`` is the
@@ -43,12 +43,14 @@ def diagnose(
     """Return the losses of every stage, and one line that names the largest and a remedy."""
     pairs = list(zip(stages, inversion.stages, strict=True))
     by_stage = [
-        losses(stage_inversion, resize(picture, stage.size).to(stage_inversion.noise))
+        losses(stage_inversion, resize(picture, stage.extent).to(stage_inversion.noise))
         for stage, stage_inversion in pairs
     ]
     largest = [
         float(
-            (stage_inversion.picture.clamp(-1, 1) - resize(picture, stage.size).to(stage_inversion.picture)).abs().max()
+            (stage_inversion.picture.clamp(-1, 1) - resize(picture, stage.extent).to(stage_inversion.picture))
+            .abs()
+            .max()
         )
         for stage, stage_inversion in pairs
     ]

@@ -149,7 +149,7 @@ def _network(stage: Stage, dtype: str) -> Iterator[Finding]:
         same,
         f"{'the same' if same else 'NOT the same'} noise twice; a single picture and a batch differ by {apart:.0e}",
     )
-    picture = from_uint8(to_uint8(draw_noise((3, stage.size, stage.size), [1], "doctor") / 3))
+    picture = from_uint8(to_uint8(draw_noise((3, *stage.extent), [1], "doctor") / 3))
     try:
         inversion = Cascade((stage,)).invert(picture, "a picture", plan("bdia", 10))
         exact = bool((to_uint8(inversion.picture) == to_uint8(picture)).all())

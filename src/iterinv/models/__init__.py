@@ -62,8 +62,9 @@ class Stage:
     ``embed`` encodes prompts. ``fingerprint`` names the weights, and ``probe`` holds numbers that the networks compute,
     so that an inversion is not reopened under others.
     ``low_level``, in a super-resolution stage, is the level of the noise on the picture from the stage below. A stage
-    with a ``codec`` works on latents, one without on pixels of ``size`` x ``size``. ``move`` makes the stage on another
-    device. ``tokens`` tells the tokens of a prompt apart, ``None`` for a network that reads no words.
+    with a ``codec`` works on latents, one without on pixels. Its pictures are squares of ``size`` px, or of another
+    ``rectangle`` (h, w). ``move`` makes the stage on another device. ``tokens`` tells the tokens of a prompt apart,
+    ``None`` for a network that reads no words.
     """
 
     name: str
@@ -78,6 +79,7 @@ class Stage:
     move: Callable[[str, Stage | None], Stage] | None = None
     probe: Probe | None = None
     tokens: Tokenize | None = None
+    rectangle: tuple[int, int] | None = None
 
     def to(self, device: str, below: Stage | None = None) -> Stage:
         """Move the networks to a device; ``below`` is the stage below, moved. Raises ``ValueError`` where they take
@@ -86,7 +88,11 @@ class Stage:
             raise ValueError(
                 f"stage {self.name} cannot be moved, since its networks take turns: load it with device={device!r}"
             )
-        return replace(self.move(device, below), probe=self.probe)
+        return replace(self.move(device, below), probe=self.probe, rectangle=self.rectangle)
+
+    def at(self, rectangle: tuple[int, int] | None) -> Stage:
+        """The stage at pictures (h, w) in px, multiples of its :attr:`unit`; ``None`` for its square."""
+        return replace(self, rectangle=rectangle)
 
     def __repr__(self) -> str:
         kind = "pixels" if self.codec is None or self.codec.factor == 1 else "latents"
@@ -102,14 +108,25 @@ class Stage:
         return Arithmetic.here(self.device, batch, getattr(self.denoiser, "kernels", ""))
 
     @property
+    def extent(self) -> tuple[int, int]:
+        """The height and width in px of the stage's pictures."""
+        return self.rectangle or (self.size, self.size)
+
+    @property
+    def unit(self) -> int | None:
+        """The px that both sides of a rectangle are multiples of; ``None`` for a network that takes its square
+        alone."""
+        unit = getattr(self.denoiser, "unit", None)
+        return unit if unit is None or self.codec is None else unit * self.codec.factor
+
+    @property
     def shape(self) -> tuple[int, int, int]:
         """The shape of one state: (channels, h, w)."""
-        if self.codec is None:
-            return 3, self.size, self.size
-        return self.codec.channels, self.size // self.codec.factor, self.size // self.codec.factor
+        (height, width), codec = self.extent, self.codec
+        return (3, height, width) if codec is None else (codec.channels, height // codec.factor, width // codec.factor)
 
     def encode(self, picture: Tensor) -> Tensor:
-        """The clean state of pictures (batch, 3, size, size): themselves, or their latents."""
+        """The clean state of pictures (batch, 3, h, w) of the stage's extent: themselves, or their latents."""
         return picture if self.codec is None else self.codec.encode(picture).to(picture.dtype)
 
     def decode(self, state: Tensor) -> Tensor:
@@ -118,7 +135,7 @@ class Stage:
 
     def enlarged(self, low_image: Tensor) -> Tensor:
         """The clean state of the enlarged picture (batch, 3, h, w) from the stage below."""
-        large = enlarged(low_image, (self.size, self.size))
+        large = enlarged(low_image, self.extent)
         return large if self.codec is None else self.codec.encode(large)
 
     def first_nonfinite_layer(self, x: Tensor | None, level: Level | None) -> str:
@@ -159,7 +176,7 @@ class Stage:
         state, is ``noise`` if given, else drawn from the stream of this stage and of each of ``seeds``, one a picture
         or one for all. Raises ``ValueError`` where the picture below is missing.
         """
-        text = self.embed([prompt] if isinstance(prompt, str) else list(prompt))
+        text = self._words([prompt] if isinstance(prompt, str) else list(prompt))
         if self.low_level is None:
             return text
         if low is None:
@@ -172,7 +189,12 @@ class Stage:
 
     def with_prompt(self, condition: Condition, prompt: str | None) -> Condition:
         """A condition with another prompt in place of its own; ``None`` makes the negative condition."""
-        return Condition({**self.embed([prompt]), **condition.without(*FROM_PROMPT)})
+        return Condition({**self._words([prompt]), **condition.without(*FROM_PROMPT)})
+
+    def _words(self, prompts: Sequence[str | None]) -> Condition:
+        """The encoded prompts, for pictures of the stage's extent."""
+        text = self.embed(prompts)
+        return text if self.rectangle is None else text.at(*self.rectangle)
 
 
 def unwrapped(network: Any) -> Any:

@@ -41,6 +41,12 @@ class UNetDenoiser:
         """The height and width of a small state, halved by every block but the last to 2."""
         return int(2 ** len(self.unet.config.block_out_channels))
 
+    @property
+    def unit(self) -> int:
+        """The number that the height and width of states are multiples of, since every block but the last halves
+        them."""
+        return self.least_side // 2
+
     def __call__(self, x: Tensor, level: Level, condition: Condition) -> Prediction:
         dtype = self.unet.dtype
         sample, labels = x.to(dtype), None
