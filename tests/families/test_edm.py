@@ -240,3 +240,13 @@ def test_every_rule_samples_over_levels_that_are_one(name):
     once, twice = (iterinv.load(Ideal(levels, sigma_min=0.25, sigma_max=3.0)) for levels in ([], [3, 2, 1, 0.25]))
     assert bool(torch.isfinite(twice.sample("", 12, rule=name)[0]).all())
     assert len(set(twice.stages[0].schedule.grid(12))) == 5 < len(set(once.stages[0].schedule.grid(12)))
+
+
+def test_a_network_that_takes_its_square_alone_refuses_a_rectangle_and_says_what_to_do():
+    cascade, picture = iterinv.load(Blur()), to_uint8(torch.randn(1, 3, 16, 32) / 3)
+    with pytest.raises(ValueError, match="squares of 16 px alone: pad or crop the pictures to a square"):
+        cascade.invert(picture, "", fit="aspect")
+    with pytest.raises(ValueError, match="squares of 16 px alone"):
+        cascade.sample("", height=16, width=32)
+    square = cascade.invert(np.ascontiguousarray(picture[:, :16]), "", plan("bdia", 4), fit="aspect")
+    assert square.extent == (16, 16)

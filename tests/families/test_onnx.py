@@ -220,6 +220,11 @@ def test_what_does_not_follow_the_contract_is_refused(data, words, tmp_path):
         iterinv.load(written(tmp_path / "n.onnx", data))
 
 
+def test_a_rectangle_is_refused_with_what_to_do(net):
+    with pytest.raises(ValueError, match="squares of 16 px alone: pad or crop the pictures to a square"):
+        iterinv.load(net).invert(np.ascontiguousarray(grey(16)[:8]), "", fit="aspect")
+
+
 def test_another_device_is_refused(net):
     assert iterinv.load(net).to("cpu").fingerprint == iterinv.load(net, device="cpu:0").fingerprint
     with pytest.raises(ValueError, match="runs on the CPU here: leave the device 'cuda' out"):

@@ -1,0 +1,69 @@
+"""The rectangles that a cascade can work at, and its stages there."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import published
+from iterinv import families
+from iterinv.models.extents import LONGEST, at_extent, rectangle, unit_of
+
+
+@given(st.floats(1, LONGEST), st.integers(4, 64), st.sampled_from([1, 2, 8, 32, 64]), st.booleans())
+def test_a_rectangle_has_whole_sides_the_squares_area_and_the_pictures_ratio(ratio, count, unit, upright):
+    """From four units up the area is 0.75 to 1.5 of the square's, and no side is padded by more than half a unit."""
+    short, side = 1000, count * unit
+    long = min(round(short * ratio), LONGEST * short)
+    height, width = rectangle(*((long, short) if upright else (short, long)), side, unit)
+    assert height % unit == 0
+    assert width % unit == 0
+    assert 0.75 <= height * width / side**2 <= 1.5
+    assert (height >= width) if upright else (width >= height)
+    low, high = sorted((height, width))
+    scale = min(low / short, high / long)
+    assert low - short * scale <= unit / 2 + 1e-9
+    assert high - long * scale <= unit / 2 + 1e-9
+
+
+def test_rectangles_of_published_sizes():
+    assert rectangle(9, 16, 1024, 32) == (768, 1376)
+    assert rectangle(16, 9, 1024, 32) == (1376, 768)
+    assert rectangle(2, 3, 512, 64) == (448, 640)
+    assert rectangle(1, 2, 512, 64) == (384, 768)
+    assert rectangle(5, 5, 100, 64) == (100, 100)  # a square is the cascade's own
+
+
+@pytest.mark.parametrize(("height", "width"), [(100, 2000), (2000, 100)])
+def test_a_picture_of_20_to_1_is_refused(height, width):
+    with pytest.raises(ValueError, match=f"{width}x{height} px is longer than 4 times its short side: cut it shorter"):
+        rectangle(height, width, 512, 64)
+
+
+def test_the_unit_is_whole_at_every_stage(tiny):
+    """The tiny networks halve their states once, so stage I of 16 px takes multiples of 2, which are 8 at 64 px."""
+    assert [stage.unit for stage in tiny.stages] == [2, 2, 2]
+    assert unit_of(tiny.stages) == 8
+    assert unit_of([families.stage(published.sdxl())]) == 32
+    assert unit_of([families.stage(published.sd())]) == 64
+    assert unit_of((tiny.stages[0], families.stage(published.x4(), 1, tiny.stages[0]))) == 32
+    a, b = tiny.stages[0], replace(tiny.stages[1], size=24)  # 16 to 24: 3 px for 2
+    assert unit_of((a, b)) == 6
+    assert [stage.extent for stage in at_extent((a, b), (18, 24))] == [(12, 16), (18, 24)]
+
+
+@pytest.mark.parametrize(("height", "width"), [(60, 64), (64, 0), (64, -8), (1, 1)])
+def test_sides_that_are_not_whole_are_refused(tiny, height, width):
+    with pytest.raises(ValueError, match=f"are {height} and {width} px; this cascade takes multiples of 8"):
+        tiny.at(height, width)
+    with pytest.raises(TypeError, match=r"height is 64\.0, a float"):
+        tiny.at(64.0, 64)
+
+
+def test_at_its_own_size_a_cascade_is_itself(tiny):
+    square = tiny.at(48, 96).at(64, 64)
+    assert square.fingerprint == tiny.fingerprint
+    assert square.extent == (64, 64)
+    assert [stage.rectangle for stage in square.stages] == [None] * 3
+    assert [stage.shape for stage in tiny.at(48, 96).stages] == [(3, 12, 24), (3, 24, 48), (3, 48, 96)]
