@@ -4,11 +4,14 @@ import zlib
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from iterinv.images import BadPicture, Canvas, fits, from_uint8, read, strip, to_uint8
+
+EXTENTS = st.sampled_from([(64, 64), (48, 80), (80, 40)])
 
 
 def pixels(h, w, seed=0):
@@ -23,18 +26,19 @@ def test_eight_bits_go_both_ways(h, w, seed):
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.integers(16, 90), st.integers(16, 90), st.sampled_from(["pad", "crop"]))
-def test_a_picture_of_any_shape_comes_back_whole(h, w, how):
-    """The picture is fitted to a square and the square put back: every pixel at working scale returns, and none of the
+@given(st.integers(16, 90), st.integers(16, 90), EXTENTS, st.sampled_from(["pad", "crop", "aspect"]))
+def test_a_picture_of_any_shape_comes_back_whole(h, w, extent, how):
+    """The picture is fitted to a rectangle and its part put back: every pixel at working scale returns, and none of the
     padding."""
-    frame, notes = Canvas.fit(pixels(h, w), (64, 64), how)
-    square = frame.covered()
-    assert square.shape == (1, 3, 64, 64)
-    assert (frame.place(square) == frame.image).all()
+    frame, notes = Canvas.fit(pixels(h, w), extent, how)
+    part = frame.covered()
+    assert part.shape == (1, 3, *extent)
+    assert (frame.place(part) == frame.image).all()
     sides = frame.image.shape[:2]
-    assert (max if how == "pad" else min)(sides) == 64
+    gaps = [side - own for side, own in zip(sides, extent, strict=True)]
+    assert (min(gaps) if how == "crop" else max(gaps)) == 0
     assert sides[0] / sides[1] == pytest.approx(h / w, rel=0.1)
-    assert bool(notes) == ((h, w) != (64, 64))
+    assert bool(notes) == ((h, w) != extent)
 
 
 def test_a_square_of_the_right_size_is_taken_as_it_is():
@@ -60,7 +64,7 @@ def test_padding_repeats_the_edge():
 
 
 def test_what_does_not_fit_is_refused():
-    with pytest.raises(ValueError, match="not one of pad, crop"):
+    with pytest.raises(ValueError, match="not one of pad, crop, aspect"):
         Canvas.fit(pixels(64, 64), (64, 64), "stretch")
     with pytest.raises(BadPicture, match="cut it to a squarer shape"):
         Canvas.fit(pixels(16, 1000), (64, 64))
@@ -170,15 +174,18 @@ def test_a_strip_shows_each_picture_under_its_name():
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.integers(16, 90), st.integers(16, 90), st.sampled_from(["pad", "crop"]))
-def test_what_lies_under_the_square_is_what_was_worked_on(h, w, how):
-    frame, _ = Canvas.fit(pixels(h, w), (64, 64), how)
+@given(st.integers(16, 90), st.integers(16, 90), EXTENTS, st.sampled_from(["pad", "crop", "aspect"]))
+def test_what_lies_under_the_rectangle_is_what_was_worked_on(h, w, extent, how):
+    frame, _ = Canvas.fit(pixels(h, w), extent, how)
     assert fits(*frame.image.shape[:2], frame.extent, frame.top, frame.left)
     inverted = frame.place(-frame.covered())
     assert (frame.crop(inverted) == 255 - frame.crop(frame.image)).all()
     outside = np.ones(frame.image.shape[:2], bool)
     frame.crop(outside)[:] = False
     assert (inverted[outside] == frame.image[outside]).all()
+    there = (frame.place_mask(torch.ones(1, 1, *extent)) == 255, frame.cover(np.ones((h, w), np.float32)))
+    assert (there[0] == ~outside).all()
+    assert (there[1] == 1).all()
 
 
 def test_nothing_is_said_of_what_was_not_done(tmp_path):

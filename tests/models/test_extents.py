@@ -1,14 +1,18 @@
 """The rectangles that a cascade can work at, and its stages there."""
 
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import iterinv
 import published
 from iterinv import families
 from iterinv.models.extents import LONGEST, at_extent, rectangle, unit_of
+from iterinv.models.memory import Placement
 
 
 @given(st.floats(1, LONGEST), st.integers(4, 64), st.sampled_from([1, 2, 8, 32, 64]), st.booleans())
@@ -27,12 +31,22 @@ def test_a_rectangle_has_whole_sides_the_squares_area_and_the_pictures_ratio(rat
     assert high - long * scale <= unit / 2 + 1e-9
 
 
-def test_rectangles_of_published_sizes():
-    assert rectangle(9, 16, 1024, 32) == (768, 1376)
-    assert rectangle(16, 9, 1024, 32) == (1376, 768)
-    assert rectangle(2, 3, 512, 64) == (448, 640)
-    assert rectangle(1, 2, 512, 64) == (384, 768)
-    assert rectangle(5, 5, 100, 64) == (100, 100)  # a square is the cascade's own
+@pytest.mark.parametrize(
+    ("model", "side"), [("sdxl", 1024), ("sd15", 512), ("sd21", 768), ("deepfloyd", 1024), ("embedded", 256)]
+)
+def test_the_rectangles_in_the_docs_are_those(model, side):
+    page = (Path(__file__).parents[2] / "docs" / "own-size.md").read_text(encoding="utf-8")
+    (row,) = re.findall(rf"^\| `{model}` \| (\d+) \| (.*) \|$", page, re.MULTILINE)
+    shown = [
+        f"{w} \N{MULTIPLICATION SIGN} {h}"
+        for h, w in (rectangle(b, a, side, int(row[0])) for a, b in ((4, 3), (3, 2), (16, 9), (2, 1)))
+    ]
+    assert row[1].split(" | ") == shown
+
+
+def test_a_rectangle_lies_or_stands_as_the_picture_does_and_a_square_is_the_cascades():
+    assert rectangle(9, 16, 1024, 32) == rectangle(16, 9, 1024, 32)[::-1] == (768, 1376)
+    assert rectangle(5, 5, 100, 64) == (100, 100)
 
 
 @pytest.mark.parametrize(("height", "width"), [(100, 2000), (2000, 100)])
@@ -45,6 +59,7 @@ def test_the_unit_is_whole_at_every_stage(tiny):
     """The tiny networks halve their states once, so stage I of 16 px takes multiples of 2, which are 8 at 64 px."""
     assert [stage.unit for stage in tiny.stages] == [2, 2, 2]
     assert unit_of(tiny.stages) == 8
+    assert unit_of(iterinv.load().stages) == 32
     assert unit_of([families.stage(published.sdxl())]) == 32
     assert unit_of([families.stage(published.sd())]) == 64
     assert unit_of((tiny.stages[0], families.stage(published.x4(), 1, tiny.stages[0]))) == 32
@@ -67,3 +82,11 @@ def test_at_its_own_size_a_cascade_is_itself(tiny):
     assert square.extent == (64, 64)
     assert [stage.rectangle for stage in square.stages] == [None] * 3
     assert [stage.shape for stage in tiny.at(48, 96).stages] == [(3, 12, 24), (3, 24, 48), (3, 48, 96)]
+
+
+def test_stages_that_share_their_memory_and_those_that_moved_are_at_the_same_rectangle(tiny):
+    assert tiny.at(48, 96).to("cpu").extent == (48, 96)
+    stage = Placement("cpu", "staged").shared(families.stage(published.sdxl()))
+    (at,) = at_extent([stage], (64, 96))
+    assert at.condition("a")["time_ids"].tolist() == [[64, 96, 0, 0, 64, 96]]
+    assert at.shape == (4, 8, 12)

@@ -34,7 +34,7 @@ def compare(
     terminal_noise, stages, why``.
 
     ``peak_memory_mb`` is the process's while the method runs, weights included. PSNR is of the part of the picture
-    inside the square, ``None`` where all pixels are equal. ``terminal_noise`` is the first stage's. A method
+    that the cascade worked on, ``None`` where all pixels are equal. ``terminal_noise`` is the first stage's. A method
     that fails has ``why`` and the cost, no ``stages``, and ``None`` for the rest. Raises ``ValueError``
     for an unknown method, before any work.
     """
