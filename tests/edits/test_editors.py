@@ -126,12 +126,10 @@ def test_errors_inside_a_region_and_an_editor_name_stage_method_and_editor(tiny,
 
     with pytest.raises(MemoryError, match=r"stage I by bdia, edited by DiffEdit ran out of memory on cpu: .*auto"):
         tiny.edit(exact, TARGET, DiffEdit(region=no_memory))
-    broken = Cascade(
-        (tiny.stages[0], replace(tiny.stages[1], denoiser=lambda x, a, condition: Prediction(x * float("nan"), x)))
-    )
-    two = replace(exact, stages=exact.stages[:2], fingerprint=broken.fingerprint)
+    first, second, third = tiny.stages
+    second = replace(second, denoiser=lambda x, a, condition: Prediction(x * float("nan"), x))
     with pytest.raises(NotFinite, match="stage II by bdia, edited by PromptSwap: running: the state at level"):
-        broken.edit(two, TARGET, PromptSwap())
+        Cascade((first, second, third)).edit(exact, TARGET, PromptSwap())
 
 
 def test_detail_is_for_super_resolution_stages(tiny, exact):

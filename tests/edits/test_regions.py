@@ -71,7 +71,7 @@ def test_a_given_region_of_any_size_loses_no_small_part(tiny, exact):
 def test_a_mask_grows_with_the_picture():
     mask = torch.zeros(1, 1, 8, 8)
     mask[0, 0, 3, 4] = 1
-    rows, columns = enlarge(mask, 32)[0, 0].nonzero().T
+    rows, columns = enlarge(mask, (32, 32))[0, 0].nonzero().T
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (10, 17, 14, 21)
 
 

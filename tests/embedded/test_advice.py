@@ -63,3 +63,12 @@ def test_a_photograph_is_refused_for_editing_before_any_inverting(tmp_path, monk
     with pytest.raises(pytest.fail.Exception, match="a picture was inverted"):
         call(*words, "--force")
     assert load().up_to(64).defaults.picture_advice(cascade.stages, photograph.covered()) == advice
+
+
+def test_a_rectangle_that_the_model_does_not_know_is_refused_with_the_advice_to_pad():
+    """The advice is of the picture at the rectangle: the sample drawn at one is known there, a photograph is not."""
+    at = load().at(192, 352)
+    drawn = at.sample("a red sphere on a wooden floor in front of a teal wall")[-1]
+    assert picture_advice(at.stages, drawn) == ""
+    photograph, _ = at.canvas(astronaut(), "crop")
+    assert "pad it to a square" in picture_advice(at.stages, photograph.covered())

@@ -59,6 +59,11 @@ def picture_advice(stages: Sequence[Stage], picture: Tensor) -> str:
         error += float(((field(level.alpha * x + level.sigma * noise, level).x0 - x) ** 2).mean()) / 4
     if error < UNKNOWN:
         return ""
+    if stage.rectangle is not None:
+        return (
+            "the embedded model was trained on squares alone and does not know this picture at a rectangle: it can be "
+            "inverted exactly there, but not edited; pad it to a square (fit pad). --force edits it all the same"
+        )
     return (
         "the embedded model draws tabletop scenes, and this picture is none: it can be inverted exactly, but not "
         "edited by this model. deepfloyd, sd15, sd21 and sdxl edit photographs (--model); --force edits it all the same"
