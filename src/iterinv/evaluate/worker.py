@@ -168,7 +168,7 @@ class Worker:
         }
 
     def _edited(self, job: Job, task: Task, inversion: Inversion, editor: str) -> dict[str, Any]:
-        (canvas,), size, fit = inversion.canvases, self.cascade.size, self.evaluation.fit
+        (canvas,) = inversion.canvases
         for counter in self.counters:
             counter.forward = counter.backward = 0
         mask = task.mask if self.evaluation.give_mask else None
@@ -176,7 +176,7 @@ class Worker:
         source, edited = canvas.crop(canvas.image), canvas.crop(canvas.place(edit.pictures[-1]))
         truth, inside, prompts = None, None, (task.prompt, task.target or "")
         if task.truth is not None:
-            true, _ = Canvas.fit(images.to_array(task.truth)[0], size, fit)
+            true, _ = Canvas.fit(images.to_array(task.truth)[0], canvas.extent, self.evaluation.fit)
             truth = true.crop(true.image)
             if truth.shape != source.shape:
                 raise ValueError(f"the true answer has another shape than the picture {task.key}")
