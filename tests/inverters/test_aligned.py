@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, reject, settings
 from hypothesis import strategies as st
 
 from iterinv.cascade import Cascade, load
@@ -15,7 +15,7 @@ from iterinv.roots import rms
 from iterinv.schedules import from_config
 from iterinv.stage_inversion import invert_stage
 from iterinv.steps import BDIA, DDIM
-from iterinv.steps.aligned import Aligned
+from iterinv.steps.aligned import Aligned, scaled
 from iterinv.steps.run import NotFinite, run
 
 from conftest import draw, result
@@ -31,13 +31,29 @@ def guided(scale):
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(10, 100), st.floats(1, 7), st.sampled_from([0, 40]), st.integers(0, 9))
+@example(94, 6.878877019320385, 40, 6)  # samples of some thousand alpha, where a product with alpha loses a bit
 def test_the_same_prompt_returns_the_path(steps, scale, bits, seed):
     grid, field = arc(steps), guided(scale)
-    state, path, _ = result(Align(bits)(DDIM(), field, draw((1, 3, 4, 4), seed).double().clamp(-1, 1), grid))
+    try:
+        state, path, _ = result(Align(bits)(DDIM(), field, draw((1, 3, 4, 4), seed).double().clamp(-1, 1), grid))
+    except NotFinite:
+        reject()  # it says so: samples of 2048 alpha and more are refused
     largest = max(float(p.abs().max()) for p in path)
     for p, (z,) in zip(path, run(Aligned(DDIM(), path, bits), field, state, grid), strict=True):
         error = float((z - p).abs().max())
         assert error == 0 if bits else error <= 1e-12 * max(largest, 1)
+
+
+@pytest.mark.parametrize(("dtype", "bits"), [(torch.float64, 40), (torch.float32, 11)])
+def test_a_sample_over_alpha_survives_the_product_with_alpha(dtype, bits):
+    """Every multiple below the limit comes back from ``alpha s``, whatever alpha is."""
+    fixed, generator = scaled(40), torch.Generator().manual_seed(0)
+    s = torch.randint(-(2 ** (bits + 11)) + 1, 2 ** (bits + 11), (20_000,), generator=generator)
+    alpha = float(torch.rand((), generator=generator, dtype=torch.float64)) * 0.01
+    like = torch.empty(0, dtype=dtype)
+    assert torch.equal(fixed.fixed(alpha * fixed.real(s, like) / alpha), s)
+    with pytest.raises(OverflowError, match="below 2048 alpha"):
+        fixed.fixed(torch.full((1,), 2048.0, dtype=dtype))
 
 
 def test_the_inverted_path_is_ddim_inversions():
@@ -109,4 +125,4 @@ def test_what_it_cannot_do_is_refused():
     with pytest.raises(ValueError, match="has no signal, and the aligned rerun has no step from there: take leading"):
         result(Align()(DDIM(), guided(1.0), draw((1, 3, 4, 4), 0).double(), schedule.grid(5)))
     with pytest.raises(NotFinite, match="not a number below 2 alpha"):
-        result(Align(52)(DDIM(), guided(1.0), draw((1, 3, 4, 4), 0).double(), arc(5, clean=0.3)))
+        result(Align(50)(DDIM(), guided(1.0), draw((1, 3, 4, 4), 0).double(), arc(5, clean=0.3)))

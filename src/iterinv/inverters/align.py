@@ -25,7 +25,7 @@ class Align(Checked, Inverter):
     bit.
     """
 
-    bits: Annotated[int, Range(0, 52)] = 0
+    bits: Annotated[int, Range(0, 50)] = 0
 
     follows_rule = False
     reads_path = True

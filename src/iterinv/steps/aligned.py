@@ -22,8 +22,10 @@ def scaled(bits: int) -> Multiples:
     """Fixed-point arithmetic on samples divided by alpha, where the move between two levels is an addition.
 
     With ``s = x / alpha`` and ``r = sigma / alpha``, DDIM's move from level a to b is ``s_b = s_a + (r_b - r_a) eps``.
+    A state is ``alpha s``: multiplying and dividing by alpha each round by half a unit in the last place, so two bits
+    are spare.
     """
-    return Multiples(bits, single=13, unit=" alpha")
+    return Multiples(bits, single=11, unit=" alpha", spare=2)
 
 
 def slope(a: Level, b: Level) -> float:
