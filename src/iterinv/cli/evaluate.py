@@ -55,6 +55,9 @@ def run(
         bool, typer.Option("--give-mask", help="Give editors the dataset's region, in place of their own.")
     ] = False,
     processes: Annotated[int, typer.Option(min=1, help="Processes, each with a copy of the model.")] = 1,
+    engine: Annotated[
+        str, typer.Option(help="local, or ray: as many actors on this machine, or on a Ray cluster.")
+    ] = "local",
     threads: Annotated[
         int | None, typer.Option(min=1, help="Threads of each process; torch's own for one, 1 for several.")
     ] = None,
@@ -86,7 +89,7 @@ def run(
         )
         failed = 0
         with progress() as draw:
-            for done, total, left, row in evaluate(request, out, processes, pictures):
+            for done, total, left, row in evaluate(request, out, processes, pictures, engine):
                 failed += row is not None and row["error"] is not None
                 draw.step("rows", done, total, "" if left is None else _left(left))
         every = write(out)

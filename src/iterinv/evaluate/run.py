@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from iterinv.evaluate.datasets import Dataset, open_dataset
 from iterinv.evaluate.folder import append_line, exclusive, settle, write_json
@@ -22,8 +22,13 @@ from iterinv.evaluate.worker import Evaluation, Job
 from iterinv.evaluate.workers import Workers
 from iterinv.manifest import commit, versions
 
+if TYPE_CHECKING:
+    from iterinv.evaluate.ray_workers import RayWorkers
+
 PICTURES = "pictures"
 """The folder of the pictures that are kept."""
+
+ENGINES = "local", "ray"
 
 SHOWN = 12
 """Tasks whose pictures are kept, unless another number is given."""
@@ -39,11 +44,15 @@ class Progress(NamedTuple):
     row: dict[str, Any] | None = None
 
 
-def evaluate(evaluation: Evaluation, folder: Path, processes: int = 1, pictures: int = SHOWN) -> Iterator[Progress]:
+def evaluate(
+    evaluation: Evaluation, folder: Path, processes: int = 1, pictures: int = SHOWN, engine: str = "local"
+) -> Iterator[Progress]:
     """Do the rows that a folder lacks; yield the progress at the start and after each. At the end ``results.jsonl`` is
     sorted.
 
-    The pictures of ``pictures`` tasks are kept. Raises ``ValueError`` for settings that cannot work or that differ from
+    The pictures of ``pictures`` tasks are kept. ``engine`` is ``local``, for ``processes`` on this machine, or ``ray``,
+    for as many actors of Ray's (:mod:`iterinv.evaluate.ray_workers`), whose machines share ``folder`` and the
+    dataset's. Rows do not depend on it. Raises ``ValueError`` for settings that cannot work or that differ from
     the folder's, ``OSError`` where another run writes to it, and :class:`iterinv.files.CannotWrite`.
     """
     evaluation.check()
@@ -54,9 +63,12 @@ def evaluate(evaluation: Evaluation, folder: Path, processes: int = 1, pictures:
         raise ValueError(
             f"no task of {evaluation.data} has a target prompt, so there is nothing to edit: leave out --editors"
         )
-    if evaluation.threads is None and processes > 1:
+    if engine not in ENGINES:
+        raise ValueError(f"there is no engine {engine!r}: the engines are {', '.join(ENGINES)}")
+    folder = folder.resolve()
+    if evaluation.threads is None and (processes > 1 or engine == "ray"):
         evaluation = replace(evaluation, threads=1)
-    with exclusive(folder), Workers(evaluation, processes) as workers:
+    with exclusive(folder), _workers(engine, evaluation, processes) as workers:
         settings = settings_of(evaluation, dataset, workers.facts(), pictures)
         settle(folder, settings)
         _write_manifest(folder, {**settings, **dict(evaluation.about)}, processes, len(dataset))
@@ -78,6 +90,14 @@ def evaluate(evaluation: Evaluation, folder: Path, processes: int = 1, pictures:
             append_line(folder / TIMINGS, timing)
             yield Progress(before + k, total, (left - k) * (time.monotonic() - began) / k, row)
         sort(folder)
+
+
+def _workers(engine: str, evaluation: Evaluation, count: int) -> Workers | RayWorkers:
+    if engine == "local":
+        return Workers(evaluation, count)
+    from iterinv.evaluate.ray_workers import RayWorkers
+
+    return RayWorkers(evaluation, count)
 
 
 def settings_of(evaluation: Evaluation, dataset: Dataset, facts: dict[str, Any], pictures: int) -> dict[str, Any]:
