@@ -168,7 +168,7 @@ Setting = tuple[int, float, float, str]
 
 
 def by_setting(rows: list[dict[str, Any]]) -> dict[Setting, list[dict[str, Any]]]:
-    """The rows of each setting that has two or more, in the order of the table."""
+    """The rows of each setting that has two or more of each kind, in the order of the table."""
     groups: dict[Setting, list[dict[str, Any]]] = {
         (steps, share, guidance, way): []
         for steps, shares in STRENGTHS.items()
@@ -179,7 +179,11 @@ def by_setting(rows: list[dict[str, Any]]) -> dict[Setting, list[dict[str, Any]]
     for row in rows:
         for share in STRENGTHS[row["steps"]]:
             groups[row["steps"], share, row["guidance"], row["way"]].append(row)
-    return {setting: group for setting, group in groups.items() if len(group) > 1}
+    return {
+        setting: group
+        for setting, group in groups.items()
+        if all(sum(row["kind"] == kind for row in group) > 1 for kind in KINDS)
+    }
 
 
 def lines(groups: dict[Setting, list[dict[str, Any]]]) -> list[list[str]]:

@@ -1,6 +1,5 @@
 """Ray's actors give the rows of local workers, and an actor that dies loses nothing."""
 
-
 import pytest
 
 from iterinv.evaluate.ray_workers import DEATHS, RayWorkers

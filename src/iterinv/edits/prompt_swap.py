@@ -18,8 +18,8 @@ class PromptSwap(FirstStageEditor):
     ``guidance`` acts from the source prompt to the target prompt, 1 for none. ``detail`` edits the stages above.
 
     ``rule`` is damped on purpose. BDIA at gamma = 1 reproduces a picture exactly, but once the prompt changes its
-    undamped parasitic mode ruins the edit (``benchmarks/editability.py``). Raises ``ValueError`` for a strength outside
-    (0, 1].
+    undamped parasitic mode ruins the edit (``docs/exact-and-editable.md``). Raises ``ValueError`` for a strength
+    outside (0, 1].
     """
 
     strength: float = 0.7

@@ -27,7 +27,7 @@ class RoundTrip(FirstStageEditor):
 
     This is how BDIA's paper edits, and it fails often: the pair of neighbouring states holds the old picture twice, and
     their difference, which gamma = 1 does not damp, is wrong once the prompt changes. The old colour stays and the
-    background changes (``docs/benchmarks/editability.md``).
+    background changes (``docs/exact-and-editable.md``).
     :class:`iterinv.edits.PromptSwap` runs a damped rule, DDIM, from one state of the same path instead. With
     ``rule=BDIA()`` it runs the pair too, but only below strength 1, where the path holds a state before the first.
     Raises ``ValueError`` for a strength outside (0, 1].
