@@ -135,3 +135,31 @@ def test_flip_on_the_committed_pictures_is_that_of_its_package():
     assert set(theirs) == set(ours)
     for name, values in ours.items():
         assert values == pytest.approx(theirs[name], abs=1e-5)
+
+
+def test_the_page_on_exactness_quotes_its_table():
+    """Decibels in the page, but for differences, are means of the table's settings of 20 steps."""
+    docs = Path(__file__).parents[1] / "docs"
+    lines = (docs / "benchmarks" / "exact_and_editable.md").read_text(encoding="utf-8").splitlines()
+    cells = [line.split(" | ") for line in lines if line.startswith("| 20 |")]
+    means = {cell.split(" ± ")[0] for line in cells for cell in (line[8], line[9])}
+    quoted = re.findall(r"\d+\.\d(?= dB(?! more))|(?<=\()\d+\.\d(?= dB)", (docs / "exact-and-editable.md").read_text())
+    assert len(cells) == 54
+    assert len(quoted) >= 7
+    for figure in set(quoted) - {"7.5", "4.6"}:  # differences
+        assert figure in means, figure
+
+
+def test_settings_are_shown_where_both_kinds_have_two_rows():
+    import exact_and_editable as study
+
+    row = {"way": "DDIM", "guidance": 1.0, "steps": 50, "error": 0.1}
+    row |= {"changed 1": True, "truth 1": 20.0, "outside 1": 40.0}
+    rows = [{**row, "kind": kind} for kind in ("recolour", "reshape") for _ in range(2)]
+    assert study.by_setting(rows[:3]) == {}
+    ((setting, group),) = study.by_setting([*rows, {**rows[0], "changed 1": False, "outside 1": 34.0}]).items()
+    assert setting == (50, 1.0, 1.0, "DDIM")
+    (line,) = study.lines({setting: group})
+    assert line[4:7] == ["5", "1e-01", "67 ± 33"]
+    assert line[7] == "100 ± 0"
+    assert line[9] == "38.8 ± 1.2"
