@@ -1,4 +1,5 @@
 # make demo   install, then invert, reconstruct and edit a picture
+# make serve  install, then serve the page at http://127.0.0.1:7860; SERVE_ARGS are further options
 # make test   install what tests need, then run them          make test-all  the slow ones too
 # make lint   ruff and mypy                                   make bench     the tables under docs/benchmarks
 # PIP_ARGS is passed to pip, for an index of your own.
@@ -7,13 +8,17 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP_ARGS ?=
+SERVE_ARGS ?=
 
-.PHONY: demo test test-all lint bench clean
+.PHONY: demo serve test test-all lint bench images clean
 
 demo: $(VENV)/.installed
 	$(BIN)/iterinv edit examples/red-sphere.png \
 	  --prompt "a large red shiny sphere on a wooden floor in front of a beige wall" \
 	  --to "a large blue shiny sphere on a wooden floor in front of a beige wall" --keep-inversion --out out/
+
+serve: $(VENV)/.installed-web
+	$(BIN)/iterinv serve $(SERVE_ARGS)
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -q -n auto
@@ -31,6 +36,9 @@ bench: $(VENV)/.installed-dev
 	  sampling scenes methods metrics figures evaluate; do \
 	  OMP_WAIT_POLICY=PASSIVE $(BIN)/python benchmarks/$$name.py || exit 1; done
 
+images: $(VENV)/.installed-dev
+	ITERINV_SCREENSHOTS=docs/images $(BIN)/python -m pytest -q -m "" tests/web/test_browser.py
+
 clean:
 	rm -rf $(VENV) out
 
@@ -39,6 +47,10 @@ $(BIN)/python:
 
 $(VENV)/.installed: $(BIN)/python pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e .
+	touch $@
+
+$(VENV)/.installed-web: $(BIN)/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e '.[web]'
 	touch $@
 
 $(VENV)/.installed-dev: $(BIN)/python pyproject.toml constraints.txt

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from iterinv.images import BadPicture, Canvas, fits, from_uint8, read, strip, to_uint8
+from iterinv.images import BadPicture, Canvas, difference, fits, from_uint8, read, strip, to_uint8
 
 EXTENTS = st.sampled_from([(64, 64), (48, 80), (80, 40)])
 
@@ -166,6 +166,15 @@ def test_bad_files_are_refused_with_a_sentence(tmp_path, monkeypatch):
     refused(tmp_path / "huge.png", "more than 89 million pixels")
     Image.new("F", (20, 20)).save(tmp_path / "float.tif")
     refused(tmp_path / "float.tif", "floating-point")
+
+
+def test_a_difference_is_brightened_so_that_the_largest_is_white():
+    one = np.full((2, 3, 3), 100, np.uint8)
+    other = one.copy()
+    other[0, 0, 2], other[1, 2, 0] = 140, 80
+    assert difference(one, other).tolist() == [[255, 0, 0], [0, 0, 128]]
+    assert (difference(one, other) == difference(other, one)).all()
+    assert not difference(one, one).any()
 
 
 def test_a_strip_shows_each_picture_under_its_name():

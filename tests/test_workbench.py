@@ -50,6 +50,34 @@ def test_an_edit_emits_its_events_and_returns_its_result(tiny_folder, picture, t
     assert np.array(Image.open(tmp_path / "edited.png")).shape == (48, 64, 3)
 
 
+def test_an_edit_of_a_result_inverts_nothing_and_gives_the_same_bytes(tiny_folder, picture, tmp_path):
+    source, phases = request(tiny_folder, picture), set()
+    edit = EditRequest(source, (TARGET,), "prompt-swap", keep_inversion=True, mask=GivenMask(box=(4, 4, 40, 30)))
+    for name in ("whole", "again"):
+        (tmp_path / name).mkdir()
+    Workbench().edit(edit).write(tmp_path / "whole")
+    inverted = Workbench().invert(source)
+    bench = Workbench(lambda event: isinstance(event, Progress) and phases.add(event.phase))
+    again = bench.edit(edit, inverted)
+    again.write(tmp_path / "again")
+    assert phases == {"network call", "editing"}
+    for name in ("edited.png", "mask.png", "reconstruction.png", "inversion.safetensors"):
+        assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+    assert again.notes is bench.notes
+    assert inverted.edits == ()
+    for (name, one, other), stage in zip(inverted.stage_pictures, inverted.cascade.stages, strict=True):
+        assert name == stage.name
+        assert one.shape == (stage.size, stage.size, 3)
+        assert (one == other).all()  # bdia gives every pixel back
+
+
+def test_an_edit_of_a_result_is_refused_where_the_model_does_not_know_the_picture():
+    source = InvertRequest(np.zeros((64, 64, 3), np.uint8), "a red sphere", num_inference_steps=2)
+    inverted = Workbench().invert(source)
+    with pytest.raises(ValueError, match="--force"):
+        Workbench().edit(EditRequest(source, ("a blue sphere",), "sdedit"), inverted)
+
+
 def test_a_report_calls_no_network(tiny_folder, picture, monkeypatch):
     result = Workbench().edit(
         EditRequest(

@@ -67,9 +67,11 @@ def command_line() -> typer.Typer:
     """The command line with the commands of every part of the package."""
     from iterinv.cli import app, evaluate
     from iterinv.embedded import commands
+    from iterinv.web import command
 
     evaluate.register(app)
     commands.register(app)
+    command.register(app)
     return app
 
 

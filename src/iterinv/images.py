@@ -260,6 +260,13 @@ def save(picture: Image.Image | np.ndarray, path: Path) -> None:
         picture.save(file, "PNG")
 
 
+def difference(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """The difference of two pictures (h, w, 3) uint8 in the channel that differs most: (h, w) uint8, brightened so that
+    the largest is 255, and 0 where no pixel differs."""
+    values = np.abs(one.astype(np.int16) - other.astype(np.int16)).max(-1)
+    return (values * (255 / max(1, int(values.max())))).round().astype(np.uint8)
+
+
 def strip(pictures: list[tuple[str, np.ndarray]], gap: int = 8) -> Image.Image:
     """Pictures side by side at equal height, each under its name."""
     return labelled([pictures], gap)

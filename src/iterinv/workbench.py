@@ -11,7 +11,7 @@ import inspect
 import time
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -222,6 +222,16 @@ class Result:
         """The reconstruction (h, w, 3) uint8, at the picture's own shape."""
         return self.inversion.canvases[0].place(self.inversion.picture)
 
+    @property
+    def stage_pictures(self) -> list[tuple[str, np.ndarray, np.ndarray]]:
+        """The name of every stage, its picture, and the reconstruction of that, (h, w, 3) uint8 each, smallest
+        first."""
+        picture, stages = self.inversion.canvases[0].covered(), self.cascade.at(*self.inversion.extent).stages
+        return [
+            (stage.name, images.to_uint8(images.resize(picture, stage.extent)), images.to_uint8(each.picture))
+            for stage, each in zip(stages, self.inversion.stages, strict=True)
+        ]
+
     def report(self) -> dict[str, Any]:
         """The report, as ``report.json`` holds it."""
         report = inversion_report(self.cascade, self.inversion, self.seconds, self.notes)
@@ -334,14 +344,15 @@ class Workbench(Observer):
             inversion = cascade.rerun(inversion, observer=self)
         return Result(cascade, inversion, self.notes, time.perf_counter() - began)
 
-    def edit(self, request: EditRequest) -> Result:
-        """Invert or reopen, then edit. Raises as these do, and ``ValueError`` for an unknown editor."""
-        (result,) = self.edit_each([request])
+    def edit(self, request: EditRequest, of: Result | None = None) -> Result:
+        """Invert or reopen, then edit; with ``of``, the result of an earlier request on the same source, edit its
+        inversion and invert nothing. Raises as these do, and ``ValueError`` for an unknown editor."""
+        (result,) = self.edit_each([request], of)
         return result
 
-    def edit_each(self, requests: Sequence[EditRequest]) -> Iterator[Result]:
+    def edit_each(self, requests: Sequence[EditRequest], of: Result | None = None) -> Iterator[Result]:
         """Yield the result of each request. They have one source, which is inverted once, as the first request says,
-        and differ in their prompts, editors, settings and masks.
+        or not at all where ``of`` holds its inversion, and differ in their prompts, editors, settings and masks.
 
         Raises as :meth:`edit` does, and ``ValueError`` for requests of several sources.
         """
@@ -364,7 +375,11 @@ class Workbench(Observer):
         how, path = (as_needed, not first.force), None
         if first.keep_path and first.keep_inversion:
             raise ValueError("a whole inversion is run again, and keeps no path for edits: leave out one of the two")
-        if isinstance(source, InvertRequest):
+        if of is not None:
+            if not first.force:
+                _refuse_unknown(of.cascade, of.inversion.canvases[0])
+            result = replace(of, notes=self.notes)
+        elif isinstance(source, InvertRequest):
             if first.keep_path:
                 raise ValueError("the states are kept beside an inversion file, and there is none: edit one of these")
             result = self.invert(source, *how)

@@ -28,25 +28,31 @@ BETWEEN = 10.0
 @contextmanager
 def errors() -> Iterator[None]:
     """Turn user errors into a sentence and exit code 2; anything else is a bug and shows its traceback."""
-    from safetensors import SafetensorError
-
     try:
         yield
     except BrokenPipeError:
         raise typer.Exit(CLOSED_PIPE) from None
-    except (ValueError, OSError, ArithmeticError, ModuleNotFoundError) as error:
-        said = str(error)
-        if isinstance(error, OSError) and error.strerror:
-            said = f"{error.filename or 'the output'}: {error.strerror}"
-        typer.echo(f"iterinv: {printable(said)}", err=True)
-        raise typer.Exit(2) from None
-    except SafetensorError as error:  # of weights that a library writes, as where the disk is full
-        typer.echo(f"iterinv: a file of weights cannot be written or read ({printable(str(error))})", err=True)
-        raise typer.Exit(2) from None
-    except MemoryError as error:
-        said = str(error) or "there is not enough memory for this; take a smaller picture or fewer at once"
+    except Exception as error:
+        if (said := sentence_of(error)) is None:
+            raise
         typer.echo(f"iterinv: {said}", err=True)
         raise typer.Exit(2) from None
+
+
+def sentence_of(error: BaseException) -> str | None:
+    """The sentence on an error that a user can answer, without control characters; ``None`` for a bug."""
+    from safetensors import SafetensorError
+
+    said = str(error)
+    if isinstance(error, OSError) and error.strerror:
+        said = f"{error.filename or 'the output'}: {error.strerror}"
+    elif isinstance(error, MemoryError):
+        said = said or "there is not enough memory for this; take a smaller picture or fewer at once"
+    elif isinstance(error, SafetensorError):  # of weights that a library writes, as where the disk is full
+        said = f"a file of weights cannot be written or read ({said})"
+    elif not isinstance(error, (ValueError, OSError, ArithmeticError, ModuleNotFoundError)):
+        return None
+    return printable(said)
 
 
 def console(*, stderr: bool = False) -> Console:

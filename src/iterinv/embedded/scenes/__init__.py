@@ -2,6 +2,7 @@
 known."""
 
 from iterinv.embedded.scenes.caption import TEMPLATES, caption, things_in, vocabulary
+from iterinv.embedded.scenes.examples import EXAMPLES
 from iterinv.embedded.scenes.render import object_mask, render
 from iterinv.embedded.scenes.scene import (
     COLORS,
@@ -19,6 +20,7 @@ from iterinv.embedded.scenes.scene import (
 
 __all__ = [
     "COLORS",
+    "EXAMPLES",
     "FLOORS",
     "LIGHTS",
     "MATERIALS",

@@ -1,0 +1,94 @@
+"""Requests of the workbench, from what a visitor gives."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from iterinv.masks import GivenMask
+from iterinv.web.session import Place
+from iterinv.workbench import EditRequest, InvertRequest, Model
+
+LONGEST = 2000
+"""The most characters of a prompt."""
+
+WORDS, BOX, BRUSH = "from the words", "a box", "brushed"
+REGIONS = (WORDS, BOX, BRUSH)
+"""The ways to say where an edit may act."""
+
+MASK = "region.png"
+"""The name of the file of a region that a visitor painted."""
+
+
+def source_of(
+    place: Place,
+    picture: str | None,
+    prompt: str,
+    model: str,
+    method: str,
+    steps: int,
+    guidance: float,
+    seed: int,
+    fit: str,
+) -> InvertRequest:
+    """The request to invert a picture. Raises ``ValueError`` without one, and as :func:`prompt_of` and
+    :func:`model_of` do."""
+    if picture is None:
+        raise ValueError("there is no picture: choose a file, paste one, or take an example")
+    how = method, int(steps), float(guidance), int(seed), fit
+    return InvertRequest(Path(picture), prompt_of(prompt), *how, model_of(place, model))
+
+
+def model_of(place: Place, name: str) -> Model:
+    """The model of a name. Raises ``ValueError`` for one that the server does not offer."""
+    if name not in place.models:
+        raise ValueError(f"this server has no model {name!r}: it has {', '.join(place.models)}")
+    return place.models[name]
+
+
+def prompt_of(prompt: str | None) -> str:
+    """A prompt, empty without one. Raises ``ValueError`` for one of more than :data:`LONGEST` characters."""
+    if len(prompt or "") > LONGEST:
+        raise ValueError(f"the prompt has {len(prompt or '')} characters; at most {LONGEST} are read: shorten it")
+    return prompt or ""
+
+
+def setting_of(name: str, text: str, kind: type[int] | type[float]) -> Any:
+    """A number that a visitor typed, ``None`` for the editor's own. Raises ``ValueError`` for anything else."""
+    try:
+        value = kind(text) if (text := (text or "").strip()) else None
+    except ValueError:
+        value = math.nan
+    if value is not None and not (math.isfinite(value) and (kind is float or 0 <= value < 2**32)):
+        form = "a finite number" if kind is float else f"a whole number from 0 to {2**32 - 1}"
+        raise ValueError(f"the {name} is {text!r}; it is {form}, or empty for the editor's own")
+    return value
+
+
+def mask_of(where: str, box: Sequence[int | None], strokes: bytes | None, folder: Path) -> GivenMask | None:
+    """The region that a visitor gave; ``None`` for the editor's own. ``strokes`` is the file of what was painted, which
+    is written to ``folder``. Raises ``ValueError`` where nothing is painted."""
+    if where == BOX:
+        left, top, width, height = (int(each or 0) for each in box)
+        return GivenMask(box=(left, top, width, height))
+    if where == BRUSH:
+        if strokes is None:
+            raise ValueError("nothing is brushed: paint over the part that may change")
+        (folder / MASK).write_bytes(strokes)
+        return GivenMask(folder / MASK)
+    return None
+
+
+def with_names(request: EditRequest) -> EditRequest:
+    """The request with the names of the visitor's files in place of the server's paths."""
+    source, mask = request.source, request.mask
+    if isinstance(source, InvertRequest):
+        source = replace(source, picture=Path(Path(str(source.picture)).name))
+    else:
+        source = replace(source, inversion=Path(source.inversion.name))
+    if mask is not None and mask.file is not None:
+        mask = replace(mask, file=Path(mask.file.name))
+    return replace(request, source=source, mask=mask)
