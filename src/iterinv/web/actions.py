@@ -26,6 +26,8 @@ INVERSION = "inversion.safetensors"
 MOST = 60
 """The most edits of a sweep."""
 
+CANCELLED = message("Cancelled. What was there before is still here.")
+
 Action = Generator[Values, None, None]
 
 
@@ -56,7 +58,7 @@ def working(
         yield {"status": meter.html("done", with_notes=not reported), **more()}
         return value
     except Cancelled:
-        yield {"status": message("Cancelled. What was there before is still here.")}
+        yield {"status": CANCELLED}
     except Exception as error:
         yield {"status": problem(said_of(error, session))}
     finally:
@@ -220,7 +222,7 @@ def sweep(session: Session, target: str, editor: str, strength: str, guidance: s
 def cancel(session: Session) -> Values:
     """Stop the work of this session before its next network call."""
     session.stop.set()
-    return {"status": message("Cancelled. What was there before is still here.")}
+    return {"status": CANCELLED}
 
 
 def _inverted(session: Session, title: str, work: Callable[[Workbench], Any]) -> Action:

@@ -77,9 +77,12 @@ def connect(session: Any, parts: dict[str, Any], stop: Any, examples: list[list[
         for name, (action, names) in works.items()
     }
     quick = {"queue": False, "show_progress": "hidden"}
-    stop.click(
+    stopping = stop.click(
         at_once(actions.cancel), session, parts["status"], cancels=list(started.values()), api_name="cancel", **quick
     )
+    # Said again in the order of the queue, after the progress that was on its way.
+    again = {"show_progress": "hidden", "api_visibility": "private"}
+    stopping.then(lambda: actions.CANCELLED, None, parts["status"], **again)
     parts["undo"].click(at_once(actions.undo), session, outputs, api_name="undo", **quick)
     quick["api_visibility"] = "private"
     for name in ("invert", "reopen"):

@@ -112,7 +112,7 @@ def _edit(gr: Any) -> dict[str, Any]:
     editors = [("the model's own", ""), *((name, name) for name in EDITORS)]
     with gr.Row(equal_height=True):
         parts["editor"] = gr.Dropdown(editors, label="Editor", value=KINDS["Recolour"].editor, min_width=180)
-        for name, label in (("strength", "Strength, 0 to 1"), ("edit_guidance", "Guidance"), ("edit_seed", "Seed")):
+        for name, label in (("strength", "Strength"), ("edit_guidance", "Guidance"), ("edit_seed", "Seed")):
             parts[name] = gr.Textbox(label=label, placeholder="its own", max_length=20, min_width=110)
     about = "The editor finds it from the words, or you give a box in pixels of the upright picture, or paint it."
     parts["where"] = gr.Radio(list(REGIONS), label="Region that may change", info=about, value=WORDS, elem_id="where")

@@ -72,7 +72,7 @@ CSS = """
   .head svg { display: none; }
   .gradio-container .main { padding: 8px; }
   .bar { position: fixed; inset: auto 8px 8px; width: auto; max-height: 45vh; overflow: auto; }
-  .gradio-container { padding-bottom: 96px !important; }
+  .gradio-container .main > .wrap { padding-bottom: 120px; }
   .status label { grid-template-columns: 1fr auto; }
   .status progress { grid-column: 1 / -1; grid-row: 2; }
   .status label:not(:nth-last-of-type(-n + 2)) { display: none; }
