@@ -109,8 +109,8 @@ def one(job: Job, end: float) -> list[dict[str, Any]]:
 
 
 def _score(task: SceneEdit, edited: torch.Tensor) -> dict[str, Any]:
-    """Whether of all values of the attribute the new one is nearest, and PSNR: inside to the truth, outside to the
-    source."""
+    """Score an edit: ``changed`` where of all values of the attribute the new one is nearest to the picture; ``truth``,
+    the PSNR inside the true region to the true answer; ``outside``, that elsewhere to the source."""
     name, values = KINDS[task.kind]
     size = edited.shape[-1]
     inside = task.region(size)[0].numpy() > 0
@@ -199,7 +199,7 @@ def lines(groups: dict[Setting, list[dict[str, Any]]]) -> list[list[str]]:
 
 
 def plot(groups: dict[Setting, list[dict[str, Any]]]) -> None:
-    """What stays against the edits that took, a panel for each number of steps and share, with standard errors."""
+    """Plot the share of edits that took against the PSNR outside, a panel for each number of steps and share."""
     figure = Figure(figsize=(14, 5), layout="constrained")
     kinds = [(steps, share) for steps, shares in STRENGTHS.items() for share in shares]
     panels = figure.subplots(1, len(kinds), sharex=True, sharey=True)

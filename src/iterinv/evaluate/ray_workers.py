@@ -53,7 +53,7 @@ class RayWorkers(AbstractContextManager["RayWorkers"]):
 
     def __enter__(self) -> RayWorkers:
         if self.ours:
-            self.ray.init(ignore_reinit_error=True, log_to_driver=False, include_dashboard=False)
+            self.ray.init(log_to_driver=False, include_dashboard=False)
         self.actors = [self._actor() for _ in range(self.count)]
         return self
 

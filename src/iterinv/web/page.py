@@ -169,24 +169,9 @@ def _edit(gr: Any) -> dict[str, Any]:
         buttons=[],
     )
     with gr.Accordion("The same by the command line and in Python", open=False):
-        parts["command"] = gr.Code(
-            label="Command line",
-            language="shell",
-            lines=1,
-            max_lines=6,
-            show_line_numbers=False,
-            interactive=False,
-            wrap_lines=True,
-        )
-        parts["python"] = gr.Code(
-            label="Python",
-            language="python",
-            lines=1,
-            max_lines=12,
-            show_line_numbers=False,
-            interactive=False,
-            wrap_lines=True,
-        )
+        plain = {"lines": 1, "show_line_numbers": False, "interactive": False, "wrap_lines": True}
+        parts["command"] = gr.Code(label="Command line", language="shell", max_lines=6, **plain)
+        parts["python"] = gr.Code(label="Python", language="python", max_lines=12, **plain)
     return parts | {"box": box, "brush": brush}
 
 

@@ -9,12 +9,10 @@ from typing import Any
 
 from iterinv.evaluate.datasets.lines import csv_rows, json_lines, read_text, text_lines
 from iterinv.evaluate.datasets.task import BadDataset, Dataset, Task, key_of, listed, words_of
+from iterinv.evaluate.pairs import SUFFIXES
 
 FILES = tuple(f"{stem}.{kind}" for stem in ("prompts", "metadata") for kind in ("csv", "jsonl", "txt"))
 """Names of prompt files, of which a folder has one."""
-
-PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif", ".heic")
-"""Endings of pictures that may have a text file of the same name."""
 
 COLUMNS = {
     "file": ("file", "file_name", "picture", "image", "path"),
@@ -59,9 +57,8 @@ def opened(where: Path) -> Dataset:
         tasks = [Task(str(each.relative_to(where)), each, read_text(_text(each)).strip()) for each in pictures]
         return listed("prompts", where, tasks)
     if file.suffix.lower() == ".txt":
-        numbered = [(number, _of_line(file, number, line)) for number, line in text_lines(file)]
-    else:
-        numbered = [(number, _of_row(file, number, row)) for number, row in READERS[file.suffix.lower()](file)]
+        return listed("prompts", file, *lines_of(file))
+    numbered = [(number, _of_row(file, number, row)) for number, row in READERS[file.suffix.lower()](file)]
     return listed("prompts", file, [task for _, task in numbered], [number for number, _ in numbered])
 
 
@@ -77,7 +74,7 @@ def _text(picture: Path) -> Path:
 
 def _beside(folder: Path) -> Iterator[Path]:
     """Yield the pictures of a folder, and of folders in it, that have a text file beside them."""
-    return (each for each in folder.rglob("*") if each.suffix.lower() in PICTURES and _text(each).is_file())
+    return (each for each in folder.rglob("*") if each.suffix.lower() in SUFFIXES and _text(each).is_file())
 
 
 def _of_line(file: Path, number: int, line: str) -> Task:
