@@ -10,15 +10,9 @@ import numpy as np
 from PIL import Image
 
 from iterinv import images
+from iterinv.evaluate.suffixes import SUFFIXES
 from iterinv.masks import resized
 from iterinv.reading import read_mask
-
-SUFFIXES = (
-    *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".tif", ".tiff", ".webp", ".avif", ".gif", ".bmp", ".jp2"),
-    *(".j2k", ".ppm", ".pgm", ".pnm", ".pbm", ".psd", ".ico", ".icns", ".qoi", ".tga", ".pcx", ".sgi", ".rgb", ".dds"),
-    *(".heic", ".heif"),
-)
-"""The endings of the files in a folder that are taken as pictures."""
 
 NAMED = 5
 """A note names so many files at most."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from iterinv.evaluate.datasets.lines import csv_rows, json_lines, read_text, text_lines
 from iterinv.evaluate.datasets.task import BadDataset, Dataset, Task, key_of, listed, words_of
-from iterinv.evaluate.pairs import SUFFIXES
+from iterinv.evaluate.suffixes import SUFFIXES
 
 FILES = tuple(f"{stem}.{kind}" for stem in ("prompts", "metadata") for kind in ("csv", "jsonl", "txt"))
 """Names of prompt files, of which a folder has one."""
