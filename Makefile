@@ -1,7 +1,8 @@
 # make demo   install, then invert, reconstruct and edit a picture
 # make serve  install, then serve the page at http://127.0.0.1:7860; SERVE_ARGS are further options
 # make test   install what tests need, then run them          make test-all  the slow ones too
-# make lint   ruff and mypy                                   make bench     the tables under docs/benchmarks
+# make lint   ruff, mypy and spelling                         make bench     the tables under docs/benchmarks
+# make docs   the documentation site, in site/; a broken link fails
 # PIP_ARGS is passed to pip, for an index of your own.
 
 PYTHON ?= python3
@@ -10,7 +11,7 @@ BIN := $(VENV)/bin
 PIP_ARGS ?=
 SERVE_ARGS ?=
 
-.PHONY: demo serve test test-all lint bench images clean
+.PHONY: demo serve test test-all lint docs bench images clean
 
 demo: $(VENV)/.installed
 	$(BIN)/iterinv edit examples/red-sphere.png \
@@ -30,6 +31,10 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/codespell
+
+docs: $(VENV)/.installed-dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 bench: $(VENV)/.installed-dev
 	for name in reconstruction samples exact_and_editable editors own_size aspect demo rules overhead reader alignment \
@@ -40,7 +45,7 @@ images: $(VENV)/.installed-dev
 	ITERINV_SCREENSHOTS=docs/images $(BIN)/python -m pytest -q -m "" tests/web/test_browser.py
 
 clean:
-	rm -rf $(VENV) out
+	rm -rf $(VENV) out site
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

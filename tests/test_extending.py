@@ -1,4 +1,4 @@
-"""A user's own rule, root finder, editor and family take one file and one name each, and work everywhere."""
+"""A user's own rule, root finder, editor, family and metric take one file and one name each, and work everywhere."""
 
 import runpy
 import sys
@@ -7,12 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from typer.testing import CliRunner
 
 from iterinv.__main__ import command_line
 from iterinv.edits import EDITORS
 from iterinv.families import FAMILIES
 from iterinv.methods import METHODS, plan
+from iterinv.metrics import METRICS
 from iterinv.models.toy import arc, gaussian, gaussian_flow
 from iterinv.roots import FixedPoint, rms
 from iterinv.steps import RULES
@@ -25,7 +27,8 @@ EXTENDING = Path(__file__).parents[1] / "examples" / "extending"
 def example(tiny_folder, tmp_path, monkeypatch, capsys):
     """Run an example; return its names and its output, and remove its entries from the lists afterwards."""
     monkeypatch.chdir(tmp_path)
-    before = [dict(RULES), dict(METHODS), dict(EDITORS), list(FAMILIES)]
+    lists = RULES, METHODS, EDITORS, METRICS
+    before = [*map(dict, lists), list(FAMILIES)]
 
     def run_it(name):
         monkeypatch.setattr(sys, "argv", [name, str(tiny_folder)])
@@ -33,10 +36,10 @@ def example(tiny_folder, tmp_path, monkeypatch, capsys):
         return names, capsys.readouterr().out
 
     yield run_it
-    for listed, original in zip((RULES, METHODS, EDITORS), before[:3], strict=True):
+    for listed, original in zip(lists, before[:4], strict=True):
         listed.clear()
         listed.update(original)
-    FAMILIES[:] = before[3]
+    FAMILIES[:] = before[4]
 
 
 def called(*words):
@@ -87,3 +90,23 @@ def test_a_family(example):
     _, output = example("family")
     assert "from alpha 0.0" in output
     assert float(output.split("error ")[1].split(",")[0]) < 1e-4
+
+
+def test_a_metric(example, tmp_path):
+    names, output = example("metric")
+    chroma = names["chroma"]
+    assert "8-bit steps of colour" in output
+    assert "chroma" in called("measure", "--list")
+    rng = np.random.default_rng(0)
+    grey = np.repeat(rng.integers(0, 256, (8, 8, 1), dtype=np.uint8), 3, -1)
+    assert chroma(grey, 255 - grey) == pytest.approx(0, abs=1e-9)
+    red = np.zeros((8, 8, 3), np.uint8)
+    red[..., 0] = 30
+    assert chroma(np.zeros_like(red), red) == pytest.approx(np.sqrt((20**2 + 10**2 + 10**2) / 3))
+    half = np.zeros((8, 8), bool)
+    assert chroma(grey, red, half) is None
+    half[:4] = True
+    assert chroma(np.zeros_like(red), red, half) == pytest.approx(chroma(np.zeros_like(red), red))
+    for name, picture in (("a", grey), ("b", red)):
+        Image.fromarray(picture).save(tmp_path / f"{name}.png")
+    assert "chroma" in called("measure", tmp_path / "a.png", tmp_path / "b.png", "--metric", "chroma")
