@@ -37,7 +37,7 @@ docs: $(VENV)/.installed-dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 bench: $(VENV)/.installed-dev
-	for name in reconstruction samples exact_and_editable editors own_size aspect demo rules overhead reader alignment \
+	for name in pictures reconstruction samples exact_and_editable editors own_size aspect demo rules overhead reader alignment \
 	  sampling scenes methods metrics figures evaluate; do \
 	  OMP_WAIT_POLICY=PASSIVE $(BIN)/python benchmarks/$$name.py || exit 1; done
 

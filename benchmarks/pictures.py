@@ -13,6 +13,7 @@ import matplotlib as mpl
 import numpy as np
 import torch
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
@@ -27,10 +28,10 @@ from iterinv.methods import plan
 from iterinv.metrics import psnr
 from iterinv.models import Stage
 from iterinv.models.toy import mixture
-from iterinv.observer import Observer
 from iterinv.roots import Anderson, Damped, FixedPoint, GradientDescent, LevelInfo, RootFinder, rms
-from iterinv.stage_inversion import invert_stage, rerun_states
+from iterinv.stage_inversion import finish
 from iterinv.steps import DDIM
+from iterinv.steps.run import run
 
 IMAGES = ROOT / "docs" / "images"
 TARGET = "a large blue shiny sphere on a wooden floor in front of a beige wall"
@@ -73,7 +74,7 @@ def one_picture(cascade: Cascade, picture: np.ndarray, prompt: str) -> list[list
     return rows
 
 
-def figure(width: float = 7.2, height: float = 3.2, columns: int = 1) -> tuple[Figure, list[plt.Axes]]:
+def figure(width: float = 7.2, height: float = 3.2, columns: int = 1) -> tuple[Figure, list[Axes]]:
     made, axes = plt.subplots(1, columns, figsize=(width, height), squeeze=False, constrained_layout=True)
     for each in axes[0]:
         each.spines[["top", "right"]].set_visible(False)
@@ -111,21 +112,24 @@ def stencil() -> None:
     axes.annotate("", (b.t, x_b), (b.t, ahead), arrowprops={"arrowstyle": "->", "color": "tab:red", "lw": 1.5})
     axes.annotate("", (p.t, float(x_p)), (p.t, back), arrowprops={"arrowstyle": "->", "color": "tab:red", "lw": 1.5})
     axes.plot(b.t, x_b, "o", color="tab:red")
-    for where, height, words in ((p, float(x_p), "$x_p$"), (a, float(x_a), "$x_a$"), (b, x_b, "$x_b$")):
-        axes.annotate(words, (where.t, height), xytext=(6, 8), textcoords="offset points")
+    for level, height, words in ((p, float(x_p), "$x_p$"), (a, float(x_a), "$x_a$"), (b, x_b, "$x_b$")):
+        axes.annotate(words, (level.t, height), xytext=(6, 8), textcoords="offset points")
     axes.set(xlabel="noise level, as an angle (noisy on the left)", ylabel="state", xlim=(1.42, 0.38))
     axes.margins(y=0.12)
     axes.legend(frameon=False, loc="lower left")
     written(made, "idea-stencil")
 
 
-def states(stage: Stage, method: str, steps: int, picture: Tensor, prompt: str) -> tuple[list[float], float]:
-    """The distance, an rms, of the rerun from the inverted path at every level, noisy to clean; and that of the
-    picture."""
-    inverted = invert_stage(stage, plan(method, steps), stage.condition(prompt), picture)
-    again = list(rerun_states(stage, inverted, Observer()))
-    apart = [float(rms(one.double() - other.double())) for one, other in zip(inverted.path, again, strict=True)]
-    return apart, float(rms(inverted.picture - picture.double()))
+def states(stage: Stage, method: str, steps: int, picture: Tensor, prompt: str) -> list[float]:
+    """The distance, an rms, of the rerun from the inverted path at every level, noisy to clean: the last is that of the
+    pictures."""
+    how, condition = plan(method, steps), stage.condition(prompt)
+    field, grid = CFG(1.0)(stage.denoiser, condition, stage.with_prompt(condition, None)), stage.schedule.grid(steps)
+    with torch.no_grad():
+        inverted = finish(how.inverter(how.rule, field, picture.double(), grid))
+        start = how.inverter.first(how.rule)
+        again = [state[0] for state in run(how.rule, field, inverted.state, grid, start)]
+    return [float(rms(x - y)) for x, y in zip(inverted.path[-len(again) :], again, strict=True)]
 
 
 def drift(stage: Stage, picture: Tensor, prompt: str) -> list[list[str]]:
@@ -135,15 +139,17 @@ def drift(stage: Stage, picture: Tensor, prompt: str) -> list[list[str]]:
     for method, words in METHODS.items():
         apart, errors = [], []
         for steps in STEPS:
-            apart, error = states(stage, method, steps, picture, prompt)
-            errors.append(error)
+            apart = states(stage, method, steps, picture, prompt)
+            errors.append(apart[-1])
             if steps == 20:
-                left.semilogy(range(len(apart)), np.maximum(apart, 1e-17), marker=".", label=words)
+                left.semilogy(range(steps + 1 - len(apart), steps + 1), apart, marker=".", label=words)
         right.loglog(STEPS, errors, marker="o", label=words)
         rows.append([f"`{method}`", *(f"{error:.0e}" for error in errors)])
     left.set(xlabel="steps of the rerun, of 20", ylabel="distance from the inverted path, rms")
     right.axhline(1 / 255, color="0.7", lw=1)
-    right.annotate("half an 8-bit step", (STEPS[0], 1 / 255), xytext=(0, 4), textcoords="offset points", color="0.5")
+    right.annotate(
+        "half an 8-bit step", (STEPS[-1], 1 / 255), xytext=(0, -10), textcoords="offset points", ha="right", color="0.5"
+    )
     right.set(xlabel="number of steps", ylabel="error of the reconstruction, rms")
     right.set_xticks(STEPS, [str(n) for n in STEPS])
     right.minorticks_off()
