@@ -142,7 +142,8 @@ def drift(stage: Stage, picture: Tensor, prompt: str) -> list[list[str]]:
             apart = states(stage, method, steps, picture, prompt)
             errors.append(apart[-1])
             if steps == 20:
-                left.semilogy(range(steps + 1 - len(apart), steps + 1), apart, marker=".", label=words)
+                levels, shown = range(steps + 1 - len(apart), steps + 1), [each or math.nan for each in apart]
+                left.semilogy(levels, shown, marker=".", label=words)
         right.loglog(STEPS, errors, marker="o", label=words)
         rows.append([f"`{method}`", *(f"{error:.0e}" for error in errors)])
     left.set(xlabel="steps of the rerun, of 20", ylabel="distance from the inverted path, rms")

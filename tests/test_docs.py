@@ -72,7 +72,9 @@ class Command(NamedTuple):
 
 
 def blocks(page):
-    fenced = re.findall(r"^```(\w*)[^\n]*\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    fenced = re.findall(
+        r"^```(?:\{ \.)?(\w*)[^\n]*\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+    )
     return [Block(*each) for each in fenced]
 
 
@@ -85,6 +87,11 @@ def commands(block):
         line, _, output = part.partition("\n")
         made.append(Command(shlex.split(line, comments=True), bool(SKIPPED.search(line)), output))
     return made
+
+
+def included(block):
+    """The files that a block shows in place of its own text."""
+    return re.findall(r'^--8<-- "(.*)"$', block.text, re.MULTILINE)
 
 
 def every(kind):
@@ -163,13 +170,11 @@ def test_programs_that_are_not_run_take_names_that_exist():
 
 
 def test_an_included_file_is_an_example_that_is_tested():
-    tested = (ROOT / "tests" / "test_extending.py").read_text() + (ROOT / "tests" / "test_examples.py").read_text()
-    included = [
-        file for _, block in every("python") for file in re.findall(r'^--8<-- "(.*)"$', block.text, re.MULTILINE)
-    ]
-    assert len(included) > 4
-    for file in included:
-        assert f'"{Path(file).stem}"' in tested, file
+    tested = (ROOT / "tests" / "test_extending.py").read_text()
+    files = [file for _, block in every("python") for file in included(block)]
+    assert len(files) > 4
+    for file in files:
+        assert f'example("{Path(file).stem}")' in tested, file
 
 
 @pytest.fixture
@@ -203,7 +208,7 @@ def test_the_blocks_of_a_page_run(page, readers_folder, monkeypatch):
             for command in commands(block):
                 if command.words[0] == "iterinv" and not command.skipped:
                     runs(command)
-        elif block.kind == "python" and not SKIPPED.search(block.text) and "--8<--" not in block.text:
+        elif block.kind == "python" and not SKIPPED.search(block.text) and not included(block):
             exec(compile(block.text, name(page), "exec"), names)
         elif block.kind == "pycon":
             talks(block, names, page)
@@ -317,7 +322,7 @@ def test_the_names_on_the_right_are_those_of_the_package():
             for kind, listed in (("method", METHODS), ("editor", EDITORS), ("metric", metrics())):
                 for names in re.findall(rf"{kind}s? ((?:`[\w-]+`(?:, | or )?)+)", row[1]):
                     assert set(re.findall(r"`([\w-]+)`", names)) <= set(listed), row
-    for name, settings in re.findall(r"`iterinv\.(?:edits\.)?([A-Z]\w+)\(([^`]*)\)`", page):
+    for name, settings in re.findall(r"`iterinv\.(?:edits\.)?([A-Z]\w+)\(([^`(]*)\)`", page):
         made = getattr(edits, name, None) or getattr(iterinv, name)
         fields = getattr(made, "__dataclass_fields__", {})
         for setting in re.findall(r"(\w+)=", settings):

@@ -98,12 +98,12 @@ def test_a_metric(example, tmp_path):
     assert "8-bit steps of colour" in output
     assert "chroma" in called("measure", "--list")
     rng = np.random.default_rng(0)
-    grey = np.repeat(rng.integers(0, 256, (8, 8, 1), dtype=np.uint8), 3, -1)
+    grey = np.repeat(rng.integers(0, 256, (16, 16, 1), dtype=np.uint8), 3, -1)
     assert chroma(grey, 255 - grey) == pytest.approx(0, abs=1e-9)
-    red = np.zeros((8, 8, 3), np.uint8)
+    red = np.zeros((16, 16, 3), np.uint8)
     red[..., 0] = 30
     assert chroma(np.zeros_like(red), red) == pytest.approx(np.sqrt((20**2 + 10**2 + 10**2) / 3))
-    half = np.zeros((8, 8), bool)
+    half = np.zeros((16, 16), bool)
     assert chroma(grey, red, half) is None
     half[:4] = True
     assert chroma(np.zeros_like(red), red, half) == pytest.approx(chroma(np.zeros_like(red), red))
