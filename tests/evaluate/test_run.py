@@ -276,7 +276,7 @@ def test_each_stage_may_have_its_own_method_and_guidance(evaluation, tiny, tmp_p
     assert row["metrics"]["psnr"] == psnr(task.picture, to_uint8(inversion.picture))
     assert row["calls"]["forward"] == sum(stage.report.forward for stage in inversion.stages)
     assert next(evaluate(how, tmp_path)).done == 1  # the settings are read again as they were written
-    with pytest.raises(ValueError, match="ddim:bdia:bdia has 3 methods or guidance scales for 2 stages"):
+    with pytest.raises(ValueError, match="ddim:bdia:bdia: 3 methods or guidance scales for 2 stages"):
         next(evaluate(replace(how, methods=("ddim:bdia:bdia",), guidance=1.0), tmp_path / "b"))
     with pytest.raises(ValueError, match="there is no method 'magic'"):
         next(evaluate(replace(how, methods=("ddim:magic",), guidance=1.0), tmp_path / "c"))

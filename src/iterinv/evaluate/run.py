@@ -117,6 +117,7 @@ def settings_of(evaluation: Evaluation, dataset: Dataset, facts: dict[str, Any],
         "fit": evaluation.fit,
         "give_mask": evaluation.give_mask,
         "pictures": pictures,
+        **({"recipes": {name: repr(each) for name, each in evaluation.recipes}} if evaluation.recipes else {}),
         **facts,
         **{name: number for name, number in versions().items() if name not in (*facts, "onnxruntime")},
     }

@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,13 +18,12 @@ from iterinv.cascade import Cascade
 from iterinv.edits import EDITORS
 from iterinv.evaluate import measures
 from iterinv.evaluate.datasets import Task, open_dataset
+from iterinv.evaluate.recipes import Inverting, Recipe, Reconstructed, Silent
 from iterinv.files import CannotWrite, writing
 from iterinv.images import Canvas
-from iterinv.inversion import Inversion
 from iterinv.masks import resized, to_mask
 from iterinv.methods import plans
 from iterinv.models import CountingDenoiser
-from iterinv.observer import Observer
 from iterinv.plans import Plan
 
 
@@ -31,6 +31,7 @@ from iterinv.plans import Plan
 class Evaluation:
     """The settings of an evaluation. ``load`` loads the cascade; ``size`` is that of its last stage that is run. A
     method is a name, or names with colons between them, one for each stage; ``guidance`` is one for all or for each.
+    A method that ``recipes`` names is that recipe.
 
     ``editors`` edit each task that has a target; with ``give_mask`` they are given the dataset's region in place of
     their own. ``count`` is the number of tasks, ``None`` for all of a folder. Each process computes with ``threads``
@@ -52,6 +53,7 @@ class Evaluation:
     give_mask: bool = False
     threads: int | None = None
     about: tuple[tuple[str, str], ...] = ()
+    recipes: tuple[tuple[str, Recipe], ...] = ()
 
     def check(self) -> None:
         """Raise ``ValueError`` for names and settings that there are not, and ``ModuleNotFoundError`` for metrics that
@@ -63,18 +65,20 @@ class Evaluation:
             if twice := {each for each in values if values.count(each) > 1}:
                 raise ValueError(f"the {name} {min(twice)} is given twice: give it once")
         for method in self.methods:
-            self.plans(method)
+            self.recipe(method)
         for editor in self.editors:
             if editor not in EDITORS:
                 raise ValueError(f"there is no editor {editor!r}: the editors are {', '.join(EDITORS)}")
         measures.metrics_of(self.metrics)
         images.check_fit(self.fit)
 
-    def plans(self, method: str) -> Plan | tuple[Plan, ...]:
-        """The plan of a method for all stages, or one for each. Raises ``ValueError`` as
-        :func:`iterinv.methods.plans` does."""
+    def recipe(self, method: str) -> Recipe:
+        """The recipe of a method's name. Raises ``ValueError`` as :func:`iterinv.methods.plans` does."""
+        if own := dict(self.recipes).get(method):
+            return own
         names = method.split(":")
-        return plans(method if len(names) == 1 else names, self.steps, self.guidance)
+        how = plans(method if len(names) == 1 else names, self.steps, self.guidance)
+        return Inverting(how if isinstance(how, Plan) else tuple(how))
 
 
 class Job(NamedTuple):
@@ -85,13 +89,6 @@ class Job(NamedTuple):
     method: str
     editors: tuple[str | None, ...]
     folder: Path | None
-
-
-class Silent(Observer):
-    """An observer that ignores notes too: those of thousands of pictures would repeat each other."""
-
-    def on_note(self, text: str) -> None:
-        """Ignore a note."""
 
 
 class Worker:
@@ -108,19 +105,12 @@ class Worker:
         self.counters = [CountingDenoiser(stage.denoiser) for stage in cascade.stages]
         stages = zip(cascade.stages, self.counters, strict=True)
         self.cascade = replace(cascade, stages=tuple(replace(stage, denoiser=each) for stage, each in stages))
-        self.plans = {name: self._checked(name) for name in evaluation.methods}
-
-    def _checked(self, method: str) -> list[Plan]:
-        """A plan for each stage. Raises ``ValueError`` for plans that are not as many, and that a stage refuses."""
-        how, stages = self.evaluation.plans(method), self.cascade.stages
-        each = [how] * len(stages) if isinstance(how, Plan) else list(how)
-        if len(each) != len(stages):
-            raise ValueError(
-                f"{method} has {len(each)} methods or guidance scales for {len(stages)} stages: give one for each"
-            )
-        for one, stage in zip(each, stages, strict=True):
-            one.check(stage)
-        return each
+        self.recipes = {name: evaluation.recipe(name) for name in evaluation.methods}
+        for name, recipe in self.recipes.items():
+            try:
+                recipe.check(self.cascade)
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from None
 
     def facts(self) -> dict[str, Any]:
         """The facts about the model and the arithmetic that rows depend on."""
@@ -131,14 +121,13 @@ class Worker:
         """Yield the rows of a job with the seconds that each took, the reconstruction's first. A picture that fails
         gives rows with the reason in ``error``. Raises :class:`iterinv.files.CannotWrite`."""
         key, began = self.dataset.keys[job.task], time.perf_counter()
-        kind, inversion, picture, error = "", None, None, None
+        kind, made, picture, error = "", None, None, None
         try:
             task = self.dataset.make(job.task, self.cascade.size)
             kind, options = task.kind, self.evaluation
             picture = hashlib.sha256(images.to_array(task.picture)[0].tobytes()).hexdigest()[:16]
-            inversion = self.cascade.invert(
-                task.picture, task.prompt, self.plans[job.method], seed=options.seed, fit=options.fit, observer=Silent()
-            )
+            with self._counted() as calls:
+                made = self.recipes[job.method](self.cascade, task, options.seed, options.fit)
         except CannotWrite:
             raise
         except Exception as failure:
@@ -146,10 +135,12 @@ class Worker:
         head = {"task": key, "kind": kind, "method": job.method}
         for editor in sorted(job.editors, key=lambda each: each or ""):
             values: dict[str, Any] = {"metrics": None, "calls": None, "error": error}
-            if inversion is not None:
+            if made is not None:
                 try:
-                    one = self._reconstructed if editor is None else self._edited
-                    values = {**one(job, task, inversion, editor or ""), "error": None}
+                    if editor is None:
+                        values = {"metrics": self._reconstructed(job, task, made), "calls": calls, "error": None}
+                    else:
+                        values = {**self._edited(job, task, made, editor), "error": None}
                 except CannotWrite:
                     raise
                 except Exception as failure:
@@ -157,22 +148,27 @@ class Worker:
             yield {**head, "editor": editor, "picture": picture, **values}, time.perf_counter() - began
             began = time.perf_counter()
 
-    def _reconstructed(self, job: Job, task: Task, inversion: Inversion, editor: str) -> dict[str, Any]:
-        (canvas,) = inversion.canvases
-        source, again = canvas.crop(canvas.image), canvas.crop(canvas.place(inversion.picture))
-        calls = [stage.report for stage in inversion.stages]
-        _keep(job.folder, {"source": source, job.method: again})
-        return {
-            "metrics": measures.of_reconstruction(self.evaluation.metrics, source, again, task.prompt),
-            "calls": {way: sum(getattr(each, way) for each in calls) for way in ("forward", "backward")},
-        }
-
-    def _edited(self, job: Job, task: Task, inversion: Inversion, editor: str) -> dict[str, Any]:
-        (canvas,) = inversion.canvases
+    @contextmanager
+    def _counted(self) -> Iterator[dict[str, int]]:
+        """Yield a dictionary that holds the network calls of the block when it ends."""
         for counter in self.counters:
             counter.forward = counter.backward = 0
-        mask = task.mask if self.evaluation.give_mask else None
-        edit = self.cascade.edit(inversion, task.target or "", editor, mask=mask, observer=Silent())
+        calls: dict[str, int] = {}
+        yield calls
+        calls |= {way: sum(getattr(each, way) for each in self.counters) for way in ("forward", "backward")}
+
+    def _reconstructed(self, job: Job, task: Task, made: Reconstructed) -> dict[str, Any]:
+        canvas = made.canvas
+        source, again = canvas.crop(canvas.image), canvas.crop(canvas.place(made.picture))
+        _keep(job.folder, {"source": source, job.method: again})
+        return dict(measures.of_reconstruction(self.evaluation.metrics, source, again, task.prompt))
+
+    def _edited(self, job: Job, task: Task, made: Reconstructed, editor: str) -> dict[str, Any]:
+        if made.inversion is None:
+            raise ValueError(f"{job.method} makes no inversion of all stages, so there is nothing to edit")
+        canvas, mask = made.canvas, task.mask if self.evaluation.give_mask else None
+        with self._counted() as calls:
+            edit = self.cascade.edit(made.inversion, task.target or "", editor, mask=mask, observer=Silent())
         source, edited = canvas.crop(canvas.image), canvas.crop(canvas.place(edit.pictures[-1]))
         truth, inside, prompts = None, None, (task.prompt, task.target or "")
         if task.truth is not None:
@@ -188,7 +184,7 @@ class Worker:
         )
         return {
             "metrics": measures.of_edit(self.evaluation.metrics, source, edited, inside, truth, prompts),
-            "calls": {way: sum(getattr(each, way) for each in self.counters) for way in ("forward", "backward")},
+            "calls": calls,
         }
 
 
