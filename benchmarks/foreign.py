@@ -146,7 +146,7 @@ sees the grey of the photograph; its colour is kept beside the states.
 
 Distances are rms; that of a height map from its own average is {spread:.3f}.
 """
-    publish("foreign", "A network trained by others", body, began)
+    publish("foreign", "A network trained by others", body, began, ())
 
 
 if __name__ == "__main__":

@@ -80,7 +80,7 @@ At equal calls; in brackets the steps.
 
 {table(["rule", *(f"{n} calls" for n in COUNTS)], calls)}
 """
-    publish("rules", "Rules, where the truth is known", body, began)
+    publish("rules", "Rules, where the truth is known", body, began, ())
 
 
 if __name__ == "__main__":

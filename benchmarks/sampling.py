@@ -106,7 +106,7 @@ Shares are of what the captions say that the [reader](reader.md) sees; *all*: al
 
 {sheet}
 """
-    publish("sampling", "Sampling by BDIA and by DDIM", body, began)
+    publish("sampling", "Sampling by BDIA and by DDIM", body, began, ("cascade", "reader"))
 
 
 def drawn(settings: tuple[str, int, float, int, float, float]) -> Path | None:
