@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from iterinv.cli.options import App, Fit, Seed, Size, StageGuidance, Steps, guidance_of, with_model
+from iterinv.cli.options import App, Budget, Fit, Seed, Size, StageGuidance, Steps, guidance_of, with_model
 from iterinv.cli.session import console, errors, progress
 from iterinv.files import printable
 
@@ -48,6 +48,7 @@ def run(
     editors: Annotated[str, typer.Option(help="Editors, with commas between them; none if not given.")] = "",
     metrics: Annotated[str, typer.Option(help="Metrics, with commas between them.")] = "psnr,ssim,mse",
     num_inference_steps: Steps = 20,
+    budget: Budget = None,
     guidance_scale: StageGuidance = "1",
     seed: Seed = 0,
     fit: Fit = "pad",
@@ -88,6 +89,7 @@ def run(
             give_mask,
             threads,
             tuple((f"load_{name}", str(value)) for name, value in vars(model).items()),
+            budget=budget,
         )
         every = run_evaluation(request, out, processes, pictures, engine)
     _print_groups(every, out)

@@ -14,6 +14,7 @@ from torch import Tensor
 from iterinv import images
 from iterinv.cascade import Cascade
 from iterinv.conditions import Condition
+from iterinv.costs import within
 from iterinv.evaluate.datasets import Task
 from iterinv.guidance import CFG, Denoiser
 from iterinv.images import Canvas, resize
@@ -21,18 +22,11 @@ from iterinv.inversion import Inversion
 from iterinv.levels import Level, Prediction, prediction_from
 from iterinv.models import Stage
 from iterinv.models.codec import Autoencoder
-from iterinv.observer import Observer
+from iterinv.observer import Silent
 from iterinv.plans import Plan
 from iterinv.stage_inversion import annotate_errors, finish
 from iterinv.steps.run import run
 from iterinv.streams import draw_noise
-
-
-class Silent(Observer):
-    """An observer that ignores notes too: those of thousands of pictures would repeat each other."""
-
-    def on_note(self, text: str) -> None:
-        """Ignore a note."""
 
 
 class Reconstructed(NamedTuple):
@@ -51,6 +45,15 @@ class Recipe(ABC):
     @abstractmethod
     def check(self, cascade: Cascade) -> None:
         """Raise ``ValueError`` where it cannot run on a cascade."""
+
+    def within(self, cascade: Cascade, budget: int) -> Recipe:
+        """The recipe in as many steps as fit into a budget of network calls at each stage. Raises ``ValueError`` where
+        none do, and for a recipe without steps."""
+        raise ValueError("it has no number of steps that a budget could set: leave it out")
+
+    def steps(self, cascade: Cascade) -> list[int]:
+        """The number of steps at each stage that it inverts."""
+        return []
 
     @abstractmethod
     def __call__(self, cascade: Cascade, task: Task, seed: int, fit: str) -> Reconstructed:
@@ -73,6 +76,15 @@ class Inverting(Recipe):
         how = self._plans(cascade)
         inversion = cascade.invert(task.picture, task.prompt, how, seed=seed, fit=fit, observer=Silent())
         return Reconstructed(inversion.canvases[0], inversion.picture, inversion)
+
+    def within(self, cascade: Cascade, budget: int) -> Inverting:
+        """The same methods in as many steps as fit into a budget at each stage."""
+        pairs = zip(self._plans(cascade), cascade.stages, strict=True)
+        return Inverting(tuple(within(plan, stage.schedule, budget) for plan, stage in pairs))
+
+    def steps(self, cascade: Cascade) -> list[int]:
+        """The number of steps at each stage."""
+        return [plan.steps for plan in self._plans(cascade)]
 
     def _plans(self, cascade: Cascade) -> list[Plan]:
         count = len(cascade.stages)

@@ -18,12 +18,13 @@ from iterinv.cascade import Cascade
 from iterinv.edits import EDITORS
 from iterinv.evaluate import measures
 from iterinv.evaluate.datasets import Task, open_dataset
-from iterinv.evaluate.recipes import Inverting, Recipe, Reconstructed, Silent
+from iterinv.evaluate.recipes import Inverting, Recipe, Reconstructed
 from iterinv.files import CannotWrite, writing
 from iterinv.images import Canvas
 from iterinv.masks import resized, to_mask
 from iterinv.methods import plans
 from iterinv.models import CountingDenoiser
+from iterinv.observer import Silent
 from iterinv.plans import Plan
 
 
@@ -31,7 +32,8 @@ from iterinv.plans import Plan
 class Evaluation:
     """The settings of an evaluation. ``load`` loads the cascade; ``size`` is that of its last stage that is run. A
     method is a name, or names with colons between them, one for each stage; ``guidance`` is one for all or for each.
-    A method that ``recipes`` names is that recipe.
+    A method that ``recipes`` names is that recipe. With a ``budget`` a method takes as many steps at each stage as fit
+    into so many network calls there (:func:`iterinv.costs.within`), and ``steps`` counts for nothing.
 
     ``editors`` edit each task that has a target; with ``give_mask`` they are given the dataset's region in place of
     their own. ``count`` is the number of tasks, ``None`` for all of a folder. Each process computes with ``threads``
@@ -54,6 +56,7 @@ class Evaluation:
     threads: int | None = None
     about: tuple[tuple[str, str], ...] = ()
     recipes: tuple[tuple[str, Recipe], ...] = ()
+    budget: int | None = None
 
     def check(self) -> None:
         """Raise ``ValueError`` for names and settings that there are not, and ``ModuleNotFoundError`` for metrics that
@@ -105,17 +108,27 @@ class Worker:
         self.counters = [CountingDenoiser(stage.denoiser) for stage in cascade.stages]
         stages = zip(cascade.stages, self.counters, strict=True)
         self.cascade = replace(cascade, stages=tuple(replace(stage, denoiser=each) for stage, each in stages))
-        self.recipes = {name: evaluation.recipe(name) for name in evaluation.methods}
-        for name, recipe in self.recipes.items():
-            try:
-                recipe.check(self.cascade)
-            except ValueError as error:
-                raise ValueError(f"{name}: {error}") from None
+        self.recipes = {name: self._checked(name) for name in evaluation.methods}
+
+    def _checked(self, name: str) -> Recipe:
+        """The recipe of a method's name, within the budget. Raises ``ValueError`` where it cannot run."""
+        recipe = self.evaluation.recipe(name)
+        try:
+            recipe.check(self.cascade)
+            if self.evaluation.budget is not None:
+                recipe = recipe.within(self.cascade, self.evaluation.budget)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
+        return recipe
 
     def facts(self) -> dict[str, Any]:
         """The facts about the model and the arithmetic that rows depend on."""
         arithmetic = asdict(self.cascade.stages[0].arithmetic(1))
-        return {"model": self.cascade.fingerprint, "px": self.cascade.size, **arithmetic}
+        facts = {"model": self.cascade.fingerprint, "px": self.cascade.size, **arithmetic}
+        if self.evaluation.budget is None:
+            return facts
+        steps = {name: ",".join(map(str, each.steps(self.cascade))) for name, each in self.recipes.items()}
+        return {**facts, "budget": self.evaluation.budget, "steps": steps}
 
     def rows(self, job: Job) -> Iterator[tuple[dict[str, Any], float]]:
         """Yield the rows of a job with the seconds that each took, the reconstruction's first. A picture that fails
