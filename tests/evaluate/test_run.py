@@ -284,20 +284,20 @@ def test_each_stage_may_have_its_own_method_and_guidance(evaluation, tiny, tmp_p
 
 def test_a_budget_sets_the_steps_of_each_method(evaluation, tiny, tmp_path):
     methods = ("bdia", "ddim", "edict", "iterinv")
-    how = replace(evaluation, methods=methods, editors=(), count=1, budget=200, metrics=("mse",))
+    how = replace(evaluation, methods=methods, editors=(), count=1, budget=70, metrics=("mse",))
     list(evaluate(how, tmp_path))
     steps = json.loads((tmp_path / "settings.json").read_text())["steps"]
     # bdia: 2N - 1 calls a stage; ddim: 2N; edict: 4N; iterinv: 21 forward and backward a level, and N forward
-    assert steps == {"bdia": "100,100", "ddim": "100,100", "edict": "50,50", "iterinv": "3,3"}
+    assert steps == {"bdia": "35,35", "ddim": "35,35", "edict": "17,17", "iterinv": "1,1"}
     for row in rows(tmp_path):
         assert row["error"] is None
         work = row["calls"]["forward"] + 2 * row["calls"]["backward"]
-        assert work <= 2 * 200
-        assert row["method"] != "ddim" or work == 2 * 200
+        assert work <= 2 * 70
+        assert row["method"] != "ddim" or work == 2 * 70
     assert next(evaluate(how, tmp_path)).done == len(methods)
     with pytest.raises(ValueError, match="iterinv: iterinv takes 64 calls in 1 step"):
         next(evaluate(replace(how, budget=20), tmp_path / "b"))
-    with pytest.raises(ValueError, match=r"another budget \(200 there, 300 now\)"):
+    with pytest.raises(ValueError, match=r"another budget \(70 there, 300 now\)"):
         next(evaluate(replace(how, budget=300), tmp_path))
 
 
