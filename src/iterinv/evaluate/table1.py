@@ -15,7 +15,7 @@ from iterinv.cascade import Cascade
 from iterinv.costs import blueprints
 from iterinv.evaluate.measure import choose
 from iterinv.evaluate.recipes import Ceiling, Inverting, Recipe, UpperStages
-from iterinv.evaluate.summary import Column, Group, groups, number, settings_of, table
+from iterinv.evaluate.summary import Group, groups, settings_of, shown, table
 from iterinv.methods import METHODS, plan
 from iterinv.refine import NullText
 
@@ -129,13 +129,7 @@ def columns(folder: Path) -> tuple[list[str], list[list[str]]]:
 
 
 def _cells(group: Group, names: Sequence[str]) -> list[str]:
-    values = ["" if (column := group.columns.get(name)) is None else _mean(column) for name in names]
+    values = [shown(group.columns.get(name), name, errors=False) for name in names]
     calls = ["" if (n := group.calls[way].mean) is None else f"{n:.0f}" for way in ("forward", "backward")]
     seconds = "" if group.seconds is None else f"{group.seconds:.1f}"
     return [group.name, *values, str(group.rows - group.failed), *calls, seconds]
-
-
-def _mean(column: Column) -> str:
-    if column.mean is None:
-        return "exact"
-    return number(column.mean) + (f" ({column.missing} exact)" if column.missing else "")
