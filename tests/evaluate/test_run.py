@@ -340,7 +340,7 @@ def test_a_process_that_ends_is_a_sentence(evaluation, tmp_path):
         for process, _ in workers.pairs:
             os.kill(process.pid, signal.SIGKILL)
         with pytest.raises(OSError, match=r"a process of this evaluation ended \(exit code -9\)"):
-            list(workers.rows(iter([Job(0, "bdia", (None,), None)])))
+            list(workers.rows(iter([Job(0, "bdia", (None,))])))
     assert all(process.exitcode == -9 for process, _ in workers.pairs)
 
 

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,7 +18,6 @@ from iterinv.edits import EDITORS
 from iterinv.evaluate import measures
 from iterinv.evaluate.datasets import Task, open_dataset
 from iterinv.evaluate.recipes import Inverting, Recipe, Reconstructed
-from iterinv.files import CannotWrite, writing
 from iterinv.images import Canvas
 from iterinv.masks import resized, to_mask
 from iterinv.methods import plans
@@ -86,12 +84,20 @@ class Evaluation:
 
 class Job(NamedTuple):
     """The missing rows of a task by one method: ``editors`` holds names, and ``None`` for the reconstruction. With
-    ``folder`` the pictures are written there."""
+    ``pictures`` the rows come with theirs."""
 
     task: int
     method: str
     editors: tuple[str | None, ...]
-    folder: Path | None
+    pictures: bool = False
+
+
+class Result(NamedTuple):
+    """A row, the seconds that it took, and its pictures (h, w, 3) uint8 by name where they are wanted."""
+
+    row: dict[str, Any]
+    seconds: float
+    pictures: dict[str, np.ndarray]
 
 
 class Worker:
@@ -130,9 +136,9 @@ class Worker:
         steps = {name: ",".join(map(str, each.steps(self.cascade))) for name, each in self.recipes.items()}
         return {**facts, "budget": self.evaluation.budget, "steps": steps}
 
-    def rows(self, job: Job) -> Iterator[tuple[dict[str, Any], float]]:
-        """Yield the rows of a job with the seconds that each took, the reconstruction's first. A picture that fails
-        gives rows with the reason in ``error``. Raises :class:`iterinv.files.CannotWrite`."""
+    def rows(self, job: Job) -> Iterator[Result]:
+        """Yield the rows of a job, the reconstruction's first. A picture that fails gives rows with the reason in
+        ``error``."""
         key, began = self.dataset.keys[job.task], time.perf_counter()
         kind, made, picture, error = "", None, None, None
         try:
@@ -141,24 +147,23 @@ class Worker:
             picture = hashlib.sha256(images.to_array(task.picture)[0].tobytes()).hexdigest()[:16]
             with self._counted() as calls:
                 made = self.recipes[job.method](self.cascade, task, options.seed, options.fit)
-        except CannotWrite:
-            raise
         except Exception as failure:
             error = _said(failure)
         head = {"task": key, "kind": kind, "method": job.method}
         for editor in sorted(job.editors, key=lambda each: each or ""):
+            pictures: dict[str, np.ndarray] = {}
             values: dict[str, Any] = {"metrics": None, "calls": None, "error": error}
             if made is not None:
                 try:
                     if editor is None:
-                        values = {"metrics": self._reconstructed(job, task, made), "calls": calls, "error": None}
+                        metrics, pictures = self._reconstructed(job.method, task, made)
+                        values = {"metrics": metrics, "calls": calls, "error": None}
                     else:
-                        values = {**self._edited(job, task, made, editor), "error": None}
-                except CannotWrite:
-                    raise
+                        values, pictures = self._edited(job.method, task, made, editor)
                 except Exception as failure:
                     values["error"] = _said(failure)
-            yield {**head, "editor": editor, "picture": picture, **values}, time.perf_counter() - began
+            row = {**head, "editor": editor, "picture": picture, **values}
+            yield Result(row, time.perf_counter() - began, pictures if job.pictures else {})
             began = time.perf_counter()
 
     @contextmanager
@@ -170,15 +175,21 @@ class Worker:
         yield calls
         calls |= {way: sum(getattr(each, way) for each in self.counters) for way in ("forward", "backward")}
 
-    def _reconstructed(self, job: Job, task: Task, made: Reconstructed) -> dict[str, Any]:
+    def _reconstructed(
+        self, method: str, task: Task, made: Reconstructed
+    ) -> tuple[dict[str, measures.Value], dict[str, np.ndarray]]:
+        """The metrics of a reconstruction, and its pictures."""
         canvas = made.canvas
         source, again = canvas.crop(canvas.image), canvas.crop(canvas.place(made.picture))
-        _keep(job.folder, {"source": source, job.method: again})
-        return dict(measures.of_reconstruction(self.evaluation.metrics, source, again, task.prompt))
+        metrics = measures.of_reconstruction(self.evaluation.metrics, source, again, task.prompt)
+        return metrics, {"source": source, method: again}
 
-    def _edited(self, job: Job, task: Task, made: Reconstructed, editor: str) -> dict[str, Any]:
+    def _edited(
+        self, method: str, task: Task, made: Reconstructed, editor: str
+    ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """The metrics and the network calls of an edit, and its pictures."""
         if made.inversion is None:
-            raise ValueError(f"{job.method} makes no inversion of all stages, so there is nothing to edit")
+            raise ValueError(f"{method} makes no inversion of all stages, so there is nothing to edit")
         canvas, mask = made.canvas, task.mask if self.evaluation.give_mask else None
         with self._counted() as calls:
             edit = self.cascade.edit(made.inversion, task.target or "", editor, mask=mask, observer=Silent())
@@ -191,22 +202,9 @@ class Worker:
                 raise ValueError(f"the true answer has another shape than the picture {task.key}")
         if task.mask is not None:
             inside = canvas.crop(resized(to_mask(task.mask), *canvas.image.shape[:2])) > 0
-        _keep(
-            job.folder,
-            {"source": source, f"{job.method}+{editor}": edited} | ({} if truth is None else {"truth": truth}),
-        )
-        return {
-            "metrics": measures.of_edit(self.evaluation.metrics, source, edited, inside, truth, prompts),
-            "calls": calls,
-        }
-
-
-def _keep(folder: Path | None, pictures: dict[str, np.ndarray]) -> None:
-    if folder is not None:
-        with writing(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-        for name, picture in pictures.items():
-            images.save(picture, folder / f"{name}.png")
+        metrics = measures.of_edit(self.evaluation.metrics, source, edited, inside, truth, prompts)
+        pictures = {"source": source, f"{method}+{editor}": edited} | ({} if truth is None else {"truth": truth})
+        return {"metrics": metrics, "calls": calls, "error": None}, pictures
 
 
 def _said(error: Exception) -> str:
