@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +11,7 @@ from typer.core import TyperGroup
 
 from iterinv.cli.options import App, Budget, Fit, Seed, Size, StageGuidance, Steps, guidance_of, with_model
 from iterinv.cli.session import console, errors, progress
+from iterinv.evaluate.remote import is_address, local_copy, working_folder
 from iterinv.files import printable
 
 if TYPE_CHECKING:
@@ -39,7 +41,7 @@ def run(
         ),
     ],
     out: Annotated[
-        Path,
+        str,
         typer.Option("--out", "-o", help="Folder of rows, pictures and the report; a run that was stopped goes on."),
     ],
     methods: Annotated[
@@ -91,24 +93,28 @@ def run(
             tuple((f"load_{name}", str(value)) for name, value in vars(model).items()),
             budget=budget,
         )
-        every = run_evaluation(request, out, processes, pictures, engine)
+        with working_folder(out) as (folder, after_row):
+            every = run_evaluation(request, folder, processes, pictures, engine, after_row)
     _print_groups(every, out)
 
 
-def run_evaluation(request: Evaluation, out: Path, processes: int, pictures: int, engine: str) -> list[Group]:
+def run_evaluation(
+    request: Evaluation, folder: Path, processes: int, pictures: int, engine: str, after_row: Callable[[], None]
+) -> list[Group]:
     """Do the rows that a folder lacks, with progress, and write its report. Returns the groups of its rows."""
     from iterinv.evaluate.report import write
     from iterinv.evaluate.run import evaluate
 
     with progress() as draw:
-        for done, total, left, _ in evaluate(request, out, processes, pictures, engine):
+        for done, total, left, _ in evaluate(request, folder, processes, pictures, engine):
             draw.step("rows", done, total, "" if left is None else _left(left))
-    return write(out)
+            after_row()
+    return write(folder)
 
 
 def report(
-    first: Annotated[Path, typer.Argument(help="The folder of an evaluation.")],
-    second: Annotated[Path, typer.Argument(help="The folder of another.")],
+    first: Annotated[str, typer.Argument(help="The folder of an evaluation.")],
+    second: Annotated[str, typer.Argument(help="The folder of another.")],
     of_first: Annotated[
         str, typer.Option("--first", help="METHOD or METHOD/EDITOR of the first; else those of the same names.")
     ] = "",
@@ -121,9 +127,10 @@ def report(
         from iterinv.evaluate import paired
         from iterinv.evaluate.report import write_paired
 
-        results = paired.paired(first, second, of_first, of_second, seed)
+        one, other = (local_copy(each) if is_address(each) else Path(each) for each in (first, second))
+        results = paired.paired(one, other, of_first, of_second, seed)
         if out is not None:
-            write_paired(out, first, second, results)
+            write_paired(out, one, other, results)
         print_table(list(paired.COLUMNS), paired.cells(results), turn=False)
         console().print(printable(paired.LEGEND.replace("*", "")))
 
@@ -147,7 +154,7 @@ def _left(seconds: float) -> str:
 
 
 @errors()
-def _print_groups(every: list[Group], out: Path) -> None:
+def _print_groups(every: list[Group], out: str) -> None:
     from iterinv.evaluate.summary import tables
 
     for title, head, cells in tables([group for group in every if not group.kind], errors=False):
@@ -155,7 +162,7 @@ def _print_groups(every: list[Group], out: Path) -> None:
     print_end(every, out, "results.jsonl, report.html, report.md and manifest.json")
 
 
-def print_end(every: list[Group], out: Path, files: str) -> None:
+def print_end(every: list[Group], out: str, files: str) -> None:
     """Print the failures of groups, and the files of a folder."""
     screen = console()
     for group in every:

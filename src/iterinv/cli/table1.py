@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -10,13 +9,14 @@ import typer
 from iterinv.cli.evaluate import names_of, print_end, print_table, run_evaluation
 from iterinv.cli.options import Fit, Seed, Size, Steps, guidance_of, with_model
 from iterinv.cli.session import console, errors
+from iterinv.evaluate.remote import working_folder
 from iterinv.files import printable
 
 
 @with_model
 def table1(
     out: Annotated[
-        Path,
+        str,
         typer.Option("--out", "-o", help="Folder of rows, pictures and the tables; a run that was stopped goes on."),
     ],
     data: Annotated[str, typer.Option(help="A dataset, as `iterinv evaluate` takes it.")] = "scenes",
@@ -77,10 +77,11 @@ def table1(
             about=tuple((f"load_{name}", str(value)) for name, value in vars(model).items()),
             recipes=recipes,
         )
-        every = run_evaluation(request, out, processes, pictures, engine)
-        with whole(out / "table1.md") as file:
-            file.write(rows.markdown(out).encode(errors="backslashreplace"))
-        print_table(*rows.columns(out))
+        with working_folder(out) as (folder, after_row):
+            every = run_evaluation(request, folder, processes, pictures, engine, after_row)
+            with whole(folder / "table1.md") as file:
+                file.write(rows.markdown(folder).encode(errors="backslashreplace"))
+            print_table(*rows.columns(folder))
         for reason in () if chosen else left_out.values():
             console().print(printable(f"left out: {reason}"))
         print_end(every, out, "table1.md, results.jsonl, report.html, report.md and manifest.json")
