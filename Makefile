@@ -2,7 +2,7 @@
 # make serve  install, then serve the page at http://127.0.0.1:7860; SERVE_ARGS are further options
 # make test   install what tests need, then run them          make test-all  the slow ones too
 # make lint   ruff, mypy and spelling                         make bench     the tables under docs/benchmarks
-# make docs   the documentation site, in site/; a broken link fails
+# make docs   the documentation site, in site/                make stale     the age and the time of each table
 # PIP_ARGS is passed to pip, for an index of your own.
 
 PYTHON ?= python3
@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 PIP_ARGS ?=
 SERVE_ARGS ?=
 
-.PHONY: demo serve test test-all lint docs bench images clean
+.PHONY: demo serve test test-all lint docs bench stale images clean
 
 demo: $(VENV)/.installed
 	$(BIN)/iterinv edit examples/red-sphere.png \
@@ -37,9 +37,13 @@ docs: $(VENV)/.installed-dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 bench: $(VENV)/.installed-dev
-	for name in pictures reconstruction samples exact_and_editable editors own_size aspect demo rules overhead reader alignment \
+	$(BIN)/python benchmarks/stale.py
+	for name in pictures reconstruction samples table1 exact_and_editable editors own_size aspect demo rules overhead reader alignment \
 	  sampling scenes methods metrics figures evaluate; do \
 	  OMP_WAIT_POLICY=PASSIVE $(BIN)/python benchmarks/$$name.py || exit 1; done
+
+stale: $(VENV)/.installed-dev
+	$(BIN)/python benchmarks/stale.py
 
 images: $(VENV)/.installed-dev
 	ITERINV_SCREENSHOTS=docs/images $(BIN)/python -m pytest -q -m "" tests/web/test_browser.py
