@@ -53,6 +53,7 @@ SLOW = {
     "docs/not-back.md",
     "docs/own-size.md",
     "docs/python.md",
+    "docs/real-models.md",
     "docs/tutorial.md",
 }
 """Pages whose blocks take more than a few seconds."""
@@ -239,9 +240,24 @@ def talks(block, names, page):
 
 
 def test_links_of_files_outside_the_site_lead_somewhere():
-    for page in PAGES[:2]:
+    for page in (*PAGES[:2], ROOT / "CHANGELOG.md"):
         for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):
             assert re.match(r"https?://", target) or (ROOT / target).exists(), f"{page.name}: {target}"
+
+
+def test_formulas_become_mathml_and_roles_become_links(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT)
+    from docsite import maths, roles
+    from mkdocs.exceptions import PluginError
+
+    made = maths.on_page_content('<p>So <span class="arithmatex">\\(x_a &lt; 1\\)</span>.</p>')
+    assert made.startswith("<p>So <math")
+    assert "<msub><mi>x</mi><mi>a</mi></msub>" in made
+    with pytest.raises(PluginError, match="lVert, which latex2mathml does not know"):
+        maths.on_page_content('<div class="arithmatex">\\[\\lVert x\\]</div>')
+    link = '<autoref optional identifier="iterinv.Plan"><code>{}</code></autoref>'
+    assert roles.linked("a :class:`iterinv.Plan`") == "a " + link.format("Plan")
+    assert roles.linked("a :class:`plan <iterinv.Plan>`::\n\n    x") == "a " + link.format("plan") + ":\n\n    x"
 
 
 EXTERNAL = re.compile(
