@@ -26,7 +26,7 @@ from trove_classifiers import classifiers
 
 import iterinv
 from iterinv.inspect import doctor
-from iterinv.presets import PRESETS
+from iterinv.presets import presets
 from iterinv.reading.errors import BadPicture, Refused
 
 from conftest import call
@@ -159,8 +159,8 @@ def workers():
 
 
 def terrain():
-    absent = replace(PRESETS["terrain"], sources=(Path("absent.onnx"),))  # its file is looked for on import
-    with mock.patch.dict(PRESETS, terrain=absent):
+    absent = replace(presets()["terrain"], sources=(Path("absent.onnx"),))  # its file is looked for on import
+    with mock.patch.dict(presets(), terrain=absent):
         iterinv.load("terrain")
 
 

@@ -39,6 +39,7 @@ from iterinv.cli.options import (
     with_model,
 )
 from iterinv.cli.session import errors, session
+from iterinv.cli.table1 import table1
 from iterinv.cli.tables import decibels_by_stage, print_comparison, print_costs, print_report
 from iterinv.files import printable
 
@@ -239,6 +240,7 @@ def compare(
 
 
 app.command()(measure)
+app.command()(table1)
 
 
 @app.command()

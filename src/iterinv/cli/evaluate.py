@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from iterinv.cli.options import App, Fit, Seed, Size, StageGuidance, Steps, guidance_of, with_model
+from iterinv.cli.options import App, Budget, Fit, Seed, Size, StageGuidance, Steps, guidance_of, with_model
 from iterinv.cli.session import console, errors, progress
+from iterinv.evaluate.remote import is_address, local_copy, working_folder
 from iterinv.files import printable
+
+if TYPE_CHECKING:
+    from iterinv.evaluate.summary import Group
+    from iterinv.evaluate.worker import Evaluation
 
 
 class _Group(TyperGroup):
@@ -35,7 +41,7 @@ def run(
         ),
     ],
     out: Annotated[
-        Path,
+        str,
         typer.Option("--out", "-o", help="Folder of rows, pictures and the report; a run that was stopped goes on."),
     ],
     methods: Annotated[
@@ -44,6 +50,7 @@ def run(
     editors: Annotated[str, typer.Option(help="Editors, with commas between them; none if not given.")] = "",
     metrics: Annotated[str, typer.Option(help="Metrics, with commas between them.")] = "psnr,ssim,mse",
     num_inference_steps: Steps = 20,
+    budget: Budget = None,
     guidance_scale: StageGuidance = "1",
     seed: Seed = 0,
     fit: Fit = "pad",
@@ -66,17 +73,15 @@ def run(
 ) -> None:
     """Measure methods and editors on a dataset; `run` may be left out."""
     with errors():
-        from iterinv.evaluate.report import write
-        from iterinv.evaluate.run import evaluate
         from iterinv.evaluate.worker import Evaluation
 
         scales = guidance_of(guidance_scale)
         request = Evaluation(
             data,
             model.load,
-            _names(methods),
-            _names(editors),
-            _names(metrics),
+            names_of(methods),
+            names_of(editors),
+            names_of(metrics),
             num_inference_steps,
             scales if len(scales) > 1 else scales[0],
             seed,
@@ -86,19 +91,30 @@ def run(
             give_mask,
             threads,
             tuple((f"load_{name}", str(value)) for name, value in vars(model).items()),
+            budget=budget,
         )
-        failed = 0
-        with progress() as draw:
-            for done, total, left, row in evaluate(request, out, processes, pictures, engine):
-                failed += row is not None and row["error"] is not None
-                draw.step("rows", done, total, "" if left is None else _left(left))
-        every = write(out)
-    _print_groups(every, out, failed)
+        with working_folder(out) as (folder, after_row):
+            every = run_evaluation(request, folder, processes, pictures, engine, after_row)
+    _print_groups(every, out)
+
+
+def run_evaluation(
+    request: Evaluation, folder: Path, processes: int, pictures: int, engine: str, after_row: Callable[[], None]
+) -> list[Group]:
+    """Do the rows that a folder lacks, with progress, and write its report. Returns the groups of its rows."""
+    from iterinv.evaluate.report import write
+    from iterinv.evaluate.run import evaluate
+
+    with progress() as draw:
+        for done, total, left, _ in evaluate(request, folder, processes, pictures, engine):
+            draw.step("rows", done, total, "" if left is None else _left(left))
+            after_row()
+    return write(folder)
 
 
 def report(
-    first: Annotated[Path, typer.Argument(help="The folder of an evaluation.")],
-    second: Annotated[Path, typer.Argument(help="The folder of another.")],
+    first: Annotated[str, typer.Argument(help="The folder of an evaluation.")],
+    second: Annotated[str, typer.Argument(help="The folder of another.")],
     of_first: Annotated[
         str, typer.Option("--first", help="METHOD or METHOD/EDITOR of the first; else those of the same names.")
     ] = "",
@@ -111,10 +127,11 @@ def report(
         from iterinv.evaluate import paired
         from iterinv.evaluate.report import write_paired
 
-        results = paired.paired(first, second, of_first, of_second, seed)
+        one, other = (local_copy(each) if is_address(each) else Path(each) for each in (first, second))
+        results = paired.paired(one, other, of_first, of_second, seed)
         if out is not None:
-            write_paired(out, first, second, results)
-        _print_table(list(paired.COLUMNS), paired.cells(results), turn=False)
+            write_paired(out, one, other, results)
+        print_table(list(paired.COLUMNS), paired.cells(results), turn=False)
         console().print(printable(paired.LEGEND.replace("*", "")))
 
 
@@ -124,7 +141,8 @@ def register(app: typer.Typer) -> None:
     app.command()(report)
 
 
-def _names(text: str) -> tuple[str, ...]:
+def names_of(text: str) -> tuple[str, ...]:
+    """Names with commas between them."""
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
@@ -136,23 +154,28 @@ def _left(seconds: float) -> str:
 
 
 @errors()
-def _print_groups(every: list[Any], out: Path, failed: int) -> None:
+def _print_groups(every: list[Group], out: str) -> None:
     from iterinv.evaluate.summary import tables
 
     for title, head, cells in tables([group for group in every if not group.kind], errors=False):
-        _print_table([title, *head[1:]], cells)
+        print_table([title, *head[1:]], cells)
+    print_end(every, out, "results.jsonl, report.html, report.md and manifest.json")
+
+
+def print_end(every: list[Group], out: str, files: str) -> None:
+    """Print the failures of groups, and the files of a folder."""
     screen = console()
     for group in every:
         if group.failed and not group.kind:
             screen.print(printable(f"{group.name}: {group.failed} failed, the first: {group.error}"))
-    screen.print(printable(f"results.jsonl, report.html, report.md and manifest.json in {out}"))
+    screen.print(printable(f"{files} in {out}"))
 
 
 def _width(head: list[str], cells: list[list[str]]) -> int:
     return sum(max(len(line[k]) for line in [head, *cells]) + 2 for k in range(len(head)))
 
 
-def _print_table(head: list[str], cells: list[list[str]], turn: bool = True) -> None:
+def print_table(head: list[str], cells: list[list[str]], turn: bool = True) -> None:
     """Print a table. One that is too wide for the screen has a line for each column, with ``turn``."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
