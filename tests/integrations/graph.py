@@ -33,8 +33,8 @@ def core_nodes(inputs: Path, outputs: Path):
             return {"required": {"image": (sorted(file.name for file in inputs.iterdir()), {"image_upload": True})}}
 
         def load_image(self, image):
-            array = np.array(Image.open(inputs / image).convert("RGB")).astype(np.float32) / 255.0
-            return torch.from_numpy(array)[None], torch.zeros(1, 64, 64)
+            pixels = np.array(Image.open(inputs / image).convert("RGB"), np.float32) / 255
+            return torch.from_numpy(pixels)[None], torch.zeros(1, 64, 64)  # what a picture without alpha gives
 
     class SaveImage:
         RETURN_TYPES, FUNCTION, OUTPUT_NODE = (), "save_images", True
@@ -45,8 +45,8 @@ def core_nodes(inputs: Path, outputs: Path):
 
         def save_images(self, images, filename_prefix="preview"):
             for k, image in enumerate(images):
-                array = np.clip(255.0 * image.cpu().numpy(), 0, 255).astype(np.uint8)
-                Image.fromarray(array).save(outputs / f"{filename_prefix}_{k + 1:05}_.png")
+                pixels = (255 * image.numpy()).astype(np.uint8)  # cut, not rounded, as ComfyUI does
+                Image.fromarray(pixels).save(outputs / f"{filename_prefix}_{k + 1:05}_.png")
             return {"ui": {"images": []}}
 
     class PreviewImage(SaveImage):
@@ -72,7 +72,7 @@ def core_nodes(inputs: Path, outputs: Path):
             return {"required": {"mask": ("MASK",)}}
 
         def mask_to_image(self, mask):
-            return (mask.reshape((-1, 1, *mask.shape[-2:])).movedim(1, -1).expand(-1, -1, -1, 3),)
+            return (torch.stack([mask] * 3, -1),)
 
     return {each.__name__: each for each in (LoadImage, SaveImage, PreviewImage, PreviewAny, MaskToImage)}
 
