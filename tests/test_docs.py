@@ -49,6 +49,7 @@ SLOW = {
     "README.md",
     "docs/evaluate.md",
     "docs/editors.md",
+    "docs/integrations.md",
     "docs/metrics.md",
     "docs/not-back.md",
     "docs/own-size.md",
