@@ -253,7 +253,7 @@ def test_bad_input_is_a_sentence_and_nothing_is_written(tiny_folder, photo, done
 
 def test_an_output_folder_that_cannot_be_written_is_refused_before_the_work(tiny_folder, photo, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("in the way")
-    monkeypatch.setattr("iterinv.workbench.load", lambda *_, **__: pytest.fail("a model was loaded"))
+    monkeypatch.setattr("iterinv.requests.load", lambda *_, **__: pytest.fail("a model was loaded"))
     words = "edit", photo, "--prompt", PROMPT, "--to", TO, "--out", tmp_path / "file" / "out", "--model", tiny_folder
     refused("cannot be written", *words)
     assert (tmp_path / "file").read_text() == "in the way"
@@ -403,7 +403,7 @@ def test_stopped_at_any_moment_it_says_so_and_leaves_nothing(tiny_folder, photo,
 def test_words_that_ask_for_no_change_are_refused_before_any_work(tiny_folder, photo, done, tmp_path, monkeypatch):
     words = "--to", PROMPT.upper(), "--out", tmp_path / "out", "--model", tiny_folder
     refused("nothing is asked to change", "edit", "--inversion", done[0] / "inversion.safetensors", *words)
-    monkeypatch.setattr("iterinv.workbench.load", lambda *_, **__: pytest.fail("a model was loaded"))
+    monkeypatch.setattr("iterinv.requests.load", lambda *_, **__: pytest.fail("a model was loaded"))
     refused("nothing is asked to change", "edit", photo, "--prompt", PROMPT, *words)
 
 
@@ -434,7 +434,7 @@ def test_a_mask_of_ones_own_limits_the_edit(tiny_folder, photo, tmp_path):
 
 
 def test_masks_that_cannot_be_are_sentences_before_any_work(tiny_folder, photo, tmp_path, monkeypatch):
-    monkeypatch.setattr("iterinv.workbench.load", lambda *_, **__: pytest.fail("a model was loaded"))
+    monkeypatch.setattr("iterinv.requests.load", lambda *_, **__: pytest.fail("a model was loaded"))
     words = "edit", photo, "--prompt", PROMPT, "--to", TO, "--out", tmp_path / "out", "--model", tiny_folder
     Image.new("L", (64, 48)).save(tmp_path / "empty.png")
     refused("the mask is empty", *words, "--mask", tmp_path / "empty.png")

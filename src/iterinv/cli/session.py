@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from iterinv.errors import sentence_of
 from iterinv.files import printable
 
 if TYPE_CHECKING:
@@ -37,22 +38,6 @@ def errors() -> Iterator[None]:
             raise
         typer.echo(f"iterinv: {said}", err=True)
         raise typer.Exit(2) from None
-
-
-def sentence_of(error: BaseException) -> str | None:
-    """The sentence on an error that a user can answer, without control characters; ``None`` for a bug."""
-    from safetensors import SafetensorError
-
-    said = str(error)
-    if isinstance(error, OSError) and error.strerror:
-        said = f"{error.filename or 'the output'}: {error.strerror}"
-    elif isinstance(error, MemoryError):
-        said = said or "there is not enough memory for this; take a smaller picture or fewer at once"
-    elif isinstance(error, SafetensorError):  # of weights that a library writes, as where the disk is full
-        said = f"a file of weights cannot be written or read ({said})"
-    elif not isinstance(error, (ValueError, OSError, ArithmeticError, ModuleNotFoundError)):
-        return None
-    return printable(said)
 
 
 def console(*, stderr: bool = False) -> Console:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from iterinv import images
-from iterinv.cli.commands import edit_command
 from iterinv.cli.options import numbers_of, values_of
+from iterinv.commands import edit_command
 from iterinv.evaluate.folder import write_json
 from iterinv.masks import GivenMask
 from iterinv.workbench import EditRequest, Result

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from iterinv.cli.commands import edit_command
-from iterinv.cli.session import sentence_of
+from iterinv.commands import edit_command
+from iterinv.errors import sentence_of
 from iterinv.web.job import Cancelled, Job
 from iterinv.web.python_text import edit_python
 from iterinv.web.requests import mask_of, model_of, prompt_of, setting_of, source_of, with_names

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from iterinv.masks import GivenMask
-from iterinv.workbench import EditRequest, InvertRequest, Model
+from iterinv.requests import EditRequest, InvertRequest, Model
 
 
 def edit_command(request: EditRequest, out: Path | str) -> str:
