@@ -19,6 +19,7 @@ from PIL import Image
 
 from iterinv import images, path_cache
 from iterinv.cascade import Cascade
+from iterinv.commands import Request, command_of, name_of, with_names
 from iterinv.edits.site import Edit, Editor
 from iterinv.evaluate import measure
 from iterinv.evaluate.folder import write_json
@@ -27,6 +28,7 @@ from iterinv.evaluate.pairs import pairs
 from iterinv.images import Picture
 from iterinv.inversion import Inversion, check_file
 from iterinv.levels import State
+from iterinv.manifest import versions
 from iterinv.methods import METHODS, plan, plans, sampler
 from iterinv.observer import Observer
 from iterinv.reading import Original
@@ -82,7 +84,8 @@ Event = Progress | Note
 class Result:
     """One picture's inversion and its edits; what was noted on the way; and how it is written.
 
-    ``original`` holds the picture's own pixels, where the edits are written at its own size.
+    ``original`` holds the picture's own pixels, where the edits are written at its own size. ``request`` is what was
+    asked for.
     """
 
     cascade: Cascade
@@ -92,6 +95,7 @@ class Result:
     edits: tuple[Edit, ...] = ()
     editor: Editor | None = None
     original: Original | None = None
+    request: InvertRequest | ReopenRequest | EditRequest | None = None
 
     @property
     def reconstruction(self) -> np.ndarray:
@@ -120,35 +124,52 @@ class Result:
         """The entries of the report on the edits."""
         return [] if self.editor is None else [edit_report(self.editor, edit) for edit in self.edits]
 
+    def settings(self, what: str, report: dict[str, Any], k: int | None = None) -> dict[str, Any]:
+        """The settings that a picture of this result carries (:mod:`iterinv.provenance`): ``what`` it is, and how it
+        was made by the ``report``; with ``k``, the settings of that edit. They hold no time and no path, so that the
+        same command gives the same bytes."""
+        source = getattr(self.request, "source", self.request)
+        settings = made_by(self.request, self.cascade, what)
+        settings |= {key: report[key] for key in ("method", "steps", "guidance", "prompt", "seed")}
+        if isinstance(source, InvertRequest):
+            settings |= {"fit": source.fit, "picture": name_of(source.picture)}
+        if "reconstruction" in report:
+            settings["reconstruction"] = report["reconstruction"]
+        edits = report.get("edits", [])
+        if edits:
+            settings |= {"edits": edits} if k is None else {"edit": edits[k]}
+        return settings
+
     def write(
         self, folder: Path, *, inversion: bool = True, reconstruction: bool = True, trajectory: bool = False
     ) -> dict[str, Any]:
         """Write the pictures, the inversion (with its ``trajectory`` on request) and the report to a folder; return the
-        report."""
-        canvas, own_sizes, began = self.inversion.canvases[0], [], time.perf_counter()
-        images.save(canvas.image, folder / "original.png")
+        report. Each picture carries its :meth:`settings`."""
+        canvas, own_sizes, began, report = self.inversion.canvases[0], [], time.perf_counter(), self.report()
+        images.save(canvas.image, folder / "original.png", self.settings("the picture at the model's size", report))
         shown = [("original", canvas.image)]
         if reconstruction and self.inversion.whole:
-            images.save(self.reconstruction, folder / "reconstruction.png")
+            images.save(self.reconstruction, folder / "reconstruction.png", self.settings("a reconstruction", report))
             shown.append(("reconstruction", self.reconstruction))
         if inversion:
             self.inversion.save(folder / "inversion.safetensors", trajectory=trajectory)
-        for k, edit in enumerate(self.edits, 1):
-            number = f"-{k}" if len(self.edits) > 1 else ""
+        for k, edit in enumerate(self.edits):
+            number = f"-{k + 1}" if len(self.edits) > 1 else ""
             edited, mask = canvas.place(edit.pictures[-1]), edit.region(0)
+            settings = [self.settings(what, report, k) for what in ("an edited picture", "the region of an edit")]
             if self.original is None:
-                images.save(edited, folder / f"edited{number}.png")
-                images.save(mask, folder / f"mask{number}.png")
+                images.save(edited, folder / f"edited{number}.png", settings[0])
+                images.save(mask, folder / f"mask{number}.png", settings[1])
             else:
                 (own,) = edit.at_own_size(self.original)
-                own.save(folder / f"edited{number}.png")
-                images.save(own.region, folder / f"mask{number}.png")
+                own.save(folder / f"edited{number}.png", settings[0])
+                images.save(own.region, folder / f"mask{number}.png", settings[1])
                 own_sizes.append(own.report())
             number = number.replace("-", " ")
             shown += [(f"mask{number}", np.repeat(mask[..., None], 3, -1)), (f"edited{number}", edited)]
         if self.edits:
-            images.save(images.strip(shown), folder / "comparison.png")
-        report = self.report()
+            settings_of_all = self.settings("a comparison of pictures", report)
+            images.save(images.strip(shown), folder / "comparison.png", settings_of_all)
         report["seconds"] = round(self.seconds + time.perf_counter() - began, 3)
         for entry, own_size in zip(report.get("edits", ()), own_sizes, strict=False):
             entry["own_size"] = own_size
@@ -198,7 +219,7 @@ class Workbench(Observer):
             error, target = result.report.root_error_max, result.plan.inverter.target_error
             if error is not None and target is not None and not error <= target:
                 self.on_note(f"stage {stage.name}: solved to {error:.0e}, not to {target:.0e}; take more steps")
-        return Result(cascade, inversion, self.notes, time.perf_counter() - began)
+        return Result(cascade, inversion, self.notes, time.perf_counter() - began, request=request)
 
     def reopen(
         self, request: ReopenRequest, as_needed: bool = False, to_edit: bool = False, path: Path | None = None
@@ -218,7 +239,7 @@ class Workbench(Observer):
             inversion = cascade.as_needed(inversion, path=path, observer=self)
         else:
             inversion = cascade.rerun(inversion, observer=self)
-        return Result(cascade, inversion, self.notes, time.perf_counter() - began)
+        return Result(cascade, inversion, self.notes, time.perf_counter() - began, request=request)
 
     def edit(self, request: EditRequest, of: Result | None = None) -> Result:
         """Invert or reopen, then edit; with ``of``, the result of an earlier request on the same source, edit its
@@ -276,7 +297,7 @@ class Workbench(Observer):
                 path_cache.save(path, result.inversion)
             own = None if request.size == "model" or original is None or _is_on(canvas, original) else original
             seconds = time.perf_counter() - began
-            yield Result(result.cascade, result.inversion, self.notes, seconds, edits, editor, own)
+            yield Result(result.cascade, result.inversion, self.notes, seconds, edits, editor, own, request)
 
     def _original(self, request: EditRequest) -> Original | None:
         """The pixels of the picture that is edited; ``None`` where its file is not at hand, which is noted."""
@@ -408,6 +429,47 @@ class Workbench(Observer):
     def _advise(self, cascade: Cascade, prompt: str, name: str) -> None:
         for advice in cascade.defaults.prompt_advice(prompt, name):
             self.on_note(advice)
+
+
+def made_by(request: Request | None, cascade: Cascade, what: str) -> dict[str, Any]:
+    """The settings that every picture carries: ``what`` it is, versions, the model with the fingerprint of its weights,
+    and the command. Files have their names alone."""
+    named = None if request is None else with_names(request, model=True)
+    numbers = versions()
+    settings: dict[str, Any] = {"what": what, "versions": {name: numbers[name] for name in ("iterinv", "torch")}}
+    if named is not None:
+        settings["model"] = str(getattr(named, "source", named).model.name)
+        again = isinstance(named, InvertRequest) and what == "a reconstruction"
+        settings["command"] = command_of(named, again=again)
+    return settings | {"weights": cascade.fingerprint}
+
+
+def sample_settings(request: SampleRequest, cascade: Cascade, k: int) -> dict[str, Any]:
+    """The settings that the ``k``-th sample of a request carries."""
+    own, steps, scale = cascade.defaults, request.num_inference_steps, request.guidance_scale
+    return made_by(request, cascade, "a sample") | {
+        "sampler": request.sampler or own.sampler,
+        "gamma": request.gamma,
+        "steps": own.sampling_steps if steps is None else steps,
+        "guidance": own.sampling_guidance if scale is None else scale,
+        "prompt": request.prompt.strip(),
+        "seed": request.seed,
+        "number": k,
+    }
+
+
+def comparison_settings(request: CompareRequest, cascade: Cascade, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The settings that the plot of a comparison carries, with the fidelity of each of its rows."""
+    source = request.source
+    return made_by(request, cascade, "a comparison of methods") | {
+        "methods": [{key: row[key] for key in ("method", "psnr", "exact_pixels", "network_calls")} for row in rows],
+        "steps": source.num_inference_steps,
+        "guidance": source.guidance_scale,
+        "prompt": source.prompt.strip(),
+        "seed": source.seed,
+        "fit": source.fit,
+        "picture": name_of(source.picture),
+    }
 
 
 def _refuse_unknown(cascade: Cascade, canvas: images.Canvas) -> None:

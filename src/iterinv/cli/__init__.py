@@ -222,11 +222,12 @@ def compare(
         from iterinv.evaluate.compare import plot
         from iterinv.evaluate.folder import write_json
         from iterinv.manifest import versions
-        from iterinv.workbench import CompareRequest, InvertRequest
+        from iterinv.workbench import CompareRequest, InvertRequest, comparison_settings
 
         names = tuple(name.strip() for name in methods.split(",") if name.strip())
         source = InvertRequest(picture, prompt, "bdia", num_inference_steps, guidance_scale, seed, fit, model)
-        for row in bench.compare(CompareRequest(source, names)):
+        request = CompareRequest(source, names)
+        for row in bench.compare(request):
             rows.append(row)
             bench.on_note(f"{row['method']}: {decibels_by_stage(row)}, {row['seconds']:.1f} s")
         title = f"{picture.name}, {num_inference_steps} steps, guidance {guidance_scale:g}"
@@ -234,7 +235,8 @@ def compare(
         report |= {"guidance": guidance_scale, "seed": seed, "model": model.load().fingerprint}
         report |= {"versions": versions(), "methods": rows}
         write_json(staging / "compare.json", report)
-        plot(rows, staging / "compare.png", title)
+        settings = comparison_settings(request, model.load(), rows)
+        plot(rows, staging / "compare.png", title, settings)
     print_comparison(rows, title, out)
 
 
@@ -339,7 +341,7 @@ def sample(
     """Draw pictures from a prompt alone."""
     with session(out, model.name) as (staging, bench):
         from iterinv.images import save, sides
-        from iterinv.workbench import SampleRequest
+        from iterinv.workbench import SampleRequest, sample_settings
 
         request = SampleRequest(
             prompt,
@@ -355,7 +357,7 @@ def sample(
         )
         pictures = bench.sample(request)
         for k, picture in enumerate(pictures):
-            save(picture, staging / f"sample-{k}.png")
+            save(picture, staging / f"sample-{k}.png", sample_settings(request, model.load(), k))
     typer.echo(printable(f"{len(pictures)} picture(s) of {sides(pictures[0].size[::-1])} px in {out}"))
 
 
