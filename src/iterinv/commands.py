@@ -35,30 +35,30 @@ def edit_command(request: EditRequest, out: Path | str) -> str:
     return _joined([*words, *_of_mask(request.mask)], model, out)
 
 
-def command_of(request: Request, out: Path | str = FOLDER, again: bool = False) -> str:
-    """The command of any request, a line for each of several; ``again`` adds the one that reconstructs what is
-    inverted."""
+def command_of(request: Request, out: Path | str = FOLDER) -> str:
+    """The command of any request."""
     if isinstance(request, EditRequest):
         return edit_command(request, out)
     if isinstance(request, InvertRequest):
-        command = _joined(["iterinv", "invert", *_inverted(request)], request.model, out)
-        file = ReopenRequest(Path(out) / "inversion.safetensors", request.model)
-        return f"{command}\n{command_of(file, out)}" if again else command
+        return _joined(["iterinv", "invert", *_inverted(request)], request.model, out)
     if isinstance(request, ReopenRequest):
         return _joined(["iterinv", "reconstruct", str(request.inversion)], request.model, out)
     if isinstance(request, CompareRequest):
-        words = [
-            "iterinv",
-            "compare",
-            *_inverted(request.source, without="method"),
-            *_option("methods", request.methods, ()),
-        ]
-        return _joined(words, request.source.model, out)
+        words = ["iterinv", "compare", *_inverted(request.source, without="method")]
+        return _joined(words + _option("methods", request.methods, ()), request.source.model, out)
     words, default = ["iterinv", "sample", request.prompt], SampleRequest(request.prompt)
     for name in ("num_images_per_prompt", "num_inference_steps", "guidance_scale", "sampler", "gamma", "seed"):
         words += _option(name, getattr(request, name), getattr(default, name))
     words += _option("height", request.height, None) + _option("width", request.width, None)
     return _joined(words, request.model, out)
+
+
+def commands_of_reconstruction(request: InvertRequest | ReopenRequest, out: Path | str = FOLDER) -> list[str]:
+    """The commands that write a reconstruction: of a picture, those that invert it and reconstruct the inversion."""
+    commands = [command_of(request, out)]
+    if isinstance(request, InvertRequest):
+        commands.append(command_of(ReopenRequest(Path(out) / "inversion.safetensors", request.model), out))
+    return commands
 
 
 def with_names(request: Any, model: bool = False) -> Any:

@@ -21,7 +21,7 @@ KEY = "iterinv"
 LONGEST = 1 << 20
 """The most bytes that the text may have, unpacked."""
 
-LONG = 10_000
+LONG, DEEPEST = 10_000, 20
 
 
 class NoSettings(ValueError):
@@ -65,6 +65,14 @@ def read_settings(path: Path) -> dict[str, Any]:
         settings = json.loads(text)
     except (ValueError, RecursionError):
         raise NoSettings(path, "holds settings that are no JSON") from None
-    if not isinstance(settings, dict):
-        raise NoSettings(path, "holds settings that are no JSON object")
+    if not isinstance(settings, dict) or not _shallow(settings, DEEPEST):
+        raise NoSettings(path, f"holds settings that are no JSON object of at most {DEEPEST} levels")
     return settings
+
+
+def _shallow(value: Any, levels: int) -> bool:
+    """Tell whether a value of JSON has at most so many levels."""
+    if not isinstance(value, (dict, list)):
+        return True
+    inner = value.values() if isinstance(value, dict) else value
+    return levels > 0 and all(_shallow(each, levels - 1) for each in inner)

@@ -19,7 +19,7 @@ from PIL import Image
 
 from iterinv import images, path_cache
 from iterinv.cascade import Cascade
-from iterinv.commands import Request, command_of, name_of, with_names
+from iterinv.commands import Request, command_of, commands_of_reconstruction, name_of, with_names
 from iterinv.edits.site import Edit, Editor
 from iterinv.evaluate import measure
 from iterinv.evaluate.folder import write_json
@@ -56,6 +56,8 @@ FILES = (
     "sweep.png",
 )
 """All files that a result may write."""
+
+RECONSTRUCTION = "a reconstruction"
 
 
 @dataclass(frozen=True)
@@ -128,11 +130,13 @@ class Result:
         """The settings that a picture of this result carries (:mod:`iterinv.provenance`): ``what`` it is, and how it
         was made by the ``report``; with ``k``, the settings of that edit. They hold no time and no path, so that the
         same command gives the same bytes."""
-        source = getattr(self.request, "source", self.request)
+        source: Any = getattr(self.request, "source", self.request)
         settings = made_by(self.request, self.cascade, what)
         settings |= {key: report[key] for key in ("method", "steps", "guidance", "prompt", "seed")}
         if isinstance(source, InvertRequest):
             settings |= {"fit": source.fit, "picture": name_of(source.picture)}
+        elif source is not None:
+            settings["inversion"] = source.inversion.name
         if "reconstruction" in report:
             settings["reconstruction"] = report["reconstruction"]
         edits = report.get("edits", [])
@@ -149,7 +153,7 @@ class Result:
         images.save(canvas.image, folder / "original.png", self.settings("the picture at the model's size", report))
         shown = [("original", canvas.image)]
         if reconstruction and self.inversion.whole:
-            images.save(self.reconstruction, folder / "reconstruction.png", self.settings("a reconstruction", report))
+            images.save(self.reconstruction, folder / "reconstruction.png", self.settings(RECONSTRUCTION, report))
             shown.append(("reconstruction", self.reconstruction))
         if inversion:
             self.inversion.save(folder / "inversion.safetensors", trajectory=trajectory)
@@ -433,14 +437,14 @@ class Workbench(Observer):
 
 def made_by(request: Request | None, cascade: Cascade, what: str) -> dict[str, Any]:
     """The settings that every picture carries: ``what`` it is, versions, the model with the fingerprint of its weights,
-    and the command. Files have their names alone."""
+    and the commands. Files have their names alone."""
     named = None if request is None else with_names(request, model=True)
     numbers = versions()
     settings: dict[str, Any] = {"what": what, "versions": {name: numbers[name] for name in ("iterinv", "torch")}}
     if named is not None:
         settings["model"] = str(getattr(named, "source", named).model.name)
-        again = isinstance(named, InvertRequest) and what == "a reconstruction"
-        settings["command"] = command_of(named, again=again)
+        reconstructed = what == RECONSTRUCTION and isinstance(named, InvertRequest)
+        settings["commands"] = commands_of_reconstruction(named) if reconstructed else [command_of(named)]
     return settings | {"weights": cascade.fingerprint}
 
 

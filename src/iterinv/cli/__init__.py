@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from iterinv.cli.info import info
 from iterinv.cli.measure import measure
+from iterinv.cli.names import completing
 from iterinv.cli.options import (
     App,
     Device,
@@ -38,14 +42,12 @@ from iterinv.cli.options import (
     finite,
     with_model,
 )
-from iterinv.cli.session import errors, session
-from iterinv.cli.tables import decibels_by_stage, print_comparison, print_costs, print_report
-from iterinv.files import printable
+from iterinv.cli.session import answer, errors, say, session
+from iterinv.cli.tables import decibels_by_stage, print_comparison, print_costs, print_entry, print_report, print_table
 
 app = App(
     help="Turn a picture back into the noise and the path that reproduce it, and edit it with words.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -120,6 +122,7 @@ def edit(
         request = EditRequest(source, tuple(to), editor, strength, edit_guidance, *how)
         report = bench.edit(request).write(staging, inversion=write)
     print_report(report, out)
+    answer({**report, "out": str(out)})
 
 
 @app.command()
@@ -161,8 +164,9 @@ def sweep(
         requests = requests_of(base, strength, edit_guidance, edit_seed, mask or [], box or [], own_region)
         cells = write(requests, bench.edit_each(requests), staging, out)
     for k, cell in enumerate(cells, 1):
-        typer.echo(printable(f"{k}  {cell['command']}"))
-    typer.echo(printable(f"{len(cells)} edits; sweep.png and sweep.json in {out}"))
+        say(f"{k}  {cell['command']}")
+    say(f"{len(cells)} edits; sweep.png and sweep.json in {out}")
+    answer({"cells": cells, "out": str(out)})
 
 
 @app.command()
@@ -188,6 +192,7 @@ def invert(
         request = InvertRequest(picture, prompt, how[0], num_inference_steps, how[1], seed, fit, model)
         report = bench.invert(request).write(staging, reconstruction=False, trajectory=trajectory)
     print_report(report, out)
+    answer({**report, "out": str(out)})
 
 
 @app.command()
@@ -201,6 +206,7 @@ def reconstruct(
 
         report = bench.reopen(ReopenRequest(inversion, model)).write(staging, inversion=False)
     print_report(report, out)
+    answer({**report, "out": str(out)})
 
 
 @app.command()
@@ -209,7 +215,12 @@ def compare(
     picture: Annotated[Path, typer.Argument(help="A picture file.")],
     prompt: Prompt,
     out: Out = Path("out"),
-    methods: Annotated[str, typer.Option(help="Names, separated by commas; all that can run if not given.")] = "",
+    methods: Annotated[
+        str,
+        typer.Option(
+            autocompletion=completing("METHODS", ","), help="Names, separated by commas; all that can run if not given."
+        ),
+    ] = "",
     num_inference_steps: Steps = 20,
     guidance_scale: Guidance = 1.0,
     seed: Seed = 0,
@@ -238,9 +249,11 @@ def compare(
         settings = comparison_settings(request, model.load(), rows)
         plot(rows, staging / "compare.png", title, settings)
     print_comparison(rows, title, out)
+    answer({**report, "out": str(out)})
 
 
 app.command()(measure)
+app.command()(info)
 
 
 @app.command()
@@ -249,8 +262,7 @@ def methods() -> None:
     with errors():
         from iterinv.methods import METHODS
 
-        for name, method in METHODS.items():
-            typer.echo(f"{name:17} {method.about}")
+        _list("method", {name: method.about for name, method in METHODS.items()})
 
 
 @app.command()
@@ -259,7 +271,7 @@ def editors() -> None:
     with errors():
         from iterinv.edits import EDITORS
 
-        _list(EDITORS)
+        _list("editor", {name: _first_sentence(made) for name, made in EDITORS.items()})
 
 
 @app.command()
@@ -268,12 +280,14 @@ def samplers() -> None:
     with errors():
         from iterinv.steps import RULES
 
-        _list({name: type(rule) for name, rule in RULES.items()})
+        _list("sampler", {name: _first_sentence(type(rule)) for name, rule in RULES.items()})
 
 
 @app.command()
 def cost(
-    model: Annotated[str, typer.Argument(help="A preset or a folder on this disk.")] = "deepfloyd",
+    model: Annotated[
+        str, typer.Argument(autocompletion=completing("PRESETS"), help="A preset or a folder on this disk.")
+    ] = "deepfloyd",
     method: Method = "bdia",
     num_inference_steps: Steps = 20,
     guidance_scale: Guidance = 1.0,
@@ -291,22 +305,25 @@ def cost(
         device = checked_device(device)
         numbers = precision(dtype or ("float32" if device == "cpu" else "float16"))
         stage_costs = costs.costs(model, methods.plan(method, num_inference_steps, guidance_scale), numbers)
-        print_costs(
-            stage_costs, costs.rate(device, numbers), {mode: costs.peak(stage_costs, mode) for mode in costs.MODES}
-        )
+        speed, peaks = costs.rate(device, numbers), {mode: costs.peak(stage_costs, mode) for mode in costs.MODES}
+        print_costs(stage_costs, speed, peaks)
+        stages = [{**asdict(each), "seconds": each.seconds(speed)} for each in stage_costs]
+        answer({"stages": stages, "peak_memory": peaks, "flops_per_second": speed})
 
 
 @app.command()
 def doctor(model: Model = "embedded", device: Device = "cpu") -> None:
     """Check this machine and a model, and name what is missing."""
-    well = True
+    every = []
     with errors():
         from iterinv.inspect.doctor import findings
 
         for finding in findings(model, device):
             mark = {True: "ok", False: "NO", None: "  "}[finding.well]
-            typer.echo(f"{mark}  {finding.about:20} {finding.said}")
-            well = well and finding.well is not False
+            print_entry(f"{mark}  {finding.about:20}", finding.said)
+            every.append(finding._asdict())
+    well = all(each["well"] is not False for each in every)
+    answer({"well": well, "findings": every})
     if not well:
         raise typer.Exit(1)
 
@@ -358,7 +375,9 @@ def sample(
         pictures = bench.sample(request)
         for k, picture in enumerate(pictures):
             save(picture, staging / f"sample-{k}.png", sample_settings(request, model.load(), k))
-    typer.echo(printable(f"{len(pictures)} picture(s) of {sides(pictures[0].size[::-1])} px in {out}"))
+    size = sides(pictures[0].size[::-1])
+    say(f"{len(pictures)} picture(s) of {size} px in {out}")
+    answer({"pictures": [f"sample-{k}.png" for k in range(len(pictures))], "size": size, "out": str(out)})
 
 
 @app.command()
@@ -367,8 +386,10 @@ def version() -> None:
     with errors():
         from iterinv.manifest import versions
 
-        for name, number in versions().items():
-            typer.echo(f"{name} {number}")
+        numbers = versions()
+        for name, number in numbers.items():
+            say(f"{name} {number}")
+        answer(numbers)
 
 
 def _source(context: typer.Context, model: Any) -> Any:
@@ -397,14 +418,19 @@ def _source(context: typer.Context, model: Any) -> Any:
     )
 
 
-def _list(named: dict[str, Any]) -> None:
-    """Print names with the first line of each docstring."""
-    for name, each in named.items():
-        about = (each.__doc__ or "").strip().split("\n")[0]
-        typer.echo(f"{name:17} {about}")
+def _list(what: str, named: dict[str, str]) -> None:
+    """Print names and a line about each, and give them as the answer."""
+    print_table((what, "about"), list(named.items()), text=(0, 1))
+    answer({f"{what}s": named})
+
+
+def _first_sentence(thing: Any) -> str:
+    """The first sentence of a docstring, without its markup."""
+    sentence = " ".join((thing.__doc__ or "").split()).partition(". ")[0].removesuffix(".")
+    return re.sub(r":\w+:`(?:[\w.]*\.)?(\w+)`|`", r"\1", sentence)
 
 
 def _given(context: typer.Context, name: str) -> bool:
-    """Tell whether an option stands on the command line."""
+    """Tell whether an option stands on the command line or in a file of settings."""
     source = context.get_parameter_source(name)
-    return source is not None and source.name == "COMMANDLINE"
+    return source is not None and source.name in ("COMMANDLINE", "DEFAULT_MAP")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
+from iterinv.cli.names import completing
 from iterinv.cli.options import App, Fit, Seed, Size, StageGuidance, Steps, guidance_of, with_model
-from iterinv.cli.session import console, errors, progress
+from iterinv.cli.session import answer, console, errors, progress
+from iterinv.cli.tables import print_table
 from iterinv.files import printable
 
 
@@ -39,10 +42,21 @@ def run(
         typer.Option("--out", "-o", help="Folder of rows, pictures and the report; a run that was stopped goes on."),
     ],
     methods: Annotated[
-        str, typer.Option(help="Inversion methods, with commas between them. One for each stage: null-text:bdia:bdia.")
+        str,
+        typer.Option(
+            autocompletion=completing("METHODS", ",:"),
+            help="Inversion methods, with commas between them. One for each stage: null-text:bdia:bdia.",
+        ),
     ] = "bdia",
-    editors: Annotated[str, typer.Option(help="Editors, with commas between them; none if not given.")] = "",
-    metrics: Annotated[str, typer.Option(help="Metrics, with commas between them.")] = "psnr,ssim,mse",
+    editors: Annotated[
+        str,
+        typer.Option(
+            autocompletion=completing("EDITORS", ","), help="Editors, with commas between them; none if not given."
+        ),
+    ] = "",
+    metrics: Annotated[
+        str, typer.Option(autocompletion=completing("METRICS", ","), help="Metrics, with commas between them.")
+    ] = "psnr,ssim,mse",
     num_inference_steps: Steps = 20,
     guidance_scale: StageGuidance = "1",
     seed: Seed = 0,
@@ -93,7 +107,8 @@ def run(
                 failed += row is not None and row["error"] is not None
                 draw.step("rows", done, total, "" if left is None else _left(left))
         every = write(out)
-    _print_groups(every, out, failed)
+    _print_groups(every, out)
+    answer({"groups": [asdict(group) for group in every], "failed": failed, "out": str(out)})
 
 
 def report(
@@ -114,8 +129,9 @@ def report(
         results = paired.paired(first, second, of_first, of_second, seed)
         if out is not None:
             write_paired(out, first, second, results)
-        _print_table(list(paired.COLUMNS), paired.cells(results), turn=False)
+        print_table(paired.COLUMNS, paired.cells(results), text=(0, 1, 6, 7))
         console().print(printable(paired.LEGEND.replace("*", "")))
+        answer({"first": str(first), "second": str(second), "differences": [each._asdict() for each in results]})
 
 
 def register(app: typer.Typer) -> None:
@@ -136,36 +152,13 @@ def _left(seconds: float) -> str:
 
 
 @errors()
-def _print_groups(every: list[Any], out: Path, failed: int) -> None:
+def _print_groups(every: list[Any], out: Path) -> None:
     from iterinv.evaluate.summary import tables
 
     for title, head, cells in tables([group for group in every if not group.kind], errors=False):
-        _print_table([title, *head[1:]], cells)
+        print_table([title, *head[1:]], cells)
     screen = console()
     for group in every:
         if group.failed and not group.kind:
             screen.print(printable(f"{group.name}: {group.failed} failed, the first: {group.error}"))
     screen.print(printable(f"results.jsonl, report.html, report.md and manifest.json in {out}"))
-
-
-def _width(head: list[str], cells: list[list[str]]) -> int:
-    return sum(max(len(line[k]) for line in [head, *cells]) + 2 for k in range(len(head)))
-
-
-def _print_table(head: list[str], cells: list[list[str]], turn: bool = True) -> None:
-    """Print a table. One that is too wide for the screen has a line for each column, with ``turn``."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    screen = console()
-    if turn and _width(head, cells) > screen.width:
-        turned = [list(column) for column in zip(head, *cells, strict=True)]
-        head, cells = turned[0], turned[1:]
-    if not screen.is_terminal:  # no line of a file is folded
-        screen.width = max(screen.width, _width(head, cells))
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    for k, column in enumerate(head):
-        table.add_column(printable(column), justify="right" if k else "left", overflow="fold")
-    for line in cells:
-        table.add_row(*map(printable, line))
-    screen.print(table)
