@@ -15,6 +15,7 @@ from iterinv.cli.names import completing
 from iterinv.cli.options import (
     App,
     Device,
+    DryRun,
     EditedInversion,
     EditedPicture,
     EditedPrompt,
@@ -42,6 +43,7 @@ from iterinv.cli.options import (
     finite,
     with_model,
 )
+from iterinv.cli.presets import presets
 from iterinv.cli.session import answer, errors, say, session
 from iterinv.cli.tables import decibels_by_stage, print_comparison, print_costs, print_entry, print_report, print_table
 
@@ -101,10 +103,11 @@ def edit(
     original: Annotated[
         Path | None, typer.Option("--original", help="The picture's file, to edit an --inversion at its own size.")
     ] = None,
+    dry_run: DryRun = False,
     model: Any = None,
 ) -> None:
     """Edit a picture by other words; each stage is inverted as deep as the editor needs."""
-    with session(out, picture, inversion, mask, original, model.name, spared=KEPT) as (staging, bench):
+    with errors():
         from iterinv.cli.options import numbers_of
         from iterinv.files import same_file
         from iterinv.masks import GivenMask
@@ -120,6 +123,10 @@ def edit(
             region = GivenMask(mask, sides, corners, invert_mask, grow, feather)  # type: ignore[arg-type]
         how = keep_inversion, region, force, keep_path, size, original, edit_seed
         request = EditRequest(source, tuple(to), editor, strength, edit_guidance, *how)
+    if dry_run:
+        _rehearse(request)
+        return
+    with session(out, picture, inversion, mask, original, model.name, spared=KEPT) as (staging, bench):
         report = bench.edit(request).write(staging, inversion=write)
     print_report(report, out)
     answer({**report, "out": str(out)})
@@ -153,15 +160,20 @@ def sweep(
     seed: Seed = 0,
     fit: Fit = "pad",
     force: Force = False,
+    dry_run: DryRun = False,
     model: Any = None,
 ) -> None:
     """Edit one inversion by every strength, guidance, seed and region with every other, on a contact sheet."""
-    with session(out, picture, inversion, *(mask or ()), model.name) as (staging, bench):
+    with errors():
         from iterinv.cli.sweep import requests_of, write
         from iterinv.workbench import EditRequest
 
         base = EditRequest(_source(context, model), tuple(to), editor, force=force, size="model")
         requests = requests_of(base, strength, edit_guidance, edit_seed, mask or [], box or [], own_region)
+    if dry_run:
+        _rehearse(requests)
+        return
+    with session(out, picture, inversion, *(mask or ()), model.name) as (staging, bench):
         cells = write(requests, bench.edit_each(requests), staging, out)
     for k, cell in enumerate(cells, 1):
         say(f"{k}  {cell['command']}")
@@ -181,15 +193,20 @@ def invert(
     seed: Seed = 0,
     fit: Fit = "pad",
     trajectory: Trajectory = False,
+    dry_run: DryRun = False,
     model: Any = None,
 ) -> None:
     """Invert a picture and save the inversion as a file."""
-    with session(out, picture, model.name) as (staging, bench):
+    with errors():
         from iterinv.cli.options import by_stage
         from iterinv.workbench import InvertRequest
 
         how = by_stage(method, guidance_scale)
         request = InvertRequest(picture, prompt, how[0], num_inference_steps, how[1], seed, fit, model)
+    if dry_run:
+        _rehearse(request)
+        return
+    with session(out, picture, model.name) as (staging, bench):
         report = bench.invert(request).write(staging, reconstruction=False, trajectory=trajectory)
     print_report(report, out)
     answer({**report, "out": str(out)})
@@ -225,19 +242,25 @@ def compare(
     guidance_scale: Guidance = 1.0,
     seed: Seed = 0,
     fit: Fit = "pad",
+    dry_run: DryRun = False,
     model: Any = None,
 ) -> None:
     """Run many methods on one picture; compare cost and fidelity."""
     rows: list[dict[str, Any]] = []
-    with session(out, picture, model.name) as (staging, bench):
-        from iterinv.evaluate.compare import plot
-        from iterinv.evaluate.folder import write_json
-        from iterinv.manifest import versions
+    with errors():
         from iterinv.workbench import CompareRequest, InvertRequest, comparison_settings
 
         names = tuple(name.strip() for name in methods.split(",") if name.strip())
         source = InvertRequest(picture, prompt, "bdia", num_inference_steps, guidance_scale, seed, fit, model)
         request = CompareRequest(source, names)
+    if dry_run:
+        _rehearse(request)
+        return
+    with session(out, picture, model.name) as (staging, bench):
+        from iterinv.evaluate.compare import plot
+        from iterinv.evaluate.folder import write_json
+        from iterinv.manifest import versions
+
         for row in bench.compare(request):
             rows.append(row)
             bench.on_note(f"{row['method']}: {decibels_by_stage(row)}, {row['seconds']:.1f} s")
@@ -254,6 +277,7 @@ def compare(
 
 app.command()(measure)
 app.command()(info)
+app.command()(presets)
 
 
 @app.command()
@@ -353,25 +377,20 @@ def sample(
     seed: Seed = 0,
     height: Height = None,
     width: Width = None,
+    dry_run: DryRun = False,
     model: Any = None,
 ) -> None:
     """Draw pictures from a prompt alone."""
-    with session(out, model.name) as (staging, bench):
+    with errors():
         from iterinv.images import save, sides
         from iterinv.workbench import SampleRequest, sample_settings
 
-        request = SampleRequest(
-            prompt,
-            num_images_per_prompt,
-            num_inference_steps,
-            guidance_scale,
-            sampler,
-            gamma,
-            seed,
-            height,
-            width,
-            model,
-        )
+        how = num_inference_steps, guidance_scale, sampler, gamma, seed, height, width, model
+        request = SampleRequest(prompt, num_images_per_prompt, *how)
+    if dry_run:
+        _rehearse(request)
+        return
+    with session(out, model.name) as (staging, bench):
         pictures = bench.sample(request)
         for k, picture in enumerate(pictures):
             save(picture, staging / f"sample-{k}.png", sample_settings(request, model.load(), k))
@@ -390,6 +409,15 @@ def version() -> None:
         for name, number in numbers.items():
             say(f"{name} {number}")
         answer(numbers)
+
+
+@errors()
+def _rehearse(request: Any) -> None:
+    """Print the estimate of a request."""
+    from iterinv.cli.rehearse import print_estimate
+    from iterinv.estimates import estimate
+
+    print_estimate(estimate(request))
 
 
 def _source(context: typer.Context, model: Any) -> Any:

@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from iterinv.cli.names import completing
-from iterinv.cli.options import App, Fit, Seed, Size, StageGuidance, Steps, guidance_of, with_model
+from iterinv.cli.options import App, DryRun, Fit, Seed, Size, StageGuidance, Steps, guidance_of, with_model
 from iterinv.cli.session import answer, console, errors, progress
 from iterinv.cli.tables import print_table
 from iterinv.files import printable
@@ -76,6 +76,7 @@ def run(
         int | None, typer.Option(min=1, help="Threads of each process; torch's own for one, 1 for several.")
     ] = None,
     pictures: Annotated[int, typer.Option(min=0, help="Tasks whose pictures are kept and shown.")] = 12,
+    dry_run: DryRun = False,
     model: Any = None,
 ) -> None:
     """Measure methods and editors on a dataset; `run` may be left out."""
@@ -101,6 +102,12 @@ def run(
             threads,
             tuple((f"load_{name}", str(value)) for name, value in vars(model).items()),
         )
+        if dry_run:
+            from iterinv.cli.rehearse import print_estimate
+            from iterinv.estimates import estimate_evaluation
+
+            print_estimate(estimate_evaluation(request, model))
+            return
         failed = 0
         with progress() as draw:
             for done, total, left, row in evaluate(request, out, processes, pictures, engine):

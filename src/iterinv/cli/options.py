@@ -182,6 +182,9 @@ EditedPrompt = Annotated[str | None, typer.Option("--prompt", "-p", help="A desc
 EditedInversion = Annotated[Path | None, typer.Option("--inversion", "-i", help="Edit this inversion, not a picture.")]
 Force = Annotated[bool, typer.Option("--force", help="Edit a picture that the model does not know.")]
 
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Say how many network calls it takes, and about how long; write nothing.")
+]
 Device = Annotated[str, typer.Option("--device", help="Device of the networks: cpu, cuda, mps.")]
 Precision = Annotated[
     str | None, typer.Option("--dtype", help="The networks' precision: float32 if not given, float16 or bfloat16.")

@@ -144,22 +144,22 @@ def print_costs(stage_costs: list[Cost], rate: float, peaks: dict[str, int]) -> 
                 name,
                 str(cost.size),
                 f"{cost.parameters / 1e6:,.0f} M",
-                _gigabytes(cost.weights),
-                _gigabytes(cost.activations),
+                gigabytes(cost.weights),
+                gigabytes(cost.activations),
                 str(cost.forward) + (f" + {cost.backward}" if cost.backward else ""),
-                _duration(cost.seconds(rate)),
+                duration(cost.seconds(rate)),
             ]
         )
         if cost.text_parameters:
-            rows.append(["    its words", "", f"{cost.text_parameters / 1e6:,.0f} M", _gigabytes(cost.text_weights)])
+            rows.append(["    its words", "", f"{cost.text_parameters / 1e6:,.0f} M", gigabytes(cost.text_weights)])
         if cost.codec_parameters:
-            sizes = _gigabytes(cost.codec_weights), _gigabytes(cost.codec_activations)
+            sizes = gigabytes(cost.codec_weights), gigabytes(cost.codec_activations)
             rows.append(["    its autoencoder", "", f"{cost.codec_parameters / 1e6:,.0f} M", *sizes])
     print_table(("", "px", "size", "weights", "other", "calls", "time"), rows)
     screen = console()
     words = {"resident": "all networks at once", "staged": "a network at a time", "layered": "a layer at a time"}
-    peak = ", ".join(f"{_gigabytes(size)} with {words[mode]}" for mode, size in peaks.items())
-    whole = _duration(sum(cost.seconds(rate) for cost in stage_costs))
+    peak = ", ".join(f"{gigabytes(size)} with {words[mode]}" for mode, size in peaks.items())
+    whole = duration(sum(cost.seconds(rate) for cost in stage_costs))
     lines = [
         f"Peak memory of the device: {peak}.",
         f"Inverting and reconstructing a picture: {whole} at the {rate / 1e9:,.0f} GFLOP/s that convolutions "
@@ -170,11 +170,13 @@ def print_costs(stage_costs: list[Cost], rate: float, peaks: dict[str, int]) -> 
         screen.print(printable(line))
 
 
-def _gigabytes(size: float) -> str:
+def gigabytes(size: float) -> str:
+    """A number of bytes in GB, or in MB where it is small."""
     return f"{size / 1e9:.1f} GB" if size > 5e7 else f"{size / 1e6:.1f} MB"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """A time in seconds, minutes or hours."""
     return (
         f"{seconds:.1f} s"
         if seconds < 100

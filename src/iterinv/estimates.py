@@ -1,0 +1,247 @@
+"""Estimates of the cost of a request before its work: network calls at each stage, and the time that they take here.
+
+The request runs as it is, but on networks that predict a fixed field at once in place of what they learnt. So the
+number of calls is exact where it follows from the settings. It is an estimate where a solver or an editor decides by
+what the network predicts.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from iterinv import costs, schedules
+from iterinv.cascade import Cascade
+from iterinv.conditions import Condition
+from iterinv.edits import EDITORS, Pix2PixZero
+from iterinv.evaluate.datasets import open_dataset
+from iterinv.evaluate.worker import Evaluation
+from iterinv.guidance import unguided
+from iterinv.levels import Level, Prediction
+from iterinv.models import Stage
+from iterinv.models.toy import gaussian
+from iterinv.presets import any_picture, presets
+from iterinv.requests import CompareRequest, EditRequest, InvertRequest, Model, ReopenRequest, SampleRequest
+from iterinv.workbench import Workbench
+
+Rehearsed = InvertRequest | EditRequest | CompareRequest | SampleRequest | Sequence[EditRequest]
+
+DEPTH = 3.0
+"""The strength of the mark that a prompt leaves in the field, so that two prompts differ in a region, and by more than
+colour."""
+
+
+@dataclass(frozen=True)
+class StageEstimate:
+    """The network calls of a stage, and the seconds of one; ``None`` where its weights are not here. A call is one
+    picture's, of which guidance takes two."""
+
+    name: str
+    size: int
+    forward: int
+    backward: int
+    seconds_per_call: float | None
+
+    @property
+    def seconds(self) -> float | None:
+        """The time of all calls; a backward one counts as two."""
+        each = self.seconds_per_call
+        return None if each is None else (self.forward + 2 * self.backward) * each
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The estimates of all stages, smallest first. ``missing`` names the weights that would have to be fetched."""
+
+    stages: tuple[StageEstimate, ...]
+    missing: tuple[str, ...] = ()
+
+    @property
+    def seconds(self) -> float | None:
+        """The time of all network calls, ``None`` where weights are missing."""
+        each = [stage.seconds for stage in self.stages]
+        return None if None in each else sum(value for value in each if value is not None)
+
+
+def estimate(request: Rehearsed) -> Estimate:
+    """Estimate a request, or a list of edits of one source. Nothing is written and no weights are fetched.
+
+    Raises as the request itself does before its work, and ``ValueError`` for an edit of an inversion file of a model
+    whose weights are not here.
+    """
+    first = request if not isinstance(request, Sequence) else request[0]
+    source: Any = getattr(first, "source", first)
+    stage = _Stages(source.model)
+    if stage.missing and isinstance(source, ReopenRequest):
+        raise ValueError(
+            f"the cost of editing an inversion file is known only with the weights, and {stage.missing[0]} is not here"
+        )
+    stage.count(request)
+    return stage.estimate()
+
+
+def estimate_evaluation(evaluation: Evaluation, model: Model) -> Estimate:
+    """Estimate an evaluation by its first task: the inversion of each by every method, and the edits of those that have
+    a target. Raises as :func:`estimate` does."""
+    evaluation.check()
+    dataset = open_dataset(evaluation.data, evaluation.count)
+    stages = _Stages(model, evaluation.size)
+    edited = [k for k, each in enumerate(dataset.edited) if each]
+    for method in evaluation.methods:
+        names = method.split(":")
+        how = names[0] if len(names) == 1 else tuple(names)
+
+        def source(k: int, how: Any = how) -> InvertRequest:
+            task = dataset.make(k, stages.cascade.size)
+            settings = how, evaluation.steps, evaluation.guidance, evaluation.seed, evaluation.fit
+            return InvertRequest(task.picture, task.prompt, *settings)
+
+        inversion = stages.count(source(0), times=len(dataset))
+        for editor in evaluation.editors if edited else ():
+            task = dataset.make(edited[0], stages.cascade.size)
+            how_edited = EditRequest(source(edited[0]), (task.target or "",), editor, keep_inversion=True, force=True)
+            stages.count(replace(how_edited, size="model"), times=len(edited), less=inversion)
+    return stages.estimate()
+
+
+class _Stages:
+    """The stages of a model, whose networks are left out and whose calls are counted."""
+
+    def __init__(self, model: Model, size: int | None = None) -> None:
+        preset = presets().get(model.name) if isinstance(model.name, str) else None
+        missing = [] if preset is None else preset.missing
+        self.missing = tuple(str(getattr(each, "name", each)) for each in missing)
+        if preset is not None and missing:
+            self.cascade = _published(str(model.name), preset.pixels)
+            self.sizes = preset.pixels
+        else:
+            self.cascade = model.load()
+            self.cascade = self.cascade if size is None else self.cascade.up_to(size)
+            self.sizes = tuple(stage.size for stage in self.cascade.stages)
+        self.forward, self.backward = ([0] * len(self.cascade.stages) for _ in range(2))
+
+    def count(self, request: Rehearsed, times: int = 1, less: Sequence[tuple[int, int]] | None = None) -> list[Any]:
+        """Rehearse a request, and add its calls so many ``times``, ``less`` those of another; return them."""
+        edits = [each for each in _each(request) if isinstance(each, EditRequest)]
+        reads = any(EDITORS.get(each.editor or "") is Pix2PixZero for each in edits)
+        # This editor takes the maps of attention that the first network computes.
+        hollow = [Hollow(stage.denoiser, k == 0 and reads) for k, stage in enumerate(self.cascade.stages)]
+        stages = tuple(
+            replace(stage, denoiser=denoiser) for stage, denoiser in zip(self.cascade.stages, hollow, strict=True)
+        )
+        defaults = replace(self.cascade.defaults, picture_advice=any_picture)
+        if edits and not edits[0].force and not self.missing:
+            defaults = replace(defaults, picture_advice=self._advice)
+        _run(request, _Rehearsed(cascade=Cascade(stages, defaults)))
+        calls = [(each.forward, each.backward) for each in hollow]
+        for k, (forward, backward) in enumerate(calls):
+            before = less[k] if less else (0, 0)
+            self.forward[k] += times * max(0, forward - before[0])
+            self.backward[k] += times * max(0, backward - before[1])
+        return calls
+
+    def _advice(self, _: Any, picture: Tensor) -> str:
+        """The advice of the networks themselves on a picture."""
+        return self.cascade.defaults.picture_advice(self.cascade.at(*picture.shape[-2:]).stages, picture)
+
+    def estimate(self) -> Estimate:
+        """The estimate of all that was counted."""
+        each = [None if self.missing else _seconds(stage) for stage in self.cascade.stages]
+        names = [stage.name for stage in self.cascade.stages]
+        rows = zip(names, self.sizes, self.forward, self.backward, each, strict=True)
+        return Estimate(tuple(StageEstimate(*row) for row in rows), self.missing)
+
+
+class Hollow:
+    """A denoiser that predicts a fixed field of the sample and the prompt in place of its network's, and counts calls.
+    Other attributes are its network's. With ``real`` it calls the network too, whose prediction it returns."""
+
+    def __init__(self, denoiser: Any, real: bool = False) -> None:
+        self.denoiser, self.real, self.forward, self.backward = denoiser, real, 0, 0
+        self.field = gaussian()
+
+    def __call__(self, x: Tensor, level: Level, condition: Condition) -> Prediction:
+        self.forward += len(x)
+        prediction = self.denoiser(x, level, condition) if self.real else self._predict(x, level, condition)
+        if prediction.eps.requires_grad:
+            rows = len(x)
+            prediction.eps.register_hook(lambda _: self._went_back(rows))
+        return prediction
+
+    def _predict(self, x: Tensor, level: Level, condition: Condition) -> Prediction:
+        eps = self.field(x, level).eps
+        if "text" in condition:
+            height, width = x.shape[-2:]
+            mark = torch.zeros_like(x)
+            mark[..., height // 3 : height // 2 + 1, width // 3 : width // 2 + 1] = DEPTH
+            words = condition["text"].flatten(1).mean(1).to(x)
+            eps = eps + words.reshape(-1, 1, 1, 1) * mark
+        return Prediction.from_eps(x, level, eps)
+
+    def _went_back(self, rows: int) -> None:
+        self.backward += rows
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.denoiser, name)
+
+
+@dataclass(frozen=True)
+class _Rehearsed(Model):
+    """A model that is loaded already."""
+
+    cascade: Any = None
+
+    def load(self) -> Cascade:
+        cascade: Cascade = self.cascade
+        return cascade
+
+
+def _each(request: Any) -> list[Any]:
+    return list(request) if isinstance(request, Sequence) else [request]
+
+
+def _run(request: Any, model: Model) -> None:
+    """Run a request on a model, to its end and without a trace."""
+    bench = Workbench()
+    first, *_ = _each(request)
+    if isinstance(first, EditRequest):
+        source = replace(first.source, model=model)
+        edits = [replace(each, source=source, keep_path=False) for each in _each(request)]
+        for _ in bench.edit_each(edits):
+            pass
+    elif isinstance(first, CompareRequest):
+        for _ in bench.compare(replace(first, source=replace(first.source, model=model))):
+            pass
+    else:
+        work: Callable[[Any], Any] = bench.invert if isinstance(first, InvertRequest) else bench.sample
+        work(replace(first, model=model))
+
+
+def _published(name: str, pixels: Sequence[int]) -> Cascade:
+    """The embedded stages with the schedules of a published cascade, whose weights are not here."""
+    embedded = Model().load()
+    stages = []
+    for k, (_, _, blueprint) in enumerate(costs.blueprints(name)):
+        stage = embedded.stages[min(k, len(embedded.stages) - 1)]
+        stages.append(replace(stage, schedule=schedules.from_config(blueprint.schedule), name="I" * (k + 1)))
+    return Cascade(tuple(stages), presets()[name].defaults)
+
+
+@torch.no_grad()
+def _seconds(stage: Stage) -> float:
+    """Measure the seconds of a network call of one picture: the quicker of two, after a first."""
+    low = torch.zeros(1, 3, *stage.extent)
+    condition = stage.condition("a picture", None if stage.low_level is None else low)
+    field, level = unguided(stage.denoiser, condition), stage.schedule.grid(10)[4]
+    x = level.noise_scale * torch.ones(1, *stage.shape, device=stage.device)
+    times = []
+    for _ in range(3):
+        began = time.perf_counter()
+        field(x, level).eps.sum().item()
+        times.append(time.perf_counter() - began)
+    return min(times[1:])
