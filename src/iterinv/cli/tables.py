@@ -29,7 +29,11 @@ def print_table(
     from rich.cells import cell_len
 
     screen = console()
-    head, rows = [printable(each) for each in head], [[printable(each) for each in row] for row in rows]
+    title, head, rows = (
+        printable(title),
+        [printable(each) for each in head],
+        [[printable(each) for each in row] for row in rows],
+    )
     rows = [[*row, *[""] * (len(head) - len(row))] for row in rows]
     least, most = [], []
     for k, name in enumerate(head):
