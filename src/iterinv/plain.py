@@ -24,7 +24,8 @@ def plain(value: Any) -> Any:
     return str(value)
 
 
-def to_json(value: Any, indent: int | None = None) -> str:
-    """A value in JSON. A text of bytes that are no text is written with escapes."""
-    text = json.dumps(plain(value), ensure_ascii=False, allow_nan=False, indent=indent)
+def to_json(value: Any, indent: int | None = None, ascii_only: bool = False) -> str:
+    """A value in JSON. A text of bytes that are no text is written with escapes; ``ascii_only``, every character that
+    ASCII lacks is."""
+    text = json.dumps(plain(value), ensure_ascii=ascii_only, allow_nan=False, indent=indent)
     return text.encode("utf-8", "backslashreplace").decode()

@@ -34,7 +34,7 @@ COMMANDS = {
     "editors": "",
     "evaluate run": "--data scene-edit --count 1 -n 2 --out out --model MODEL",
     "evaluate samples": "--count 2 -n 2 --out out --model CASCADE",
-    "evaluate scenes": "--kinds recolour --count 1 -n 2 --editor sdedit --out out --model MODEL",
+    "evaluate scenes": "--kinds recolour --count 1 -n 2 --editor sdedit --out out --model CASCADE",
     "info": "edit/edited.png",
     "invert": "photo.png -p PROMPT -n 2 --out out --model MODEL",
     "measure": "photo.png other.png --metric psnr --metric mse",

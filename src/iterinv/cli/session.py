@@ -95,7 +95,7 @@ def answer(values: dict[str, Any]) -> None:
     own = frame()
     own.answers += 1
     if own.json:
-        typer.echo(to_json(values, indent=2), file=own.output)
+        typer.echo(to_json(values, indent=2, ascii_only=True), file=own.output)
 
 
 def say(text: str) -> None:

@@ -161,7 +161,7 @@ class Worker:
         (canvas,) = inversion.canvases
         source, again = canvas.crop(canvas.image), canvas.crop(canvas.place(inversion.picture))
         calls = [stage.report for stage in inversion.stages]
-        _keep(job.folder, {"source": source, job.method: again})
+        self._keep(job, task, {"source": source, job.method: again})
         return {
             "metrics": measures.of_reconstruction(self.evaluation.metrics, source, again, task.prompt),
             "calls": {way: sum(getattr(each, way) for each in calls) for way in ("forward", "backward")},
@@ -182,22 +182,26 @@ class Worker:
                 raise ValueError(f"the true answer has another shape than the picture {task.key}")
         if task.mask is not None:
             inside = canvas.crop(resized(to_mask(task.mask), *canvas.image.shape[:2])) > 0
-        _keep(
-            job.folder,
-            {"source": source, f"{job.method}+{editor}": edited} | ({} if truth is None else {"truth": truth}),
-        )
+        pictures = {"source": source, f"{job.method}+{editor}": edited} | ({} if truth is None else {"truth": truth})
+        self._keep(job, task, pictures, editor)
         return {
             "metrics": measures.of_edit(self.evaluation.metrics, source, edited, inside, truth, prompts),
             "calls": {way: sum(getattr(each, way) for each in self.counters) for way in ("forward", "backward")},
         }
 
-
-def _keep(folder: Path | None, pictures: dict[str, np.ndarray]) -> None:
-    if folder is not None:
-        with writing(folder):
-            folder.mkdir(parents=True, exist_ok=True)
+    def _keep(self, job: Job, task: Task, pictures: dict[str, np.ndarray], editor: str = "") -> None:
+        """Write the pictures of a job that keeps them, with settings: of a result, those that made it."""
+        if job.folder is None:
+            return
+        with writing(job.folder):
+            job.folder.mkdir(parents=True, exist_ok=True)
+        options, about = self.evaluation, {"task": task.key, "prompt": task.prompt, "fit": self.evaluation.fit}
+        made = {"method": job.method, "steps": options.steps, "guidance": options.guidance, "seed": options.seed}
+        made |= {"edit": {"to": task.target, "editor": editor}} if editor else {}
         for name, picture in pictures.items():
-            images.save(picture, folder / f"{name}.png")
+            result = name not in ("source", "truth")
+            settings = {"what": f"a picture of an evaluation, {name}", **about, **(made if result else {})}
+            images.save(picture, job.folder / f"{name}.png", {**settings, "weights": self.cascade.fingerprint})
 
 
 def _said(error: Exception) -> str:
