@@ -22,6 +22,7 @@ from iterinv.edits import EDITORS, Pix2PixZero
 from iterinv.evaluate.datasets import open_dataset
 from iterinv.evaluate.worker import Evaluation
 from iterinv.guidance import unguided
+from iterinv.inversion import facts_of
 from iterinv.levels import Level, Prediction
 from iterinv.models import Stage
 from iterinv.models.toy import gaussian
@@ -32,8 +33,15 @@ from iterinv.workbench import Workbench
 Rehearsed = InvertRequest | EditRequest | CompareRequest | SampleRequest | Sequence[EditRequest]
 
 DEPTH = 3.0
-"""The strength of the mark that a prompt leaves in the field, so that two prompts differ in a region, and by more than
-colour."""
+"""The strength of the mark that other prompts than the source prompt leave in the field. So the prompts differ in a
+small region and by more than colour, and the network never sees the target prompt: editors that try until it does then
+try as often as they may."""
+
+SPREAD = 0.15
+"""The spread of the mark, in halves of the picture's sides."""
+
+DECIDING = ("automatic", "adaptive-flow", "redraw")
+"""The editors that try until the network sees the target prompt: their calls are the most that they take."""
 
 
 @dataclass(frozen=True)
@@ -56,10 +64,12 @@ class StageEstimate:
 
 @dataclass(frozen=True)
 class Estimate:
-    """The estimates of all stages, smallest first. ``missing`` names the weights that would have to be fetched."""
+    """The estimates of all stages, smallest first. ``missing`` names the weights that would have to be fetched;
+    ``at_most`` says that an editor may stop earlier."""
 
     stages: tuple[StageEstimate, ...]
     missing: tuple[str, ...] = ()
+    at_most: bool = False
 
     @property
     def seconds(self) -> float | None:
@@ -124,13 +134,20 @@ class _Stages:
             self.cascade = self.cascade if size is None else self.cascade.up_to(size)
             self.sizes = tuple(stage.size for stage in self.cascade.stages)
         self.forward, self.backward = ([0] * len(self.cascade.stages) for _ in range(2))
+        self.at_most = False
 
     def count(self, request: Rehearsed, times: int = 1, less: Sequence[tuple[int, int]] | None = None) -> list[Any]:
         """Rehearse a request, and add its calls so many ``times``, ``less`` those of another; return them."""
         edits = [each for each in _each(request) if isinstance(each, EditRequest)]
-        reads = any(EDITORS.get(each.editor or "") is Pix2PixZero for each in edits)
-        # This editor takes the maps of attention that the first network computes.
-        hollow = [Hollow(stage.denoiser, k == 0 and reads) for k, stage in enumerate(self.cascade.stages)]
+        editors = {each.editor or self.cascade.defaults.editor for each in edits}
+        self.at_most = self.at_most or not editors.isdisjoint(DECIDING)
+        reads = any(EDITORS.get(name) is Pix2PixZero for name in editors)
+        own = _source_prompt(_each(request)[0])
+        # That editor takes the maps of attention that the first network computes.
+        hollow = [
+            Hollow(stage.denoiser, None if own is None else stage.embed([own]).get("text"), k == 0 and reads)
+            for k, stage in enumerate(self.cascade.stages)
+        ]
         stages = tuple(
             replace(stage, denoiser=denoiser) for stage, denoiser in zip(self.cascade.stages, hollow, strict=True)
         )
@@ -154,15 +171,18 @@ class _Stages:
         each = [None if self.missing else _seconds(stage) for stage in self.cascade.stages]
         names = [stage.name for stage in self.cascade.stages]
         rows = zip(names, self.sizes, self.forward, self.backward, each, strict=True)
-        return Estimate(tuple(StageEstimate(*row) for row in rows), self.missing)
+        return Estimate(tuple(StageEstimate(*row) for row in rows), self.missing, self.at_most)
 
 
 class Hollow:
     """A denoiser that predicts a fixed field of the sample and the prompt in place of its network's, and counts calls.
-    Other attributes are its network's. With ``real`` it calls the network too, whose prediction it returns."""
 
-    def __init__(self, denoiser: Any, real: bool = False) -> None:
-        self.denoiser, self.real, self.forward, self.backward = denoiser, real, 0, 0
+    ``source`` is the encoded source prompt (1, tokens, channels), which leaves no mark in the field. Other attributes
+    are the network's. With ``real`` it calls the network too, whose prediction it returns.
+    """
+
+    def __init__(self, denoiser: Any, source: Tensor | None = None, real: bool = False) -> None:
+        self.denoiser, self.source, self.real, self.forward, self.backward = denoiser, source, real, 0, 0
         self.field = gaussian()
 
     def __call__(self, x: Tensor, level: Level, condition: Condition) -> Prediction:
@@ -175,12 +195,12 @@ class Hollow:
 
     def _predict(self, x: Tensor, level: Level, condition: Condition) -> Prediction:
         eps = self.field(x, level).eps
-        if "text" in condition:
-            height, width = x.shape[-2:]
-            mark = torch.zeros_like(x)
-            mark[..., height // 3 : height // 2 + 1, width // 3 : width // 2 + 1] = DEPTH
-            words = condition["text"].flatten(1).mean(1).to(x)
-            eps = eps + words.reshape(-1, 1, 1, 1) * mark
+        if self.source is not None and "text" in condition:
+            rows, columns = (torch.linspace(-1, 1, side, device=x.device, dtype=x.dtype) for side in x.shape[-2:])
+            mark = DEPTH * torch.exp(-(rows[:, None] ** 2 + columns**2) / (2 * SPREAD**2))
+            other = (condition["text"] != self.source).flatten(1).any(1).to(x)
+            # Signs that vary with the sample agree with no error of the prediction, so that none makes up for them.
+            eps = eps + other.reshape(-1, 1, 1, 1) * mark * torch.sin(997 * x.detach()).sign()
         return Prediction.from_eps(x, level, eps)
 
     def _went_back(self, rows: int) -> None:
@@ -203,6 +223,15 @@ class _Rehearsed(Model):
 
 def _each(request: Any) -> list[Any]:
     return list(request) if isinstance(request, Sequence) else [request]
+
+
+def _source_prompt(request: Any) -> str | None:
+    """The source prompt of an edit; ``None`` for a request without one."""
+    if not isinstance(request, EditRequest):
+        return None
+    if isinstance(request.source, InvertRequest):
+        return request.source.prompt
+    return str(facts_of(request.source.inversion)["prompts"][0])
 
 
 def _run(request: Any, model: Model) -> None:

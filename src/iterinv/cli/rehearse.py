@@ -25,8 +25,10 @@ def print_estimate(estimate: Estimate) -> None:
     if estimate.seconds is None:
         said = f"the time is not known: {', '.join(estimate.missing)} would have to be fetched"
     else:
-        said = f"about {duration(estimate.seconds)} of network calls here"
-    screen.print(printable(f"{said}; calls are estimates where a solver or an editor decides by what it sees."))
+        most = "at most about" if estimate.at_most else "about"
+        said = f"{most} {duration(estimate.seconds)} of network calls here"
+    screen.print(printable(f"{said}; the calls of a solver with a tolerance are estimates."))
     screen.print("Nothing was written.")
     stages = [{**asdict(stage), "seconds": stage.seconds} for stage in estimate.stages]
-    answer({"dry_run": True, "stages": stages, "seconds": estimate.seconds, "missing": estimate.missing})
+    facts = {"seconds": estimate.seconds, "at_most": estimate.at_most, "missing": estimate.missing}
+    answer({"dry_run": True, "stages": stages, **facts})
