@@ -136,7 +136,7 @@ def report(
         results = paired.paired(first, second, of_first, of_second, seed)
         if out is not None:
             write_paired(out, first, second, results)
-        print_table(paired.COLUMNS, paired.cells(results), text=(0, 1, 6, 7))
+        print_table(paired.COLUMNS, paired.cells(results), text=(0, 1, 7))
         console().print(printable(paired.LEGEND.replace("*", "")))
         answer({"first": str(first), "second": str(second), "differences": [each._asdict() for each in results]})
 

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from iterinv.costs import Cost
 
 
-GAP = 2
-"""The columns between two cells."""
+GAPS = (2, 1)
+"""The columns between two cells, and those where there is no room for as many."""
 
 
 def print_table(
@@ -41,18 +41,24 @@ def print_table(
         words = [word for cell in [name, *(cells if k in text else ())] for word in cell.split()]
         least.append(max(map(cell_len, [*words, *(() if k in text else cells)]), default=0))
         most.append(max(map(cell_len, [name, *cells]), default=0))
-    room = screen.width - GAP * (len(head) - 1) - sum(least)
+    rooms = {gap: screen.width - gap * (len(head) - 1) - sum(least) for gap in GAPS}
+    gap, room = next(((gap, room) for gap, room in rooms.items() if room >= 0), (0, -1))
     if room < 0:
         _print_turned(head, rows, title)
         return
     for k in (*text, *(k for k in range(len(head)) if k not in text)):
         more = min(room, most[k] - least[k])
         least[k], room = least[k] + more, room - more
-    _print_columns(head, rows, title, text, least)
+    _print_columns(head, rows, title, text, least, gap)
 
 
 def _print_columns(
-    head: Sequence[str], rows: Sequence[Sequence[str]], title: str, text: Collection[int], widths: Sequence[int]
+    head: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    title: str,
+    text: Collection[int],
+    widths: Sequence[int],
+    gap: int,
 ) -> None:
     from rich.box import SIMPLE_HEAD, Box
     from rich.table import Table
@@ -61,7 +67,7 @@ def _print_columns(
     plain = Box("\n".join(["    ", "    ", " -- ", *["    "] * 5]), ascii=True)
     box = SIMPLE_HEAD if screen.is_terminal else plain
     table = Table(
-        title=title or None, title_justify="left", box=box, pad_edge=False, padding=(0, GAP - 1, 0, 0), show_edge=False
+        title=title or None, title_justify="left", box=box, pad_edge=False, padding=(0, gap - 1, 0, 0), show_edge=False
     )
     for k, (name, width) in enumerate(zip(head, widths, strict=True)):
         table.add_column(name, justify="left" if k in text else "right", width=width, overflow="fold")
@@ -79,7 +85,7 @@ def _print_turned(head: Sequence[str], rows: Sequence[Sequence[str]], title: str
         screen.print(row[0], overflow="fold")
         for name, cell in zip(head[1:], row[1:], strict=True):
             if cell:
-                screen.print(f"  {name}: {cell}", overflow="fold")
+                screen.print(f"  {name}: {cell}" if name else f"  {cell}", overflow="fold")
 
 
 def print_entry(name: str, said: str) -> None:
