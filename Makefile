@@ -2,6 +2,7 @@
 # make serve  install, then serve the page at http://127.0.0.1:7860; SERVE_ARGS are further options
 # make test   install what tests need, then run them          make test-all  the slow ones too
 # make lint   ruff and mypy                                   make bench     the tables under docs/benchmarks
+#                                                             make stale     the age and the time of each table
 # PIP_ARGS is passed to pip, for an index of your own.
 
 PYTHON ?= python3
@@ -10,7 +11,7 @@ BIN := $(VENV)/bin
 PIP_ARGS ?=
 SERVE_ARGS ?=
 
-.PHONY: demo serve test test-all lint bench images clean
+.PHONY: demo serve test test-all lint bench stale images clean
 
 demo: $(VENV)/.installed
 	$(BIN)/iterinv edit examples/red-sphere.png \
@@ -32,9 +33,13 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/mypy
 
 bench: $(VENV)/.installed-dev
-	for name in reconstruction samples exact_and_editable editors own_size aspect demo rules overhead reader alignment \
+	$(BIN)/python benchmarks/stale.py
+	for name in reconstruction samples table1 exact_and_editable editors own_size aspect demo rules overhead reader alignment \
 	  sampling scenes methods metrics figures evaluate; do \
 	  OMP_WAIT_POLICY=PASSIVE $(BIN)/python benchmarks/$$name.py || exit 1; done
+
+stale: $(VENV)/.installed-dev
+	$(BIN)/python benchmarks/stale.py
 
 images: $(VENV)/.installed-dev
 	ITERINV_SCREENSHOTS=docs/images $(BIN)/python -m pytest -q -m "" tests/web/test_browser.py

@@ -58,7 +58,7 @@ The figures are in [alignment.json](alignment.json). {RESUMED}
 
 {chr(10).join(f"![{px} px](alignment-{px}.png){chr(10)}" for px in rows)}
 """
-    publish("alignment", "Samples against their words", body, began)
+    publish("alignment", "Samples against their words", body, began, ("cascade", "reader"))
 
 
 def _rows(px: str, row: dict[str, Any], names: list[str]) -> list[list[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
 import subprocess
 import time
@@ -71,11 +72,26 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return "\n".join(f"| {line} |" for line in lines)
 
 
-def publish(name: str, title: str, body: str, began: float) -> None:
-    """Print a result and write it to ``docs/benchmarks/{name}.md`` with what it was made on."""
+PARTS = "cascade", "reader", "inspector"
+"""The networks that ship with the package, each in a folder of weights."""
+
+
+def weights(part: str) -> str:
+    """A name for the weights of one of :data:`PARTS` that ship now."""
+    digest = hashlib.sha256()
+    for file in sorted((ROOT / "src" / "iterinv" / "embedded" / "weights" / part).rglob("*.safetensors")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:8]
+
+
+def publish(name: str, title: str, body: str, began: float, uses: Sequence[str] = ("cascade",)) -> None:
+    """Print a result and write it to ``docs/benchmarks/{name}.md`` with what it was made on; ``uses`` are the networks
+    of :data:`PARTS` that the figures depend on."""
     made = ", ".join(f"{k} {v}" for k, v in versions().items())
     machine = f"{platform.machine()}, {torch.get_num_threads()} threads of {_processor()}"
-    foot = f"Made by `python benchmarks/{name}.py` at {COMMIT} in {time.time() - began:.0f} s: {machine}; {made}."
+    networks = "".join(f"; {part} {weights(part)}" for part in uses)
+    run = f"`python benchmarks/{name}.py` at {COMMIT} in {time.time() - began:.0f} s"
+    foot = f"Made by {run}: {machine}{networks}; {made}."
     text = f"# {title}\n\n{body.strip()}\n\n{foot}\n"
     OUT.mkdir(parents=True, exist_ok=True)
     (OUT / f"{name}.md").write_text(text, encoding="utf-8")

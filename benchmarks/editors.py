@@ -210,7 +210,7 @@ region, are run after bdia alone. Lines that are missing are not measured yet.
 
 Every edit: [editors.jsonl](editors.jsonl). {RESUMED}
 """
-    publish("editors", "Editors side by side", body, began)
+    publish("editors", "Editors side by side", body, began, ("cascade", "reader"))
 
 
 if __name__ == "__main__":

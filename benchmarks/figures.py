@@ -180,7 +180,7 @@ A perfect reconstruction of a photograph that was reduced by bicubic averages, a
 
 {table(["reduced by", "PSNR, dB", "SSIM"], resampled())}
 """
-    publish("figures", "Why figures differ", body, began)
+    publish("figures", "Why figures differ", body, began, ())
 
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ def inverted(
     noise = terminal_noise(found.noise / found.noise_level.noise_scale)
     told = [f"{noise[name]:.2f}" for name in ("mean", "std", "kurtosis", "autocorrelation")]
     calls = found.stages[0].report.forward
-    return [method, str(steps), "yes" if exact else "NO", str(calls), f"{seconds:.1f}", *told], found
+    return [method, str(steps), "yes" if exact else "no", str(calls), f"{seconds:.1f}", *told], found
 
 
 def denoised(cascade: Cascade, drawn: Tensor) -> list[list[str]]:
@@ -103,7 +103,7 @@ def main() -> None:
     tables: list[str] = []
     for title, picture in pictures.items():
         rows = []
-        for method in ("bdia", "bdia-fixed"):
+        for method in ("ddim", "bdia", "bdia-heun", "bdia-fixed"):
             for steps in STEPS:
                 row, found = inverted(cascade, picture, PROMPTS[3], method, steps)
                 rows.append(row)
@@ -146,7 +146,7 @@ sees the grey of the photograph; its colour is kept beside the states.
 
 Distances are rms; that of a height map from its own average is {spread:.3f}.
 """
-    publish("foreign", "A network trained by others", body, began)
+    publish("foreign", "A network trained by others", body, began, ())
 
 
 if __name__ == "__main__":

@@ -140,7 +140,7 @@ Inverting and reconstructing a picture in {STEPS} steps without guidance: by `bd
 
 {table(["network", "px", "bdia, s", "MB", "iterinv, s", "MB", "times"], loops)}
 """
-    publish("full-size", "Networks of the published sizes", body, began)
+    publish("full-size", "Networks of the published sizes", body, began, ())
 
 
 if __name__ == "__main__":

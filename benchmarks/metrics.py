@@ -169,7 +169,7 @@ A photograph at {EQUAL:.0f} dB four times.
 
 {equal_decibels()}
 """
-    publish("metrics", "Metrics: calibration", body, began)
+    publish("metrics", "Metrics: calibration", body, began, ("reader",))
 
 
 if __name__ == "__main__":

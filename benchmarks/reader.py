@@ -96,7 +96,7 @@ broken cells that it finds; *false*: cells that it calls broken further than one
 
 {table(["fault", "pictures", "called broken", "cells", "false"], inspected(COUNTS[256]))}
 """
-    publish("reader", "What the reader and the inspector see", body, began)
+    publish("reader", "What the reader and the inspector see", body, began, ("cascade", "reader", "inspector"))
 
 
 if __name__ == "__main__":

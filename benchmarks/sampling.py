@@ -1,5 +1,5 @@
-"""Sampling by BDIA against DDIM on the embedded cascade, at 10, 20 and 40 steps with guidance and at 20 without: as
-many network calls a stage, on the batch doubled where there is guidance.
+"""Sampling by BDIA against DDIM on the embedded cascade, at 10, 20 and 40 steps with guidance and at 20 without, and on
+Heun against Heun: as many network calls a stage, on the batch doubled where there is guidance.
 
 Resumable: `python benchmarks/sampling.py MINUTES` begins nothing new after as many and reports what there is.
 """
@@ -23,8 +23,10 @@ from iterinv.methods import sampler
 
 WORK = ROOT / "runs" / "sampling"
 SIZE, COUNT, SEEDS, GAMMAS = 64, 120, (0, 1, 2), (0.0, 0.5, 1.0)
-STEPS = ((2.0, 10), (2.0, 20), (2.0, 40), (1.0, 20))
-"""Guidance and steps."""
+Way = tuple[str, float, int, float]
+"""Sampler, guidance, steps and gamma, which is 0 for the sampler's base: DDIM, and Heun."""
+WAYS: list[Way] = [("bdia", *how, gamma) for how in ((2.0, 10), (2.0, 20), (2.0, 40), (1.0, 20)) for gamma in GAMMAS]
+WAYS += [("bdia-heun", 1.0, 10, gamma) for gamma in GAMMAS]  # two calls a step, but the last
 SHOWN, SHOWN_AT = 8, 20
 OF = "76a4b9df"
 """The weights that what is written below was seen of; of others the page does not say it."""
@@ -39,12 +41,13 @@ abstract reports for its models. Ten steps of DDIM are about as good as forty.
 """
 
 COLUMNS = (
+    "sampler",
     "guidance",
     "steps",
     "gamma",
     "seeds",
     "Fréchet",
-    "to DDIM",
+    "to the base",
     "floor",
     "grain",
     "true grain",
@@ -57,32 +60,31 @@ COLUMNS = (
 
 def main(minutes: float) -> None:
     began, name = time.time(), short(load().up_to(SIZE))
-    report: dict[tuple[float, int, float], list[dict[str, Any]]] = {}
-    ways = [(seed, *how, gamma) for seed, how, gamma in itertools.product(SEEDS, STEPS, GAMMAS)]
+    report: dict[Way, list[dict[str, Any]]] = {}
+    ways = list(itertools.product(SEEDS, WAYS))
     with processes() as pool:
-        folders = pool.imap(drawn, [(name, *way, began + 60 * minutes) for way in ways])
-        for (seed, guidance, steps, gamma), folder in zip(ways, folders, strict=True):
+        folders = pool.imap(drawn, [(name, seed, way, began + 60 * minutes) for seed, way in ways])
+        for (seed, way), folder in zip(ways, folders, strict=True):
             if folder is not None:
                 one = samples.report(folder, COUNT, WORK / "true")
-                report.setdefault((guidance, steps, gamma), []).append(one)
-                print(seed, guidance, steps, gamma, one["all"], one["frechet"], flush=True)
+                report.setdefault(way, []).append(one)
+                print(seed, *way, one["all"], one["frechet"], flush=True)
     if not report:
         sys.exit(f"nothing was drawn to the end in {minutes:g} minutes; the next run goes on from here")
     rows = []
-    for (guidance, steps, gamma), figures in sorted(report.items(), key=lambda each: (-each[0][0], *each[0][1:])):
+    for rule, guidance, steps, gamma in (way for way in WAYS if way in report):
+        figures = report[rule, guidance, steps, gamma]
         floor = np.mean([each["frechet_floor"] for each in figures])
-        plain = {each["seed"]: each["frechet"] for each in report.get((guidance, steps, 0.0), [])}
+        plain = {each["seed"]: each["frechet"] for each in report.get((rule, guidance, steps, 0.0), [])}
         apart = [each["frechet"] - plain[each["seed"]] for each in figures if gamma and each["seed"] in plain]
         cells = [_spread([each["frechet"] for each in figures]), _spread(apart) if apart else "", f"{floor:.2f}"]
         cells += [_spread([each["grain"] for each in figures]), f"{figures[0]['true_grain']:.2f}"]
         cells += [_spread([100 * each[name] for each in figures]) for name in ("color", "shape", "count", "all")]
-        rows.append([f"{guidance:g}", steps, f"{gamma:g}", len(figures), *cells])
+        rows.append([rule, f"{guidance:g}", steps, f"{gamma:g}", len(figures), *cells])
     shown = {
-        f"guidance {guidance:g}, gamma {gamma:g}": samples.drawn(
-            _folder(name, SEEDS[0], guidance, steps, gamma), COUNT
-        )[:SHOWN]
-        for guidance, steps, gamma in report
-        if steps == SHOWN_AT
+        f"guidance {way[1]:g}, gamma {way[3]:g}": samples.drawn(_folder(name, SEEDS[0], way), COUNT)[:SHOWN]
+        for way in WAYS
+        if way in report and way[2] == SHOWN_AT
     }
     sheet = ""
     if shown:
@@ -93,12 +95,11 @@ def main(minutes: float) -> None:
         sheet += "\n\n![samples](sampling.png)"
     body = f"""
 {COUNT} held-out captions a seed, the same for all; guidance at the first stage; pictures of {SIZE} px (two stages).
-Gamma 0
-is DDIM. Mean over the seeds, and ± the standard deviation between them. *Fréchet*: of the reader's 256 features to
-{COUNT}
-true pictures; *to DDIM*: how much more that is than DDIM's of the same seed; *floor*: of true pictures to those. Of so
-few pictures most of it is the floor, alike in all rows: the rows may be compared with each other, not with [another
-table](alignment.md). *Grain*: noise of the flat wall, in 8-bit steps, beside that of the true renders.
+Gamma 0 is the base of a sampler: DDIM, and of `bdia-heun`, which keeps the last slope, Heun's rule with two calls a
+step. Mean over the seeds, and ± the standard deviation between them. *Fréchet*: of the reader's 256 features to {COUNT}
+true pictures; *to the base*: how much more that is than that of gamma 0 with the same seed; *floor*: of true pictures
+to those. Of so few pictures most of it is the floor, alike in all rows: the rows may be compared with each other, not
+with [another table](alignment.md). *Grain*: noise of the flat wall, in 8-bit steps, beside that of the true renders.
 Shares are of what the captions say that the [reader](reader.md) sees; *all*: all of it at once.
 {RESUMED}
 {SEEN if name == OF else ""}
@@ -106,14 +107,14 @@ Shares are of what the captions say that the [reader](reader.md) sees; *all*: al
 
 {sheet}
 """
-    publish("sampling", "Sampling by BDIA and by DDIM", body, began)
+    publish("sampling", "Sampling by BDIA and by DDIM", body, began, ("cascade", "reader"))
 
 
-def drawn(settings: tuple[str, int, float, int, float, float]) -> Path | None:
+def drawn(settings: tuple[str, int, Way, float]) -> Path | None:
     """The folder of the samples of one setting, ``None`` where the time ran out before all were drawn."""
-    name, seed, guidance, steps, gamma, until = settings
-    folder = _folder(name, seed, guidance, steps, gamma)
-    drawing, done = samples.draw(load().up_to(SIZE), folder, COUNT, sampler("bdia", gamma), steps, guidance, seed), 0
+    name, seed, way, until = settings
+    folder, (rule, guidance, steps, gamma) = _folder(name, seed, way), way
+    drawing, done = samples.draw(load().up_to(SIZE), folder, COUNT, sampler(rule, gamma), steps, guidance, seed), 0
     while done < COUNT:
         if time.time() > until and not (folder / f"{done:05d}.npy").exists():
             return None
@@ -121,8 +122,9 @@ def drawn(settings: tuple[str, int, float, int, float, float]) -> Path | None:
     return folder
 
 
-def _folder(name: str, seed: int, guidance: float, steps: int, gamma: float) -> Path:
-    return WORK / f"{name}-{steps}-{gamma:g}-{guidance:g}-{seed}"
+def _folder(name: str, seed: int, way: Way) -> Path:
+    rule, guidance, steps, gamma = way
+    return WORK / f"{name}-{rule}-{steps}-{gamma:g}-{guidance:g}-{seed}"
 
 
 def _spread(values: list[float]) -> str:

@@ -132,7 +132,7 @@ Of the first table, none chosen: source, edited, truth; four tasks per row. {RES
 
 ![worst](scenes-worst.png)
 """
-    publish("scenes", "SceneEdit: edits with a known answer", body, began)
+    publish("scenes", "SceneEdit: edits with a known answer", body, began, ("cascade", "reader", "inspector"))
 
 
 def _pixels(picture: Path) -> str:

@@ -163,3 +163,31 @@ def test_settings_are_shown_where_both_kinds_have_two_rows():
     assert line[4:7] == ["5", "1e-01", "67 ± 33"]
     assert line[7] == "100 ± 0"
     assert line[9] == "38.8 ± 1.2"
+
+
+def test_every_page_is_of_the_weights_that_ship_or_says_that_it_is_not():
+    import stale
+
+    for file, page in stale.pages().items():
+        marked = stale.MARK in file.read_text(encoding="utf-8")
+        assert marked == bool(page.outdated), (
+            f"{file.name}: run its benchmark again, or python benchmarks/stale.py --mark"
+        )
+
+
+def test_a_page_of_other_weights_is_outdated_until_it_is_written_again(tmp_path):
+    import stale
+
+    file, ours = tmp_path / "one.md", stale.weights("cascade")
+    foot = "Made by `python benchmarks/one.py` at 0123abc-dirty in 7 s: x86_64; cascade {}; iterinv 0.1.0."
+    file.write_text(f"# One\n\nText.\n\n{foot.format('00000000')}\n")
+    page = stale.page(file)
+    assert (page.name, page.commit, page.seconds, page.outdated) == ("one", "0123abc", 7, ["cascade"])
+    for _ in range(2):
+        stale.mark(file)
+    assert file.read_text().split("\n\n")[:3] == ["# One", stale.MARK, "Text."]
+    file.write_text(f"# One\n\nText.\n\n{foot.format(ours)}\n")
+    assert not stale.page(file).outdated
+    file.write_text("# One\n\nText.\n")
+    with pytest.raises(ValueError, match="does not say in its last line how it was made"):
+        stale.page(file)

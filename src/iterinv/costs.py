@@ -5,6 +5,7 @@ Networks are built on torch's meta device, where tensors have shapes and no valu
 
 from __future__ import annotations
 
+import math
 import time
 import weakref
 from collections.abc import Mapping, Sequence
@@ -32,8 +33,10 @@ from iterinv.models.memory import checked_device
 from iterinv.models.pipelines import PARTS, SCHEDULERS, read_index, scheduler_config, square_side
 from iterinv.models.toy import gaussian
 from iterinv.models.unet import labelled
+from iterinv.observer import Silent
 from iterinv.plans import Plan
 from iterinv.presets import Source, presets
+from iterinv.schedules import Flow, Karras, Schedule
 from iterinv.stage_inversion import invert_stage
 
 MODES = ("resident", "staged", "layered")
@@ -204,7 +207,7 @@ def _cost(
     if vae is not None:
         with codec, Attention():
             vae.decode(torch.empty(1, vae.config.latent_channels, side, side))
-    calls = _calls(blueprint, plan)
+    calls = network_calls(plan, schedules.from_config(blueprint.schedule))
     channels = config.in_channels - 3 if labelled(config) else config.in_channels
     states = (plan.steps + 1) * 8 * channels * side**2
     return Cost(
@@ -238,9 +241,10 @@ def _bytes(module: Any) -> int:
     return sum(x.numel() * x.element_size() for x in module.parameters())
 
 
-def _calls(blueprint: Blueprint, plan: Plan) -> CountingDenoiser:
-    """Count the network calls of a plan on a few Gaussian values under the stage's schedule. A solver with a tolerance
-    may need another number of calls on a picture."""
+def network_calls(plan: Plan, schedule: Schedule | Karras | Flow) -> CountingDenoiser:
+    """Count the network calls of inverting one picture by a plan at one stage and of running it again, on a few
+    Gaussian values under the stage's schedule. A solver with a tolerance may need another number of calls on a
+    picture. Raises ``ValueError`` for a plan that the schedule refuses."""
     field = gaussian()
 
     def denoiser(x: Tensor, level: Level, condition: Condition) -> Prediction:
@@ -251,13 +255,38 @@ def _calls(blueprint: Blueprint, plan: Plan) -> CountingDenoiser:
         return Condition({"text": torch.full((len(prompts), 1, 4), float(bool(prompts[0])), dtype=torch.float64)})
 
     with torch.device("cpu"):
-        stage = Stage("", 4, denoiser, schedules.from_config(blueprint.schedule), embed, "")
         counted = CountingDenoiser(denoiser)
+        stage = Stage("", 4, counted, schedule, embed, "")
         picture = torch.linspace(-1, 1, 48, dtype=torch.float64).reshape(1, 3, 4, 4)
-        stage = replace(stage, denoiser=counted)
-        report = invert_stage(stage, plan, stage.condition("words"), picture).report
+        report = invert_stage(stage, plan, stage.condition("words"), picture, observer=Silent()).report
         counted.forward, counted.backward = report.forward, report.backward
     return counted
+
+
+def within(plan: Plan, schedule: Schedule | Karras | Flow, budget: int) -> Plan:
+    """A plan in as many steps as fit into a budget of network calls at one stage, for inverting one picture and running
+    it again; a backward call counts as two.
+
+    Raises ``ValueError`` where the fewest steps take more.
+    """
+
+    def work(steps: int) -> float:
+        try:
+            calls = network_calls(replace(plan, steps=steps), schedule)
+        except ValueError:  # more steps than the schedule has, or than the rule can undo
+            return math.inf
+        return calls.forward + 2 * calls.backward
+
+    steps = plan.first + 1
+    if (least := work(steps)) > budget:
+        raise ValueError(f"{plan.method} takes {least:g} calls in {steps} step(s), more than the budget of {budget}")
+    while work(2 * steps) <= budget:
+        steps *= 2
+    above = 2 * steps
+    while above - steps > 1:
+        middle = (steps + above) // 2
+        steps, above = (middle, above) if work(middle) <= budget else (steps, middle)
+    return replace(plan, steps=steps)
 
 
 class Attention(TorchFunctionMode):

@@ -8,7 +8,7 @@ what the network predicts.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,12 +20,14 @@ from iterinv.cascade import Cascade
 from iterinv.conditions import Condition
 from iterinv.edits import EDITORS, Pix2PixZero
 from iterinv.evaluate.datasets import open_dataset
+from iterinv.evaluate.recipes import Recipe, Reconstructed
 from iterinv.evaluate.worker import Evaluation
 from iterinv.guidance import unguided
-from iterinv.inversion import facts_of
+from iterinv.inversion import Inversion, facts_of
 from iterinv.levels import Level, Prediction
 from iterinv.models import Stage
 from iterinv.models.toy import gaussian
+from iterinv.observer import Silent
 from iterinv.presets import any_picture, presets
 from iterinv.requests import CompareRequest, EditRequest, InvertRequest, Model, ReopenRequest, SampleRequest
 from iterinv.workbench import Workbench
@@ -86,36 +88,55 @@ def estimate(request: Rehearsed) -> Estimate:
     """
     first = request if not isinstance(request, Sequence) else request[0]
     source: Any = getattr(first, "source", first)
-    stage = _Stages(source.model)
-    if stage.missing and isinstance(source, ReopenRequest):
+    stages = _Stages(source.model)
+    if stages.missing and isinstance(source, ReopenRequest):
         raise ValueError(
-            f"the cost of editing an inversion file is known only with the weights, and {stage.missing[0]} is not here"
+            f"the cost of editing an inversion file is known only with the weights, and {stages.missing[0]} is not here"
         )
-    stage.count(request)
-    return stage.estimate()
+    edits = [each for each in _each(request) if isinstance(each, EditRequest)]
+    editors = {each.editor or stages.cascade.defaults.editor for each in edits}
+    # The networks themselves say which pictures they do not know.
+    asks = bool(edits) and not edits[0].force and not stages.missing
+    advice = stages.cascade.defaults.picture_advice
+
+    def asked(of: Any, picture: Tensor) -> str:
+        return advice(stages.cascade.at(*picture.shape[-2:]).stages, picture)
+
+    def work(cascade: Cascade) -> None:
+        defaults = replace(cascade.defaults, picture_advice=asked) if asks else cascade.defaults
+        _run(request, _Rehearsed(cascade=replace(cascade, defaults=defaults)))
+
+    stages.count(work, _source_prompt(first), editors)
+    return stages.estimate()
 
 
 def estimate_evaluation(evaluation: Evaluation, model: Model) -> Estimate:
-    """Estimate an evaluation by its first task: the inversion of each by every method, and the edits of those that have
-    a target. Raises as :func:`estimate` does."""
+    """Estimate an evaluation by its first task: the reconstruction of each by every method, and the edits of those that
+    have a target. Raises as :func:`estimate` does."""
     evaluation.check()
-    dataset = open_dataset(evaluation.data, evaluation.count)
-    stages = _Stages(model, evaluation.size)
+    dataset, stages = open_dataset(evaluation.data, evaluation.count), _Stages(model, evaluation.size)
     edited = [k for k, each in enumerate(dataset.edited) if each]
+    first = dataset.make(edited[0] if edited else 0, stages.cascade.size)
     for method in evaluation.methods:
-        names = method.split(":")
-        how = names[0] if len(names) == 1 else tuple(names)
+        recipe = evaluation.recipe(method)
+        recipe.check(stages.cascade)
+        if evaluation.budget is not None:
+            recipe = recipe.within(stages.cascade, evaluation.budget)
+        made: list[Reconstructed] = []
 
-        def source(k: int, how: Any = how) -> InvertRequest:
-            task = dataset.make(k, stages.cascade.size)
-            settings = how, evaluation.steps, evaluation.guidance, evaluation.seed, evaluation.fit
-            return InvertRequest(task.picture, task.prompt, *settings)
+        def reconstruct(cascade: Cascade, recipe: Recipe = recipe, made: list[Reconstructed] = made) -> None:
+            made.append(recipe(cascade, first, evaluation.seed, evaluation.fit))
 
-        inversion = stages.count(source(0), times=len(dataset))
-        for editor in evaluation.editors if edited else ():
-            task = dataset.make(edited[0], stages.cascade.size)
-            how_edited = EditRequest(source(edited[0]), (task.target or "",), editor, keep_inversion=True, force=True)
-            stages.count(replace(how_edited, size="model"), times=len(edited), less=inversion)
+        stages.count(reconstruct, first.prompt, times=len(dataset))
+        inversion = made[0].inversion
+        for editor in evaluation.editors if edited and inversion is not None else ():
+
+            def edit(cascade: Cascade, editor: str = editor, inversion: Inversion | None = inversion) -> None:
+                mask = first.mask if evaluation.give_mask else None
+                if inversion is not None:
+                    cascade.edit(inversion, first.target or "", editor, mask=mask, observer=Silent())
+
+            stages.count(edit, first.prompt, {editor}, times=len(edited))
     return stages.estimate()
 
 
@@ -127,8 +148,11 @@ class _Stages:
         missing = [] if preset is None else preset.missing
         self.missing = tuple(str(getattr(each, "name", each)) for each in missing)
         if preset is not None and missing:
-            self.cascade = _published(str(model.name), preset.pixels)
             self.sizes = preset.pixels
+            if size is not None and size not in self.sizes:
+                raise ValueError(f"no stage is of {size} px: the sizes are {', '.join(map(str, self.sizes))}")
+            self.sizes = self.sizes if size is None else self.sizes[: self.sizes.index(size) + 1]
+            self.cascade = _published(str(model.name), len(self.sizes))
         else:
             self.cascade = model.load()
             self.cascade = self.cascade if size is None else self.cascade.up_to(size)
@@ -136,35 +160,25 @@ class _Stages:
         self.forward, self.backward = ([0] * len(self.cascade.stages) for _ in range(2))
         self.at_most = False
 
-    def count(self, request: Rehearsed, times: int = 1, less: Sequence[tuple[int, int]] | None = None) -> list[Any]:
-        """Rehearse a request, and add its calls so many ``times``, ``less`` those of another; return them."""
-        edits = [each for each in _each(request) if isinstance(each, EditRequest)]
-        editors = {each.editor or self.cascade.defaults.editor for each in edits}
+    def count(
+        self, work: Callable[[Cascade], None], prompt: str | None, editors: Set[str] = frozenset(), times: int = 1
+    ) -> None:
+        """Add the calls of some work, so many ``times``. It runs on a cascade without its networks; ``prompt`` is the
+        source prompt of an edit by ``editors``."""
         self.at_most = self.at_most or not editors.isdisjoint(DECIDING)
+        # One editor takes the maps of attention that the first network computes.
         reads = any(EDITORS.get(name) is Pix2PixZero for name in editors)
-        own = _source_prompt(_each(request)[0])
-        # That editor takes the maps of attention that the first network computes.
         hollow = [
-            Hollow(stage.denoiser, None if own is None else stage.embed([own]).get("text"), k == 0 and reads)
+            Hollow(stage.denoiser, None if prompt is None else stage.embed([prompt]).get("text"), k == 0 and reads)
             for k, stage in enumerate(self.cascade.stages)
         ]
         stages = tuple(
             replace(stage, denoiser=denoiser) for stage, denoiser in zip(self.cascade.stages, hollow, strict=True)
         )
-        defaults = replace(self.cascade.defaults, picture_advice=any_picture)
-        if edits and not edits[0].force and not self.missing:
-            defaults = replace(defaults, picture_advice=self._advice)
-        _run(request, _Rehearsed(cascade=Cascade(stages, defaults)))
-        calls = [(each.forward, each.backward) for each in hollow]
-        for k, (forward, backward) in enumerate(calls):
-            before = less[k] if less else (0, 0)
-            self.forward[k] += times * max(0, forward - before[0])
-            self.backward[k] += times * max(0, backward - before[1])
-        return calls
-
-    def _advice(self, _: Any, picture: Tensor) -> str:
-        """The advice of the networks themselves on a picture."""
-        return self.cascade.defaults.picture_advice(self.cascade.at(*picture.shape[-2:]).stages, picture)
+        work(Cascade(stages, replace(self.cascade.defaults, picture_advice=any_picture)))
+        for k, each in enumerate(hollow):
+            self.forward[k] += times * each.forward
+            self.backward[k] += times * each.backward
 
     def estimate(self) -> Estimate:
         """The estimate of all that was counted."""
@@ -251,11 +265,12 @@ def _run(request: Any, model: Model) -> None:
         work(replace(first, model=model))
 
 
-def _published(name: str, pixels: Sequence[int]) -> Cascade:
-    """The embedded stages with the schedules of a published cascade, whose weights are not here."""
+def _published(name: str, count: int) -> Cascade:
+    """The embedded stages with the schedules of the first ``count`` of a published cascade, whose weights are not
+    here."""
     embedded = Model().load()
     stages = []
-    for k, (_, _, blueprint) in enumerate(costs.blueprints(name)):
+    for k, (_, _, blueprint) in enumerate(costs.blueprints(name)[:count]):
         stage = embedded.stages[min(k, len(embedded.stages) - 1)]
         stages.append(replace(stage, schedule=schedules.from_config(blueprint.schedule), name="I" * (k + 1)))
     return Cascade(tuple(stages), presets()[name].defaults)

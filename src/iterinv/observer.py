@@ -33,6 +33,13 @@ class Observer:
         warnings.warn(text, stacklevel=2)
 
 
+class Silent(Observer):
+    """An observer that ignores notes too: those of thousands of pictures would repeat each other."""
+
+    def on_note(self, text: str) -> None:
+        """Ignore a note."""
+
+
 StepCallback = Callable[[Any, int, "float | None", dict[str, Any]], Any]
 """``callback(cascade, step, timestep, {"latents": ..., "stage": ..., "phase": ...})``, after every step, as in
 diffusers."""

@@ -46,6 +46,7 @@ COMMANDS = {
     "samplers": "",
     "serve": "",
     "sweep": "photo.png -p PROMPT -t TO -n 2 --editor sdedit --strength 0.5,1 --out out --model MODEL",
+    "table1": "--data scenes --count 1 -n 2 --guidance-scales 1 --methods bdia --out out --model CASCADE",
     "train": "I --out out",
     "version": "",
 }

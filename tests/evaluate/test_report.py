@@ -128,7 +128,7 @@ def test_the_tables_hold_the_means_and_can_be_sorted(folder):
     assert len(page.all("th")) == page.elements.count(("button", {"type": "button"}))
     assert all(each["scope"] == "col" for each in page.all("th"))
     assert "| ddim | 3 | 1 | 30.5 ± 0.5 | 0.5 ± 0 | 7 | 0 |" in markdown
-    assert "| bdia | 2 | 0 | none (2 without) | 1 ± 0 | 7 | 0 |" in markdown
+    assert "| bdia | 2 | 0 | exact | 1 ± 0 | 7 | 0 |" in markdown
     assert "| bdia + redraw | 2 | 0 | 20 ± 0 | 10.5 ± 0.5 | 7 | 0 |" in markdown
     assert '* ddim: 1, first: c.png is "damaged" <b>' in markdown
     titles = [title for title, _, _ in tables(every)]

@@ -276,10 +276,29 @@ def test_each_stage_may_have_its_own_method_and_guidance(evaluation, tiny, tmp_p
     assert row["metrics"]["psnr"] == psnr(task.picture, to_uint8(inversion.picture))
     assert row["calls"]["forward"] == sum(stage.report.forward for stage in inversion.stages)
     assert next(evaluate(how, tmp_path)).done == 1  # the settings are read again as they were written
-    with pytest.raises(ValueError, match="ddim:bdia:bdia has 3 methods or guidance scales for 2 stages"):
+    with pytest.raises(ValueError, match="ddim:bdia:bdia: 3 methods or guidance scales for 2 stages"):
         next(evaluate(replace(how, methods=("ddim:bdia:bdia",), guidance=1.0), tmp_path / "b"))
     with pytest.raises(ValueError, match="there is no method 'magic'"):
         next(evaluate(replace(how, methods=("ddim:magic",), guidance=1.0), tmp_path / "c"))
+
+
+def test_a_budget_sets_the_steps_of_each_method(evaluation, tiny, tmp_path):
+    methods = ("bdia", "ddim", "edict", "iterinv")
+    how = replace(evaluation, methods=methods, editors=(), count=1, budget=70, metrics=("mse",))
+    list(evaluate(how, tmp_path))
+    steps = json.loads((tmp_path / "settings.json").read_text())["steps"]
+    # bdia: 2N - 1 calls a stage; ddim: 2N; edict: 4N; iterinv: 21 forward and backward a level, and N forward
+    assert steps == {"bdia": "35,35", "ddim": "35,35", "edict": "17,17", "iterinv": "1,1"}
+    for row in rows(tmp_path):
+        assert row["error"] is None
+        work = row["calls"]["forward"] + 2 * row["calls"]["backward"]
+        assert work <= 2 * 70
+        assert row["method"] != "ddim" or work == 2 * 70
+    assert next(evaluate(how, tmp_path)).done == len(methods)
+    with pytest.raises(ValueError, match="iterinv: iterinv takes 64 calls in 1 step"):
+        next(evaluate(replace(how, budget=20), tmp_path / "b"))
+    with pytest.raises(ValueError, match=r"another budget \(70 there, 300 now\)"):
+        next(evaluate(replace(how, budget=300), tmp_path))
 
 
 def test_names_that_there_are_not_are_refused_before_a_model_loads(evaluation, tmp_path):
@@ -321,7 +340,7 @@ def test_a_process_that_ends_is_a_sentence(evaluation, tmp_path):
         for process, _ in workers.pairs:
             os.kill(process.pid, signal.SIGKILL)
         with pytest.raises(OSError, match=r"a process of this evaluation ended \(exit code -9\)"):
-            list(workers.rows(iter([Job(0, "bdia", (None,), None)])))
+            list(workers.rows(iter([Job(0, "bdia", (None,))])))
     assert all(process.exitcode == -9 for process, _ in workers.pairs)
 
 

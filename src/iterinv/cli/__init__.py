@@ -45,6 +45,7 @@ from iterinv.cli.options import (
 )
 from iterinv.cli.presets import presets
 from iterinv.cli.session import answer, errors, say, session
+from iterinv.cli.table1 import table1
 from iterinv.cli.tables import decibels_by_stage, print_comparison, print_costs, print_entry, print_report, print_table
 
 app = App(
@@ -278,6 +279,7 @@ def compare(
 app.command()(measure)
 app.command()(info)
 app.command()(presets)
+app.command()(table1)
 
 
 @app.command()

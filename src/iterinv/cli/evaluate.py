@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from iterinv.cli.names import completing
-from iterinv.cli.options import App, DryRun, Fit, Seed, Size, StageGuidance, Steps, guidance_of, with_model
+from iterinv.cli.options import App, Budget, DryRun, Fit, Seed, Size, StageGuidance, Steps, guidance_of, with_model
 from iterinv.cli.session import answer, console, errors, progress
 from iterinv.cli.tables import print_table
+from iterinv.evaluate.remote import is_address, local_copy, working_folder
 from iterinv.files import printable
+
+if TYPE_CHECKING:
+    from iterinv.evaluate.summary import Group
+    from iterinv.evaluate.worker import Evaluation
 
 
 class _Group(TyperGroup):
@@ -38,7 +44,7 @@ def run(
         ),
     ],
     out: Annotated[
-        Path,
+        str,
         typer.Option("--out", "-o", help="Folder of rows, pictures and the report; a run that was stopped goes on."),
     ],
     methods: Annotated[
@@ -58,6 +64,7 @@ def run(
         str, typer.Option(autocompletion=completing("METRICS", ","), help="Metrics, with commas between them.")
     ] = "psnr,ssim,mse",
     num_inference_steps: Steps = 20,
+    budget: Budget = None,
     guidance_scale: StageGuidance = "1",
     seed: Seed = 0,
     fit: Fit = "pad",
@@ -81,17 +88,15 @@ def run(
 ) -> None:
     """Measure methods and editors on a dataset; `run` may be left out."""
     with errors():
-        from iterinv.evaluate.report import write
-        from iterinv.evaluate.run import evaluate
         from iterinv.evaluate.worker import Evaluation
 
         scales = guidance_of(guidance_scale)
         request = Evaluation(
             data,
             model.load,
-            _names(methods),
-            _names(editors),
-            _names(metrics),
+            names_of(methods),
+            names_of(editors),
+            names_of(metrics),
             num_inference_steps,
             scales if len(scales) > 1 else scales[0],
             seed,
@@ -101,6 +106,7 @@ def run(
             give_mask,
             threads,
             tuple((f"load_{name}", str(value)) for name, value in vars(model).items()),
+            budget=budget,
         )
         if dry_run:
             from iterinv.cli.rehearse import print_estimate
@@ -108,19 +114,35 @@ def run(
 
             print_estimate(estimate_evaluation(request, model))
             return
-        failed = 0
-        with progress() as draw:
-            for done, total, left, row in evaluate(request, out, processes, pictures, engine):
-                failed += row is not None and row["error"] is not None
-                draw.step("rows", done, total, "" if left is None else _left(left))
-        every = write(out)
+        with working_folder(out) as (folder, after_row):
+            every = run_evaluation(request, folder, processes, pictures, engine, after_row)
     _print_groups(every, out)
-    answer({"groups": [asdict(group) for group in every], "failed": failed, "out": str(out)})
+    answer(answer_of(every, out))
+
+
+def answer_of(every: list[Group], out: str) -> dict[str, Any]:
+    """The answer of an evaluation: its groups, the number of rows that failed, and its folder."""
+    failed = sum(group.failed for group in every if not group.kind)
+    return {"groups": [asdict(group) for group in every], "failed": failed, "out": out}
+
+
+def run_evaluation(
+    request: Evaluation, folder: Path, processes: int, pictures: int, engine: str, after_row: Callable[[], None]
+) -> list[Group]:
+    """Do the rows that a folder lacks, with progress, and write its report. Returns the groups of its rows."""
+    from iterinv.evaluate.report import write
+    from iterinv.evaluate.run import evaluate
+
+    with progress() as draw:
+        for done, total, left, _ in evaluate(request, folder, processes, pictures, engine):
+            draw.step("rows", done, total, "" if left is None else _left(left))
+            after_row()
+    return write(folder)
 
 
 def report(
-    first: Annotated[Path, typer.Argument(help="The folder of an evaluation.")],
-    second: Annotated[Path, typer.Argument(help="The folder of another.")],
+    first: Annotated[str, typer.Argument(help="The folder of an evaluation.")],
+    second: Annotated[str, typer.Argument(help="The folder of another.")],
     of_first: Annotated[
         str, typer.Option("--first", help="METHOD or METHOD/EDITOR of the first; else those of the same names.")
     ] = "",
@@ -133,9 +155,10 @@ def report(
         from iterinv.evaluate import paired
         from iterinv.evaluate.report import write_paired
 
-        results = paired.paired(first, second, of_first, of_second, seed)
+        one, other = (local_copy(each) if is_address(each) else Path(each) for each in (first, second))
+        results = paired.paired(one, other, of_first, of_second, seed)
         if out is not None:
-            write_paired(out, first, second, results)
+            write_paired(out, one, other, results)
         print_table(paired.COLUMNS, paired.cells(results), text=(0, 1, 7))
         console().print(printable(paired.LEGEND.replace("*", "")))
         answer({"first": str(first), "second": str(second), "differences": [each._asdict() for each in results]})
@@ -147,7 +170,8 @@ def register(app: typer.Typer) -> None:
     app.command()(report)
 
 
-def _names(text: str) -> tuple[str, ...]:
+def names_of(text: str) -> tuple[str, ...]:
+    """Names with commas between them."""
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
@@ -159,13 +183,18 @@ def _left(seconds: float) -> str:
 
 
 @errors()
-def _print_groups(every: list[Any], out: Path) -> None:
+def _print_groups(every: list[Group], out: str) -> None:
     from iterinv.evaluate.summary import tables
 
     for title, head, cells in tables([group for group in every if not group.kind], errors=False):
         print_table([title, *head[1:]], cells)
+    print_end(every, out, "results.jsonl, report.html, report.md and manifest.json")
+
+
+def print_end(every: list[Group], out: str, files: str) -> None:
+    """Print the failures of groups, and the files of a folder."""
     screen = console()
     for group in every:
         if group.failed and not group.kind:
             screen.print(printable(f"{group.name}: {group.failed} failed, the first: {group.error}"))
-    screen.print(printable(f"results.jsonl, report.html, report.md and manifest.json in {out}"))
+    screen.print(printable(f"{files} in {out}"))

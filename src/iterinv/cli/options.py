@@ -126,6 +126,13 @@ StageMethods = Annotated[
     ),
 ]
 Steps = Annotated[int, typer.Option("--num-inference-steps", "--steps", "-n", min=2, help="Steps at every stage.")]
+Budget = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="In place of steps: network calls a stage of inverting and running again; backward ones count as two.",
+    ),
+]
 Seed = Annotated[
     int, typer.Option("--seed", min=0, max=2**32 - 1, help="Seed of the noise on low-resolution pictures.")
 ]

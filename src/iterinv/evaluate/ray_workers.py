@@ -1,6 +1,7 @@
 """Workers that are Ray actors, on one machine or on a cluster: one for each GPU, or for each CPU slot.
 
-An actor that dies is replaced, and its job is done again. The rows are written here, as those of local workers are.
+An actor that dies is replaced, and its job is done again. Rows and pictures are written here, as those of local workers
+are.
 """
 
 from __future__ import annotations
@@ -11,8 +12,7 @@ from functools import cached_property
 from types import TracebackType
 from typing import Any
 
-from iterinv.evaluate.worker import Evaluation, Job, Worker
-from iterinv.evaluate.workers import Result
+from iterinv.evaluate.worker import Evaluation, Job, Result, Worker
 
 DEATHS = 3
 """A job whose actors died so often is not tried again: it needs more memory than there is."""

@@ -15,11 +15,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
+from iterinv import images
 from iterinv.evaluate.datasets import Dataset, open_dataset
 from iterinv.evaluate.folder import append_line, exclusive, settle, write_json
 from iterinv.evaluate.rows import RESULTS, TIMINGS, Key, rows, sort
 from iterinv.evaluate.worker import Evaluation, Job
 from iterinv.evaluate.workers import Workers
+from iterinv.files import writing
 from iterinv.manifest import commit, versions
 
 if TYPE_CHECKING:
@@ -73,13 +77,14 @@ def evaluate(
         settle(folder, settings)
         _write_manifest(folder, {**settings, **dict(evaluation.about)}, processes, len(dataset))
         done = {Key.of(row) for row in rows(folder)}
-        left = sum(len(job.editors) for job in jobs(evaluation, dataset, folder, pictures, done))
+        left = sum(len(job.editors) for job in jobs(evaluation, dataset, pictures, done))
         total = _count(evaluation, dataset)
         before = total - left
         yield Progress(before, total, None if left else 0.0)
         began = time.monotonic()
-        todo = jobs(evaluation, dataset, folder, pictures, done)
-        for k, (row, seconds) in enumerate(workers.rows(todo), 1):
+        todo = jobs(evaluation, dataset, pictures, done)
+        for k, (row, seconds, shown) in enumerate(workers.rows(todo), 1):
+            _keep(folder / PICTURES / row["task"], shown, _about(settings, row))
             append_line(folder / RESULTS, row)
             timing = {
                 "task": row["task"],
@@ -117,19 +122,37 @@ def settings_of(evaluation: Evaluation, dataset: Dataset, facts: dict[str, Any],
         "fit": evaluation.fit,
         "give_mask": evaluation.give_mask,
         "pictures": pictures,
+        **({"recipes": {name: repr(each) for name, each in evaluation.recipes}} if evaluation.recipes else {}),
         **facts,
         **{name: number for name, number in versions().items() if name not in (*facts, "onnxruntime")},
     }
 
 
-def jobs(evaluation: Evaluation, dataset: Dataset, folder: Path, pictures: int, done: set[Key]) -> Iterator[Job]:
+def jobs(evaluation: Evaluation, dataset: Dataset, pictures: int, done: set[Key]) -> Iterator[Job]:
     """Yield the jobs that have rows which are not done, task after task."""
     kept = _chosen(dataset.keys, pictures)
     for k, key in enumerate(dataset.keys):
         editors = (None, *evaluation.editors) if dataset.edited[k] else (None,)
         for method in evaluation.methods:
             if missing := tuple(each for each in editors if Key(key, method, each or "") not in done):
-                yield Job(k, method, missing, folder / PICTURES / key if k in kept else None)
+                yield Job(k, method, missing, k in kept)
+
+
+def _keep(folder: Path, pictures: dict[str, np.ndarray], about: dict[str, Any]) -> None:
+    """Write pictures with settings: of a result, those that made it."""
+    if pictures:
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+    for name, picture in pictures.items():
+        given = {"task": about["task"]} if name in ("source", "truth") else about
+        images.save(picture, folder / f"{name}.png", {"what": f"a picture of an evaluation, {name}", **given})
+
+
+def _about(settings: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
+    """The settings that the pictures of a row carry."""
+    made = {key: row[key] for key in ("task", "method", "editor")}
+    made |= {key: settings[key] for key in ("dataset", "steps", "guidance", "seed", "fit")}
+    return made | {"weights": settings["model"]}
 
 
 def _count(evaluation: Evaluation, dataset: Dataset) -> int:

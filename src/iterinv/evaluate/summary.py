@@ -136,18 +136,20 @@ def tables(every: Sequence[Group], errors: bool = True) -> Iterator[tuple[str, l
 
 def _figures(group: Group, names: Iterable[str], errors: bool) -> list[str]:
     calls = [column.mean for column in group.calls.values()]
-    cells = [shown(group.columns.get(name), errors) for name in names]
+    cells = [shown(group.columns.get(name), name, errors) for name in names]
     return cells + ["" if n is None else f"{n:.0f}" for n in calls]
 
 
-def shown(column: Column | None, errors: bool = True) -> str:
-    """A mean, with its standard error if that is wanted, and the number of rows without a number if there are any."""
+def shown(column: Column | None, name: str, errors: bool = True) -> str:
+    """The mean of a metric's column, with its standard error if that is wanted, and the number of rows without a number
+    if there are any: of PSNR those whose pictures are equal, which are *exact*."""
     if column is None or (column.mean is None and not column.missing):
         return ""
+    exact = name.startswith("psnr")
     if column.mean is None:
-        return f"none ({column.missing} without)"
+        return "exact" if exact else f"none ({column.missing} without)"
     text = number(column.mean) + ("" if column.error is None or not errors else f" ± {number(column.error)}")
-    return f"{text} ({column.missing} without)" if column.missing else text
+    return f"{text} ({column.missing} {'exact' if exact else 'without'})" if column.missing else text
 
 
 def number(value: float) -> str:
@@ -173,7 +175,8 @@ def markdown(folder: Path, every: Sequence[Group]) -> str:
 
 
 LEGEND = (
-    "Means with standard errors. *Without* counts rows that have no number: for PSNR, those whose pictures are equal. "
+    "Means with standard errors. *Exact* counts rows whose pictures are equal, which have no PSNR, and *without* other "
+    "rows that have no number. "
     "`_source`: against the picture; `_outside`: against it outside the region; `_truth`: against the true answer; "
     "`_inside`: against it inside the region. *Forward* and *backward* are network calls of one picture: of a "
     "reconstruction, those of its inversion and rerun; of an edit, those of the editor alone."

@@ -6,8 +6,8 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,13 +17,12 @@ from iterinv.cascade import Cascade
 from iterinv.edits import EDITORS
 from iterinv.evaluate import measures
 from iterinv.evaluate.datasets import Task, open_dataset
-from iterinv.files import CannotWrite, writing
+from iterinv.evaluate.recipes import Inverting, Recipe, Reconstructed
 from iterinv.images import Canvas
-from iterinv.inversion import Inversion
 from iterinv.masks import resized, to_mask
 from iterinv.methods import plans
 from iterinv.models import CountingDenoiser
-from iterinv.observer import Observer
+from iterinv.observer import Silent
 from iterinv.plans import Plan
 
 
@@ -31,6 +30,8 @@ from iterinv.plans import Plan
 class Evaluation:
     """The settings of an evaluation. ``load`` loads the cascade; ``size`` is that of its last stage that is run. A
     method is a name, or names with colons between them, one for each stage; ``guidance`` is one for all or for each.
+    A method that ``recipes`` names is that recipe. With a ``budget`` a method takes as many steps at each stage as fit
+    into so many network calls there (:func:`iterinv.costs.within`), and ``steps`` counts for nothing.
 
     ``editors`` edit each task that has a target; with ``give_mask`` they are given the dataset's region in place of
     their own. ``count`` is the number of tasks, ``None`` for all of a folder. Each process computes with ``threads``
@@ -52,6 +53,8 @@ class Evaluation:
     give_mask: bool = False
     threads: int | None = None
     about: tuple[tuple[str, str], ...] = ()
+    recipes: tuple[tuple[str, Recipe], ...] = ()
+    budget: int | None = None
 
     def check(self) -> None:
         """Raise ``ValueError`` for names and settings that there are not, and ``ModuleNotFoundError`` for metrics that
@@ -63,35 +66,38 @@ class Evaluation:
             if twice := {each for each in values if values.count(each) > 1}:
                 raise ValueError(f"the {name} {min(twice)} is given twice: give it once")
         for method in self.methods:
-            self.plans(method)
+            self.recipe(method)
         for editor in self.editors:
             if editor not in EDITORS:
                 raise ValueError(f"there is no editor {editor!r}: the editors are {', '.join(EDITORS)}")
         measures.metrics_of(self.metrics)
         images.check_fit(self.fit)
 
-    def plans(self, method: str) -> Plan | tuple[Plan, ...]:
-        """The plan of a method for all stages, or one for each. Raises ``ValueError`` as
-        :func:`iterinv.methods.plans` does."""
+    def recipe(self, method: str) -> Recipe:
+        """The recipe of a method's name. Raises ``ValueError`` as :func:`iterinv.methods.plans` does."""
+        if own := dict(self.recipes).get(method):
+            return own
         names = method.split(":")
-        return plans(method if len(names) == 1 else names, self.steps, self.guidance)
+        how = plans(method if len(names) == 1 else names, self.steps, self.guidance)
+        return Inverting(how if isinstance(how, Plan) else tuple(how))
 
 
 class Job(NamedTuple):
     """The missing rows of a task by one method: ``editors`` holds names, and ``None`` for the reconstruction. With
-    ``folder`` the pictures are written there."""
+    ``pictures`` the rows come with theirs."""
 
     task: int
     method: str
     editors: tuple[str | None, ...]
-    folder: Path | None
+    pictures: bool = False
 
 
-class Silent(Observer):
-    """An observer that ignores notes too: those of thousands of pictures would repeat each other."""
+class Result(NamedTuple):
+    """A row, the seconds that it took, and its pictures (h, w, 3) uint8 by name where they are wanted."""
 
-    def on_note(self, text: str) -> None:
-        """Ignore a note."""
+    row: dict[str, Any]
+    seconds: float
+    pictures: dict[str, np.ndarray]
 
 
 class Worker:
@@ -108,71 +114,85 @@ class Worker:
         self.counters = [CountingDenoiser(stage.denoiser) for stage in cascade.stages]
         stages = zip(cascade.stages, self.counters, strict=True)
         self.cascade = replace(cascade, stages=tuple(replace(stage, denoiser=each) for stage, each in stages))
-        self.plans = {name: self._checked(name) for name in evaluation.methods}
+        self.recipes = {name: self._checked(name) for name in evaluation.methods}
 
-    def _checked(self, method: str) -> list[Plan]:
-        """A plan for each stage. Raises ``ValueError`` for plans that are not as many, and that a stage refuses."""
-        how, stages = self.evaluation.plans(method), self.cascade.stages
-        each = [how] * len(stages) if isinstance(how, Plan) else list(how)
-        if len(each) != len(stages):
-            raise ValueError(
-                f"{method} has {len(each)} methods or guidance scales for {len(stages)} stages: give one for each"
-            )
-        for one, stage in zip(each, stages, strict=True):
-            one.check(stage)
-        return each
+    def _checked(self, name: str) -> Recipe:
+        """The recipe of a method's name, within the budget. Raises ``ValueError`` where it cannot run."""
+        recipe = self.evaluation.recipe(name)
+        try:
+            recipe.check(self.cascade)
+            if self.evaluation.budget is not None:
+                recipe = recipe.within(self.cascade, self.evaluation.budget)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
+        return recipe
 
     def facts(self) -> dict[str, Any]:
         """The facts about the model and the arithmetic that rows depend on."""
         arithmetic = asdict(self.cascade.stages[0].arithmetic(1))
-        return {"model": self.cascade.fingerprint, "px": self.cascade.size, **arithmetic}
+        facts = {"model": self.cascade.fingerprint, "px": self.cascade.size, **arithmetic}
+        if self.evaluation.budget is None:
+            return facts
+        steps = {name: ",".join(map(str, each.steps(self.cascade))) for name, each in self.recipes.items()}
+        return {**facts, "budget": self.evaluation.budget, "steps": steps}
 
-    def rows(self, job: Job) -> Iterator[tuple[dict[str, Any], float]]:
-        """Yield the rows of a job with the seconds that each took, the reconstruction's first. A picture that fails
-        gives rows with the reason in ``error``. Raises :class:`iterinv.files.CannotWrite`."""
+    def rows(self, job: Job) -> Iterator[Result]:
+        """Yield the rows of a job, the reconstruction's first. A picture that fails gives rows with the reason in
+        ``error``."""
         key, began = self.dataset.keys[job.task], time.perf_counter()
-        kind, inversion, picture, error = "", None, None, None
+        kind, made, picture, error = "", None, None, None
         try:
             task = self.dataset.make(job.task, self.cascade.size)
             kind, options = task.kind, self.evaluation
             picture = hashlib.sha256(images.to_array(task.picture)[0].tobytes()).hexdigest()[:16]
-            inversion = self.cascade.invert(
-                task.picture, task.prompt, self.plans[job.method], seed=options.seed, fit=options.fit, observer=Silent()
-            )
-        except CannotWrite:
-            raise
+            with self._counted() as calls:
+                made = self.recipes[job.method](self.cascade, task, options.seed, options.fit)
         except Exception as failure:
             error = _said(failure)
         head = {"task": key, "kind": kind, "method": job.method}
         for editor in sorted(job.editors, key=lambda each: each or ""):
+            pictures: dict[str, np.ndarray] = {}
             values: dict[str, Any] = {"metrics": None, "calls": None, "error": error}
-            if inversion is not None:
+            if made is not None:
                 try:
-                    one = self._reconstructed if editor is None else self._edited
-                    values = {**one(job, task, inversion, editor or ""), "error": None}
-                except CannotWrite:
-                    raise
+                    if editor is None:
+                        metrics, pictures = self._reconstructed(job.method, task, made)
+                        values = {"metrics": metrics, "calls": calls, "error": None}
+                    else:
+                        values, pictures = self._edited(job.method, task, made, editor)
                 except Exception as failure:
                     values["error"] = _said(failure)
-            yield {**head, "editor": editor, "picture": picture, **values}, time.perf_counter() - began
+            row = {**head, "editor": editor, "picture": picture, **values}
+            yield Result(row, time.perf_counter() - began, pictures if job.pictures else {})
             began = time.perf_counter()
 
-    def _reconstructed(self, job: Job, task: Task, inversion: Inversion, editor: str) -> dict[str, Any]:
-        (canvas,) = inversion.canvases
-        source, again = canvas.crop(canvas.image), canvas.crop(canvas.place(inversion.picture))
-        calls = [stage.report for stage in inversion.stages]
-        self._keep(job, task, {"source": source, job.method: again})
-        return {
-            "metrics": measures.of_reconstruction(self.evaluation.metrics, source, again, task.prompt),
-            "calls": {way: sum(getattr(each, way) for each in calls) for way in ("forward", "backward")},
-        }
-
-    def _edited(self, job: Job, task: Task, inversion: Inversion, editor: str) -> dict[str, Any]:
-        (canvas,) = inversion.canvases
+    @contextmanager
+    def _counted(self) -> Iterator[dict[str, int]]:
+        """Yield a dictionary that holds the network calls of the block when it ends."""
         for counter in self.counters:
             counter.forward = counter.backward = 0
-        mask = task.mask if self.evaluation.give_mask else None
-        edit = self.cascade.edit(inversion, task.target or "", editor, mask=mask, observer=Silent())
+        calls: dict[str, int] = {}
+        yield calls
+        calls |= {way: sum(getattr(each, way) for each in self.counters) for way in ("forward", "backward")}
+
+    def _reconstructed(
+        self, method: str, task: Task, made: Reconstructed
+    ) -> tuple[dict[str, measures.Value], dict[str, np.ndarray]]:
+        """The metrics of a reconstruction, and its pictures."""
+        canvas = made.canvas
+        source, again = canvas.crop(canvas.image), canvas.crop(canvas.place(made.picture))
+        metrics = measures.of_reconstruction(self.evaluation.metrics, source, again, task.prompt)
+        return metrics, {"source": source, method: again}
+
+    def _edited(
+        self, method: str, task: Task, made: Reconstructed, editor: str
+    ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """The metrics and the network calls of an edit, and its pictures."""
+        if made.inversion is None:
+            raise ValueError(f"{method} makes no inversion of all stages, so there is nothing to edit")
+        canvas, mask = made.canvas, task.mask if self.evaluation.give_mask else None
+        with self._counted() as calls:
+            edit = self.cascade.edit(made.inversion, task.target or "", editor, mask=mask, observer=Silent())
         source, edited = canvas.crop(canvas.image), canvas.crop(canvas.place(edit.pictures[-1]))
         truth, inside, prompts = None, None, (task.prompt, task.target or "")
         if task.truth is not None:
@@ -182,26 +202,9 @@ class Worker:
                 raise ValueError(f"the true answer has another shape than the picture {task.key}")
         if task.mask is not None:
             inside = canvas.crop(resized(to_mask(task.mask), *canvas.image.shape[:2])) > 0
-        pictures = {"source": source, f"{job.method}+{editor}": edited} | ({} if truth is None else {"truth": truth})
-        self._keep(job, task, pictures, editor)
-        return {
-            "metrics": measures.of_edit(self.evaluation.metrics, source, edited, inside, truth, prompts),
-            "calls": {way: sum(getattr(each, way) for each in self.counters) for way in ("forward", "backward")},
-        }
-
-    def _keep(self, job: Job, task: Task, pictures: dict[str, np.ndarray], editor: str = "") -> None:
-        """Write the pictures of a job that keeps them, with settings: of a result, those that made it."""
-        if job.folder is None:
-            return
-        with writing(job.folder):
-            job.folder.mkdir(parents=True, exist_ok=True)
-        options, about = self.evaluation, {"task": task.key, "prompt": task.prompt, "fit": self.evaluation.fit}
-        made = {"method": job.method, "steps": options.steps, "guidance": options.guidance, "seed": options.seed}
-        made |= {"edit": {"to": task.target, "editor": editor}} if editor else {}
-        for name, picture in pictures.items():
-            result = name not in ("source", "truth")
-            settings = {"what": f"a picture of an evaluation, {name}", **about, **(made if result else {})}
-            images.save(picture, job.folder / f"{name}.png", {**settings, "weights": self.cascade.fingerprint})
+        metrics = measures.of_edit(self.evaluation.metrics, source, edited, inside, truth, prompts)
+        pictures = {"source": source, f"{method}+{editor}": edited} | ({} if truth is None else {"truth": truth})
+        return {"metrics": metrics, "calls": calls, "error": None}, pictures
 
 
 def _said(error: Exception) -> str:

@@ -15,10 +15,7 @@ from multiprocessing.process import BaseProcess
 from types import TracebackType
 from typing import Any
 
-from iterinv.evaluate.worker import Evaluation, Job, Worker
-
-Result = tuple[dict[str, Any], float]
-"""A row and the seconds that it took."""
+from iterinv.evaluate.worker import Evaluation, Job, Result, Worker
 
 REFUSALS: tuple[type[Exception], ...] = (ModuleNotFoundError, MemoryError, OSError, ArithmeticError, ValueError)
 """Errors that a user reads as a sentence, and that are raised again here."""

@@ -273,6 +273,11 @@ class CountingDenoiser:
     def _went_back(self, rows: int) -> None:
         self.backward += rows
 
+    def __getattr__(self, name: str) -> object:
+        if name == "denoiser":  # not there yet where a copy of this is unpickled
+            raise AttributeError(name)
+        return getattr(self.denoiser, name)
+
 
 class WatchedDenoiser:
     """A denoiser that calls a function before every network call; the function may raise to stop the work."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from iterinv.evaluate.datasets import hugging_face, image_inversion, pie_bench, prompts
 from iterinv.evaluate.datasets.task import BadDataset, Dataset, Task
+from iterinv.evaluate.remote import is_address, local_copy
 from iterinv.presets import presets
 
 __all__ = ["DATASETS", "RENDERED", "BadDataset", "Dataset", "Format", "Task", "open_dataset"]
@@ -45,7 +46,8 @@ number of tasks. Wings of the package add theirs (:data:`iterinv.presets.WINGS`)
 
 def open_dataset(data: str, count: int | None = None) -> Dataset:
     """The dataset that ``--data`` names, its first ``count`` tasks: a folder or file, ``format:path`` where the format
-    is one of :data:`DATASETS`, ``huggingface:name``, or ``name`` or ``name:words`` of :data:`RENDERED`.
+    is one of :data:`DATASETS`, ``huggingface:name``, or ``name`` or ``name:words`` of :data:`RENDERED`. A path may be
+    an address on another file system (:mod:`iterinv.evaluate.remote`), which is copied here first.
 
     Raises :class:`BadDataset`, ``ModuleNotFoundError`` where a library is missing, and ``ValueError`` for a count below
     1.
@@ -53,6 +55,7 @@ def open_dataset(data: str, count: int | None = None) -> Dataset:
     presets()  # the wings register what they render
     if count is not None and count < 1:
         raise ValueError(f"count is {count}; it is 1 or more")
+    data = _fetched(data)
     name, colon, rest = data.partition(":")
     if name in RENDERED and not Path(data).exists():
         return RENDERED[name][1](rest, count)
@@ -61,6 +64,14 @@ def open_dataset(data: str, count: int | None = None) -> Dataset:
     if name != "huggingface" and not Path(rest).exists():
         raise BadDataset(f"there is no file or folder {rest}")
     return DATASETS[name].opened(Path(rest)).up_to(count)
+
+
+def _fetched(data: str) -> str:
+    """A dataset with a path in the place of an address, such as ``s3://…``."""
+    name, _, rest = data.partition(":")
+    if name in DATASETS and is_address(rest):
+        return f"{name}:{local_copy(rest)}"
+    return str(local_copy(data)) if is_address(data) else data
 
 
 def _sniffed(where: Path) -> Dataset:

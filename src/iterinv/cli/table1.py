@@ -1,0 +1,100 @@
+"""``iterinv table1`` measures the rows of Table I of IterInv on any cascade and dataset."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from iterinv.cli.evaluate import answer_of, names_of, print_end, run_evaluation
+from iterinv.cli.names import completing
+from iterinv.cli.options import DryRun, Fit, Seed, Size, Steps, guidance_of, with_model
+from iterinv.cli.session import answer, console, errors
+from iterinv.cli.tables import print_table
+from iterinv.evaluate.remote import working_folder
+from iterinv.files import printable
+
+
+@with_model
+def table1(
+    out: Annotated[
+        str,
+        typer.Option("--out", "-o", help="Folder of rows, pictures and the tables; a run that was stopped goes on."),
+    ],
+    data: Annotated[str, typer.Option(help="A dataset, as `iterinv evaluate` takes it.")] = "scenes",
+    num_inference_steps: Steps = 20,
+    guidance_scales: Annotated[str, typer.Option(help="Guidance scales of IterInv's rows, with commas.")] = "1,3,5,7",
+    autoencoder: Annotated[
+        list[str] | None,
+        typer.Option(help="A row for an AutoencoderKL: a folder, a name on the hub, or own, the last stage's; again."),
+    ] = None,
+    methods: Annotated[
+        str,
+        typer.Option(
+            autocompletion=completing("METHODS", ","), help="Methods beside the paper's, with commas between them."
+        ),
+    ] = "bdia,aligned,iterinv-anderson",
+    metrics: Annotated[
+        str, typer.Option(help="Metrics, with commas between them; the paper's, as far as they run here, if not given.")
+    ] = "",
+    seed: Seed = 0,
+    fit: Fit = "pad",
+    size: Size = None,
+    count: Annotated[
+        int | None, typer.Option(min=1, help="The first so many pictures; all of a folder, 100 rendered ones.")
+    ] = None,
+    processes: Annotated[int, typer.Option(min=1, help="Processes, each with a copy of the model.")] = 1,
+    engine: Annotated[
+        str, typer.Option(help="local, or ray: as many actors on this machine, or on a Ray cluster.")
+    ] = "local",
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads of each process; torch's own for one, 1 for several.")
+    ] = None,
+    pictures: Annotated[int, typer.Option(min=0, help="Pictures whose reconstructions are kept and shown.")] = 12,
+    dry_run: DryRun = False,
+    model: Any = None,
+) -> None:
+    """Measure the rows of IterInv's Table I: DDIM as published and correctly, IterInv, exact methods."""
+    with errors():
+        from iterinv.evaluate import table1 as rows
+        from iterinv.evaluate.worker import Evaluation
+        from iterinv.files import whole
+
+        own, left_out = rows.published_metrics()
+        chosen = names_of(metrics)
+        recipes = rows.recipes(
+            rows.stage_count(model.name, model.load, size),
+            num_inference_steps,
+            guidance_of(guidance_scales),
+            autoencoder or (),
+            names_of(methods),
+        )
+        request = Evaluation(
+            data,
+            model.load,
+            tuple(name for name, _ in recipes),
+            metrics=chosen or own,
+            steps=num_inference_steps,
+            seed=seed,
+            fit=fit,
+            size=size,
+            count=count,
+            threads=threads,
+            about=tuple((f"load_{name}", str(value)) for name, value in vars(model).items()),
+            recipes=recipes,
+        )
+        if dry_run:
+            from iterinv.cli.rehearse import print_estimate
+            from iterinv.estimates import estimate_evaluation
+
+            print_estimate(estimate_evaluation(request, model))
+            return
+        with working_folder(out) as (folder, after_row):
+            every = run_evaluation(request, folder, processes, pictures, engine, after_row)
+            with whole(folder / "table1.md") as file:
+                file.write(rows.markdown(folder).encode(errors="backslashreplace"))
+            print_table(*rows.columns(folder))
+        for reason in () if chosen else left_out.values():
+            console().print(printable(f"left out: {reason}"))
+        print_end(every, out, "table1.md, results.jsonl, report.html, report.md and manifest.json")
+        answer({**answer_of(every, out), "left_out": list(() if chosen else left_out.values())})
