@@ -99,11 +99,11 @@ def estimate(request: Rehearsed) -> Estimate:
     asks = bool(edits) and not edits[0].force and not stages.missing
     advice = stages.cascade.defaults.picture_advice
 
-    def asked(of: Any, picture: Tensor) -> str:
+    def advice_of(of: Any, picture: Tensor) -> str:
         return advice(stages.cascade.at(*picture.shape[-2:]).stages, picture)
 
     def work(cascade: Cascade) -> None:
-        defaults = replace(cascade.defaults, picture_advice=asked) if asks else cascade.defaults
+        defaults = replace(cascade.defaults, picture_advice=advice_of) if asks else cascade.defaults
         _run(request, _Rehearsed(cascade=replace(cascade, defaults=defaults)))
 
     stages.count(work, _source_prompt(first), editors)
