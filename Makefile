@@ -3,6 +3,8 @@
 # make test   install what tests need, then run them          make test-all  the slow ones too
 # make lint   ruff and mypy                                   make bench     the tables under docs/benchmarks
 #                                                             make stale     the age and the time of each table
+# make release-check       build the wheel and the source archive, install the wheel elsewhere and use it
+# make release-check-bare  the same in a bare environment, with all packages and each extra from the package index
 # PIP_ARGS is passed to pip, for an index of your own.
 
 PYTHON ?= python3
@@ -11,7 +13,7 @@ BIN := $(VENV)/bin
 PIP_ARGS ?=
 SERVE_ARGS ?=
 
-.PHONY: demo serve test test-all lint bench stale images clean
+.PHONY: demo serve test test-all lint bench stale images release-check release-check-bare clean
 
 demo: $(VENV)/.installed
 	$(BIN)/iterinv edit examples/red-sphere.png \
@@ -43,6 +45,12 @@ stale: $(VENV)/.installed-dev
 
 images: $(VENV)/.installed-dev
 	ITERINV_SCREENSHOTS=docs/images $(BIN)/python -m pytest -q -m "" tests/web/test_browser.py
+
+release-check: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -q -m "" tests/test_release.py
+
+release-check-bare: $(VENV)/.installed-dev
+	ITERINV_FROM_INDEX=1 $(BIN)/python -m pytest -q -m "" tests/test_release.py
 
 clean:
 	rm -rf $(VENV) out

@@ -47,7 +47,7 @@ def parsed(file):
     return ast.parse(file.read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("folder", ["src", "tests", "examples"])
+@pytest.mark.parametrize("folder", ["src", "tests", "examples", "integrations"])
 def test_no_docstring_opens_with_a_headless_clause(folder):
     kinds = (ast.Module, ast.ClassDef, ast.FunctionDef)
     opening = {
@@ -59,7 +59,7 @@ def test_no_docstring_opens_with_a_headless_clause(folder):
     assert not sorted(opening)
 
 
-@pytest.mark.parametrize("folder", ["src", "examples"])
+@pytest.mark.parametrize("folder", ["src", "examples", "integrations"])
 def test_no_variable_is_named_by_a_bare_participle(folder):
     """A name says what the value is, such as ``report`` or ``inversion``."""
     names = {

@@ -6,12 +6,13 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from iterinv.cascade import Cascade, load
+    from iterinv.diffusers_blocks import EditBlock, InvertBlock
     from iterinv.diffusers_schedulers import BDIAInverseScheduler, BDIAScheduler
     from iterinv.edits import (
         AdaptiveFlow,
@@ -65,6 +66,7 @@ _HOMES = {
     "methods": ["METHODS", "plan"],
     "observer": ["Observer"],
     "plans": ["Plan"],
+    "diffusers_blocks": ["EditBlock", "InvertBlock"],
     "diffusers_schedulers": ["BDIAInverseScheduler", "BDIAScheduler"],
     "steps": ["BDIA", "DDIM"],
 }
@@ -102,6 +104,8 @@ __all__ = [  # noqa: RUF022  (by use, not by letter)
     "Prediction",
     "BDIAScheduler",
     "BDIAInverseScheduler",
+    "InvertBlock",
+    "EditBlock",
 ]
 
 

@@ -441,7 +441,7 @@ def test_history_is_bounded(session, photo):
 
 @pytest.mark.skipif(find_spec("gradio") is not None, reason="gradio is installed")
 def test_a_missing_gradio_is_a_sentence_with_its_command():
-    refused("pip install -c constraints.txt '.[web]'", "serve")
+    refused("pip install 'iterinv[web]'", "serve")
 
 
 def test_text_of_visitors_is_escaped(session, photo):

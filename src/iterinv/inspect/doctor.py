@@ -26,7 +26,10 @@ from iterinv.streams import draw_noise
 EXTRAS = {
     "if": ("sentencepiece", "ftfy", "bs4"),
     "train": ("yaml", "sklearn"),
+    "heif": ("pillow_heif",),
     "metrics": ("stlpips_pytorch", "torchmetrics"),
+    "web": ("gradio", "starlette"),
+    "ray": ("ray",),
     "foreign": ("onnxruntime", "terrain_diffusion"),
 }
 """The packages that `pip install 'iterinv[…]'` adds, by their import names."""

@@ -9,7 +9,7 @@ import typer
 from iterinv.cli.options import Device, Memory, Precision
 from iterinv.cli.session import answer, errors, note, say
 
-INSTALL = "pip install -c constraints.txt '.[web]'"
+INSTALL = "pip install 'iterinv[web]'"
 
 
 def serve(
