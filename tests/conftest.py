@@ -139,3 +139,39 @@ def refused(words, *command):
     assert result.exit_code == 2, result.output
     assert words in " ".join(result.output.split()), result.output
     assert "Traceback" not in result.output
+
+
+@pytest.fixture(scope="session")
+def one_stage(tiny_folder):
+    """Return the folder of the first stage of the tiny cascade, of 16 px."""
+    return tiny_folder / "stage1"
+
+
+@pytest.fixture(scope="session")
+def made(one_stage, tmp_path_factory):
+    """Return a folder with a picture of 16 px, its edit with the inversion, a sample, a comparison, a sweep, and two
+    evaluations."""
+    folder = tmp_path_factory.mktemp("made")
+    import numpy as np
+    from PIL import Image
+
+    prompt, to = "a red sphere on a wooden floor", "a blue sphere on a wooden floor"
+    pixels = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(folder / "photo.png")
+    Image.fromarray(255 - pixels).save(folder / "other.png")
+    (folder / "photo.txt").write_text(prompt)
+    model = "--model", one_stage
+    how = folder / "photo.png", "--prompt", prompt, "--steps", 3, *model
+    for words in (
+        ("edit", *how, "--to", to, "--editor", "prompt-swap", "--keep-inversion", "--out", folder / "edit"),
+        ("compare", *how, "--methods", "bdia,ddim", "--out", folder / "compare"),
+        ("sweep", *how, "--to", to, "--editor", "sdedit", "--strength", "0.4,1", "--out", folder / "sweep"),
+        ("sample", prompt, "--steps", 2, "--count", 2, *model, "--out", folder / "sample"),
+        *(
+            ("evaluate", "--data", "scene-edit", "--count", 1, "--steps", n, *model, "--out", folder / f"run{n}")
+            for n in (2, 3)
+        ),
+    ):
+        result = call(*words)
+        assert result.exit_code == 0, result.output
+    return folder

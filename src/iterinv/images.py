@@ -6,9 +6,10 @@ Tensors are (batch, 3, h, w) in [-1, 1]. Arrays are (h, w, 3) uint8.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,12 +17,14 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from iterinv.files import whole
 from iterinv.masks import resized
+from iterinv.provenance import chunks
 from iterinv.reading import BadPicture as BadPicture
 from iterinv.reading import Original, read_original, to_original, to_rgb
 from iterinv.reading import read as read
 from iterinv.reading.colour import srgb_profile
+from iterinv.reading.encoding import profile_chunk
+from iterinv.writing import write_png
 
 FITS = ("pad", "crop", "aspect")
 """The ways to bring a picture to a cascade: padded or cropped to its square, or worked on at a rectangle of about the
@@ -249,15 +252,18 @@ def resize(picture: Tensor, extent: tuple[int, int]) -> Tensor:
     return ((small + 1) * 127.5).round() / 127.5 - 1
 
 
-def save(picture: Image.Image | np.ndarray, path: Path) -> None:
-    """Write a picture, an image or an array of uint8, as a PNG file, whole or not at all.
+def save(picture: Image.Image | np.ndarray, path: Path, settings: Mapping[str, Any] | None = None) -> None:
+    """Write a picture, an image or an array (h, w) or (h, w, 3) of uint8, as a PNG file, whole or not at all.
 
-    Raises :class:`iterinv.files.CannotWrite`.
+    ``settings`` say how it was made (:mod:`iterinv.provenance`). An array of colours is in sRGB; an image has the
+    profile that it holds. Raises :class:`iterinv.files.CannotWrite`.
     """
     if isinstance(picture, np.ndarray):
         picture = to_pil(picture) if picture.ndim == 3 else Image.fromarray(picture)
-    with whole(path) as file:
-        picture.save(file, "PNG")
+    values = np.asarray(picture)
+    profile = picture.info.get("icc_profile")
+    colours = (profile_chunk(profile),) if profile else ()
+    write_png(path, values if values.ndim == 3 else values[..., None], (*colours, *chunks(settings)))
 
 
 def difference(one: np.ndarray, other: np.ndarray) -> np.ndarray:

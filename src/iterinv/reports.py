@@ -9,7 +9,7 @@ from iterinv import images, metrics
 from iterinv.cascade import Cascade
 from iterinv.edits.site import Edit, Editor
 from iterinv.inspect.diagnosis import diagnose
-from iterinv.inversion import Inversion
+from iterinv.inversion import Inversion, one_or_each
 from iterinv.manifest import peak_memory_mb, versions
 
 
@@ -45,9 +45,9 @@ def inversion_report(
     if measured:
         measured["why"] = f"{why} It was {inversion.rerun_note()}." if rerun and not arithmetic["same_pixels"] else why
     return {
-        "method": _one_or_each([plan.method for plan in plans]),
-        "steps": _one_or_each([plan.steps for plan in plans]),
-        "guidance": _one_or_each([plan.guidance for plan in plans]),
+        "method": one_or_each([plan.method for plan in plans]),
+        "steps": one_or_each([plan.steps for plan in plans]),
+        "guidance": one_or_each([plan.guidance for plan in plans]),
         "prompt": inversion.prompt,
         "seed": inversion.seeds[0],
         "stages": stages,
@@ -60,11 +60,6 @@ def inversion_report(
         "notes": notes,
         "versions": versions(),
     }
-
-
-def _one_or_each(values: list[Any]) -> Any:
-    """The value of all stages, or a list where they have several."""
-    return values[0] if all(value == values[0] for value in values) else values
 
 
 def _measured(

@@ -7,7 +7,6 @@ An exception that ``emit`` raises stops the work between any two network calls.
 
 from __future__ import annotations
 
-import inspect
 import time
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
@@ -19,8 +18,8 @@ import numpy as np
 from PIL import Image
 
 from iterinv import images, path_cache
-from iterinv.cascade import Cascade, load
-from iterinv.edits import EDITORS
+from iterinv.cascade import Cascade
+from iterinv.commands import Request, command_of, commands_of_reconstruction, name_of, with_names
 from iterinv.edits.site import Edit, Editor
 from iterinv.evaluate import measure
 from iterinv.evaluate.folder import write_json
@@ -29,12 +28,19 @@ from iterinv.evaluate.pairs import pairs
 from iterinv.images import Picture
 from iterinv.inversion import Inversion, check_file
 from iterinv.levels import State
-from iterinv.loading import precision
-from iterinv.masks import GivenMask
+from iterinv.manifest import versions
 from iterinv.methods import METHODS, plan, plans, sampler
 from iterinv.observer import Observer
 from iterinv.reading import Original
 from iterinv.reports import edit_report, inversion_report
+from iterinv.requests import CompareRequest as CompareRequest
+from iterinv.requests import EditRequest as EditRequest
+from iterinv.requests import InvertRequest as InvertRequest
+from iterinv.requests import MeasureRequest as MeasureRequest
+from iterinv.requests import Model as Model
+from iterinv.requests import ReopenRequest as ReopenRequest
+from iterinv.requests import SampleRequest as SampleRequest
+from iterinv.requests import editor_of as editor_of
 
 FILES = (
     "original.png",
@@ -51,133 +57,7 @@ FILES = (
 )
 """All files that a result may write."""
 
-
-@dataclass(frozen=True)
-class Model:
-    """A cascade, and how it is loaded; see :func:`iterinv.load`."""
-
-    name: Any = "embedded"
-    device: str = "cpu"
-    dtype: str | None = None
-    memory: str | None = None
-    allow_pickle: bool = False
-    variant: str | None = None
-    config: str | None = None
-
-    def load(self) -> Cascade:
-        """The cascade. Raises as :func:`iterinv.load` does."""
-        return load(
-            self.name,
-            dtype=None if self.dtype is None else precision(self.dtype),
-            device=self.device,
-            memory=self.memory,
-            allow_pickle=self.allow_pickle,
-            variant=self.variant,
-            config=self.config,
-        )
-
-
-@dataclass(frozen=True)
-class InvertRequest:
-    """Invert one picture; the settings are those of :meth:`iterinv.Cascade.invert`. A tuple of methods or of guidance
-    scales has one for each stage."""
-
-    picture: Picture
-    prompt: str
-    method: str | tuple[str, ...] = "bdia"
-    num_inference_steps: int = 20
-    guidance_scale: float | tuple[float, ...] = 1.0
-    seed: int = 0
-    fit: str = "pad"
-    model: Model = Model()
-
-
-@dataclass(frozen=True)
-class ReopenRequest:
-    """Reopen an inversion file and run it again."""
-
-    inversion: Path
-    model: Model = Model()
-
-
-@dataclass(frozen=True)
-class EditRequest:
-    """Edit a picture or an inversion by one or more other prompts; ``editor`` is a name, ``None`` the cascade's
-    default.
-
-    Each stage is inverted as deep as the editor needs. With ``keep_inversion`` all of it is inverted and run again, so
-    that the inversion can be written and the report says how well the picture comes back. ``mask`` takes the place of
-    the editor's own region, in pixels of the upright picture, or of ``original.png`` for an inversion. ``force`` goes
-    on where the model says that it cannot edit such a picture. ``keep_path`` keeps the states that the editor asks for
-    in a file beside the inversion file, and reads those that an earlier edit kept.
-
-    ``edit_seed`` is the seed of the noise that the editor itself draws.
-
-    ``size`` is ``own`` for edited pictures at the picture's own size (:mod:`iterinv.edits.own_size`), ``model`` for the
-    model's; by default ``own`` where the picture is at hand. That of an inversion file is ``original``; ``mask`` is
-    then in its pixels.
-    """
-
-    source: InvertRequest | ReopenRequest
-    prompts: tuple[str, ...]
-    editor: str | None = None
-    strength: float | None = None
-    guidance_scale: float | None = None
-    keep_inversion: bool = False
-    mask: GivenMask | None = None
-    force: bool = False
-    keep_path: bool = False
-    size: str | None = None
-    original: Picture | None = None
-    edit_seed: int | None = None
-
-    def made_editor(self, default: str) -> Editor:
-        """The editor that the request names, or that of the name ``default``, with the request's settings. Raises as
-        :func:`editor_of` does."""
-        return editor_of(self.editor or default, self.strength, self.guidance_scale, self.edit_seed)
-
-
-@dataclass(frozen=True)
-class CompareRequest:
-    """Invert one picture by several methods at equal steps; an empty ``methods`` stands for all that can run."""
-
-    source: InvertRequest
-    methods: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class MeasureRequest:
-    """Measure pictures against references: two files, or two folders whose files are paired by their path.
-
-    ``metrics`` are names of :func:`iterinv.metrics.metrics`, none for the usual ones that can run here. ``mask`` is a
-    file for all pairs or a folder of masks, white inside. ``prompts`` are of the references and of the pictures, for
-    metrics that compare with words; in place of ``None`` the text file beside a picture is read. ``weights`` is a
-    folder with trained weights that are not in a cache. ``resize`` brings pictures to the size of their references.
-    """
-
-    reference: Path
-    picture: Path
-    metrics: tuple[str, ...] = ()
-    mask: Path | None = None
-    prompts: tuple[str | None, str | None] = (None, None)
-    weights: Path | None = None
-    resize: bool = False
-
-
-@dataclass(frozen=True)
-class SampleRequest:
-    """Draw pictures from a prompt; steps, guidance, sampler, height and width are the cascade's own unless given."""
-
-    prompt: str
-    num_images_per_prompt: int = 1
-    num_inference_steps: int | None = None
-    guidance_scale: float | None = None
-    sampler: str | None = None
-    gamma: float | None = None
-    seed: int = 0
-    height: int | None = None
-    width: int | None = None
-    model: Model = Model()
+RECONSTRUCTION = "a reconstruction"
 
 
 @dataclass(frozen=True)
@@ -206,7 +86,8 @@ Event = Progress | Note
 class Result:
     """One picture's inversion and its edits; what was noted on the way; and how it is written.
 
-    ``original`` holds the picture's own pixels, where the edits are written at its own size.
+    ``original`` holds the picture's own pixels, where the edits are written at its own size. ``request`` is what was
+    asked for.
     """
 
     cascade: Cascade
@@ -216,6 +97,7 @@ class Result:
     edits: tuple[Edit, ...] = ()
     editor: Editor | None = None
     original: Original | None = None
+    request: InvertRequest | ReopenRequest | EditRequest | None = None
 
     @property
     def reconstruction(self) -> np.ndarray:
@@ -244,35 +126,54 @@ class Result:
         """The entries of the report on the edits."""
         return [] if self.editor is None else [edit_report(self.editor, edit) for edit in self.edits]
 
+    def settings(self, what: str, report: dict[str, Any], k: int | None = None) -> dict[str, Any]:
+        """The settings that a picture of this result carries (:mod:`iterinv.provenance`): ``what`` it is, and how it
+        was made by the ``report``; with ``k``, the settings of that edit. They hold no time and no path, so that the
+        same command gives the same bytes."""
+        source: Any = getattr(self.request, "source", self.request)
+        settings = made_by(self.request, self.cascade, what)
+        settings |= {key: report[key] for key in ("method", "steps", "guidance", "prompt", "seed")}
+        if isinstance(source, InvertRequest):
+            settings |= {"fit": source.fit, "picture": name_of(source.picture)}
+        elif source is not None:
+            settings["inversion"] = source.inversion.name
+        if "reconstruction" in report:
+            settings["reconstruction"] = report["reconstruction"]
+        edits = report.get("edits", [])
+        if edits:
+            settings |= {"edits": edits} if k is None else {"edit": edits[k]}
+        return settings
+
     def write(
         self, folder: Path, *, inversion: bool = True, reconstruction: bool = True, trajectory: bool = False
     ) -> dict[str, Any]:
         """Write the pictures, the inversion (with its ``trajectory`` on request) and the report to a folder; return the
-        report."""
-        canvas, own_sizes, began = self.inversion.canvases[0], [], time.perf_counter()
-        images.save(canvas.image, folder / "original.png")
+        report. Each picture carries its :meth:`settings`."""
+        canvas, own_sizes, began, report = self.inversion.canvases[0], [], time.perf_counter(), self.report()
+        images.save(canvas.image, folder / "original.png", self.settings("the picture at the model's size", report))
         shown = [("original", canvas.image)]
         if reconstruction and self.inversion.whole:
-            images.save(self.reconstruction, folder / "reconstruction.png")
+            images.save(self.reconstruction, folder / "reconstruction.png", self.settings(RECONSTRUCTION, report))
             shown.append(("reconstruction", self.reconstruction))
         if inversion:
             self.inversion.save(folder / "inversion.safetensors", trajectory=trajectory)
-        for k, edit in enumerate(self.edits, 1):
-            number = f"-{k}" if len(self.edits) > 1 else ""
+        for k, edit in enumerate(self.edits):
+            number = f"-{k + 1}" if len(self.edits) > 1 else ""
             edited, mask = canvas.place(edit.pictures[-1]), edit.region(0)
+            settings = [self.settings(what, report, k) for what in ("an edited picture", "the region of an edit")]
             if self.original is None:
-                images.save(edited, folder / f"edited{number}.png")
-                images.save(mask, folder / f"mask{number}.png")
+                images.save(edited, folder / f"edited{number}.png", settings[0])
+                images.save(mask, folder / f"mask{number}.png", settings[1])
             else:
                 (own,) = edit.at_own_size(self.original)
-                own.save(folder / f"edited{number}.png")
-                images.save(own.region, folder / f"mask{number}.png")
+                own.save(folder / f"edited{number}.png", settings[0])
+                images.save(own.region, folder / f"mask{number}.png", settings[1])
                 own_sizes.append(own.report())
             number = number.replace("-", " ")
             shown += [(f"mask{number}", np.repeat(mask[..., None], 3, -1)), (f"edited{number}", edited)]
         if self.edits:
-            images.save(images.strip(shown), folder / "comparison.png")
-        report = self.report()
+            settings_of_all = self.settings("a comparison of pictures", report)
+            images.save(images.strip(shown), folder / "comparison.png", settings_of_all)
         report["seconds"] = round(self.seconds + time.perf_counter() - began, 3)
         for entry, own_size in zip(report.get("edits", ()), own_sizes, strict=False):
             entry["own_size"] = own_size
@@ -322,7 +223,7 @@ class Workbench(Observer):
             error, target = result.report.root_error_max, result.plan.inverter.target_error
             if error is not None and target is not None and not error <= target:
                 self.on_note(f"stage {stage.name}: solved to {error:.0e}, not to {target:.0e}; take more steps")
-        return Result(cascade, inversion, self.notes, time.perf_counter() - began)
+        return Result(cascade, inversion, self.notes, time.perf_counter() - began, request=request)
 
     def reopen(
         self, request: ReopenRequest, as_needed: bool = False, to_edit: bool = False, path: Path | None = None
@@ -342,7 +243,7 @@ class Workbench(Observer):
             inversion = cascade.as_needed(inversion, path=path, observer=self)
         else:
             inversion = cascade.rerun(inversion, observer=self)
-        return Result(cascade, inversion, self.notes, time.perf_counter() - began)
+        return Result(cascade, inversion, self.notes, time.perf_counter() - began, request=request)
 
     def edit(self, request: EditRequest, of: Result | None = None) -> Result:
         """Invert or reopen, then edit; with ``of``, the result of an earlier request on the same source, edit its
@@ -400,7 +301,7 @@ class Workbench(Observer):
                 path_cache.save(path, result.inversion)
             own = None if request.size == "model" or original is None or _is_on(canvas, original) else original
             seconds = time.perf_counter() - began
-            yield Result(result.cascade, result.inversion, self.notes, seconds, edits, editor, own)
+            yield Result(result.cascade, result.inversion, self.notes, seconds, edits, editor, own, request)
 
     def _original(self, request: EditRequest) -> Original | None:
         """The pixels of the picture that is edited; ``None`` where its file is not at hand, which is noted."""
@@ -427,7 +328,7 @@ class Workbench(Observer):
 
     def _masks(self, requests: Sequence[EditRequest], picture: np.ndarray) -> list[np.ndarray | None]:
         """The masks of requests, drawn at the size of a picture (h, w, ...)."""
-        drawn: dict[GivenMask | None, np.ndarray | None] = {None: None}
+        drawn: dict[Any, np.ndarray | None] = {None: None}
         for mask in (each.mask for each in requests):
             if mask is not None and mask not in drawn:
                 drawn[mask], notes = mask.drawn(*picture.shape[:2])
@@ -534,6 +435,47 @@ class Workbench(Observer):
             self.on_note(advice)
 
 
+def made_by(request: Request | None, cascade: Cascade, what: str) -> dict[str, Any]:
+    """The settings that every picture carries: ``what`` it is, versions, the model with the fingerprint of its weights,
+    and the commands. Files have their names alone."""
+    named = None if request is None else with_names(request, model=True)
+    numbers = versions()
+    settings: dict[str, Any] = {"what": what, "versions": {name: numbers[name] for name in ("iterinv", "torch")}}
+    if named is not None:
+        settings["model"] = str(getattr(named, "source", named).model.name)
+        reconstructed = what == RECONSTRUCTION and isinstance(named, InvertRequest)
+        settings["commands"] = commands_of_reconstruction(named) if reconstructed else [command_of(named)]
+    return settings | {"weights": cascade.fingerprint}
+
+
+def sample_settings(request: SampleRequest, cascade: Cascade, k: int) -> dict[str, Any]:
+    """The settings that the ``k``-th sample of a request carries."""
+    own, steps, scale = cascade.defaults, request.num_inference_steps, request.guidance_scale
+    return made_by(request, cascade, "a sample") | {
+        "sampler": request.sampler or own.sampler,
+        "gamma": request.gamma,
+        "steps": own.sampling_steps if steps is None else steps,
+        "guidance": own.sampling_guidance if scale is None else scale,
+        "prompt": request.prompt.strip(),
+        "seed": request.seed,
+        "number": k,
+    }
+
+
+def comparison_settings(request: CompareRequest, cascade: Cascade, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The settings that the plot of a comparison carries, with the fidelity of each of its rows."""
+    source = request.source
+    return made_by(request, cascade, "a comparison of methods") | {
+        "methods": [{key: row[key] for key in ("method", "psnr", "exact_pixels", "network_calls")} for row in rows],
+        "steps": source.num_inference_steps,
+        "guidance": source.guidance_scale,
+        "prompt": source.prompt.strip(),
+        "seed": source.seed,
+        "fit": source.fit,
+        "picture": name_of(source.picture),
+    }
+
+
 def _refuse_unknown(cascade: Cascade, canvas: images.Canvas) -> None:
     """Raise ``ValueError`` for a picture that the model can invert but not edit."""
     if advice := cascade.defaults.picture_advice(cascade.at(*canvas.extent).stages, canvas.covered()):
@@ -576,19 +518,3 @@ def check_picture(picture: Picture, fit: str) -> np.ndarray:
     an unknown fit."""
     images.check_fit(fit)
     return images.to_array(picture)[0]
-
-
-def editor_of(
-    name: str, strength: float | None = None, guidance_scale: float | None = None, seed: int | None = None
-) -> Editor:
-    """The editor of a name, with the given settings in place of its own. Raises ``ValueError`` where there is none, and
-    for a setting that it does not have."""
-    if name not in EDITORS:
-        raise ValueError(f"there is no editor {name!r}: the editors are {', '.join(EDITORS)}")
-    settings = {"strength": strength, "guidance": guidance_scale, "seed": seed}
-    given = {setting: value for setting, value in settings.items() if value is not None}
-    known = inspect.signature(EDITORS[name]).parameters
-    for setting in given:
-        if setting not in known:
-            raise ValueError(f"the editor {name} has no {setting}: leave it out, or take another editor")
-    return EDITORS[name](**given)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from iterinv.cli.commands import edit_command
+from iterinv.commands import edit_command
 from iterinv.masks import GivenMask
 from iterinv.workbench import EditRequest, InvertRequest, Model, ReopenRequest, Workbench, editor_of
 

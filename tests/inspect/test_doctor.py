@@ -75,7 +75,7 @@ def test_the_hubs_cache_is_checked_by_its_names(tmp_path, monkeypatch):
         blob = blobs / (hashlib.sha256(content).hexdigest() if "safe" in name else "0" * 40)
         blob.write_bytes(b"worse" if content == b"bad" else content)
         (snapshot / name).symlink_to(blob)
-    monkeypatch.setattr("iterinv.inspect.doctor._cached", lambda name: snapshot / "model_index.json")
+    monkeypatch.setattr("iterinv.inspect.doctor.index_in_cache", lambda name: snapshot / "model_index.json")
     for model in ("sd15", "someone/picture@v2"):
         said = next(each for each in findings(model) if each.about == "weights")
         assert "bad.safetensors damaged" in said.said

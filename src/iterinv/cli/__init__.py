@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from iterinv.cli.info import info
 from iterinv.cli.measure import measure
+from iterinv.cli.names import completing
 from iterinv.cli.options import (
     App,
     Device,
+    DryRun,
     EditedInversion,
     EditedPicture,
     EditedPrompt,
@@ -38,15 +43,14 @@ from iterinv.cli.options import (
     finite,
     with_model,
 )
-from iterinv.cli.session import errors, session
+from iterinv.cli.presets import presets
+from iterinv.cli.session import answer, errors, say, session
 from iterinv.cli.table1 import table1
-from iterinv.cli.tables import decibels_by_stage, print_comparison, print_costs, print_report
-from iterinv.files import printable
+from iterinv.cli.tables import decibels_by_stage, print_comparison, print_costs, print_entry, print_report, print_table
 
 app = App(
     help="Turn a picture back into the noise and the path that reproduce it, and edit it with words.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -100,10 +104,11 @@ def edit(
     original: Annotated[
         Path | None, typer.Option("--original", help="The picture's file, to edit an --inversion at its own size.")
     ] = None,
+    dry_run: DryRun = False,
     model: Any = None,
 ) -> None:
     """Edit a picture by other words; each stage is inverted as deep as the editor needs."""
-    with session(out, picture, inversion, mask, original, model.name, spared=KEPT) as (staging, bench):
+    with errors():
         from iterinv.cli.options import numbers_of
         from iterinv.files import same_file
         from iterinv.masks import GivenMask
@@ -119,8 +124,13 @@ def edit(
             region = GivenMask(mask, sides, corners, invert_mask, grow, feather)  # type: ignore[arg-type]
         how = keep_inversion, region, force, keep_path, size, original, edit_seed
         request = EditRequest(source, tuple(to), editor, strength, edit_guidance, *how)
+    if dry_run:
+        _rehearse(request)
+        return
+    with session(out, picture, inversion, mask, original, model.name, spared=KEPT) as (staging, bench):
         report = bench.edit(request).write(staging, inversion=write)
     print_report(report, out)
+    answer({**report, "out": str(out)})
 
 
 @app.command()
@@ -151,19 +161,25 @@ def sweep(
     seed: Seed = 0,
     fit: Fit = "pad",
     force: Force = False,
+    dry_run: DryRun = False,
     model: Any = None,
 ) -> None:
     """Edit one inversion by every strength, guidance, seed and region with every other, on a contact sheet."""
-    with session(out, picture, inversion, *(mask or ()), model.name) as (staging, bench):
+    with errors():
         from iterinv.cli.sweep import requests_of, write
         from iterinv.workbench import EditRequest
 
         base = EditRequest(_source(context, model), tuple(to), editor, force=force, size="model")
         requests = requests_of(base, strength, edit_guidance, edit_seed, mask or [], box or [], own_region)
+    if dry_run:
+        _rehearse(requests)
+        return
+    with session(out, picture, inversion, *(mask or ()), model.name) as (staging, bench):
         cells = write(requests, bench.edit_each(requests), staging, out)
     for k, cell in enumerate(cells, 1):
-        typer.echo(printable(f"{k}  {cell['command']}"))
-    typer.echo(printable(f"{len(cells)} edits; sweep.png and sweep.json in {out}"))
+        say(f"{k}  {cell['command']}")
+    say(f"{len(cells)} edits; sweep.png and sweep.json in {out}")
+    answer({"cells": cells, "out": str(out)})
 
 
 @app.command()
@@ -178,17 +194,23 @@ def invert(
     seed: Seed = 0,
     fit: Fit = "pad",
     trajectory: Trajectory = False,
+    dry_run: DryRun = False,
     model: Any = None,
 ) -> None:
     """Invert a picture and save the inversion as a file."""
-    with session(out, picture, model.name) as (staging, bench):
+    with errors():
         from iterinv.cli.options import by_stage
         from iterinv.workbench import InvertRequest
 
         how = by_stage(method, guidance_scale)
         request = InvertRequest(picture, prompt, how[0], num_inference_steps, how[1], seed, fit, model)
+    if dry_run:
+        _rehearse(request)
+        return
+    with session(out, picture, model.name) as (staging, bench):
         report = bench.invert(request).write(staging, reconstruction=False, trajectory=trajectory)
     print_report(report, out)
+    answer({**report, "out": str(out)})
 
 
 @app.command()
@@ -202,6 +224,7 @@ def reconstruct(
 
         report = bench.reopen(ReopenRequest(inversion, model)).write(staging, inversion=False)
     print_report(report, out)
+    answer({**report, "out": str(out)})
 
 
 @app.command()
@@ -210,24 +233,36 @@ def compare(
     picture: Annotated[Path, typer.Argument(help="A picture file.")],
     prompt: Prompt,
     out: Out = Path("out"),
-    methods: Annotated[str, typer.Option(help="Names, separated by commas; all that can run if not given.")] = "",
+    methods: Annotated[
+        str,
+        typer.Option(
+            autocompletion=completing("METHODS", ","), help="Names, separated by commas; all that can run if not given."
+        ),
+    ] = "",
     num_inference_steps: Steps = 20,
     guidance_scale: Guidance = 1.0,
     seed: Seed = 0,
     fit: Fit = "pad",
+    dry_run: DryRun = False,
     model: Any = None,
 ) -> None:
     """Run many methods on one picture; compare cost and fidelity."""
     rows: list[dict[str, Any]] = []
+    with errors():
+        from iterinv.workbench import CompareRequest, InvertRequest, comparison_settings
+
+        names = tuple(name.strip() for name in methods.split(",") if name.strip())
+        source = InvertRequest(picture, prompt, "bdia", num_inference_steps, guidance_scale, seed, fit, model)
+        request = CompareRequest(source, names)
+    if dry_run:
+        _rehearse(request)
+        return
     with session(out, picture, model.name) as (staging, bench):
         from iterinv.evaluate.compare import plot
         from iterinv.evaluate.folder import write_json
         from iterinv.manifest import versions
-        from iterinv.workbench import CompareRequest, InvertRequest
 
-        names = tuple(name.strip() for name in methods.split(",") if name.strip())
-        source = InvertRequest(picture, prompt, "bdia", num_inference_steps, guidance_scale, seed, fit, model)
-        for row in bench.compare(CompareRequest(source, names)):
+        for row in bench.compare(request):
             rows.append(row)
             bench.on_note(f"{row['method']}: {decibels_by_stage(row)}, {row['seconds']:.1f} s")
         title = f"{picture.name}, {num_inference_steps} steps, guidance {guidance_scale:g}"
@@ -235,11 +270,15 @@ def compare(
         report |= {"guidance": guidance_scale, "seed": seed, "model": model.load().fingerprint}
         report |= {"versions": versions(), "methods": rows}
         write_json(staging / "compare.json", report)
-        plot(rows, staging / "compare.png", title)
+        settings = comparison_settings(request, model.load(), rows)
+        plot(rows, staging / "compare.png", title, settings)
     print_comparison(rows, title, out)
+    answer({**report, "out": str(out)})
 
 
 app.command()(measure)
+app.command()(info)
+app.command()(presets)
 app.command()(table1)
 
 
@@ -249,8 +288,7 @@ def methods() -> None:
     with errors():
         from iterinv.methods import METHODS
 
-        for name, method in METHODS.items():
-            typer.echo(f"{name:17} {method.about}")
+        _list("method", {name: method.about for name, method in METHODS.items()})
 
 
 @app.command()
@@ -259,7 +297,7 @@ def editors() -> None:
     with errors():
         from iterinv.edits import EDITORS
 
-        _list(EDITORS)
+        _list("editor", {name: _first_sentence(made) for name, made in EDITORS.items()})
 
 
 @app.command()
@@ -268,12 +306,14 @@ def samplers() -> None:
     with errors():
         from iterinv.steps import RULES
 
-        _list({name: type(rule) for name, rule in RULES.items()})
+        _list("sampler", {name: _first_sentence(type(rule)) for name, rule in RULES.items()})
 
 
 @app.command()
 def cost(
-    model: Annotated[str, typer.Argument(help="A preset or a folder on this disk.")] = "deepfloyd",
+    model: Annotated[
+        str, typer.Argument(autocompletion=completing("PRESETS"), help="A preset or a folder on this disk.")
+    ] = "deepfloyd",
     method: Method = "bdia",
     num_inference_steps: Steps = 20,
     guidance_scale: Guidance = 1.0,
@@ -291,22 +331,25 @@ def cost(
         device = checked_device(device)
         numbers = precision(dtype or ("float32" if device == "cpu" else "float16"))
         stage_costs = costs.costs(model, methods.plan(method, num_inference_steps, guidance_scale), numbers)
-        print_costs(
-            stage_costs, costs.rate(device, numbers), {mode: costs.peak(stage_costs, mode) for mode in costs.MODES}
-        )
+        speed, peaks = costs.rate(device, numbers), {mode: costs.peak(stage_costs, mode) for mode in costs.MODES}
+        print_costs(stage_costs, speed, peaks)
+        stages = [{**asdict(each), "seconds": each.seconds(speed)} for each in stage_costs]
+        answer({"stages": stages, "peak_memory": peaks, "flops_per_second": speed})
 
 
 @app.command()
 def doctor(model: Model = "embedded", device: Device = "cpu") -> None:
     """Check this machine and a model, and name what is missing."""
-    well = True
+    every = []
     with errors():
         from iterinv.inspect.doctor import findings
 
         for finding in findings(model, device):
             mark = {True: "ok", False: "NO", None: "  "}[finding.well]
-            typer.echo(f"{mark}  {finding.about:20} {finding.said}")
-            well = well and finding.well is not False
+            print_entry(f"{mark}  {finding.about:20}", finding.said)
+            every.append(finding._asdict())
+    well = all(each["well"] is not False for each in every)
+    answer({"well": well, "findings": every})
     if not well:
         raise typer.Exit(1)
 
@@ -336,29 +379,26 @@ def sample(
     seed: Seed = 0,
     height: Height = None,
     width: Width = None,
+    dry_run: DryRun = False,
     model: Any = None,
 ) -> None:
     """Draw pictures from a prompt alone."""
-    with session(out, model.name) as (staging, bench):
+    with errors():
         from iterinv.images import save, sides
-        from iterinv.workbench import SampleRequest
+        from iterinv.workbench import SampleRequest, sample_settings
 
-        request = SampleRequest(
-            prompt,
-            num_images_per_prompt,
-            num_inference_steps,
-            guidance_scale,
-            sampler,
-            gamma,
-            seed,
-            height,
-            width,
-            model,
-        )
+        how = num_inference_steps, guidance_scale, sampler, gamma, seed, height, width, model
+        request = SampleRequest(prompt, num_images_per_prompt, *how)
+    if dry_run:
+        _rehearse(request)
+        return
+    with session(out, model.name) as (staging, bench):
         pictures = bench.sample(request)
         for k, picture in enumerate(pictures):
-            save(picture, staging / f"sample-{k}.png")
-    typer.echo(printable(f"{len(pictures)} picture(s) of {sides(pictures[0].size[::-1])} px in {out}"))
+            save(picture, staging / f"sample-{k}.png", sample_settings(request, model.load(), k))
+    size = sides(pictures[0].size[::-1])
+    say(f"{len(pictures)} picture(s) of {size} px in {out}")
+    answer({"pictures": [f"sample-{k}.png" for k in range(len(pictures))], "size": size, "out": str(out)})
 
 
 @app.command()
@@ -367,8 +407,19 @@ def version() -> None:
     with errors():
         from iterinv.manifest import versions
 
-        for name, number in versions().items():
-            typer.echo(f"{name} {number}")
+        numbers = versions()
+        for name, number in numbers.items():
+            say(f"{name} {number}")
+        answer(numbers)
+
+
+@errors()
+def _rehearse(request: Any) -> None:
+    """Print the estimate of a request."""
+    from iterinv.cli.rehearse import print_estimate
+    from iterinv.estimates import estimate
+
+    print_estimate(estimate(request))
 
 
 def _source(context: typer.Context, model: Any) -> Any:
@@ -397,14 +448,19 @@ def _source(context: typer.Context, model: Any) -> Any:
     )
 
 
-def _list(named: dict[str, Any]) -> None:
-    """Print names with the first line of each docstring."""
-    for name, each in named.items():
-        about = (each.__doc__ or "").strip().split("\n")[0]
-        typer.echo(f"{name:17} {about}")
+def _list(what: str, named: dict[str, str]) -> None:
+    """Print names and a line about each, and give them as the answer."""
+    print_table((what, "about"), list(named.items()), text=(0, 1))
+    answer({f"{what}s": named})
+
+
+def _first_sentence(thing: Any) -> str:
+    """The first sentence of a docstring, without its markup."""
+    sentence = " ".join((thing.__doc__ or "").split()).partition(". ")[0].removesuffix(".")
+    return re.sub(r":\w+:`(?:[\w.]*\.)?(\w+)`|`", r"\1", sentence)
 
 
 def _given(context: typer.Context, name: str) -> bool:
-    """Tell whether an option stands on the command line."""
+    """Tell whether an option stands on the command line or in a file of settings."""
     source = context.get_parameter_source(name)
-    return source is not None and source.name == "COMMANDLINE"
+    return source is not None and source.name in ("COMMANDLINE", "DEFAULT_MAP")

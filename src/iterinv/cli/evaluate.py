@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from iterinv.cli.options import App, Budget, Fit, Seed, Size, StageGuidance, Steps, guidance_of, with_model
-from iterinv.cli.session import console, errors, progress
+from iterinv.cli.names import completing
+from iterinv.cli.options import App, Budget, DryRun, Fit, Seed, Size, StageGuidance, Steps, guidance_of, with_model
+from iterinv.cli.session import answer, console, errors, progress
+from iterinv.cli.tables import print_table
 from iterinv.evaluate.remote import is_address, local_copy, working_folder
 from iterinv.files import printable
 
@@ -45,10 +48,21 @@ def run(
         typer.Option("--out", "-o", help="Folder of rows, pictures and the report; a run that was stopped goes on."),
     ],
     methods: Annotated[
-        str, typer.Option(help="Inversion methods, with commas between them. One for each stage: null-text:bdia:bdia.")
+        str,
+        typer.Option(
+            autocompletion=completing("METHODS", ",:"),
+            help="Inversion methods, with commas between them. One for each stage: null-text:bdia:bdia.",
+        ),
     ] = "bdia",
-    editors: Annotated[str, typer.Option(help="Editors, with commas between them; none if not given.")] = "",
-    metrics: Annotated[str, typer.Option(help="Metrics, with commas between them.")] = "psnr,ssim,mse",
+    editors: Annotated[
+        str,
+        typer.Option(
+            autocompletion=completing("EDITORS", ","), help="Editors, with commas between them; none if not given."
+        ),
+    ] = "",
+    metrics: Annotated[
+        str, typer.Option(autocompletion=completing("METRICS", ","), help="Metrics, with commas between them.")
+    ] = "psnr,ssim,mse",
     num_inference_steps: Steps = 20,
     budget: Budget = None,
     guidance_scale: StageGuidance = "1",
@@ -69,6 +83,7 @@ def run(
         int | None, typer.Option(min=1, help="Threads of each process; torch's own for one, 1 for several.")
     ] = None,
     pictures: Annotated[int, typer.Option(min=0, help="Tasks whose pictures are kept and shown.")] = 12,
+    dry_run: DryRun = False,
     model: Any = None,
 ) -> None:
     """Measure methods and editors on a dataset; `run` may be left out."""
@@ -93,9 +108,22 @@ def run(
             tuple((f"load_{name}", str(value)) for name, value in vars(model).items()),
             budget=budget,
         )
+        if dry_run:
+            from iterinv.cli.rehearse import print_estimate
+            from iterinv.estimates import estimate_evaluation
+
+            print_estimate(estimate_evaluation(request, model))
+            return
         with working_folder(out) as (folder, after_row):
             every = run_evaluation(request, folder, processes, pictures, engine, after_row)
     _print_groups(every, out)
+    answer(answer_of(every, out))
+
+
+def answer_of(every: list[Group], out: str) -> dict[str, Any]:
+    """The answer of an evaluation: its groups, the number of rows that failed, and its folder."""
+    failed = sum(group.failed for group in every if not group.kind)
+    return {"groups": [asdict(group) for group in every], "failed": failed, "out": out}
 
 
 def run_evaluation(
@@ -131,8 +159,9 @@ def report(
         results = paired.paired(one, other, of_first, of_second, seed)
         if out is not None:
             write_paired(out, one, other, results)
-        print_table(list(paired.COLUMNS), paired.cells(results), turn=False)
+        print_table(paired.COLUMNS, paired.cells(results), text=(0, 1, 7))
         console().print(printable(paired.LEGEND.replace("*", "")))
+        answer({"first": str(first), "second": str(second), "differences": [each._asdict() for each in results]})
 
 
 def register(app: typer.Typer) -> None:
@@ -169,26 +198,3 @@ def print_end(every: list[Group], out: str, files: str) -> None:
         if group.failed and not group.kind:
             screen.print(printable(f"{group.name}: {group.failed} failed, the first: {group.error}"))
     screen.print(printable(f"{files} in {out}"))
-
-
-def _width(head: list[str], cells: list[list[str]]) -> int:
-    return sum(max(len(line[k]) for line in [head, *cells]) + 2 for k in range(len(head)))
-
-
-def print_table(head: list[str], cells: list[list[str]], turn: bool = True) -> None:
-    """Print a table. One that is too wide for the screen has a line for each column, with ``turn``."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    screen = console()
-    if turn and _width(head, cells) > screen.width:
-        turned = [list(column) for column in zip(head, *cells, strict=True)]
-        head, cells = turned[0], turned[1:]
-    if not screen.is_terminal:  # no line of a file is folded
-        screen.width = max(screen.width, _width(head, cells))
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    for k, column in enumerate(head):
-        table.add_column(printable(column), justify="right" if k else "left", overflow="fold")
-    for line in cells:
-        table.add_row(*map(printable, line))
-    screen.print(table)

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from iterinv.cli.session import console, errors, watched
-from iterinv.files import printable
+from iterinv.cli.names import completing
+from iterinv.cli.session import WIDTH, answer, console, errors, frame, say, watched
+from iterinv.cli.tables import print_table
 
 if TYPE_CHECKING:
     from iterinv.evaluate.measure import Measurement
     from iterinv.metrics import Metric
 
-WIDTH = 80
 STDOUT = Path("-")
 
 
@@ -28,7 +28,12 @@ def measure(
         Path | None, typer.Argument(metavar="B", help="The picture or folder to measure.", show_default=False)
     ] = None,
     metric: Annotated[
-        list[str] | None, typer.Option("--metric", help="A metric; again for another. The usual ones if not given.")
+        list[str] | None,
+        typer.Option(
+            "--metric",
+            autocompletion=completing("METRICS"),
+            help="A metric; again for another. The usual ones if not given.",
+        ),
     ] = None,
     mask: Annotated[
         Path | None, typer.Option("--mask", help="A mask or a folder of masks, white inside: measure both sides too.")
@@ -40,7 +45,6 @@ def measure(
     ] = None,
     resize: Annotated[bool, typer.Option("--resize", help="Bring pictures of another size to A's size.")] = False,
     csv: Annotated[Path | None, typer.Option("--csv", help="Write all values to this file; - prints them.")] = None,
-    json: Annotated[Path | None, typer.Option("--json", help="Write a report to this file; - prints it.")] = None,
     names: Annotated[
         bool, typer.Option("--list", help="List the metrics, and how to get those that lack here.")
     ] = False,
@@ -50,75 +54,74 @@ def measure(
         if names:
             from iterinv.metrics import metrics
 
-            print_metrics(metrics(), weights)
+            known = metrics()
+            print_metrics(known, weights)
+            answer({"metrics": {name: _about(metric, weights) for name, metric in known.items()}})
             return
         if reference is None or picture is None:
             raise ValueError("give two pictures or two folders: iterinv measure A B")
         from iterinv.workbench import MeasureRequest
 
-        _check_files(csv, json, [reference, picture, *([mask] if mask else [])])
+        _check_file(csv, [reference, picture, *([mask] if mask else [])])
         request = MeasureRequest(reference, picture, tuple(metric or ()), mask, (prompt, to), weights, resize)
         with watched() as bench:
             measurement = bench.measure(request)
-        _write(
-            measurement, csv, json, {"reference": str(reference), "picture": str(picture), "mask": mask and str(mask)}
-        )
-        if STDOUT not in (csv, json):
+        _write(measurement, csv)
+        if csv != STDOUT:
             print_measurement(measurement, f"{picture.name} against {reference.name}")
+        about = {"reference": str(reference), "picture": str(picture), "mask": mask and str(mask)}
+        answer({**about, **measurement.report()})
 
 
-def _check_files(csv: Path | None, json: Path | None, inputs: list[Path]) -> None:
-    """Raise ``ValueError`` where a result would replace a file that is read or a folder, or both would be one, and
-    ``FileNotFoundError`` where there is no folder for one."""
+def _about(metric: Metric, weights: Path | None) -> dict[str, Any]:
+    """The facts on a metric, and how to get it where it is not here."""
+    least, most = metric.range
+    facts = {"better": metric.direction, "least": least, "most": most, "about": metric.about}
+    return {**facts, "needs": metric.needs(weights) or None}
+
+
+def _check_file(csv: Path | None, inputs: list[Path]) -> None:
+    """Raise ``ValueError`` where a result would replace a file that is read or a folder, and where standard output has
+    another answer; ``FileNotFoundError`` where there is no folder for it."""
     from iterinv.files import same_file
 
-    files = [each for each in (csv, json) if each is not None]
-    if len(files) == 2 and (files[0] == files[1] or same_file(files[0], files[1:])):
-        raise ValueError(f"--csv and --json are both {files[0]}: give each its own")
-    for file in files:
-        if same_file(file, inputs):
-            raise ValueError(f"{file} is measured itself: choose another file for the result")
-        if file.is_dir():
-            raise ValueError(f"{file} is a folder: name a file in it")
-        if not file.parent.is_dir():
-            raise FileNotFoundError(f"{file.parent} is no folder: make it, or choose another place for {file.name}")
+    if csv == STDOUT:
+        if frame().json:
+            raise ValueError("--csv - and --json both print on standard output: give --csv a file")
+        return
+    if csv is None:
+        return
+    if same_file(csv, inputs):
+        raise ValueError(f"{csv} is measured itself: choose another file for the result")
+    if csv.is_dir():
+        raise ValueError(f"{csv} is a folder: name a file in it")
+    if not csv.parent.is_dir():
+        raise FileNotFoundError(f"{csv.parent} is no folder: make it, or choose another place for {csv.name}")
 
 
-def _write(measurement: Measurement, csv: Path | None, json: Path | None, about: dict[str, Any]) -> None:
-    from json import dumps
-
+def _write(measurement: Measurement, csv: Path | None) -> None:
     from iterinv.files import whole
 
-    report = dumps({**about, **measurement.report()}, indent=2, allow_nan=False) + "\n"
-    for file, text in ((csv, measurement.csv()), (json, report)):
-        if file == STDOUT:
-            typer.echo(text, nl=False)
-        elif file is not None:
-            with whole(file) as opened:
-                opened.write(text.encode())
+    if csv == STDOUT:
+        typer.echo(measurement.csv(), nl=False)
+    elif csv is not None:
+        with whole(csv) as opened:
+            opened.write(measurement.csv().encode())
 
 
 def print_measurement(measurement: Measurement, title: str) -> None:
     """Print the means of all metrics, by region, and the worst picture of several."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
     several = len(measurement.rows) > 1
-    table = Table(title=printable(title), title_justify="left", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    for column in ("metric", "better", *measurement.regions):
-        table.add_column(column, justify="left" if column in ("metric", "better") else "right", no_wrap=True)
-    if several:
-        table.add_column("worst", no_wrap=True, overflow="ellipsis")
+    head, rows = ["metric", "better", *measurement.regions, *(["worst"] if several else [])], []
     for name, metric in measurement.chosen.items():
         label = f"{name}, {metric.unit}" if metric.unit else name
         if name in measurement.sets:
-            table.add_row(label, metric.direction, shown(measurement.sets[name]))
+            rows.append([label, metric.direction, shown(measurement.sets[name])])
             continue
         cells = [_mean(measurement, name, region) for region in measurement.regions]
-        table.add_row(label, metric.direction, *cells, *([printable(measurement.worst(name))] if several else []))
+        rows.append([label, metric.direction, *cells, *([measurement.worst(name)] if several else [])])
+    print_table(head, rows, title, text=(0, 1, *([len(head) - 1] if several else [])))
     screen = console()
-    screen.width = min(screen.width, WIDTH) if screen.is_terminal else WIDTH
-    screen.print(table)
     if several:
         screen.print(f"Means of {len(measurement.rows)} pictures; (n): of the n that have a value.")
     if measurement.left_out:
@@ -142,25 +145,17 @@ def shown(value: float) -> str:
 
 def print_metrics(known: dict[str, Metric], weights: Path | None) -> None:
     """Print the names, directions and ranges of metrics, and how to get those that cannot run here."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    for column in ("metric", "better", "range", "here"):
-        table.add_column(column, no_wrap=True)
-    table.add_column("about")
+    rows = []
     reasons: dict[str, list[str]] = {}
     for name, metric in known.items():
         reason = metric.needs(weights)
         if reason:
             reasons.setdefault(reason, []).append(name)
         least, most = (f"{end:g}" for end in metric.range)
-        table.add_row(name, metric.direction, f"{least} to {most}", "no" if reason else "yes", metric.about)
-    screen = console()
-    screen.width = min(screen.width, WIDTH) if screen.is_terminal else WIDTH
-    screen.print(table)
+        rows.append([name, metric.direction, f"{least} to {most}", "no" if reason else "yes", metric.about])
+    print_table(("metric", "better", "range", "here", "about"), rows, text=range(5))
     for reason, names in reasons.items():
         what, _, command = reason.partition(": ")
         for line in textwrap.wrap(f"{', '.join(names)}: {what}. Type:", WIDTH):
-            typer.echo(line)
-        typer.echo(f"  {command}")
+            say(line)
+        say(f"  {command}")

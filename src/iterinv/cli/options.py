@@ -12,15 +12,25 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from iterinv.cli.names import completing
+from iterinv.cli.session import framed
+
 if TYPE_CHECKING:
     from iterinv.workbench import Model as ModelRequest
 
 
 class App(typer.Typer):
-    """A command line that refuses an option which is given twice, where one of the two would be lost."""
+    """A command line whose commands all have ``--json``, ``--quiet`` and ``--config``, and refuse an option which is
+    given twice, where one of the two would be lost."""
 
     def command(self, name: str | None = None, **settings: Any) -> Callable[[Any], Any]:
-        return super().command(name, cls=_Command, **settings)
+        register = super().command(name, cls=_Command, **settings)
+
+        def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+            register(with_frame(function))
+            return function
+
+        return decorate
 
 
 class _Command(TyperCommand):
@@ -31,6 +41,56 @@ class _Command(TyperCommand):
             if single and sum(other is each for other in given) > 1:
                 ctx.fail(f"{max(each.opts, key=len)} is given twice: give it once")
         return super().parse_args(ctx, args)
+
+
+def with_parameters(
+    command: Callable[..., None], own: dict[str, tuple[Any, Any]], run: Callable[..., None], without: str = ""
+) -> Callable[..., None]:
+    """The function ``run`` with the parameters of a command, those of ``own`` (annotation and default) added and that
+    named ``without`` left out, as typer reads them."""
+    signature = inspect.signature(command, eval_str=True)
+    added = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
+        for name, (kind, default) in own.items()
+    ]
+    others = [each for each in signature.parameters.values() if each.name != without]
+    run = functools.wraps(command)(run)
+    run.__signature__ = signature.replace(parameters=[*others, *added])  # type: ignore[attr-defined]
+    kinds = {name: kind for name, kind in command.__annotations__.items() if name != without}
+    run.__annotations__ = {**kinds, **{name: kind for name, (kind, _) in own.items()}}
+    return run
+
+
+def _read_config(context: typer.Context, path: Path | None) -> Path | None:
+    """Take the defaults of a command from a TOML file."""
+    if path is not None and not context.resilient_parsing:
+        from iterinv.cli.config import defaults_of
+
+        context.default_map = defaults_of(path, context)
+    return path
+
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output, and nothing else.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress and no notes; errors remain.")]
+Settings = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        callback=_read_config,
+        is_eager=True,
+        help="A TOML file of settings, by the names of options; the command line wins.",
+    ),
+]
+
+
+def with_frame(command: Callable[..., None]) -> Callable[..., None]:
+    """A command with the options of its output and its file of settings."""
+
+    def run(*args: Any, json: bool, quiet: bool, config: Path | None, **kwargs: Any) -> None:
+        with framed(json, quiet):
+            command(*args, **kwargs)
+
+    return with_parameters(command, {"json": (Json, False), "quiet": (Quiet, False), "config": (Settings, None)}, run)
 
 
 def finite(value: float | None) -> float | None:
@@ -45,14 +105,24 @@ Prompt = Annotated[str, typer.Option("--prompt", "-p", help="A description of th
 Model = Annotated[
     str,
     typer.Option(
-        "--model", help="embedded, deepfloyd, sd15, sdxl, terrain …; a cascade or diffusers folder; a file; a hub name."
+        "--model",
+        autocompletion=completing("PRESETS"),
+        help="embedded, deepfloyd, sd15, sdxl, terrain …; a cascade or diffusers folder; a file; a hub name.",
     ),
 ]
-Method = Annotated[str, typer.Option("--method", "-m", help="bdia is exact; `iterinv methods` lists all.")]
+Method = Annotated[
+    str,
+    typer.Option(
+        "--method", "-m", autocompletion=completing("METHODS"), help="bdia is exact; `iterinv methods` lists all."
+    ),
+]
 StageMethods = Annotated[
     str,
     typer.Option(
-        "--method", "-m", help="bdia is exact; `iterinv methods` lists all. One for each stage: null-text,bdia,bdia."
+        "--method",
+        "-m",
+        autocompletion=completing("METHODS", ","),
+        help="bdia is exact; `iterinv methods` lists all. One for each stage: null-text,bdia,bdia.",
     ),
 ]
 Steps = Annotated[int, typer.Option("--num-inference-steps", "--steps", "-n", min=2, help="Steps at every stage.")]
@@ -78,7 +148,12 @@ StageGuidance = Annotated[
     ),
 ]
 Sampler = Annotated[
-    str | None, typer.Option("--sampler", help="The model's own if not given; `iterinv samplers` lists all.")
+    str | None,
+    typer.Option(
+        "--sampler",
+        autocompletion=completing("RULES"),
+        help="The model's own if not given; `iterinv samplers` lists all.",
+    ),
 ]
 Gamma = Annotated[float | None, typer.Option(help="Weight of BDIA's correction: 0 is the base rule, 1 all of it.")]
 Size = Annotated[int | None, typer.Option(help="Size in px of the last stage to run; stages above are left out.")]
@@ -91,7 +166,12 @@ Trajectory = Annotated[
     bool, typer.Option("--trajectory", help="Keep every state in the file, so that any machine has the same noise.")
 ]
 EditorName = Annotated[
-    str | None, typer.Option("--editor", help="The model's own if not given; `iterinv editors` lists all.")
+    str | None,
+    typer.Option(
+        "--editor",
+        autocompletion=completing("EDITORS"),
+        help="The model's own if not given; `iterinv editors` lists all.",
+    ),
 ]
 Strength = Annotated[float | None, typer.Option(help="Share of the levels run again; the editor's own if not given.")]
 EditGuidance = Annotated[
@@ -109,6 +189,9 @@ EditedPrompt = Annotated[str | None, typer.Option("--prompt", "-p", help="A desc
 EditedInversion = Annotated[Path | None, typer.Option("--inversion", "-i", help="Edit this inversion, not a picture.")]
 Force = Annotated[bool, typer.Option("--force", help="Edit a picture that the model does not know.")]
 
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Say how many network calls it takes, and about how long; write nothing.")
+]
 Device = Annotated[str, typer.Option("--device", help="Device of the networks: cpu, cuda, mps.")]
 Precision = Annotated[
     str | None, typer.Option("--dtype", help="The networks' precision: float32 if not given, float16 or bfloat16.")
@@ -119,7 +202,7 @@ Memory = Annotated[
 Pickle = Annotated[bool, typer.Option("--allow-pickle", help="Open weights that can run code: pickles, TorchScript.")]
 Variant = Annotated[str | None, typer.Option("--variant", help="Variant of the weights in a folder, such as fp16.")]
 Config = Annotated[
-    str | None, typer.Option("--config", help="For weights in one file: a folder of that kind of model.")
+    str | None, typer.Option("--model-config", help="For weights in one file: a folder of that kind of model.")
 ]
 _LOADING = {
     "name": ("model", Model, "embedded"),
@@ -128,30 +211,21 @@ _LOADING = {
     "memory": ("memory", Memory, None),
     "allow_pickle": ("allow_pickle", Pickle, False),
     "variant": ("variant", Variant, None),
-    "config": ("config", Config, None),
+    "config": ("model_config", Config, None),
 }
 
 
 def with_model(command: Callable[..., None]) -> Callable[..., None]:
     """A command whose ``model`` is made of the options that say which cascade is loaded, and how."""
-    signature = inspect.signature(command, eval_str=True)
-    own = [
-        inspect.Parameter(option, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
-        for option, kind, default in _LOADING.values()
-    ]
 
-    @functools.wraps(command)
-    def with_options(*args: Any, **kwargs: Any) -> None:
+    def run(*args: Any, **kwargs: Any) -> None:
         from iterinv.workbench import Model
 
         model: ModelRequest = Model(**{name: kwargs.pop(option) for name, (option, *_) in _LOADING.items()})
         command(*args, model=model, **kwargs)
 
-    others = [each for each in signature.parameters.values() if each.name != "model"]
-    with_options.__signature__ = signature.replace(parameters=[*others, *own])  # type: ignore[attr-defined]
-    kinds = {name: kind for name, kind in command.__annotations__.items() if name != "model"}
-    with_options.__annotations__ = {**kinds, **{option: kind for option, kind, _ in _LOADING.values()}}
-    return with_options
+    own = {option: (kind, default) for option, kind, default in _LOADING.values()}
+    return with_parameters(command, own, run, without="model")
 
 
 def share_of(text: str) -> tuple[int, int]:

@@ -1,16 +1,23 @@
-"""The frame of every command: errors, the output folder, and the display of the workbench's events."""
+"""The frame of every command: its answer, errors, the output folder, and the display of the workbench's events.
+
+A command prints text by :func:`say`, :func:`console` and the tables, and gives its answer as values by :func:`answer`
+once. With ``--json`` the answer alone is on standard output; with ``--quiet`` no progress and no notes are shown.
+"""
 
 from __future__ import annotations
 
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
+from contextvars import ContextVar
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
+from iterinv.errors import sentence_of
 from iterinv.files import printable
 
 if TYPE_CHECKING:
@@ -39,31 +46,88 @@ def errors() -> Iterator[None]:
         raise typer.Exit(2) from None
 
 
-def sentence_of(error: BaseException) -> str | None:
-    """The sentence on an error that a user can answer, without control characters; ``None`` for a bug."""
-    from safetensors import SafetensorError
+WIDTH = 80
+"""The columns of text where there is no terminal."""
 
-    said = str(error)
-    if isinstance(error, OSError) and error.strerror:
-        said = f"{error.filename or 'the output'}: {error.strerror}"
-    elif isinstance(error, MemoryError):
-        said = said or "there is not enough memory for this; take a smaller picture or fewer at once"
-    elif isinstance(error, SafetensorError):  # of weights that a library writes, as where the disk is full
-        said = f"a file of weights cannot be written or read ({said})"
-    elif not isinstance(error, (ValueError, OSError, ArithmeticError, ModuleNotFoundError)):
-        return None
-    return printable(said)
+
+@dataclass
+class Frame:
+    """The settings of the output of one command, the stream of its answer, and the number of answers it has given."""
+
+    json: bool = False
+    quiet: bool = False
+    output: Any = None
+    answers: int = 0
+
+
+_frame: ContextVar[Frame | None] = ContextVar("frame", default=None)
+
+
+def frame() -> Frame:
+    """The frame of the command that runs; outside of any, one that prints text."""
+    return _frame.get() or Frame()
+
+
+@contextmanager
+def framed(json: bool, quiet: bool) -> Iterator[None]:
+    """Run a command with its settings of output. With ``json``, text that anything prints goes to standard error.
+
+    Raises ``RuntimeError`` for a command that ends well with ``json`` and has not given one answer.
+    """
+    own = Frame(json, quiet, sys.stdout)
+    token = _frame.set(own)
+    try:
+        if not json:
+            yield
+            return
+        with redirect_stdout(sys.stderr):
+            yield
+        if own.answers != 1:
+            raise RuntimeError(f"the command gave {own.answers} answers in place of one")
+    finally:
+        _frame.reset(token)
+
+
+def answer(values: dict[str, Any]) -> None:
+    """Give the answer of a command: one JSON object on standard output with ``--json``, else nothing."""
+    from iterinv.plain import to_json
+
+    own = frame()
+    own.answers += 1
+    if own.json:
+        typer.echo(to_json(values, indent=2, ascii_only=True), file=own.output)
+
+
+def say(text: str) -> None:
+    """Print a line of text on standard output, without control characters; nothing with ``--json``."""
+    if not frame().json:
+        typer.echo(printable(text))
+
+
+def note(text: str) -> None:
+    """Print a note on standard error; nothing with ``--quiet``."""
+    if not frame().quiet:
+        typer.echo(f"note: {printable(text)}", err=True)
 
 
 def console(*, stderr: bool = False) -> Console:
-    """A console that prints text as it is, without markup, and raises where its reader has gone."""
+    """A console that prints text as it is, without markup, and raises where its reader has gone. Where there is no
+    terminal it has :data:`WIDTH` columns.
+
+    That of standard output prints nothing with ``--json``, that of standard error nothing with ``--quiet``.
+    """
     from rich.console import Console
 
     class Plain(Console):
         def on_broken_pipe(self) -> None:
             raise BrokenPipeError  # rich would end the process at once, with exit code 1
 
-    return Plain(stderr=stderr, file=None if stderr else sys.stdout, markup=False, emoji=False, highlight=False)
+    silent = frame().quiet if stderr else frame().json
+    file = None if stderr else sys.stdout
+    made = Plain(stderr=stderr, file=file, quiet=silent, markup=False, emoji=False, highlight=False)
+    if not made.is_terminal:
+        made.width = WIDTH
+    return made
 
 
 @contextmanager

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from iterinv import images
-from iterinv.cli.commands import edit_command
 from iterinv.cli.options import numbers_of, values_of
+from iterinv.commands import edit_command
 from iterinv.evaluate.folder import write_json
 from iterinv.masks import GivenMask
-from iterinv.workbench import EditRequest, Result
+from iterinv.workbench import EditRequest, Result, made_by
 
 COLUMNS = 6
 """The most pictures in a row."""
@@ -60,7 +60,12 @@ def write(requests: Sequence[EditRequest], results: Iterable[Result], folder: Pa
     across = len({getattr(each, varied[-1]) for each in requests}) if varied else 1
     columns = min(across, COLUMNS)
     rows = [[("original", canvas.image)], *(shown[k : k + columns] for k in range(0, len(shown), columns))]
-    images.save(images.labelled(rows), folder / "sweep.png")
+    sheet = made_by(None, done[0].cascade, "a sheet of edits")
+    sheet["cells"] = [
+        {"settings": cell["settings"], **result.settings("an edited picture", result.report(), 0)}
+        for cell, result in zip(cells, done, strict=True)
+    ]
+    images.save(images.labelled(rows), folder / "sweep.png", sheet)
     write_json(folder / "sweep.json", {"cells": cells})
     return cells
 

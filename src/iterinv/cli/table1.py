@@ -6,9 +6,11 @@ from typing import Annotated, Any
 
 import typer
 
-from iterinv.cli.evaluate import names_of, print_end, print_table, run_evaluation
-from iterinv.cli.options import Fit, Seed, Size, Steps, guidance_of, with_model
-from iterinv.cli.session import console, errors
+from iterinv.cli.evaluate import answer_of, names_of, print_end, run_evaluation
+from iterinv.cli.names import completing
+from iterinv.cli.options import DryRun, Fit, Seed, Size, Steps, guidance_of, with_model
+from iterinv.cli.session import answer, console, errors
+from iterinv.cli.tables import print_table
 from iterinv.evaluate.remote import working_folder
 from iterinv.files import printable
 
@@ -27,7 +29,10 @@ def table1(
         typer.Option(help="A row for an AutoencoderKL: a folder, a name on the hub, or own, the last stage's; again."),
     ] = None,
     methods: Annotated[
-        str, typer.Option(help="Methods beside the paper's, with commas between them.")
+        str,
+        typer.Option(
+            autocompletion=completing("METHODS", ","), help="Methods beside the paper's, with commas between them."
+        ),
     ] = "bdia,aligned,iterinv-anderson",
     metrics: Annotated[
         str, typer.Option(help="Metrics, with commas between them; the paper's, as far as they run here, if not given.")
@@ -46,6 +51,7 @@ def table1(
         int | None, typer.Option(min=1, help="Threads of each process; torch's own for one, 1 for several.")
     ] = None,
     pictures: Annotated[int, typer.Option(min=0, help="Pictures whose reconstructions are kept and shown.")] = 12,
+    dry_run: DryRun = False,
     model: Any = None,
 ) -> None:
     """Measure the rows of IterInv's Table I: DDIM as published and correctly, IterInv, exact methods."""
@@ -77,6 +83,12 @@ def table1(
             about=tuple((f"load_{name}", str(value)) for name, value in vars(model).items()),
             recipes=recipes,
         )
+        if dry_run:
+            from iterinv.cli.rehearse import print_estimate
+            from iterinv.estimates import estimate_evaluation
+
+            print_estimate(estimate_evaluation(request, model))
+            return
         with working_folder(out) as (folder, after_row):
             every = run_evaluation(request, folder, processes, pictures, engine, after_row)
             with whole(folder / "table1.md") as file:
@@ -85,3 +97,4 @@ def table1(
         for reason in () if chosen else left_out.values():
             console().print(printable(f"left out: {reason}"))
         print_end(every, out, "table1.md, results.jsonl, report.html, report.md and manifest.json")
+        answer({**answer_of(every, out), "left_out": list(() if chosen else left_out.values())})

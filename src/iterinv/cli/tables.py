@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +12,93 @@ from iterinv.files import printable
 
 if TYPE_CHECKING:
     from iterinv.costs import Cost
+
+
+GAPS = (2, 1)
+"""The columns between two cells, and those where there is no room for as many."""
+
+
+def print_table(
+    head: Sequence[str], rows: Sequence[Sequence[str]], title: str = "", text: Collection[int] = (0,)
+) -> None:
+    """Print a table as wide as the screen at most, with every cell whole.
+
+    Cells of the columns ``text`` stand at the left and are folded between words where there is no room; those of others
+    stand at the right in one line. Heads are folded too. A table that still is too wide has a line for each cell.
+    """
+    from rich.cells import cell_len
+
+    screen = console()
+    title, head, rows = (
+        printable(title),
+        [printable(each) for each in head],
+        [[printable(each) for each in row] for row in rows],
+    )
+    rows = [[*row, *[""] * (len(head) - len(row))] for row in rows]
+    least, most = [], []
+    for k, name in enumerate(head):
+        cells = [row[k] for row in rows]
+        words = [word for cell in [name, *(cells if k in text else ())] for word in cell.split()]
+        least.append(max(map(cell_len, [*words, *(() if k in text else cells)]), default=0))
+        most.append(max(map(cell_len, [name, *cells]), default=0))
+    rooms = {gap: screen.width - gap * (len(head) - 1) - sum(least) for gap in GAPS}
+    gap, room = next(((gap, room) for gap, room in rooms.items() if room >= 0), (0, -1))
+    if room < 0:
+        _print_turned(head, rows, title)
+        return
+    for k in (*text, *(k for k in range(len(head)) if k not in text)):
+        more = min(room, most[k] - least[k])
+        least[k], room = least[k] + more, room - more
+    _print_columns(head, rows, title, text, least, gap)
+
+
+def _print_columns(
+    head: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    title: str,
+    text: Collection[int],
+    widths: Sequence[int],
+    gap: int,
+) -> None:
+    from rich.box import SIMPLE_HEAD, Box
+    from rich.table import Table
+
+    screen = console()
+    plain = Box("\n".join(["    ", "    ", " -- ", *["    "] * 5]), ascii=True)
+    box = SIMPLE_HEAD if screen.is_terminal else plain
+    table = Table(
+        title=title or None, title_justify="left", box=box, pad_edge=False, padding=(0, gap - 1, 0, 0), show_edge=False
+    )
+    for k, (name, width) in enumerate(zip(head, widths, strict=True)):
+        table.add_column(name, justify="left" if k in text else "right", width=width, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    screen.print(table)
+
+
+def _print_turned(head: Sequence[str], rows: Sequence[Sequence[str]], title: str) -> None:
+    """Print a block for each row: its first cell, and a line for each other one that is not empty."""
+    screen = console()
+    if title:
+        screen.print(title)
+    for row in rows:
+        screen.print(row[0], overflow="fold")
+        for name, cell in zip(head[1:], row[1:], strict=True):
+            if cell:
+                screen.print(f"  {name}: {cell}" if name else f"  {cell}", overflow="fold")
+
+
+def print_entry(name: str, said: str) -> None:
+    """Print a name, and text beside it that is folded at the width of the screen."""
+    screen = console()
+    beside = max(1, screen.width - len(name) - 1)
+    lines = [
+        part
+        for line in printable(said).split("\n")
+        for part in textwrap.wrap(line, beside, break_on_hyphens=False) or [""]
+    ]
+    for k, line in enumerate(lines):
+        screen.print(f"{printable(name) if k == 0 else ' ' * len(name)} {line}".rstrip(), soft_wrap=True)
 
 
 def decibels(psnr: float | None) -> str:
@@ -26,12 +115,7 @@ def decibels_by_stage(row: dict[str, Any]) -> str:
 @errors()
 def print_comparison(rows: list[dict[str, Any]], title: str, out: Path) -> None:
     """Print a table of methods, and the reasons of those that failed."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    table = Table(title=printable(title), title_justify="left", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    for column in ("method", "dB, stage by stage", "pixels", "calls", "back", "s", "MB", "noise"):
-        table.add_column(column, justify="left" if column == "method" else "right", no_wrap=True)
+    cells_of = []
     for row in rows:
         cells = [
             row["method"],
@@ -47,9 +131,9 @@ def print_comparison(rows: list[dict[str, Any]], title: str, out: Path) -> None:
             calls = row["network_calls"]
             cells[2:5] = f"{row['exact_pixels']:.2%}", str(calls["forward"]), str(calls["backward"])
             cells[-1] = f"{row['terminal_noise']['std']:.2f}"
-        table.add_row(*cells)
+        cells_of.append(cells)
+    print_table(("method", "dB, stage by stage", "pixels", "calls", "back", "s", "MB", "noise"), cells_of, title)
     screen = console()
-    screen.print(table)
     for row in rows:
         if not row["stages"]:
             screen.print(printable(f"{row['method']}: {row['why']}"))
@@ -62,10 +146,6 @@ def print_comparison(rows: list[dict[str, Any]], title: str, out: Path) -> None:
 @errors()
 def print_costs(stage_costs: list[Cost], rate: float, peaks: dict[str, int]) -> None:
     """Print what each stage costs, the peak of the device's memory and the time."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     rows = []
     for cost in stage_costs:
         name = f"{cost.name:3} {Path(cost.source).name}"
@@ -74,27 +154,22 @@ def print_costs(stage_costs: list[Cost], rate: float, peaks: dict[str, int]) -> 
                 name,
                 str(cost.size),
                 f"{cost.parameters / 1e6:,.0f} M",
-                _gigabytes(cost.weights),
-                _gigabytes(cost.activations),
+                gigabytes(cost.weights),
+                gigabytes(cost.activations),
                 str(cost.forward) + (f" + {cost.backward}" if cost.backward else ""),
-                _duration(cost.seconds(rate)),
+                duration(cost.seconds(rate)),
             ]
         )
         if cost.text_parameters:
-            rows.append(["    its words", "", f"{cost.text_parameters / 1e6:,.0f} M", _gigabytes(cost.text_weights)])
+            rows.append(["    its words", "", f"{cost.text_parameters / 1e6:,.0f} M", gigabytes(cost.text_weights)])
         if cost.codec_parameters:
-            sizes = _gigabytes(cost.codec_weights), _gigabytes(cost.codec_activations)
+            sizes = gigabytes(cost.codec_weights), gigabytes(cost.codec_activations)
             rows.append(["    its autoencoder", "", f"{cost.codec_parameters / 1e6:,.0f} M", *sizes])
-    for k, column in enumerate(("", "px", "size", "weights", "other", "calls", "time")):
-        widest = max(len(row[k]) for row in [*rows, [column] * 9] if k < len(row))
-        table.add_column(column, justify="right" if k else "left", no_wrap=True, min_width=widest if k else None)
-    for row in rows:
-        table.add_row(*row)
+    print_table(("", "px", "size", "weights", "other", "calls", "time"), rows)
     screen = console()
-    screen.print(table)
     words = {"resident": "all networks at once", "staged": "a network at a time", "layered": "a layer at a time"}
-    peak = ", ".join(f"{_gigabytes(size)} with {words[mode]}" for mode, size in peaks.items())
-    whole = _duration(sum(cost.seconds(rate) for cost in stage_costs))
+    peak = ", ".join(f"{gigabytes(size)} with {words[mode]}" for mode, size in peaks.items())
+    whole = duration(sum(cost.seconds(rate) for cost in stage_costs))
     lines = [
         f"Peak memory of the device: {peak}.",
         f"Inverting and reconstructing a picture: {whole} at the {rate / 1e9:,.0f} GFLOP/s that convolutions "
@@ -105,11 +180,13 @@ def print_costs(stage_costs: list[Cost], rate: float, peaks: dict[str, int]) -> 
         screen.print(printable(line))
 
 
-def _gigabytes(size: float) -> str:
+def gigabytes(size: float) -> str:
+    """A number of bytes in GB, or in MB where it is small."""
     return f"{size / 1e9:.1f} GB" if size > 5e7 else f"{size / 1e6:.1f} MB"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """A time in seconds, minutes or hours."""
     return (
         f"{seconds:.1f} s"
         if seconds < 100
@@ -119,12 +196,9 @@ def _duration(seconds: float) -> str:
     )
 
 
+@errors()
 def print_summary(summary: list[dict[str, Any]], out: Path) -> None:
     """Print the summary of an evaluation of editors."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     columns = {
         "success": "{:.0%}",
         "kept": "{:.0%}",
@@ -134,28 +208,21 @@ def print_summary(summary: list[dict[str, Any]], out: Path) -> None:
         "sharpness": "{:.2f}",
         "leakage": "{:.0%}",
     }
-    for column in ("kind", "tasks", *columns):
-        table.add_column(column.removeprefix("outside_"), justify="left" if column == "kind" else "right", no_wrap=True)
+    rows = []
     for row in summary:
         cells = ["" if row[key] is None else form.format(row[key]) for key, form in columns.items()]
-        table.add_row(row["kind"], str(row["tasks"]), *cells)
-    screen = console()
-    screen.print(table)
-    screen.print(printable(f"rows.jsonl, summary.json, edited/ and three sheets in {out}"))
+        rows.append([row["kind"], str(row["tasks"]), *cells])
+    print_table(("kind", "tasks", *columns), rows)
+    console().print(printable(f"rows.jsonl, summary.json, edited/ and three sheets in {out}"))
 
 
 @errors()
 def print_report(report: dict[str, Any], out: Path) -> None:
     """Print the short report of an inversion or an edit."""
-    from rich.table import Table
-
     from iterinv.images import sides
 
-    table = Table(title=printable(f"{report['method']}, {report['steps']} steps"), title_justify="left")
-    whole, lines = report.get("reconstruction"), []
+    whole, lines, rows = report.get("reconstruction"), [], []
     columns = ("reconstruction", "exact pixels", "noise std") if whole else ("levels inverted",)
-    for column in ("stage", "size", "network calls", "seconds", *columns):
-        table.add_column(column, justify="left" if column == "stage" else "right")
     for s in report["stages"]:
         calls, fidelity = s["network_calls"], s.get("reconstruction")
         cells = [
@@ -168,9 +235,10 @@ def print_report(report: dict[str, Any], out: Path) -> None:
             cells += decibels(fidelity["psnr"]), f"{fidelity['exact_pixels']:.2%}", f"{s['terminal_noise']['std']:.2f}"
         else:
             cells.append(f"{s['depth']} of {report['steps']}")
-        table.add_row(*cells)
+        rows.append(cells)
+    title = f"{report['method']}, {report['steps']} steps"
+    print_table(("stage", "size", "network calls", "seconds", *columns), rows, title)
     screen = console()
-    screen.print(table)
     if whole:
         lines = [f"reconstruction: {decibels(whole['psnr'])}, {whole['exact_pixels']:.2%} of pixels equal"]
         lines.append(report["why"])

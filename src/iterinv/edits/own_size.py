@@ -9,7 +9,7 @@ enlarged edited picture takes its place.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from PIL import Image
 from iterinv.edits.structure import WINDOW, edge_slope, structure_change
 from iterinv.images import from_uint8
 from iterinv.masks import depth_inside
+from iterinv.provenance import chunks
 from iterinv.reading import Original
 from iterinv.reading.encoding import Encoding
 from iterinv.writing import write_png
@@ -70,14 +71,15 @@ class OwnSize:
             image.info["icc_profile"] = profile
         return image
 
-    def save(self, path: str | Path) -> None:
-        """Write a PNG file with the file's own depth, alpha channel and colours.
+    def save(self, path: str | Path, settings: Mapping[str, Any] | None = None) -> None:
+        """Write a PNG file with the file's own depth, alpha channel and colours; ``settings`` say how it was made
+        (:mod:`iterinv.provenance`).
 
         Raises ``ValueError`` for a name that does not end in .png, and :class:`iterinv.files.CannotWrite`.
         """
         if Path(path).suffix.lower() != ".png":
             raise ValueError(f"{path} is no name of a PNG file, the format that keeps every pixel: end it in .png")
-        write_png(Path(path), self.array, self.encoding.chunks)
+        write_png(Path(path), self.array, (*self.encoding.chunks, *chunks(settings)))
 
     def report(self) -> dict[str, Any]:
         """The sizes in pixels, the depth, the share of the pixels that may differ from the file's and of those that do,

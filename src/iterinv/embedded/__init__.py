@@ -35,7 +35,15 @@ def picture_advice(stages: Any, picture: Any) -> str:
 DEFAULTS = Defaults(sampling_steps=10, prompt_advice=prompt_advice, picture_advice=picture_advice)
 """Ten sampling steps draw as well as more (``docs/benchmarks/sampling.md``)."""
 
-PRESETS["embedded"] = Preset("the cascade that ships with the package", (FOLDER,), defaults=DEFAULTS)
+PRESETS["embedded"] = Preset(
+    "the cascade that ships with the package",
+    (FOLDER,),
+    defaults=DEFAULTS,
+    licence="Apache-2.0",
+    pixels=(32, 64, 256),
+    weights=14_738_292,
+    memory=(75_046_620, 60_898_408),
+)
 
 RENDERED["scenes"] = "held-out scenes of the embedded world, no edits", datasets.scenes
 RENDERED["scene-edit"] = "SceneEdit: edits with a true answer and region", datasets.scene_edit

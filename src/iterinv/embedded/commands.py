@@ -24,7 +24,7 @@ from iterinv.cli.options import (
     share_of,
     with_model,
 )
-from iterinv.cli.session import counted, errors
+from iterinv.cli.session import answer, counted, errors, say
 from iterinv.cli.tables import print_summary
 
 
@@ -59,9 +59,11 @@ def samples(
         counted(drawn, "samples", count, lambda _, done: int(done))
         report = bench.report(out, count, out / "true")
         write_json(out / "alignment.json", report)
-    others = {f"{of} {name}": value for of in ("true", "shuffled") for name, value in report.pop(of).items()}
-    for name, value in {**report, **others}.items():
-        typer.echo(f"{name:<18} {value}")
+    others = {f"{of} {name}": value for of in ("true", "shuffled") for name, value in report[of].items()}
+    alone = {name: value for name, value in report.items() if name not in ("true", "shuffled")}
+    for name, value in {**alone, **others}.items():
+        say(f"{name:<18} {value}")
+    answer({**report, "out": str(out)})
 
 
 @evaluation.command()
@@ -107,10 +109,12 @@ def scenes(
             raise ValueError(
                 f"none of the first {count} scenes is in share {share}: ask for more scenes or fewer shares"
             )
-        report = {"summary": bench.summary(rows), "versions": versions()}
+        summary = bench.summary(rows)
+        report = {"summary": summary, "versions": versions()}
         write_json(out / "summary.json", report)
         bench.sheets(out, rows)
-        print_summary(bench.summary(rows), out)
+        print_summary(summary, out)
+        answer({**report, "out": str(out)})
 
 
 def train(
@@ -131,8 +135,11 @@ def train(
         from iterinv.embedded.train import PARTS, RECIPE
         from iterinv.embedded.train import train as run
 
+        parts = {}
         for each in PARTS if part == "all" else [part]:
-            typer.echo(f"{each}: {run(each, out, minutes, recipe or RECIPE, mixed_precision, weights)}")
+            parts[each] = run(each, out, minutes, recipe or RECIPE, mixed_precision, weights)
+            say(f"{each}: {parts[each]}")
+        answer({"parts": parts})
 
 
 def register(app: typer.Typer) -> None:

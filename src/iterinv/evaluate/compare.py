@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from iterinv.cascade import Cascade
-from iterinv.files import whole
-from iterinv.images import Picture
+from iterinv.images import Picture, save
 from iterinv.manifest import peak_memory
 from iterinv.methods import plan
 from iterinv.observer import Observer
@@ -88,12 +87,16 @@ def front(rows: Sequence[dict[str, Any]]) -> list[str]:
     return [name for _, name in sorted(efficient, key=lambda each: each[0])]
 
 
-def plot(rows: Sequence[dict[str, Any]], path: Path, title: str) -> None:
-    """Plot PSNR and the noise's spread against network work, with a point per method that finished."""
+def plot(rows: Sequence[dict[str, Any]], path: Path, title: str, settings: Mapping[str, Any] | None = None) -> None:
+    """Plot PSNR and the noise's spread against network work, with a point per method that finished; ``settings`` are
+    those of the file (:mod:`iterinv.provenance`)."""
+    import numpy as np
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     rows = [row for row in rows if row["network_calls"] is not None]
-    figure = Figure(figsize=(11, 4.6), layout="constrained")
+    figure = Figure(figsize=(11, 4.6), dpi=110, layout="constrained")
+    canvas = FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
     finite = [_decibels(row) for row in rows if row["psnr"] is not None]
     top = max([60.0, *finite]) + 8
@@ -131,8 +134,8 @@ def plot(rows: Sequence[dict[str, Any]], path: Path, title: str) -> None:
         axes.set_xlabel("network work: forward + 2 backward evaluations")
     shown = title.encode(errors="backslashreplace").decode()
     figure.suptitle(f"{shown}; red: none is both cheaper and better", parse_math=False)
-    with whole(path) as file:
-        figure.savefig(file, dpi=110, format="png")
+    canvas.draw()
+    save(np.asarray(canvas.buffer_rgba())[..., :3], path, settings)
 
 
 def _decibels(row: dict[str, Any]) -> float:

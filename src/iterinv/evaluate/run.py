@@ -84,7 +84,7 @@ def evaluate(
         began = time.monotonic()
         todo = jobs(evaluation, dataset, pictures, done)
         for k, (row, seconds, shown) in enumerate(workers.rows(todo), 1):
-            _keep(folder / PICTURES / row["task"], shown)
+            _keep(folder / PICTURES / row["task"], shown, _about(settings, row))
             append_line(folder / RESULTS, row)
             timing = {
                 "task": row["task"],
@@ -138,12 +138,21 @@ def jobs(evaluation: Evaluation, dataset: Dataset, pictures: int, done: set[Key]
                 yield Job(k, method, missing, k in kept)
 
 
-def _keep(folder: Path, pictures: dict[str, np.ndarray]) -> None:
+def _keep(folder: Path, pictures: dict[str, np.ndarray], about: dict[str, Any]) -> None:
+    """Write pictures with settings: of a result, those that made it."""
     if pictures:
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
     for name, picture in pictures.items():
-        images.save(picture, folder / f"{name}.png")
+        given = {"task": about["task"]} if name in ("source", "truth") else about
+        images.save(picture, folder / f"{name}.png", {"what": f"a picture of an evaluation, {name}", **given})
+
+
+def _about(settings: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
+    """The settings that the pictures of a row carry."""
+    made = {key: row[key] for key in ("task", "method", "editor")}
+    made |= {key: settings[key] for key in ("dataset", "steps", "guidance", "seed", "fit")}
+    return made | {"weights": settings["model"]}
 
 
 def _count(evaluation: Evaluation, dataset: Dataset) -> int:

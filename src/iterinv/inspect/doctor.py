@@ -19,7 +19,7 @@ from iterinv.methods import plan
 from iterinv.models import Stage, folders
 from iterinv.models.memory import checked_device
 from iterinv.models.probe import precision
-from iterinv.presets import Source, presets
+from iterinv.presets import Source, index_in_cache, presets
 from iterinv.stage_inversion import NotExact
 from iterinv.streams import draw_noise
 
@@ -86,11 +86,8 @@ def _devices() -> Iterator[Finding]:
 def _presets() -> Iterator[Finding]:
     """List the published weights that are on this disk; loading says how to get missing ones."""
 
-    def here(source: Source | Path) -> bool:
-        return source.exists() if isinstance(source, Path) else any(_cached(name) for name in source.names)
-
     for name, preset in presets().items():
-        missing = [str(getattr(source, "name", source)) for source in dict.fromkeys(preset.sources) if not here(source)]
+        missing = [str(getattr(source, "name", source)) for source in preset.missing]
         yield Finding(name, None, f"not here: {', '.join(missing)}" if missing else "on this disk")
 
 
@@ -108,7 +105,7 @@ def _weights(model: Any) -> Iterator[Finding]:
         if preset
         else [str(model)] * bool(on_hub)
     )
-    for name, index in ((name, _cached(name)) for name in names):
+    for name, index in ((name, index_in_cache(name)) for name in names):
         if index is not None:
             files = [file for file in index.parent.rglob("*") if re.fullmatch("[0-9a-f]{64}", file.resolve().name)]
             yield _sound(name, [file.name for file in files if folders.sha256(file) != file.resolve().name])
@@ -118,15 +115,6 @@ def _sound(about: str, damaged: list[str]) -> Finding:
     if damaged:
         return Finding("weights", False, f"{about}: {', '.join(damaged)} damaged or missing; get it again")
     return Finding("weights", True, f"{about}: every file is as its hash says")
-
-
-def _cached(name: str) -> Path | None:
-    """Return the path of a pipeline's index, ``owner/name`` or ``owner/name@revision``, in the hub's cache."""
-    from huggingface_hub import try_to_load_from_cache
-
-    name, _, revision = name.partition("@")
-    file = try_to_load_from_cache(name, "model_index.json", revision=revision or None)
-    return Path(file) if isinstance(file, str) else None
 
 
 @torch.no_grad()

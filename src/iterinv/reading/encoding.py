@@ -58,7 +58,7 @@ class Encoding:
             meant, plain = colour.lattice_in_srgb(profile, of)
         except (ImageCms.PyCMSError, OSError, ValueError):
             return cls.srgb()
-        encoding = cls(of, icc, None, plain, (_profile(icc),))
+        encoding = cls(of, icc, None, plain, (profile_chunk(icc),))
         try:
             encoding.values(meant)
         except (ImageCms.PyCMSError, OSError, ValueError):
@@ -68,7 +68,7 @@ class Encoding:
     @classmethod
     def srgb(cls) -> Encoding:
         """The encoding of a picture that states none."""
-        return cls(chunks=(_profile(colour.srgb_profile()),))
+        return cls(chunks=(profile_chunk(colour.srgb_profile()),))
 
     @property
     def profile(self) -> bytes:
@@ -108,5 +108,6 @@ def _stated(info: Mapping[Any, Any], stated: tuple[float, ...], exponent: float 
     return tuple(chunks)
 
 
-def _profile(icc: bytes) -> Chunk:
+def profile_chunk(icc: bytes) -> Chunk:
+    """The chunk of a PNG file that holds an ICC profile."""
     return b"iCCP", b"ICC profile\0\0" + zlib.compress(icc)

@@ -98,6 +98,53 @@ def write_chunk(output: BinaryIO, kind: bytes, data: bytes) -> None:
     output.write(struct.pack(">I4s", len(data), kind) + data + struct.pack(">I", zlib.crc32(kind + data)))
 
 
+def text_of(file: BinaryIO, keyword: bytes, most: int) -> str | None:
+    """The first text under a keyword, in a tEXt, zTXt or iTXt chunk of a file behind its signature; ``None`` without
+    one.
+
+    Raises ``ValueError`` for a text of more than ``most`` bytes, packed or unpacked, and for a damaged one.
+    """
+    while len(header := file.read(8)) == 8:
+        size, kind = struct.unpack(">I4s", header)
+        if kind == b"IEND" or not kind.isalpha():
+            return None
+        start = file.read(min(size, len(keyword) + 1)) if kind in TEXT else b""
+        if start != keyword + b"\0":
+            file.seek(size - len(start) + 4, 1)
+            continue
+        if size > most + 1024:
+            raise ValueError(f"the text has {size} bytes, and {most} at most are read")
+        data = file.read(size - len(start))
+        if file.read(4) != struct.pack(">I", zlib.crc32(kind + start + data)):
+            raise ValueError(f"the checksum of its {kind.decode()} chunk is wrong")
+        return _text(kind, data, most)
+    return None
+
+
+def _text(kind: bytes, data: bytes, most: int) -> str:
+    """The text of a chunk, behind its keyword. Raises ``ValueError`` as :func:`text_of` does."""
+    packed = kind == b"zTXt"
+    if packed:
+        data = data[1:]
+    elif kind == b"iTXt":
+        packed = data[:1] == b"\1"
+        data = data[2:].split(b"\0", 2)[-1]
+    if packed:
+        inflate = zlib.decompressobj()
+        try:
+            data = inflate.decompress(data, most + 1)
+        except zlib.error:
+            raise ValueError("the packed text is damaged") from None
+        if not inflate.eof and len(data) <= most:
+            raise ValueError("the packed text ends early")
+    if len(data) > most:
+        raise ValueError(f"the text has more than {most} bytes")
+    try:
+        return data.decode("utf-8" if kind == b"iTXt" else "latin-1")
+    except UnicodeDecodeError:
+        raise ValueError("the text is no UTF-8") from None
+
+
 def _inflated_size(header: bytes, pixels_max: float) -> int:
     """Bytes of all rows with their filter bytes, by the IHDR chunk."""
     width, height, bits, colour, _, _, interlaced = struct.unpack(">IIBBBBB", header)

@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from iterinv.cli.commands import edit_command
-from iterinv.cli.session import sentence_of
+from iterinv.commands import edit_command, with_names
+from iterinv.errors import sentence_of
 from iterinv.web.job import Cancelled, Job
 from iterinv.web.python_text import edit_python
-from iterinv.web.requests import mask_of, model_of, prompt_of, setting_of, source_of, with_names
+from iterinv.web.requests import mask_of, model_of, prompt_of, setting_of, source_of
 from iterinv.web.session import Entry, Session
 from iterinv.web.views import Values, history, show_stage
 from iterinv.web.words import Meter, comparison, inversion_words, message, problem

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from iterinv.cli.options import Device, Memory, Precision
-from iterinv.cli.session import errors
+from iterinv.cli.session import answer, errors, note, say
 
 INSTALL = "pip install 'iterinv[web]'"
 
@@ -39,9 +39,10 @@ def serve(
 
         models = [SharedModel(name, device, dtype, memory) for name in model or ["embedded"]]
         with running(models, host, port, token) as address:
-            typer.echo(f"iterinv is at {address}; Ctrl-C stops it")
+            say(f"iterinv is at {address}; Ctrl-C stops it")
+            answer({"address": address})
             if not is_loopback(host):
-                typer.echo("note: the token and the pictures travel unencrypted; put a proxy with TLS before it")
+                note("the token and the pictures travel unencrypted; put a proxy with TLS before it")
             threading.Event().wait()
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from iterinv.cli.session import sentence_of
+from iterinv.errors import sentence_of
 from iterinv.workbench import Event, Workbench
 
 EVERY = 0.25

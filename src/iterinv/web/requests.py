@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from iterinv.masks import GivenMask
 from iterinv.web.session import Place
-from iterinv.workbench import EditRequest, InvertRequest, Model
+from iterinv.workbench import InvertRequest, Model
 
 LONGEST = 2000
 """The most characters of a prompt."""
@@ -80,15 +79,3 @@ def mask_of(where: str, box: Sequence[int | None], strokes: bytes | None, folder
         (folder / MASK).write_bytes(strokes)
         return GivenMask(folder / MASK)
     return None
-
-
-def with_names(request: EditRequest) -> EditRequest:
-    """The request with the names of the visitor's files in place of the server's paths."""
-    source, mask = request.source, request.mask
-    if isinstance(source, InvertRequest):
-        source = replace(source, picture=Path(Path(str(source.picture)).name))
-    else:
-        source = replace(source, inversion=Path(source.inversion.name))
-    if mask is not None and mask.file is not None:
-        mask = replace(mask, file=Path(mask.file.name))
-    return replace(request, source=source, mask=mask)

@@ -96,7 +96,10 @@ def evaluate(
             row |= {"back": None, "onward": None}
             if seed < SCENE_EDIT + again:
                 row |= edited_again(cascade, editor, how, task, x, edit.pictures[-1].float())
-            images.save(images.to_uint8(edit.pictures[-1]), _edited(folder, row))
+            settings = {"what": "an edited scene", **{key: row[key] for key in ("kind", "seed", "prompt")}}
+            settings |= {"method": method, "steps": steps, "weights": cascade.fingerprint}
+            settings["edit"] = {"to": task.to, "editor": str(editor)}
+            images.save(images.to_uint8(edit.pictures[-1]), _edited(folder, row), settings)
             append_line(folder / "rows.jsonl", row)
             yield row
 
@@ -255,7 +258,7 @@ def sheets(folder: Path, task_rows: Sequence[dict[str, Any]], size: int = 128) -
     ranked = sorted(task_rows, key=lambda row: -math.inf if row["inside"] is None else -row["inside"])
     middle = max(0, (len(ranked) - SHOWN) // 2)
     for name, chosen in (("best", ranked[:SHOWN]), ("median", ranked[middle:][:SHOWN]), ("worst", ranked[-SHOWN:])):
-        images.save(_sheet(folder, chosen, size, 2), folder / f"{name}.png")
+        images.save(_sheet(folder, chosen, size, 2), folder / f"{name}.png", _shown(name, chosen))
 
 
 def _sheet(folder: Path, task_rows: Sequence[dict[str, Any]], size: int, across: int) -> Image.Image:
@@ -278,8 +281,13 @@ def drawn_sheet(
     their rows."""
     ordered = sorted(task_rows, key=lambda row: (row["seed"], KINDS.index(row["kind"])))
     chosen = random.Random(seed).sample(ordered, min(count, len(ordered)))
-    images.save(_sheet(folder, chosen, size, 4), folder / "drawn.png")
+    images.save(_sheet(folder, chosen, size, 4), folder / "drawn.png", _shown("drawn", chosen))
     return chosen
+
+
+def _shown(name: str, task_rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The settings that a sheet of tasks carries."""
+    return {"what": f"a sheet of edits, {name}", "tasks": [[row["kind"], row["seed"]] for row in task_rows]}
 
 
 def _mean(values: Iterable[float | None]) -> float | None:

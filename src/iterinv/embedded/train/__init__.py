@@ -74,6 +74,7 @@ def _within(phases: list[dict[str, Any]], minutes: float | None) -> list[dict[st
 
 
 def _text(recipe: dict[str, Any], out: Path, minutes: float | None) -> Path:
+    from iterinv.cli.session import say
     from iterinv.embedded.train import networks
     from iterinv.embedded.train.progress import Clock
     from iterinv.embedded.train.text import train_text
@@ -83,7 +84,7 @@ def _text(recipe: dict[str, Any], out: Path, minutes: float | None) -> Path:
     right = train_text(recipe, words, encoder, Clock("text", _within([recipe["text"]], minutes)))
     words.save_pretrained(out / "text")
     encoder.save_pretrained(out / "text")
-    print(f"text encoder: {right:.2%} of attributes read rightly from captions")
+    say(f"text encoder: {right:.2%} of attributes read rightly from captions")
     return out / "text"
 
 

@@ -57,13 +57,14 @@ def to_uint8(x: Tensor) -> np.ndarray:
 
 def rendered(path: Path, draw: Callable[[Any], np.ndarray], tasks: Sequence[Any], size: int, what: str) -> None:
     """Draw a picture (size, size, 3) uint8 of each task by all cores, and write them to ``path`` in their order."""
-    from rich.progress import track
+    from iterinv.cli.session import progress
 
     path.parent.mkdir(parents=True, exist_ok=True)
     pictures = np.empty((len(tasks), size, size, 3), np.uint8)
-    with processes() as pool:
-        for k, picture in enumerate(track(pool.imap(draw, tasks, chunksize=20), what, total=len(tasks))):
+    with processes() as pool, progress() as drawing:
+        for k, picture in enumerate(pool.imap(draw, tasks, chunksize=20)):
             pictures[k] = picture
+            drawing.step(what, k + 1, len(tasks))
     write_array(path, pictures)
 
 

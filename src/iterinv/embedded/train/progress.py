@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from rich.console import Console
+from iterinv.cli.session import console
 
 
 class Clock:
@@ -22,7 +22,7 @@ class Clock:
         self.budget = 60 * sum(phase["minutes"] for phase in phases)
         self.step, self.spent, self._said = 0, 0.0, -math.inf
         self._began: float | None = None  # runs from the first step: what is prepared before it is not training
-        self._console = Console(stderr=True)
+        self._console = console(stderr=True)
 
     def state_dict(self) -> dict[str, float]:
         """The time spent, for a checkpoint."""
