@@ -35,7 +35,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 REASONS = ("needs a download", "needs a GPU", "needs the extra", "takes minutes", "serves until it is stopped")
 SKIPPED = re.compile(rf"#.*\b({'|'.join(REASONS)})\b")
-KINDS = {"console", "python", "pycon", "text", "json", "yaml"}
+KINDS = {"console", "python", "pycon", "text", "json", "yaml", "toml"}
 SLOW = {
     "README.md",
     "docs/evaluate.md",
@@ -46,13 +46,17 @@ SLOW = {
     "docs/own-size.md",
     "docs/python.md",
     "docs/real-models.md",
+    "docs/terminal.md",
     "docs/tutorial.md",
 }
 """Pages whose blocks take more than a few seconds."""
 
 
 class Block(NamedTuple):
+    """A block of a page. One with a ``title`` is a file of that name."""
+
     kind: str
+    title: str
     text: str
 
 
@@ -66,7 +70,9 @@ class Command(NamedTuple):
 
 def blocks(page):
     fenced = re.findall(
-        r"^```(?:\{ \.)?(\w*)[^\n]*\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+        r'^```(?:\{ \.)?(\w*)(?: title="([\w.]+)")?[^\n]*\n(.*?)^```$',
+        page.read_text(encoding="utf-8"),
+        re.MULTILINE | re.DOTALL,
     )
     return [Block(*each) for each in fenced]
 
@@ -121,7 +127,10 @@ def silenced(command):
     return command
 
 
-def test_every_command_is_one_with_such_options():
+def test_every_command_is_one_with_such_options(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for block in (block for page in PAGES for block in blocks(page) if block.title):
+        Path(block.title).write_text(block.text)
     group, count = silenced(typer.main.get_command(command_line())), 0
     for page, block in every("console"):
         for words, skipped, _ in commands(block):
@@ -195,7 +204,9 @@ def test_the_blocks_of_a_page_run(page, readers_folder, monkeypatch):
     monkeypatch.setenv("COLUMNS", "120")
     names = {"__name__": "page"}
     for block in blocks(page):
-        if block.kind == "console":
+        if block.title:
+            Path(block.title).write_text(block.text)
+        elif block.kind == "console":
             for command in commands(block):
                 if command.words[0] == "iterinv" and not command.skipped:
                     runs(command)
