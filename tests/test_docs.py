@@ -84,7 +84,8 @@ def commands(block):
     made = []
     for part in parts[1:]:
         line, _, output = part.partition("\n")
-        made.append(Command(shlex.split(line, comments=True), bool(SKIPPED.search(line)), output))
+        words = shlex.split(line, comments=True)
+        made.append(Command(words[: words.index(">")] if ">" in words else words, bool(SKIPPED.search(line)), output))
     return made
 
 
