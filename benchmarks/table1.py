@@ -78,7 +78,8 @@ def main() -> None:
     runs = ROOT / "runs" / "table1" / short(cascade)
     pictures = photographs(runs / "photographs")
     study = list(studied(runs / "study.jsonl", pictures))
-    tables = {name: measured(data, runs / name) for name, data in (("scenes", "scenes"), ("photos", str(pictures)))}
+    scenes = measured("scenes", runs / "scenes", table1.SCALES)
+    photos = measured(str(pictures), runs / "photos", table1.SCALES[:1])
     plotted(study)
     rows = [
         [NUMERALS[stage], variant, *(f"{mean(study, stage, variant, n):.1f}" for n in STUDY_STEPS)]
@@ -92,11 +93,13 @@ predicts velocities. [What this says about the paper](../table1.md).
 
 ## Scenes
 
-{tables["scenes"]}
+{scenes}
 
 ## Photographs
 
-{tables["photos"]}
+They have no words, so guidance has nothing to guide by.
+
+{photos}
 
 ## DDIM inversion of one stage
 
@@ -111,9 +114,9 @@ PSNR in dB, mean of {2 * STUDY_COUNT} pictures, of DDIM inversion and DDIM of on
     publish("table1", "IterInv's Table I, and DDIM at super-resolution stages", body, began)
 
 
-def measured(data: str, out: Path) -> str:
-    """Evaluate the rows on a dataset, and return their table."""
-    recipes = table1.recipes(3, STEPS)
+def measured(data: str, out: Path, scales: Sequence[float]) -> str:
+    """Evaluate the rows on a dataset, IterInv's at these guidance scales, and return their table."""
+    recipes = table1.recipes(3, STEPS, scales)
     names, metrics = tuple(name for name, _ in recipes), table1.published_metrics()[0]
     request = Evaluation(data, load, names, (), metrics, STEPS, fit="crop", count=COUNT, threads=1, recipes=recipes)
     for progress in evaluate(request, out, processes=2):
