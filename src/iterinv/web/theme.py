@@ -75,7 +75,8 @@ CSS = """
 .gradio-container label:has(:is([type=radio], [type=checkbox]):focus-visible) { outline: 3px solid var(--focus); }
 .gradio-container button[role=tab]:focus-visible, .gradio-container .label-wrap:focus-visible { outline-offset: -3px; }
 .gradio-container [data-testid=slider]:focus-visible { outline: 0 !important; }
-.gradio-container [data-testid=slider]:focus-visible .icon-wrap { outline: 3px solid var(--focus); outline-offset: 2px; }
+.gradio-container [data-testid=slider]:focus-visible .icon-wrap { outline: 3px solid var(--focus); outline-offset: 2px;
+  }
 .dark button[role=tab].selected { color: var(--primary-300); }
 @media (max-width: 640px) {
   .head svg { display: none; }
@@ -91,9 +92,8 @@ CSS = """
 JS = """
 () => {
   const label = (each) => {
-    const block = each.closest('[aria-label], .block, .tabitem');
-    const said = block && block.querySelector('label[data-testid="block-label"]');
-    return said ? said.textContent.trim() : '';
+    const block = each.parentElement.closest('[aria-label], .block, .tabitem');
+    return block?.querySelector('label[data-testid="block-label"]')?.textContent.trim() || '';
   };
   // A handle lies at a share of the picture, which may be narrower than the element that it is in.
   const place = (handle) => {
@@ -107,7 +107,7 @@ JS = """
     if (!handle.parentElement.querySelector('img')?.naturalWidth) return;
     const percent = Math.round(100 * place(handle).share);
     handle.setAttribute('aria-valuenow', percent);
-    handle.setAttribute('aria-valuetext', `${percent} % of the picture are ${label(handle.parentElement).split(', and ')[0]}`);
+    handle.setAttribute('aria-valuetext', `${label(handle).split(', and ')[0]}: ${percent} % of the width`);
   };
   const move = (handle, share) => {
     const { wide, left } = place(handle), box = handle.parentElement.getBoundingClientRect();
@@ -127,8 +127,9 @@ JS = """
     });
     document.querySelectorAll('.empty[aria-label]:not([role])').forEach((each) => each.setAttribute('role', 'img'));
     document.querySelectorAll('[data-testid=slider]:not([tabindex])').forEach((each) => {
-      const all = { role: 'slider', tabindex: 0, 'aria-label': label(each.parentElement), 'aria-valuemin': 0, 'aria-valuemax': 100 };
-      Object.entries({ ...all, 'aria-valuenow': 50 }).forEach((pair) => each.setAttribute(...pair));
+      const range = { 'aria-valuemin': 0, 'aria-valuemax': 100, 'aria-valuenow': 50 };
+      const all = { role: 'slider', tabindex: 0, 'aria-label': label(each), ...range };
+      Object.entries(all).forEach((pair) => each.setAttribute(...pair));
     });
   };
   document.addEventListener('focusin', (event) => event.target.matches('[data-testid=slider]') && say(event.target));
