@@ -114,7 +114,7 @@ def print_measurement(measurement: Measurement, title: str) -> None:
         if name in measurement.sets:
             table.add_row(label, metric.direction, shown(measurement.sets[name]))
             continue
-        cells = [_mean(measurement, name, region) for region in measurement.regions]
+        cells = [mean_cell(measurement, name, region) for region in measurement.regions]
         table.add_row(label, metric.direction, *cells, *([printable(measurement.worst(name))] if several else []))
     screen = console()
     screen.width = min(screen.width, WIDTH) if screen.is_terminal else WIDTH
@@ -125,7 +125,9 @@ def print_measurement(measurement: Measurement, title: str) -> None:
         screen.print(f"Not here: {', '.join(measurement.left_out)}; `iterinv measure --list` says how to get them.")
 
 
-def _mean(measurement: Measurement, name: str, region: str) -> str:
+def mean_cell(measurement: Measurement, name: str, region: str) -> str:
+    """The mean of a metric over the pictures, and their number where some have no value; ``equal`` for the PSNR of
+    equal pictures."""
     mean, count = measurement.mean(name, region)
     with_pixels = sum(row["pixels"][region] > 0 for row in measurement.rows)
     if mean is None:

@@ -66,6 +66,19 @@ CSS = """
 .go > button { align-self: stretch; }
 .examples .grid-container { grid-template-columns: repeat(3, minmax(0, 1fr)) !important; }
 #history .grid-wrap { padding-top: 34px !important; }
+#path .grid-wrap { padding-top: 34px !important; max-height: none !important; }
+#path, #path .grid-wrap, #path .gallery-container { min-height: 0 !important; height: auto !important; }
+#path .grid-container { grid-template-columns: repeat(auto-fill, minmax(88px, 1fr)) !important; }
+#path .caption-label { font-size: .68rem; padding: 1px 4px; }
+#noise figure { margin: 0; max-width: 360px; }
+#noise .bars { fill: var(--primary-500); opacity: .45; }
+#noise .bell { fill: none; stroke: var(--body-text-color); stroke-width: 1.5; }
+#noise .axis { stroke: var(--border-color-primary); }
+#noise text { font-size: 10px; text-anchor: middle; fill: var(--body-text-color-subdued); }
+#noise figcaption { font-size: .82rem; color: var(--body-text-color-subdued); }
+@media (min-width: 1000px) {
+  #metrics .wrap { display: grid; grid-template-columns: 1fr 1fr; }
+}
 #region .mask { opacity: .45 !important; }
 .downloads { gap: 8px !important; }
 .gradio-container { --focus: var(--primary-700); }
