@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Generator
 from inspect import Parameter, Signature
 from typing import Any
@@ -11,6 +12,7 @@ from iterinv.web.kinds import KINDS
 from iterinv.web.requests import BOX, BRUSH, UPLOAD
 from iterinv.web.session import Session
 from iterinv.web.views import Change, Values
+from iterinv.web.words import problem
 
 # fmt: off
 OUTPUTS = (
@@ -25,6 +27,12 @@ OUTPUTS = (
 
 PICTURES = ("reference", "compared", "within")
 """The parts that choose what is measured; the files of a visitor's own have their names and ``_file``."""
+
+FAILED = problem(
+    "The server did not do this: it is busy, it was started again, or it has removed the file. Press the button again; "
+    "if that does not help, reload the page and choose the picture again."
+)
+"""The status where an answer of the server's is none, which the browser shows by itself."""
 
 SHOWN = ("slider", "path", "noise_picture", "noise")
 """The parts that show one stage."""
@@ -90,6 +98,8 @@ def connect(session: Any, parts: dict[str, Any], stop: Any, examples: list[list[
     stopping = stop.click(
         at_once(actions.cancel), session, parts["status"], cancels=list(started.values()), api_name="cancel", **quick
     )
+    for start in started.values():
+        start.failure(None, None, parts["status"], js=f"() => {json.dumps(FAILED)}", show_progress="hidden")
     # Said again in the order of the queue, after the progress that was on its way.
     again = {"show_progress": "hidden", "api_visibility": "private"}
     stopping.then(lambda: actions.CANCELLED, None, parts["status"], **again)

@@ -115,7 +115,13 @@ def _reconstruction(gr: Any) -> dict[str, Any]:
     parts["report"] = gr.HTML(label="Report", elem_classes="words", elem_id="report")
     with gr.Row(equal_height=True):
         parts["noise_picture"] = gr.Image(
-            label="Terminal noise", height=196, min_width=200, format="png", interactive=False, buttons=["fullscreen"]
+            label="Terminal noise",
+            elem_id="terminal-noise",
+            height=196,
+            min_width=200,
+            format="png",
+            interactive=False,
+            buttons=["fullscreen"],
         )
         with gr.Column(scale=2, min_width=280):
             parts["noise"] = gr.HTML(label="Values of the terminal noise", elem_id="noise")
@@ -189,8 +195,8 @@ def _edit(gr: Any) -> dict[str, Any]:
     )
     with gr.Accordion("The same by the command line and in Python", open=False):
         plain = {"lines": 1, "show_line_numbers": False, "interactive": False, "wrap_lines": True}
-        parts["command"] = gr.Code(label="Command line", language="shell", max_lines=6, **plain)
-        parts["python"] = gr.Code(label="Python", language="python", max_lines=12, **plain)
+        parts["command"] = gr.Code(label="Command line", max_lines=6, **plain)
+        parts["python"] = gr.Code(label="Python", max_lines=12, **plain)
     return parts | {"box": box, "brush": brush}
 
 
@@ -225,13 +231,7 @@ def _sweep(gr: Any) -> dict[str, Any]:
         parts["sheet_file"] = gr.DownloadButton("Contact sheet, PNG", size="sm", min_width=130)
         parts["sweep_file"] = gr.DownloadButton("Settings and reports, JSON", size="sm", min_width=130)
     parts["commands"] = gr.Code(
-        label="Command lines",
-        language="shell",
-        lines=1,
-        max_lines=6,
-        show_line_numbers=False,
-        interactive=False,
-        wrap_lines=True,
+        label="Command lines", lines=1, max_lines=6, show_line_numbers=False, interactive=False, wrap_lines=True
     )
     return parts
 
@@ -283,7 +283,6 @@ def _measure(gr: Any) -> dict[str, Any]:
         parts["measured_json"] = gr.DownloadButton("Report, JSON", size="sm", min_width=130)
     parts["measured_command"] = gr.Code(
         label="The same by the command line",
-        language="shell",
         lines=1,
         max_lines=6,
         show_line_numbers=False,

@@ -22,8 +22,8 @@ HEADER = """
 """
 
 CSS = """
-.gradio-container { width: 100%; max-width: min(1400px, 100vw) !important; margin: 0 auto; overflow-x: clip;
-  padding-inline: 0 !important; }
+.gradio-container { width: 100%; max-width: min(1400px, 100vw) !important; margin: 0 auto;
+  overflow: clip visible !important; padding-inline: 0 !important; }
 .gradio-container main.contain, .gradio-container .main > .wrap { min-width: 0; max-width: 100%; }
 .gradio-container .main > .wrap { padding-inline: clamp(4px, 2vw, 28px); }
 .head { display: flex; gap: 18px; align-items: center; padding: 10px 2px 4px; }
@@ -66,6 +66,7 @@ CSS = """
 .go > button { align-self: stretch; }
 .examples .grid-container { grid-template-columns: repeat(3, minmax(0, 1fr)) !important; }
 #history .grid-wrap { padding-top: 34px !important; }
+:is(#path, #terminal-noise):has(.empty) { display: none !important; }
 #path .grid-wrap { padding-top: 34px !important; max-height: none !important; }
 #path, #path .grid-wrap, #path .gallery-container { min-height: 0 !important; height: auto !important; }
 #path .grid-container { grid-template-columns: repeat(auto-fill, minmax(88px, 1fr)) !important; }

@@ -85,8 +85,9 @@ def table(caption: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> s
         f'<tr><th scope="row">{escape(row[0])}</th>' + "".join(f"<td>{escape(each)}</td>" for each in row[1:]) + "</tr>"
         for row in rows
     )
+    scroll = f'<div class="scroll" role="region" tabindex="0" aria-label="{escape(caption)}">'
     caption = f"<caption>{escape(caption)}</caption>"
-    return f'<div class="scroll"><table>{caption}<thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table></div>'
+    return f"{scroll}<table>{caption}<thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table></div>"
 
 
 def inversion_words(report: dict[str, Any]) -> str:
