@@ -98,8 +98,9 @@ def connect(session: Any, parts: dict[str, Any], stop: Any, examples: list[list[
     stopping = stop.click(
         at_once(actions.cancel), session, parts["status"], cancels=list(started.values()), api_name="cancel", **quick
     )
+    failed = f"(said) => said === {json.dumps(actions.CANCELLED)} ? said : {json.dumps(FAILED)}"
     for start in started.values():
-        start.failure(None, None, parts["status"], js=f"() => {json.dumps(FAILED)}", show_progress="hidden")
+        start.failure(None, parts["status"], parts["status"], js=failed, show_progress="hidden")
     # Said again in the order of the queue, after the progress that was on its way.
     again = {"show_progress": "hidden", "api_visibility": "private"}
     stopping.then(lambda: actions.CANCELLED, None, parts["status"], **again)

@@ -140,6 +140,7 @@ JS = """
       } else if (!img.alt) img.alt = label(img) || 'picture';
     });
     document.querySelectorAll('.empty[aria-label]:not([role])').forEach((each) => each.setAttribute('role', 'img'));
+    document.querySelectorAll('.cm-scroller[tabindex="-1"]').forEach((each) => { each.tabIndex = 0; });
     document.querySelectorAll('[data-testid=slider]:not([tabindex])').forEach((each) => {
       const range = { 'aria-valuemin': 0, 'aria-valuemax': 100, 'aria-valuenow': 50 };
       const all = { role: 'slider', tabindex: 0, 'aria-label': label(each), ...range };
