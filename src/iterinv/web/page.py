@@ -166,12 +166,8 @@ def _edit(gr: Any) -> dict[str, Any]:
             )
             parts["edit_report"] = gr.HTML(label="Report of the edit", elem_classes="words")
         with gr.Column(scale=2, min_width=220):
-            parts["region"] = gr.AnnotatedImage(
-                label="Region",
-                elem_id="region",
-                color_map={"the region that may change": "#0d9488"},
-                format="png",
-                buttons=[],
+            parts["region"] = gr.Image(
+                label="Region that could change", format="png", interactive=False, buttons=["fullscreen"]
             )
             parts["difference"] = gr.Image(
                 label="Difference, brightened", format="png", interactive=False, buttons=["fullscreen"]

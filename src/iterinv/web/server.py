@@ -25,7 +25,7 @@ BYTES = 64 << 20
 PIXELS = 40_000_000
 """The most pixels of a picture."""
 
-WAITING = 16
+WAITING = 32
 """The most visitors' work that waits; that of others is refused."""
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from iterinv.cascade import Cascade
 from iterinv.workbench import EditRequest, InvertRequest, Model, ReopenRequest, Result
 
-SESSIONS = 16
+SESSIONS = 32
 """The most visitors whose inversions are in memory; the one who was here longest ago loses it first."""
 
 FITTED = {"picture": "original", "reconstruction": "reconstruction"}

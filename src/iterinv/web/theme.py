@@ -80,7 +80,6 @@ CSS = """
 @media (min-width: 1000px) {
   #metrics .wrap { display: grid; grid-template-columns: 1fr 1fr; }
 }
-#region .mask { opacity: .45 !important; }
 .downloads { gap: 8px !important; }
 .gradio-container { --focus: var(--primary-700); }
 .dark .gradio-container, .gradio-container.dark { --focus: var(--primary-300); }

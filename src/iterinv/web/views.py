@@ -20,6 +20,9 @@ from iterinv.workbench import MeasureRequest, Result
 LARGE, SMALL = 1024, 256
 """The longer side in px of the pictures that are shown: reduced to the first, enlarged to the second."""
 
+TINT = (13, 148, 136)
+"""The colour of a region over a picture."""
+
 FRAMES = 8
 """The most states of a stage's path that are shown."""
 
@@ -73,17 +76,22 @@ def _edits(session: Session) -> Values:
     entry, before = session.edits[session.shown], session.result.inversion.canvases[0].image
     files = {"edited_file": "edited.png", "mask_file": "mask.png", "painted_file": MASK}
     files["edit_report_file"] = "report.json"
-    inside = np.asarray(Image.open(shown(session, entry.region)), np.float32) / 255
     return {
         "gallery": gallery,
         "after": (shown(session, before), shown(session, entry.picture)),
-        "region": (shown(session, before), [(inside, "the region that may change")]),
+        "region": shown(session, tinted(before, entry.region)),
         "difference": shown(session, images.difference(before, entry.picture)),
         "edit_report": edit_words(entry.report),
         "command": entry.command,
         "python": entry.python,
         **{name: str(entry.folder / file) if (entry.folder / file).exists() else None for name, file in files.items()},
     }
+
+
+def tinted(picture: np.ndarray, region: np.ndarray) -> np.ndarray:
+    """A picture (h, w, 3) uint8 with a tint over a region (h, w) uint8."""
+    share = 0.45 / 255 * region[..., None].astype(np.float32)
+    return (picture * (1 - share) + np.array(TINT) * share).round().astype(np.uint8)
 
 
 def show_stage(session: Session, stage: str | None) -> Values:
