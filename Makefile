@@ -32,7 +32,7 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/mypy
 
 bench: $(VENV)/.installed-dev
-	for name in reconstruction samples exact_and_editable editors own_size aspect demo rules overhead reader alignment \
+	for name in reconstruction page samples exact_and_editable editors own_size aspect demo rules overhead reader alignment \
 	  sampling scenes methods metrics figures evaluate; do \
 	  OMP_WAIT_POLICY=PASSIVE $(BIN)/python benchmarks/$$name.py || exit 1; done
 

@@ -24,7 +24,7 @@ playwright = pytest.importorskip("playwright.sync_api", reason="playwright is no
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed: pip install '.[dev]'")
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-WAIT = 60_000
+WAIT = 120_000
 TABS = ("Reconstruction", "Edit", "Compare", "Sweep", "Measure")
 PROMPT = "a red sphere on a wooden floor"
 
@@ -291,6 +291,7 @@ def test_wrong_huge_and_hostile_files_are_sentences(visit, tmp_path):
     assert page.locator("#picture img").count() == 0
 
 
+@pytest.mark.slow
 def test_the_page_is_reloaded_in_the_middle(visit, tmp_path):
     page = visit(strict=False)  # the browser reports the answer that it did not wait for
     begin(page, picture(tmp_path), steps=200)
@@ -302,6 +303,7 @@ def test_the_page_is_reloaded_in_the_middle(visit, tmp_path):
     assert "Every pixel comes back." in page.locator("#report").inner_text()
 
 
+@pytest.mark.slow
 def test_the_server_is_restarted_in_the_middle(visit, model, tmp_path, monkeypatch):
     monkeypatch.setenv("GRADIO_TEMP_DIR", os.environ["GRADIO_TEMP_DIR"])  # of the module's server, put back in the end
     port = free_port()
