@@ -86,7 +86,9 @@ def fits(page):
 
 
 def shoot(page, path, whole):
-    """Write a picture of the page."""
+    """Write a picture of the page, from its top."""
+    page.evaluate("window.scrollTo(0, 0)")
+    page.wait_for_timeout(200)
     Image.open(io.BytesIO(page.screenshot(full_page=whole))).convert("RGB").save(path, quality=90, method=6)
 
 
@@ -159,7 +161,7 @@ def test_a_picture_is_uploaded_inverted_edited_and_downloaded(page, tmp_path):
     page.emulate_media(color_scheme="light")
     page.get_by_role("tab", name="Measure").click()
     page.get_by_label("Mask, white inside").click()
-    page.get_by_role("option", name="region of edit 1").click()
+    page.get_by_role("option", name="region of edit 2").click()
     press(page, "Measure")
     page.wait_for_selector("#measured table")
     assert re.search(r"psnr\s.*\sequal$", page.locator("#measured").inner_text(), re.MULTILINE)  # outside the region

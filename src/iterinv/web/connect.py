@@ -12,7 +12,7 @@ from iterinv.web.kinds import KINDS
 from iterinv.web.requests import BOX, BRUSH, UPLOAD
 from iterinv.web.session import Session
 from iterinv.web.views import Change, Values
-from iterinv.web.words import message, problem
+from iterinv.web.words import problem
 
 # fmt: off
 OUTPUTS = (
@@ -27,9 +27,6 @@ OUTPUTS = (
 
 PICTURES = ("reference", "compared", "within")
 """The parts that choose what is measured; the files of a visitor's own have their names and ``_file``."""
-
-SENT = message("Sent to the server, where the work of visitors who came before is done first.")
-"""The status until the server answers, which the browser shows by itself."""
 
 FAILED = problem(
     "The server did not do this: it is busy, it was started again, or it has removed the file. Press the button again; "
@@ -102,8 +99,7 @@ def connect(session: Any, parts: dict[str, Any], stop: Any, examples: list[list[
         at_once(actions.cancel), session, parts["status"], cancels=list(started.values()), api_name="cancel", **quick
     )
     failed = f"(said) => said === {json.dumps(actions.CANCELLED)} ? said : {json.dumps(FAILED)}"
-    for name, start in started.items():
-        parts[name].click(None, None, parts["status"], js=f"() => {json.dumps(SENT)}", show_progress="hidden")
+    for start in started.values():
         start.failure(None, parts["status"], parts["status"], js=failed, show_progress="hidden")
     # Said again in the order of the queue, after the progress that was on its way.
     again = {"show_progress": "hidden", "api_visibility": "private"}
