@@ -64,16 +64,20 @@ def cpu(process: psutil.Process) -> float:
     return float(times.user + times.system)
 
 
+def answers(address: str) -> None:
+    """Wait until the server listens."""
+    host, port = address.strip("/").rpartition("/")[2].split(":")
+    while True:
+        with socket.socket() as probe:
+            if probe.connect_ex((host, int(port))) == 0:
+                return
+        time.sleep(0.02)
+
+
 def reached(page: Any, address: str) -> None:
     """Open the page as soon as the server answers, and wait until Invert can be pressed."""
-    from playwright.sync_api import Error
-
-    while True:
-        try:
-            page.goto(address)
-            break
-        except Error:
-            time.sleep(0.05)
+    answers(address)
+    page.goto(address)
     page.get_by_role("button", name="Invert", exact=True).wait_for()
 
 
@@ -210,19 +214,12 @@ class Client(threading.Thread):
 
 def loaded(folder: Path) -> dict[str, Any]:
     """Let all clients ask a server of the first stage alone; return what was lost and mixed, and the memory."""
-    import httpx
-
     model = folder / "first"
     model.mkdir()
     (model / "stage1").symlink_to(FOLDER / "stage1")
     (model / "cascade.json").write_text(json.dumps({"stages": ["stage1"], "noise_level": 0}), encoding="utf-8")
     with serving("--model", str(model)) as (address, process, _):
-        while True:
-            try:
-                httpx.get(address).raise_for_status()
-                break
-            except httpx.HTTPError:
-                time.sleep(0.1)
+        answers(address)
         clients = [Client(address, number, folder, model.name) for number in range(CLIENTS)]
         began, used = time.perf_counter(), cpu(process)
         for each in clients:
