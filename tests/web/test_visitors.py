@@ -192,7 +192,9 @@ def test_from_the_upload_to_the_command_that_gives_the_same_bytes(visit, tmp_pat
     edited = download(page, "Edited picture, PNG", tmp_path / "page.png")
     download(page, "Region as painted, PNG", tmp_path / "region.png")
     page.get_by_role("button", name="The same by the command line").click()
-    command = page.locator(".cm-content").locator("visible=true").first.inner_text()
+    command = page.locator(".cm-content").locator("visible=true").first
+    playwright.expect(command).to_contain_text("region.png")
+    command = command.inner_text()
     page.get_by_role("radio", name="from the words").check()
     press(page, "Edit")
     playwright.expect(thumbnails).to_have_count(2)
@@ -243,9 +245,10 @@ def test_two_visitors_at_once_see_their_own_pictures(visit, tmp_path):
         playwright.expect(page.locator("#history button[aria-label^=Thumbnail]")).to_have_count(1)
         sources[name] = set(page.locator("img").evaluate_all("(all) => all.map((each) => each.src)"))
         page.get_by_role("button", name="The same by the command line").click()
-        commands = " ".join(page.locator(".cm-content").locator("visible=true").all_inner_texts())
+        commands = page.locator(".cm-content").locator("visible=true")
+        playwright.expect(commands.first).to_contain_text(f"{name}.png")
+        commands = " ".join(commands.all_inner_texts())
         other = "blue" if name == "red" else "red"
-        assert f"{name}.png" in commands
         assert other not in commands
         file = download(page, "Edited picture, PNG", tmp_path / "downloaded.png")
         mean = np.array(Image.open(file).convert("RGB")).reshape(-1, 3).mean(0)
