@@ -9,7 +9,16 @@ from typing import Any
 
 from iterinv.images import Picture
 from iterinv.masks import GivenMask
-from iterinv.requests import CompareRequest, EditRequest, InvertRequest, Model, ReopenRequest, SampleRequest
+from iterinv.metrics import metrics
+from iterinv.requests import (
+    CompareRequest,
+    EditRequest,
+    InvertRequest,
+    MeasureRequest,
+    Model,
+    ReopenRequest,
+    SampleRequest,
+)
 
 Request = InvertRequest | ReopenRequest | EditRequest | CompareRequest | SampleRequest
 
@@ -33,6 +42,17 @@ def edit_command(request: EditRequest, out: Path | str) -> str:
         words += _option(name, getattr(request, name), None)
     words += [word for name in ("keep_inversion", "keep_path", "force") for word in _flag(name, request)]
     return _joined([*words, *_of_mask(request.mask)], model, out)
+
+
+def measure_command(request: MeasureRequest) -> str:
+    """The ``iterinv measure`` command of a request, with the names of its files."""
+    words = ["iterinv", "measure", request.reference.name, request.picture.name]
+    words += [word for name in request.metrics for word in ("--metric", name)]
+    words += ["--mask", request.mask.name] if request.mask else []
+    needs = max(metrics()[name].prompts for name in request.metrics)
+    for option, prompt in (("--prompt", request.prompts[0]), ("--to", request.prompts[1]))[2 - needs :]:
+        words += [option, prompt or ""]
+    return shlex.join([*words, *(["--resize"] if request.resize else [])])
 
 
 def command_of(request: Request, out: Path | str = FOLDER) -> str:

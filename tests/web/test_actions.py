@@ -170,12 +170,12 @@ def test_stages_report_and_region_are_shown(session, photo):
         assert Image.open(one).size == (side, side)
     values, _ = edited(session, "sdedit", "1", "", "", requests.BOX, (20, 12, 40, 24), None, True)
     before, after = (np.array(Image.open(each)) for each in values["after"])
-    _, [(inside, _)] = values["region"]
+    inside = (np.array(Image.open(values["region"])) != before).any(-1)
     changed = np.array(Image.open(values["difference"])) > 0
     assert ((before != after).any(-1) == changed).all()
     assert changed.any()
-    assert (inside[changed] > 0).all()
-    assert inside.shape == before.shape[:2]
+    assert inside[changed].all()
+    assert 0 < inside.mean() < 1
 
 
 def test_history_shows_an_edit_again_and_undoes_the_latest(session, photo):
@@ -221,6 +221,108 @@ def test_a_sweep_is_the_sheet_of_its_commands(session, photo, tmp_path, monkeypa
     assert str(session.place.folder) not in values["commands"]
     sentence(actions.sweep(session, TO, "sdedit", "", "", ",".join(map(str, range(99))), True), "at most 60")
     sentence(actions.sweep(session, TO, "sdedit", "a", "", "", True), "finite numbers with commas")
+
+
+def measured(session, names, sources, uploads=(None, None, None), resize=False):
+    action = actions.measure(session, sources, [file and str(file) for file in uploads], names, resize, PROMPT, TO)
+    values, statuses = run(action)
+    assert "measured" in values, statuses[-1]
+    return values
+
+
+def test_an_edit_is_measured_as_the_command_line_does(session, photo, tmp_path, monkeypatch):
+    inverted(session, photo)
+    edited(session, "sdedit", "1", "", "", requests.BOX, (10, 8, 40, 30), None, True)
+    sources = "the picture", "edit 1", "region of edit 1"
+    values = measured(session, ["psnr", "flip", "exact-pixels"], sources)
+    report = json.loads(Path(values["measured_json"]).read_text())
+    (row,) = report["pictures"]
+    assert row["values"]["outside"] == {"psnr": None, "flip": 0.0, "exact-pixels": 1.0}
+    assert row["values"]["inside"]["flip"] > 0
+    for words in ("psnr", "higher", "0 to inf", "equal", "outside"):
+        assert f">{words}<" in values["measured"]
+    shutil.copy(photo, tmp_path)
+    shutil.copy(session.edits[0].folder / "edited.png", tmp_path / "edit-1.png")
+    shutil.copy(session.edits[0].folder / "mask.png", tmp_path / "region-of-edit-1.png")
+    monkeypatch.chdir(tmp_path)
+    result = call(*shlex.split(values["measured_command"])[1:], "--json", "here.json", "--csv", "here.csv")
+    assert result.exit_code == 0, result.output
+    assert json.loads((tmp_path / "here.json").read_text()) == report
+    assert (tmp_path / "here.csv").read_text() == Path(values["measured_csv"]).read_text()
+
+
+def test_the_map_is_black_where_no_difference_is_seen(session, photo, tmp_path):
+    inverted(session, photo)
+    values = measured(session, ["mse"], ("the picture", "the reconstruction at the model's size", "none"), resize=True)
+    assert np.array(Image.open(values["flip"])).max() > 0
+    picture = np.array(Image.open(photo))
+    picture[:, 40:] = 0
+    Image.fromarray(picture).save(tmp_path / photo.name)
+    values = measured(session, ["mse"], ("the picture", "a file", "none"), (None, tmp_path / photo.name, None))
+    assert "'other-my photo.png'" in values["measured_command"]
+    seen = np.array(Image.open(values["flip"])).max(-1) > 8
+    assert seen[:, seen.shape[1] * 3 // 4 :].all()
+    assert not seen[:, : seen.shape[1] // 8].any()
+
+
+def test_what_can_be_measured_follows_the_history(session, photo):
+    choices = views.measurable(session)
+    assert choices["reference"].properties == {"choices": ["a file"], "value": "a file"}
+    assert choices["reference_file"].properties["visible"]
+    choices = inverted(session, photo)
+    assert choices["compared"].properties["value"] == "the reconstruction at the model's size"
+    assert choices["reference"].properties["value"] == "the picture at the model's size"
+    edited(session, "sdedit")
+    choices, _ = edited(session, "sdedit")
+    assert choices["compared"].properties["choices"][-3:] == ["edit 1", "edit 2", "a file"]
+    assert choices["compared"].properties["value"] == "edit 2"
+    assert choices["reference"].properties["value"] == "the picture"
+    assert choices["within"].properties["choices"] == ["none", "region of edit 1", "region of edit 2", "a file"]
+    assert "edit 2" not in actions.undo(session)["compared"].properties["choices"]
+
+
+def test_a_measurement_that_cannot_work_is_a_sentence(session, photo, tmp_path, capsys):
+    def refuse(words, names, sources, uploads=(None, None, None)):
+        sentence(actions.measure(session, sources, uploads, names, False, "", ""), words)
+
+    both = str(photo), str(photo), None
+    refuse("the reference is missing", ["mse"], ("the picture", "a file", "none"), both)
+    refuse("the picture is missing", ["mse"], ("a file", "a file", "none"), (str(photo), None, None))
+    refuse("the mask is missing", ["mse"], ("a file", "a file", "a file"), both)
+    refuse("no metric is chosen", [], ("a file", "a file", "none"), both)
+    refuse("no metric &#x27;lpips-alexa&#x27;", ["lpips-alexa"], ("a file", "a file", "none"), both)
+    other = tmp_path / "other.png"
+    other.write_bytes(_png(np.zeros((20, 20, 3), np.uint8)))
+    refuse("--resize", ["mse"], ("a file", "a file", "none"), (str(photo), str(other), None))
+    refuse("black all over", ["mse"], ("a file", "a file", "a file"), (str(photo), str(photo), str(other)))
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_metrics_that_cannot_run_are_left_out_with_the_reason():
+    here, left_out = requests.offered()
+    assert {"psnr", "ssim", "flip", "reader"} <= set(here)
+    assert not set(here) & set(left_out)
+    assert not [name for name in (*here, *left_out) if name.startswith("frechet")]
+    assert all(reason for reason in left_out.values())
+
+
+def test_the_path_is_shown_from_the_noise_to_the_picture(session, photo):
+    values = inverted(session, photo, settings=("bdia", 12, 1.0, 0, "pad"))
+    captions = [caption for _, caption in values["path"]]
+    assert len(captions) == views.FRAMES
+    assert (captions[0], captions[-1]) == ("noise", "clean")
+    assert values["noise_picture"] == values["path"][0][0]
+    assert values["noise"].count("<svg") == 1
+    assert "stage III" in values["noise"]
+    for k, stage in enumerate(session.result.cascade.stages):
+        states = views.frames(session.result, k)
+        canvas = views.images.resize(session.result.inversion.canvases[0].covered(), stage.extent)
+        assert (states[-1][0] == views.images.to_uint8(canvas)).all()
+        inversion = session.result.inversion.stages[k]
+        noisy = inversion.noise / (inversion.grid[0].alpha + 2 * inversion.grid[0].sigma)
+        assert (states[0][0] == views.images.to_uint8(noisy)).all()
+    few = inverted(session, photo, settings=("bdia", 2, 1.0, 0, "pad"))
+    assert [caption for _, caption in few["path"]][::2] == ["noise", "clean"]
 
 
 def huge():

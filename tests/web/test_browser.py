@@ -86,7 +86,9 @@ def fits(page):
 
 
 def shoot(page, path, whole):
-    """Write a picture of the page."""
+    """Write a picture of the page, from its top."""
+    page.evaluate("window.scrollTo(0, 0)")
+    page.wait_for_timeout(200)
     Image.open(io.BytesIO(page.screenshot(full_page=whole))).convert("RGB").save(path, quality=90, method=6)
 
 
@@ -117,7 +119,8 @@ def test_a_picture_is_uploaded_inverted_edited_and_downloaded(page, tmp_path):
     page.get_by_role("radio", name="stage I, 32 px").check()
     page.wait_for_function(f"() => document.querySelector('#reconstruction img').src !== '{sources[0]}'")
     assert len(set(map(str, rectangles(page, "reconstruction")))) == 1
-    shoot(page, images / "page-reconstruction.webp", False)
+    assert page.locator("#path img").count() == 8
+    shoot(page, images / "page-reconstruction.webp", True)
 
     page.get_by_role("tab", name="Edit").click()
     press(page, "Edit")
@@ -156,6 +159,15 @@ def test_a_picture_is_uploaded_inverted_edited_and_downloaded(page, tmp_path):
     page.wait_for_timeout(300)
     shoot(page, images / "page-dark.webp", True)
     page.emulate_media(color_scheme="light")
+    page.get_by_role("tab", name="Measure").click()
+    page.get_by_label("Mask, white inside").click()
+    page.get_by_role("option", name="region of edit 2").click()
+    press(page, "Measure")
+    page.wait_for_selector("#measured table")
+    assert re.search(r"psnr\s.*\sequal$", page.locator("#measured").inner_text(), re.MULTILINE)  # outside the region
+    page.wait_for_timeout(500)
+    shoot(page, images / "page-measure.webp", True)
+    page.get_by_role("tab", name="Edit").click()
     page.set_viewport_size({"width": 390, "height": 844})
     page.wait_for_timeout(500)
     assert fits(page)

@@ -38,6 +38,18 @@ def test_drafts_are_captions_of_another_scene(seed):
         ("Remove", "a red cube on a tiled floor", "a tiled floor"),
         ("Add", "a red cube on a tiled floor", "a red cube to the left of a small green sphere on a tiled floor"),
         ("Background", "a cube in front of an orange wall", "a cube in front of a teal wall"),
+        ("Recolour", "a photo of an old fox in the snow", "a photo of a blue old fox in the snow"),
+        ("Recolour", "flowers in a vase", "blue flowers in a vase"),
+        ("Change shape", "a woman with a hat", "a man with a hat"),
+        ("Change shape", "a fluffy brown cow standing in a field", "a fluffy brown dog standing in a field"),
+        ("Change shape", "an owl, at night", "a dog, at night"),
+        ("Remove", "a woman wearing a hat in a park", "a woman in a park"),
+        ("Remove", "a photo of a dog running in a park", "a park"),
+        ("Add", "a cat on a sofa", "a cat and a red balloon on a sofa"),
+        ("Add", "an owl, at night", "an owl and a red balloon, at night"),
+        ("Background", "a cat on a sofa", "a cat on a beach"),
+        ("Background", "a woman in a red dress on the beach", "a woman in a red dress in a forest"),
+        ("Background", "two dogs", "two dogs on a beach"),
     ],
 )
 def test_drafts_read_well(kind, prompt, target):

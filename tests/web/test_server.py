@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from iterinv.web.connect import OUTPUTS
 from iterinv.web.kinds import KINDS
 from iterinv.web.server import BYTES, PIXELS, check, examples, is_loopback, running
 from iterinv.web.session import SharedModel
@@ -77,8 +78,8 @@ def visitor(server, model):
 
 
 def status(job):
-    """The last status of a job, and all of its values."""
-    values = job.result(timeout=120)
+    """The last status of a job, and all of its values by the parts that they are of."""
+    values = dict(zip(OUTPUTS, job.result(timeout=120), strict=True))
     said = [each[0] for each in job.outputs() if isinstance(each[0], str)]
     return said[-1], values
 
@@ -91,10 +92,10 @@ def test_two_visitors_see_nothing_of_each_other(visitor, photo):
     assert "there is no inversion" in said
     said, values = status(one.edit())
     assert "Done in" in said
-    assert "iterinv edit photo.png" in values[12]
-    assert len(values[7]) == 1
+    assert "iterinv edit photo.png" in values["command"]
+    assert len(values["gallery"]) == 1
     other.client.predict(api_name="/undo")
-    assert len(one.client.predict(api_name="/undo")[7]) == 0
+    assert len(one.client.predict(api_name="/undo")[OUTPUTS.index("gallery")]) == 0
 
 
 def test_work_is_cancelled_over_the_network(visitor, photo):

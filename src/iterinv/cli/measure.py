@@ -118,7 +118,7 @@ def print_measurement(measurement: Measurement, title: str) -> None:
         if name in measurement.sets:
             rows.append([label, metric.direction, shown(measurement.sets[name])])
             continue
-        cells = [_mean(measurement, name, region) for region in measurement.regions]
+        cells = [mean_cell(measurement, name, region) for region in measurement.regions]
         rows.append([label, metric.direction, *cells, *([measurement.worst(name)] if several else [])])
     print_table(head, rows, title, text=(0, 1, *([len(head) - 1] if several else [])))
     screen = console()
@@ -128,7 +128,9 @@ def print_measurement(measurement: Measurement, title: str) -> None:
         screen.print(f"Not here: {', '.join(measurement.left_out)}; `iterinv measure --list` says how to get them.")
 
 
-def _mean(measurement: Measurement, name: str, region: str) -> str:
+def mean_cell(measurement: Measurement, name: str, region: str) -> str:
+    """The mean of a metric over the pictures, and their number where some have no value; ``equal`` for the PSNR of
+    equal pictures."""
     mean, count = measurement.mean(name, region)
     with_pixels = sum(row["pixels"][region] > 0 for row in measurement.rows)
     if mean is None:

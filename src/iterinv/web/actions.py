@@ -8,18 +8,19 @@ import shutil
 import sys
 import traceback
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from iterinv.commands import edit_command, with_names
+from iterinv.commands import edit_command, measure_command, with_names
 from iterinv.errors import sentence_of
+from iterinv.evaluate.folder import write_json
 from iterinv.web.job import Cancelled, Job
 from iterinv.web.python_text import edit_python
-from iterinv.web.requests import mask_of, model_of, prompt_of, setting_of, source_of
+from iterinv.web.requests import mask_of, measure_of, model_of, prompt_of, setting_of, source_of
 from iterinv.web.session import Entry, Session
-from iterinv.web.views import Values, history, show_stage
-from iterinv.web.words import Meter, comparison, inversion_words, message, problem
+from iterinv.web.views import Change, Values, flip_picture, history, show_stage, shown
+from iterinv.web.words import Meter, comparison, inversion_words, measured_words, message, problem
 from iterinv.workbench import CompareRequest, EditRequest, ReopenRequest, Workbench
 
 INVERSION = "inversion.safetensors"
@@ -29,13 +30,6 @@ MOST = 60
 CANCELLED = message("Cancelled. What was there before is still here.")
 
 Action = Generator[Values, None, None]
-
-
-@dataclass(frozen=True, eq=False)
-class Change:
-    """New properties of a part of the page, in place of a new value alone."""
-
-    properties: dict[str, Any]
 
 
 def working(
@@ -217,6 +211,38 @@ def sweep(session: Session, target: str, editor: str, strength: str, guidance: s
         folder, commands = done
         sheet = str(folder / "sweep.png")
         yield {"sheet": sheet, "sheet_file": sheet, "sweep_file": str(folder / "sweep.json"), "commands": commands}
+
+
+def measure(
+    session: Session,
+    sources: Sequence[str],
+    uploads: Sequence[str | None],
+    names: Sequence[str],
+    resize: bool,
+    prompt: str,
+    target: str,
+) -> Action:
+    """Measure a picture against a reference, within a mask where one is given."""
+
+    def work(bench: Workbench) -> Values:
+        folder = session.new_folder("measure", instead=True)
+        request = measure_of(session, folder, sources, uploads, names, resize, (prompt, target))
+        measurement = bench.measure(request)
+        report, lines = folder / "measure.json", folder / "measure.csv"
+        files = {name: getattr(request, name) for name in ("reference", "picture", "mask")}
+        write_json(report, {**{name: file and file.name for name, file in files.items()}, **measurement.report()})
+        lines.write_text(measurement.csv(), encoding="utf-8")
+        return {
+            "measured": measured_words(measurement),
+            "flip": shown(session, flip_picture(request)),
+            "measured_command": measure_command(request),
+            "measured_json": str(report),
+            "measured_csv": str(lines),
+        }
+
+    values = yield from working(session, "Measuring", work)
+    if values is not None:
+        yield values
 
 
 def cancel(session: Session) -> Values:

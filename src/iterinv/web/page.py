@@ -8,12 +8,14 @@ from typing import Any
 from iterinv.edits import EDITORS
 from iterinv.images import FITS
 from iterinv.methods import METHODS
+from iterinv.metrics import metrics
+from iterinv.metrics.registry import USUAL
 from iterinv.web.connect import connect
 from iterinv.web.kinds import KINDS
-from iterinv.web.requests import LONGEST, REGIONS, WORDS
+from iterinv.web.requests import LONGEST, NOTHING, REGIONS, UPLOAD, WORDS, offered
 from iterinv.web.session import Place, Session
 from iterinv.web.theme import HEADER, TITLE
-from iterinv.web.words import message
+from iterinv.web.words import ends, message, notes
 
 IDLE = message("Choose a picture, say what it shows, and press Invert.")
 COMPARED = ["bdia", "ddim", "iterinv-anderson"]
@@ -43,6 +45,8 @@ def page(place: Place, examples: list[list[str]]) -> Any:
                         parts |= _compare(gr)
                     with gr.Tab("Sweep"):
                         parts |= _sweep(gr)
+                    with gr.Tab("Measure"):
+                        parts |= _measure(gr)
         connect(session, {**given, **parts, "status": status}, stop, examples)
     return blocks
 
@@ -99,7 +103,28 @@ def _reconstruction(gr: Any) -> dict[str, Any]:
     parts["slider"] = gr.ImageSlider(
         label="Original, and reconstruction", format="png", elem_id="reconstruction", max_height=560, buttons=[]
     )
+    parts["path"] = gr.Gallery(
+        label="Path of the stage, from the noise to the picture",
+        elem_id="path",
+        columns=8,
+        object_fit="contain",
+        allow_preview=False,
+        format="png",
+        buttons=[],
+    )
     parts["report"] = gr.HTML(label="Report", elem_classes="words", elem_id="report")
+    with gr.Row(equal_height=True):
+        parts["noise_picture"] = gr.Image(
+            label="Terminal noise",
+            elem_id="terminal-noise",
+            height=196,
+            min_width=200,
+            format="png",
+            interactive=False,
+            buttons=["fullscreen"],
+        )
+        with gr.Column(scale=2, min_width=280):
+            parts["noise"] = gr.HTML(label="Values of the terminal noise", elem_id="noise")
     with gr.Row(elem_classes="downloads"):
         parts["inversion_file"] = gr.DownloadButton("Inversion file", size="sm", min_width=130)
         parts["reconstruction_file"] = gr.DownloadButton("Reconstruction, PNG", size="sm", min_width=130)
@@ -141,12 +166,8 @@ def _edit(gr: Any) -> dict[str, Any]:
             )
             parts["edit_report"] = gr.HTML(label="Report of the edit", elem_classes="words")
         with gr.Column(scale=2, min_width=220):
-            parts["region"] = gr.AnnotatedImage(
-                label="Region",
-                elem_id="region",
-                color_map={"the region that may change": "#0d9488"},
-                format="png",
-                buttons=[],
+            parts["region"] = gr.Image(
+                label="Region that could change", format="png", interactive=False, buttons=["fullscreen"]
             )
             parts["difference"] = gr.Image(
                 label="Difference, brightened", format="png", interactive=False, buttons=["fullscreen"]
@@ -170,8 +191,8 @@ def _edit(gr: Any) -> dict[str, Any]:
     )
     with gr.Accordion("The same by the command line and in Python", open=False):
         plain = {"lines": 1, "show_line_numbers": False, "interactive": False, "wrap_lines": True}
-        parts["command"] = gr.Code(label="Command line", language="shell", max_lines=6, **plain)
-        parts["python"] = gr.Code(label="Python", language="python", max_lines=12, **plain)
+        parts["command"] = gr.Code(label="Command line", max_lines=6, **plain)
+        parts["python"] = gr.Code(label="Python", max_lines=12, **plain)
     return parts | {"box": box, "brush": brush}
 
 
@@ -206,8 +227,58 @@ def _sweep(gr: Any) -> dict[str, Any]:
         parts["sheet_file"] = gr.DownloadButton("Contact sheet, PNG", size="sm", min_width=130)
         parts["sweep_file"] = gr.DownloadButton("Settings and reports, JSON", size="sm", min_width=130)
     parts["commands"] = gr.Code(
-        label="Command lines",
-        language="shell",
+        label="Command lines", lines=1, max_lines=6, show_line_numbers=False, interactive=False, wrap_lines=True
+    )
+    return parts
+
+
+def _measure(gr: Any) -> dict[str, Any]:
+    parts: dict[str, Any] = {}
+    labels = {"reference": "Reference", "compared": "Picture to measure", "within": "Mask, white inside"}
+    with gr.Row():
+        for name, label in labels.items():
+            optional = name == "within"
+            with gr.Column(min_width=200):
+                choices = [NOTHING, UPLOAD] if optional else [UPLOAD]
+                parts[name] = gr.Dropdown(choices, value=choices[0], label=label)
+                parts[f"{name}_file"] = gr.Image(
+                    label=f"{label}: a file",
+                    sources=["upload", "clipboard"],
+                    type="filepath",
+                    image_mode=None,
+                    height=180,
+                    visible=not optional,
+                    buttons=[],
+                )
+                parts[f"{name}_file"].preprocess = _path
+    here, left_out = offered()
+    known = metrics()
+    about = [
+        (f"{name}: {known[name].about}; {known[name].direction} is better, {ends(known[name])}", name) for name in here
+    ]
+    usual = [name for name in USUAL if name in here]
+    parts["metrics"] = gr.CheckboxGroup(about, label="Metrics", value=usual, elem_id="metrics")
+    if left_out:
+        with gr.Accordion(f"{len(left_out)} metrics lack files here", open=False):
+            gr.HTML(notes([f"{name} {reason}" for name, reason in left_out.items()]), elem_classes="words")
+    with gr.Row(equal_height=True):
+        parts["resize"] = gr.Checkbox(
+            label="Bring a picture of another size to the reference's (--resize)", min_width=240
+        )
+        parts["measure"] = gr.Button("Measure", variant="primary", min_width=120)
+    parts["measured"] = gr.HTML(label="Measured", elem_classes="words", elem_id="measured")
+    parts["flip"] = gr.Image(
+        label="FLIP: the difference that is seen on flipping between the two",
+        format="png",
+        interactive=False,
+        height=320,
+        buttons=["fullscreen"],
+    )
+    with gr.Row(elem_classes="downloads"):
+        parts["measured_csv"] = gr.DownloadButton("Values, CSV", size="sm", min_width=130)
+        parts["measured_json"] = gr.DownloadButton("Report, JSON", size="sm", min_width=130)
+    parts["measured_command"] = gr.Code(
+        label="The same by the command line",
         lines=1,
         max_lines=6,
         show_line_numbers=False,

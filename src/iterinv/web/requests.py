@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from iterinv.masks import GivenMask
-from iterinv.web.session import Place
-from iterinv.workbench import InvertRequest, Model
+from iterinv.metrics import metrics
+from iterinv.web.session import Place, Session
+from iterinv.workbench import InvertRequest, MeasureRequest, Model
 
 LONGEST = 2000
 """The most characters of a prompt."""
@@ -17,6 +19,9 @@ LONGEST = 2000
 WORDS, BOX, BRUSH = "from the words", "a box", "brushed"
 REGIONS = (WORDS, BOX, BRUSH)
 """The ways to say where an edit may act."""
+
+UPLOAD, NOTHING = "a file", "none"
+"""A picture to measure or a mask is a file of the visitor's, and there is no mask."""
 
 MASK = "region.png"
 """The name of the file of a region that a visitor painted."""
@@ -79,3 +84,51 @@ def mask_of(where: str, box: Sequence[int | None], strokes: bytes | None, folder
         (folder / MASK).write_bytes(strokes)
         return GivenMask(folder / MASK)
     return None
+
+
+def measure_of(
+    session: Session,
+    folder: Path,
+    sources: Sequence[str],
+    uploads: Sequence[str | None],
+    names: Sequence[str],
+    resize: bool,
+    prompts: tuple[str | None, str | None],
+) -> MeasureRequest:
+    """The request to measure a picture against a reference within a mask: ``sources`` names these three as
+    :meth:`iterinv.web.session.Session.pictures` and :meth:`iterinv.web.session.Session.regions` do, ``uploads`` are the
+    files of those that are :data:`UPLOAD`. All are copied to ``folder``, each under a name of its own.
+
+    Raises ``ValueError`` without a file or a metric, and for a metric that the page does not offer.
+    """
+    what = "the reference", "the picture", "the mask"
+    known = session.pictures(), session.pictures(), session.regions()
+    files: list[Path | None] = []
+    for name, upload, there, part in zip(sources, uploads, known, what, strict=True):
+        if name == NOTHING:
+            files.append(None)
+            continue
+        file = there.get(name) if name != UPLOAD else None if upload is None else Path(upload)
+        if file is None:
+            raise ValueError(f"{part} is missing: choose a file, or a picture of the history")
+        own = f"{name.replace(' ', '-')}.png" if name[-1].isdigit() else file.name  # all edits' files have one name
+        while (folder / own).exists():
+            own = f"other-{own}"
+        files.append(folder / own)
+        shutil.copyfile(file, folder / own)
+    reference, picture, mask = files
+    if reference is None or picture is None:
+        raise ValueError("two pictures are compared: choose both")
+    if not names:
+        raise ValueError("no metric is chosen: choose one or more")
+    if unknown := sorted(set(names) - set(offered()[0])):
+        raise ValueError(f"this page has no metric {unknown[0]!r}: choose others")
+    texts = prompt_of(prompts[0]), prompt_of(prompts[1])
+    return MeasureRequest(reference, picture, tuple(names), mask, texts, resize=resize)
+
+
+def offered() -> tuple[list[str], dict[str, str]]:
+    """The names of the metrics of two pictures that can run here, and the reason of each that cannot."""
+    reasons = {name: metric.needs(None) for name, metric in metrics().items() if metric.features is None}
+    left_out = {name: reason for name, reason in reasons.items() if reason}
+    return [name for name in reasons if name not in left_out], left_out

@@ -15,8 +15,11 @@ import numpy as np
 from iterinv.cascade import Cascade
 from iterinv.workbench import EditRequest, InvertRequest, Model, ReopenRequest, Result
 
-SESSIONS = 16
+SESSIONS = 32
 """The most visitors whose inversions are in memory; the one who was here longest ago loses it first."""
+
+FITTED = {"picture": "original", "reconstruction": "reconstruction"}
+"""The pictures at the model's size, and the names of their files."""
 
 EDITS = 48
 """The most edits of an inversion that the history holds; the oldest goes first."""
@@ -79,14 +82,15 @@ class Place:
 class Session:
     """One visitor's inversion and edits. A copy, which Gradio makes for each visitor, begins empty.
 
-    ``source`` and ``result`` are of the inversion, ``edits`` its edits, of which ``shown`` is the place of the one on
-    the page, and ``count`` their number with those that were undone.
+    ``source`` and ``result`` are of the inversion, ``files`` is the folder of its files, ``edits`` its edits, of which
+    ``shown`` is the place of the one on the page, and ``count`` their number with those that were undone.
     """
 
     def __init__(self, place: Place) -> None:
         self.place = place
         self.source: InvertRequest | ReopenRequest | None = None
         self.result: Result | None = None
+        self.files: Path | None = None
         self.edits: list[Entry] = []
         self.shown, self.count = -1, 0
         self.stop = threading.Event()
@@ -103,6 +107,19 @@ class Session:
             self._folder = Path(tempfile.mkdtemp(dir=self.place.folder / "sessions"))
         return self._folder
 
+    def pictures(self) -> dict[str, Path]:
+        """The files of the pictures of this session, by what they are."""
+        if self.files is None or self.source is None:
+            return {}
+        own = {"the picture": self.source.picture} if isinstance(self.source, InvertRequest) else {}
+        fitted = {f"the {name} at the model's size": self.files / f"{file}.png" for name, file in FITTED.items()}
+        edits = {f"edit {each.number}": each.folder / "edited.png" for each in self.edits}
+        return {**{name: Path(str(file)) for name, file in own.items()}, **fitted, **edits}
+
+    def regions(self) -> dict[str, Path]:
+        """The files of the regions of this session's edits, by what they are."""
+        return {f"region of edit {each.number}": each.folder / "mask.png" for each in self.edits}
+
     def new_folder(self, name: str, instead: bool = False) -> Path:
         """An empty folder for the files of one piece of work, ``instead`` of the folders of that name so far."""
         for old in self.folder.glob(f"{name}-*") if instead else ():
@@ -117,7 +134,8 @@ class Session:
 
     def take(self, source: InvertRequest | ReopenRequest, result: Result, folder: Path) -> None:
         """Hold a new inversion, whose files are in ``folder``, in place of the old one, whose edits and files go."""
-        self.source, self.result, self.edits, self.shown, self.count = source, result, [], -1, 0
+        self.source, self.result, self.files = source, result, folder
+        self.edits, self.shown, self.count = [], -1, 0
         for old in self.folder.iterdir():
             if old != folder:
                 shutil.rmtree(old, ignore_errors=True)
@@ -139,6 +157,6 @@ class Session:
     def close(self) -> None:
         """Stop the work, and remove the inversion, the edits and their files."""
         self.stop.set()
-        self.source, self.result, self.edits, self.shown = None, None, [], -1
+        self.source, self.result, self.files, self.edits, self.shown = None, None, None, [], -1
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)

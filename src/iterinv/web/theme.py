@@ -22,8 +22,8 @@ HEADER = """
 """
 
 CSS = """
-.gradio-container { width: 100%; max-width: min(1400px, 100vw) !important; margin: 0 auto; overflow-x: clip;
-  padding-inline: 0 !important; }
+.gradio-container { width: 100%; max-width: min(1400px, 100vw) !important; margin: 0 auto;
+  overflow: clip visible !important; padding-inline: 0 !important; }
 .gradio-container main.contain, .gradio-container .main > .wrap { min-width: 0; max-width: 100%; }
 .gradio-container .main > .wrap { padding-inline: clamp(4px, 2vw, 28px); }
 .head { display: flex; gap: 18px; align-items: center; padding: 10px 2px 4px; }
@@ -66,8 +66,31 @@ CSS = """
 .go > button { align-self: stretch; }
 .examples .grid-container { grid-template-columns: repeat(3, minmax(0, 1fr)) !important; }
 #history .grid-wrap { padding-top: 34px !important; }
-#region .mask { opacity: .45 !important; }
+:is(#path, #terminal-noise):has(.empty) { display: none !important; }
+#path .grid-wrap { padding-top: 34px !important; max-height: none !important; }
+#path, #path .grid-wrap, #path .gallery-container { min-height: 0 !important; height: auto !important; }
+#path .grid-container { grid-template-columns: repeat(auto-fill, minmax(88px, 1fr)) !important; }
+#path .caption-label { font-size: .68rem; padding: 1px 4px; }
+#noise figure { margin: 0; max-width: 360px; }
+#noise .bars { fill: var(--primary-500); opacity: .45; }
+#noise .bell { fill: none; stroke: var(--body-text-color); stroke-width: 1.5; }
+#noise .axis { stroke: var(--border-color-primary); }
+#noise text { font-size: 10px; text-anchor: middle; fill: var(--body-text-color-subdued); }
+#noise figcaption { font-size: .82rem; color: var(--body-text-color-subdued); }
+@media (min-width: 1000px) {
+  #metrics .wrap { display: grid; grid-template-columns: 1fr 1fr; }
+}
 .downloads { gap: 8px !important; }
+.gradio-container { --focus: var(--primary-700); }
+.dark .gradio-container, .gradio-container.dark { --focus: var(--primary-300); }
+.gradio-container :focus-visible { outline: 3px solid var(--focus) !important; outline-offset: 1px; }
+.gradio-container :is(input, textarea):focus-visible { outline-offset: -2px; }
+.gradio-container label:has(:is([type=radio], [type=checkbox]):focus-visible) { outline: 3px solid var(--focus); }
+.gradio-container button[role=tab]:focus-visible, .gradio-container .label-wrap:focus-visible { outline-offset: -3px; }
+.gradio-container [data-testid=slider]:focus-visible { outline: 0 !important; }
+.gradio-container [data-testid=slider]:focus-visible .icon-wrap { outline: 3px solid var(--focus); outline-offset: 2px;
+  }
+.dark button[role=tab].selected { color: var(--primary-300); }
 @media (max-width: 640px) {
   .head svg { display: none; }
   .gradio-container .main { padding: 8px; }
@@ -81,18 +104,62 @@ CSS = """
 
 JS = """
 () => {
-  const name = () => document.querySelectorAll('.gradio-container img').forEach((img) => {
-    if (img.alt) return;
-    const block = img.closest('[aria-label], .block, .tabitem');
-    const label = block && block.querySelector('label[data-testid="block-label"]');
-    const text = label ? label.textContent.trim() : 'picture';
-    img.alt = text || 'picture';
+  const label = (each) => {
+    const block = each.parentElement.closest('[aria-label], .block, .tabitem');
+    return block?.querySelector('label[data-testid="block-label"]')?.textContent.trim() || '';
+  };
+  // A handle lies at a share of the picture, which may be narrower than the element that it is in.
+  const place = (handle) => {
+    const img = handle.parentElement.querySelector('img');
+    const wide = Math.min(img.clientWidth, img.clientHeight * img.naturalWidth / img.naturalHeight);
+    const left = (img.clientWidth - wide) / 2;
+    const here = new DOMMatrix(getComputedStyle(handle).transform).m41;
+    return { wide, left, share: Math.min(Math.max((here - left) / wide, 0), 1) };
+  };
+  const say = (handle) => {
+    if (!handle.parentElement.querySelector('img')?.naturalWidth) return;
+    const percent = Math.round(100 * place(handle).share);
+    handle.setAttribute('aria-valuenow', percent);
+    handle.setAttribute('aria-valuetext', `${label(handle).split(', and ')[0]}: ${percent} % of the width`);
+  };
+  const move = (handle, share) => {
+    const { wide, left } = place(handle), box = handle.parentElement.getBoundingClientRect();
+    const at = { clientX: box.left + left + wide * Math.min(Math.max(share, 0), 1), clientY: box.top + 1 };
+    handle.dispatchEvent(new MouseEvent('mousedown', { ...at, bubbles: true, cancelable: true, view: window }));
+    window.dispatchEvent(new MouseEvent('mouseup', { ...at, view: window }));
+    requestAnimationFrame(() => say(handle));
+  };
+  const by = { ArrowLeft: -.02, ArrowDown: -.02, ArrowRight: .02, ArrowUp: .02, PageDown: -.2, PageUp: .2 };
+  const name = () => {
+    document.querySelectorAll('.gradio-container img').forEach((img) => {
+      if (img.dataset.testid === 'imageslider-image') {
+        const [before, after] = label(img).split(', and ');
+        const said = img.classList.contains('fixed') ? after : before;
+        if (said && img.alt !== said) img.alt = said;
+      } else if (!img.alt) img.alt = label(img) || 'picture';
+    });
+    document.querySelectorAll('.empty[aria-label]:not([role])').forEach((each) => each.setAttribute('role', 'img'));
+    document.querySelectorAll('.cm-scroller[tabindex="-1"]').forEach((each) => { each.tabIndex = 0; });
+    document.querySelectorAll('[data-testid=slider]:not([tabindex])').forEach((each) => {
+      const range = { 'aria-valuemin': 0, 'aria-valuemax': 100, 'aria-valuenow': 50 };
+      const all = { role: 'slider', tabindex: 0, 'aria-label': label(each), ...range };
+      Object.entries(all).forEach((pair) => each.setAttribute(...pair));
+    });
+  };
+  document.addEventListener('focusin', (event) => event.target.matches('[data-testid=slider]') && say(event.target));
+  document.addEventListener('keydown', (event) => {
+    const handle = event.target;
+    if (!handle.matches('[data-testid=slider]') || event.ctrlKey || event.altKey || event.metaKey) return;
+    const ends = { Home: 0, End: 1 }, key = event.key;
+    if (!(key in by) && !(key in ends)) return;
+    event.preventDefault();
+    move(handle, key in ends ? ends[key] : place(handle).share + by[key]);
   });
   new MutationObserver(name).observe(document.body, { childList: true, subtree: true, attributeFilter: ['alt'] });
   name();
 }
 """
-"""Pictures without a text get the label of their block as one."""
+"""Pictures without a text get the label of their block as one, and sliders can be moved by the keyboard."""
 
 
 def theme() -> Any:
@@ -110,6 +177,7 @@ def theme() -> Any:
         body_background_fill_dark="*neutral_950",
         body_text_color_subdued="*neutral_600",
         body_text_color_subdued_dark="*neutral_400",
+        color_accent="*primary_700",
         block_info_text_color="*neutral_600",
         block_info_text_color_dark="*neutral_400",
         block_shadow="none",
@@ -117,7 +185,7 @@ def theme() -> Any:
         button_primary_background_fill="*primary_700",
         button_primary_background_fill_hover="*primary_800",
         button_primary_background_fill_dark="*primary_700",
-        button_primary_background_fill_hover_dark="*primary_600",
+        button_primary_background_fill_hover_dark="*primary_800",
         button_primary_text_color="white",
         button_large_text_weight="600",
     )

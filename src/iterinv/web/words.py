@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from html import escape
 from typing import Any
 
+import numpy as np
+
+from iterinv.cli.measure import mean_cell
 from iterinv.cli.tables import decibels, decibels_by_stage
+from iterinv.evaluate.measure import Measurement
+from iterinv.metrics import Metric
 from iterinv.workbench import Event, Note
 
 NOISE = {"mean": 0, "std": 1, "kurtosis": 3, "autocorrelation": 0}
@@ -79,8 +85,9 @@ def table(caption: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> s
         f'<tr><th scope="row">{escape(row[0])}</th>' + "".join(f"<td>{escape(each)}</td>" for each in row[1:]) + "</tr>"
         for row in rows
     )
+    scroll = f'<div class="scroll" role="region" tabindex="0" aria-label="{escape(caption)}">'
     caption = f"<caption>{escape(caption)}</caption>"
-    return f'<div class="scroll"><table>{caption}<thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table></div>'
+    return f"{scroll}<table>{caption}<thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table></div>"
 
 
 def inversion_words(report: dict[str, Any]) -> str:
@@ -111,6 +118,28 @@ def inversion_words(report: dict[str, Any]) -> str:
     return lead + table("Stages", columns, rows) + notes(report["notes"])
 
 
+def noise_words(stage: str, noise: np.ndarray) -> str:
+    """A histogram of a terminal noise, whose values are of unit spread in a sampler's, over the bell curve of that."""
+    wide, high, most = 320, 88, 4.0
+    counts, edges = np.histogram(noise[np.isfinite(noise)], 64, (-most, most))
+    heights = counts / max(1, noise.size) / (edges[1] - edges[0])
+    top = max(0.45, float(heights.max()))
+
+    def point(x: float, density: float) -> str:
+        return f"{(x + most) / (2 * most) * wide:.1f},{high * (1 - density / top):.1f}"
+
+    steps = [point(x, each) for k, each in enumerate(heights) for x in edges[k : k + 2]]
+    bell = [point(x, math.exp(-x * x / 2) / math.sqrt(2 * math.pi)) for x in edges]
+    about = f"Values of the terminal noise of stage {stage}, and the bell curve of a sampler's"
+    return (
+        f'<figure><svg viewBox="0 0 {wide} {high + 14}" role="img" aria-label="{escape(about)}">'
+        f'<polygon class="bars" points="0,{high} {" ".join(steps)} {wide},{high}"/>'
+        f'<polyline class="bell" points="{" ".join(bell)}"/><path d="M0 {high}H{wide}" class="axis"/>'
+        + "".join(f'<text x="{(x + 4) * wide / 8}" y="{high + 12}">{x}</text>' for x in (-3, -2, -1, 0, 1, 2, 3))
+        + f"</svg><figcaption>{escape(about)}.</figcaption></figure>"
+    )
+
+
 def edit_words(report: dict[str, Any]) -> str:
     """The report of the one edit of a report in words."""
     (edit,) = report["edits"]
@@ -126,6 +155,22 @@ def edit_words(report: dict[str, Any]) -> str:
     if own := edit.get("own_size"):
         said.append(f"The file has the picture's own size, {own['width']} x {own['height']} px.")
     return f"<p>{escape(' '.join(said))}</p>" + notes(report["notes"])
+
+
+def measured_words(measurement: Measurement) -> str:
+    """A table of the metrics of two pictures, whole and by region, and the notes on it."""
+    rows = []
+    for name, metric in measurement.chosen.items():
+        cells = [mean_cell(measurement, name, region) for region in measurement.regions]
+        rows.append([name, metric.about, metric.direction, ends(metric), *cells])
+    columns = ["metric", "about", "better", "range", *measurement.regions]
+    return table("Measured", columns, rows) + notes(measurement.notes)
+
+
+def ends(metric: Metric) -> str:
+    """The range of a metric."""
+    least, most = metric.range
+    return f"{least:g} to {most:g}"
 
 
 def comparison(rows: Sequence[dict[str, Any]]) -> str:
