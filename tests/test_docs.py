@@ -46,6 +46,7 @@ SLOW = {
     "docs/own-size.md",
     "docs/python.md",
     "docs/real-models.md",
+    "docs/table1.md",
     "docs/terminal.md",
     "docs/tutorial.md",
 }
