@@ -247,7 +247,7 @@ def test_a_group_has_a_table_and_its_commands_have_tables_in_it(made, one_stage,
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("stregth = 0.5", "'stregth' is no option of root edit; did you mean strength"),
+        ("streng = 0.5", "'streng' is no option of root edit; did you mean strength"),
         ("zzz = 1", "'zzz' is no option of root edit: its options are"),
         ("[edti]\nstrength = 1", "[edti] is no command; did you mean edit"),
         ("config = 'a.toml'", "'config' is no option"),
