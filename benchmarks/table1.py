@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
-from common import OUT, ROOT, publish, short, table
+from common import OUT, RESUMED, ROOT, publish, short, table
 from iterinv.cascade import Cascade, load
 from iterinv.evaluate import table1
 from iterinv.evaluate.datasets import open_dataset
@@ -89,7 +89,7 @@ def main() -> None:
 Rows of Table I of IterInv at {STEPS} steps on the embedded cascade, {COUNT} rendered scenes and {COUNT} photographs
 (centre crops, no words) of 256 px, made by `iterinv table1`. {table1.LEGEND} The embedded networks predict noise; the
 rows read their prediction in the form of a velocity wrongly, which is what the public code does to an upscaler that
-predicts velocities. [What this says about the paper](../table1.md).
+predicts velocities. Seconds of rows that ran beside other work are longer. [What this says about the paper](../table1.md). {RESUMED}
 
 ## Scenes
 
