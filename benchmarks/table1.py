@@ -89,7 +89,8 @@ def main() -> None:
 Rows of Table I of IterInv at {STEPS} steps on the embedded cascade, {COUNT} rendered scenes and {COUNT} photographs
 (centre crops, no words) of 256 px, made by `iterinv table1`. {table1.LEGEND} The embedded networks predict noise; the
 rows read their prediction in the form of a velocity wrongly, which is what the public code does to an upscaler that
-predicts velocities. Seconds of rows that ran beside other work are longer. [What this says about the paper](../table1.md). {RESUMED}
+predicts velocities. Seconds of rows that ran beside other work are longer. {RESUMED}
+[What this says about the paper](../table1.md).
 
 ## Scenes
 
