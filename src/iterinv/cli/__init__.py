@@ -107,7 +107,7 @@ def edit(
     dry_run: DryRun = False,
     model: Any = None,
 ) -> None:
-    """Edit a picture by other words; each stage is inverted as deep as the editor needs."""
+    """Edit a picture by other words. Each stage is inverted as deep as the editor needs."""
     with errors():
         from iterinv.cli.options import numbers_of
         from iterinv.files import same_file
@@ -164,7 +164,10 @@ def sweep(
     dry_run: DryRun = False,
     model: Any = None,
 ) -> None:
-    """Edit one inversion by every strength, guidance, seed and region with every other, on a contact sheet."""
+    """Edit one inversion by many settings, on a contact sheet.
+
+    Every strength, guidance, seed, region and prompt is combined with every other.
+    """
     with errors():
         from iterinv.cli.sweep import requests_of, write
         from iterinv.workbench import EditRequest
@@ -322,7 +325,7 @@ def cost(
     ] = None,
     device: Device = "cpu",
 ) -> None:
-    """Compute the cost of inverting a picture, without loading any weights."""
+    """Compute the cost of inverting a picture, without any weights."""
     with errors():
         from iterinv import costs, methods
         from iterinv.loading import precision
@@ -365,7 +368,7 @@ def sample(
     num_inference_steps: Annotated[
         int | None,
         typer.Option(
-            "--num-inference-steps", "--steps", "-n", min=2, help="Steps per stage; the model's own if not given."
+            "--num-inference-steps", "--steps", "-n", min=2, help="Steps at every stage; the model's own if not given."
         ),
     ] = None,
     guidance_scale: Annotated[
@@ -403,7 +406,7 @@ def sample(
 
 @app.command()
 def version() -> None:
-    """Print the versions of this package and of the libraries that it uses."""
+    """Print the versions of this package and of its libraries."""
     with errors():
         from iterinv.manifest import versions
 

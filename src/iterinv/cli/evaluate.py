@@ -150,7 +150,7 @@ def report(
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the bootstrap.")] = 0,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for paired.md and paired.json.")] = None,
 ) -> None:
-    """Compare two evaluations task by task, with bootstrap intervals of the differences."""
+    """Compare two evaluations task by task. The differences have bootstrap intervals."""
     with errors():
         from iterinv.evaluate import paired
         from iterinv.evaluate.report import write_paired

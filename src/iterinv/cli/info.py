@@ -22,7 +22,7 @@ LONGEST = 2000
 
 
 def info(file: Annotated[Path, typer.Argument(help="A PNG file or an inversion file that iterinv wrote.")]) -> None:
-    """Say how a picture or an inversion file was made, and by which command it is made again."""
+    """Say how a picture or an inversion file was made. The command that makes it again is printed too."""
     with errors():
         facts = facts_of_file(file)
         _print(facts)

@@ -46,10 +46,10 @@ def measure(
     resize: Annotated[bool, typer.Option("--resize", help="Bring pictures of another size to A's size.")] = False,
     csv: Annotated[Path | None, typer.Option("--csv", help="Write all values to this file; - prints them.")] = None,
     names: Annotated[
-        bool, typer.Option("--list", help="List the metrics, and how to get those that lack here.")
+        bool, typer.Option("--list", help="List the metrics, and how to get those that are missing.")
     ] = False,
 ) -> None:
-    """Measure how far picture B is from picture A, or folder B from folder A."""
+    """Measure how far picture B is from A, or folder B from A."""
     with errors():
         if names:
             from iterinv.metrics import metrics

@@ -20,7 +20,7 @@ def presets(
         typer.Argument(autocompletion=completing("PRESETS"), help="One of them, to see how to get its weights."),
     ] = None,
 ) -> None:
-    """List the cascades by name, with their sizes, licences and memory."""
+    """List the cascades by name, with sizes, licences and memory."""
     with errors():
         from iterinv.presets import presets as known
 

@@ -54,7 +54,7 @@ def table1(
     dry_run: DryRun = False,
     model: Any = None,
 ) -> None:
-    """Measure the rows of IterInv's Table I: DDIM as published and correctly, IterInv, exact methods."""
+    """Measure the rows of IterInv's Table I. They are DDIM as published and correctly, IterInv, and exact methods."""
     with errors():
         from iterinv.evaluate import table1 as rows
         from iterinv.evaluate.worker import Evaluation

@@ -41,7 +41,7 @@ def samples(
     size: Size = None,
     model: Any = None,
 ) -> None:
-    """Compare samples with their captions and with true pictures, as the reader sees them."""
+    """Compare samples with their captions and with true pictures. The reader judges both."""
     with errors():
         from iterinv import methods
         from iterinv.embedded.evaluate import alignment as bench
@@ -83,7 +83,7 @@ def scenes(
     size: Size = None,
     model: Any = None,
 ) -> None:
-    """Run SceneEdit: edits of rendered scenes, whose right answer is known."""
+    """Run SceneEdit on rendered scenes, whose right answer is known."""
     with errors():
         from iterinv import methods
         from iterinv.embedded.evaluate import scene_edit as bench

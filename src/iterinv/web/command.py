@@ -27,7 +27,7 @@ def serve(
     dtype: Precision = None,
     memory: Memory = None,
 ) -> None:
-    """Serve a web page to invert, edit, compare and sweep, on this machine."""
+    """Serve the page to invert, edit, compare, sweep and measure."""
     with errors():
         import importlib.util
         import threading
