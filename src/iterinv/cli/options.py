@@ -134,7 +134,8 @@ Budget = Annotated[
     ),
 ]
 Seed = Annotated[
-    int, typer.Option("--seed", min=0, max=2**32 - 1, help="Seed of the noise, such as that on low-resolution pictures.")
+    int,
+    typer.Option("--seed", min=0, max=2**32 - 1, help="Seed of the noise, such as that on low-resolution pictures."),
 ]
 Guidance = Annotated[
     float, typer.Option("--guidance-scale", "--guidance", callback=finite, help="Classifier-free guidance; 1 is none.")
