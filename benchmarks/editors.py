@@ -191,8 +191,9 @@ def main(minutes: float = math.inf) -> None:
     columns += ["leakage %", "ST-LPIPS", "calls I + II"]
     counts = [sum((row["editor"], row["method"]) == way for row in rows) for way in ways()]
     counts = [count for count in counts if count]
+    each = f"{min(counts)}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
     body = f"""
-[SceneEdit](scenes.md) at 64 px: held-out scenes by ten kinds of edit, {min(counts)} to {max(counts)} edits by each,
+[SceneEdit](scenes.md) at 64 px: held-out scenes by ten kinds of edit, {each} edits by each,
 each editor with its defaults and the two captions alone. *Success*: the reader sees the requested change; *kept*: it
 sees everything else unchanged; *good*: both. *Inside*: PSNR to the true render where it differs from the source;
 *outside*: to the source elsewhere, and *exact* the share of edits in which no pixel there differs. *Calls*: evaluations

@@ -309,7 +309,9 @@ def samplers() -> None:
     with errors():
         from iterinv.steps import RULES
 
-        _list("sampler", {name: _first_sentence(type(rule)) for name, rule in RULES.items()})
+        bases = {name: type(base).__name__ for name, rule in RULES.items() if (base := getattr(rule, "base", None))}
+        on = {name: f", on {bases[name]}" if bases.get(name, "DDIM") != "DDIM" else "" for name in RULES}
+        _list("sampler", {name: _first_sentence(type(rule)) + on[name] for name, rule in RULES.items()})
 
 
 @app.command()
