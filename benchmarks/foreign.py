@@ -129,8 +129,8 @@ its unit), its reconstruction and the difference of the two.
 The network was distilled to draw in one step, and it is good for that step alone: in more steps noise stays in the
 picture. The last table says why. What EDM's sampler asks of a network is the mean of all clean data that a sample may
 come of. At a noise of 0.5 that is nearer to a height map than the average of its own heights, which the sample shows
-to within 0.004. This network is further from it, and leaves much of the noise in; at 80 it answers with a picture of its
-own. For the same reason the noise that an inversion ends in is not a sampler's (mean 0, std 1, kurtosis 3,
+to within 0.004. This network is further from it, and leaves much of the noise in; at 80 it answers with a picture of
+its own. For the same reason the noise that an inversion ends in is not a sampler's (mean 0, std 1, kurtosis 3,
 autocorrelation 0), and edits between difficulties come to nothing. That every pixel comes back depends on none of
 this: BDIA undoes its steps whatever the network predicts, as long as it predicts the same twice.
 
