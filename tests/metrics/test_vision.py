@@ -2,6 +2,7 @@
 
 import json
 import string
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -117,3 +118,23 @@ def test_missing_models_are_named_with_the_command_that_gets_them(tmp_path):
     (tmp_path / "dino-vitb8").mkdir()
     (tmp_path / "dino-vitb8" / "config.json").write_text(json.dumps({}))
     assert hub_folder(dino.MODEL, tmp_path) is None  # settings without weights are no model
+
+
+def test_an_evaluation_measures_by_weights_in_a_folder(weights, tiny_folder, tmp_path):
+    from PIL import Image
+
+    from iterinv.evaluate.rows import rows
+    from iterinv.evaluate.run import evaluate
+    from iterinv.evaluate.worker import Evaluation
+    from iterinv.workbench import Model
+
+    names = ("clip-score", "dino-structure")
+    how = Evaluation("scenes", Model(str(tiny_folder)).load, ("ddim",), (), names, 2, size=16, count=1, threads=1)
+    with pytest.raises(ModuleNotFoundError, match="clip-vit-large-patch14"):
+        next(evaluate(how, tmp_path / "none"))
+    list(evaluate(replace(how, weights=weights), tmp_path / "run"))
+    (row,) = rows(tmp_path / "run")
+    folder = tmp_path / "run" / "pictures" / row["task"]
+    source, made = (np.asarray(Image.open(folder / f"{name}.png")) for name in ("source", "ddim"))
+    assert row["metrics"]["dino-structure"] == pytest.approx(metrics.dino_structure(source, made, weights=weights))
+    assert row["metrics"]["clip-score"] is not None

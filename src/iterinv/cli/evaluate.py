@@ -11,7 +11,19 @@ import typer
 from typer.core import TyperGroup
 
 from iterinv.cli.names import completing
-from iterinv.cli.options import App, Budget, DryRun, Fit, Seed, Size, StageGuidance, Steps, guidance_of, with_model
+from iterinv.cli.options import (
+    App,
+    Budget,
+    DryRun,
+    Fit,
+    MetricWeights,
+    Seed,
+    Size,
+    StageGuidance,
+    Steps,
+    guidance_of,
+    with_model,
+)
 from iterinv.cli.session import answer, console, errors, progress
 from iterinv.cli.tables import print_table
 from iterinv.evaluate.remote import is_address, local_copy, working_folder
@@ -63,6 +75,7 @@ def run(
     metrics: Annotated[
         str, typer.Option(autocompletion=completing("METRICS", ","), help="Metrics, with commas between them.")
     ] = "psnr,ssim,mse",
+    weights: MetricWeights = None,
     num_inference_steps: Steps = 20,
     budget: Budget = None,
     guidance_scale: StageGuidance = "1",
@@ -107,6 +120,7 @@ def run(
             threads,
             tuple((f"load_{name}", str(value)) for name, value in vars(model).items()),
             budget=budget,
+            weights=weights,
         )
         if dry_run:
             from iterinv.cli.rehearse import print_estimate

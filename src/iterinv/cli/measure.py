@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from iterinv.cli.names import completing
+from iterinv.cli.options import MetricWeights
 from iterinv.cli.session import WIDTH, answer, console, errors, frame, say, watched
 from iterinv.cli.tables import print_table
 
@@ -40,9 +41,7 @@ def measure(
     ] = None,
     prompt: Annotated[str | None, typer.Option("--prompt", "-p", help="A description of A, for CLIP.")] = None,
     to: Annotated[str | None, typer.Option("--to", "-t", help="A description of B, for CLIP.")] = None,
-    weights: Annotated[
-        Path | None, typer.Option("--weights", help="A folder with trained weights that are in no cache.")
-    ] = None,
+    weights: MetricWeights = None,
     resize: Annotated[bool, typer.Option("--resize", help="Bring pictures of another size to A's size.")] = False,
     csv: Annotated[Path | None, typer.Option("--csv", help="Write all values to this file; - prints them.")] = None,
     names: Annotated[

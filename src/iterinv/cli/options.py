@@ -126,6 +126,9 @@ StageMethods = Annotated[
     ),
 ]
 Steps = Annotated[int, typer.Option("--num-inference-steps", "--steps", "-n", min=2, help="Steps at every stage.")]
+MetricWeights = Annotated[
+    Path | None, typer.Option("--weights", help="A folder with trained weights of metrics that are in no cache.")
+]
 Budget = Annotated[
     int | None,
     typer.Option(

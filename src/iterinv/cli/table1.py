@@ -8,7 +8,7 @@ import typer
 
 from iterinv.cli.evaluate import answer_of, names_of, print_end, run_evaluation
 from iterinv.cli.names import completing
-from iterinv.cli.options import DryRun, Fit, Seed, Size, Steps, guidance_of, with_model
+from iterinv.cli.options import DryRun, Fit, MetricWeights, Seed, Size, Steps, guidance_of, with_model
 from iterinv.cli.session import answer, console, errors
 from iterinv.cli.tables import print_table
 from iterinv.evaluate.remote import working_folder
@@ -37,6 +37,7 @@ def table1(
     metrics: Annotated[
         str, typer.Option(help="Metrics, with commas between them; the paper's, as far as they run here, if not given.")
     ] = "",
+    weights: MetricWeights = None,
     seed: Seed = 0,
     fit: Fit = "pad",
     size: Size = None,
@@ -60,7 +61,7 @@ def table1(
         from iterinv.evaluate.worker import Evaluation
         from iterinv.files import whole
 
-        own, left_out = rows.published_metrics()
+        own, left_out = rows.published_metrics(weights)
         chosen = names_of(metrics)
         recipes = rows.recipes(
             rows.stage_count(model.name, model.load, size),
@@ -82,6 +83,7 @@ def table1(
             threads=threads,
             about=tuple((f"load_{name}", str(value)) for name, value in vars(model).items()),
             recipes=recipes,
+            weights=weights,
         )
         if dry_run:
             from iterinv.cli.rehearse import print_estimate

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,8 +24,9 @@ OF_EDITS = {"ghost": "lower", "leakage": "lower", "sharpness": ""}
 need a true answer, ``leakage`` a region."""
 
 
-def metrics_of(names: Sequence[str]) -> dict[str, Metric]:
-    """The metrics of two pictures among some names; :data:`OF_EDITS` are left out.
+def metrics_of(names: Sequence[str], weights: Path | None = None) -> dict[str, Metric]:
+    """The metrics of two pictures among some names; :data:`OF_EDITS` are left out. ``weights`` is a folder of weights
+    that are in no cache.
 
     Raises ``ValueError`` for a name that is none and for a metric of sets of pictures, and ``ModuleNotFoundError`` for
     a metric that cannot run here.
@@ -33,7 +35,7 @@ def metrics_of(names: Sequence[str]) -> dict[str, Metric]:
         if name not in OF_EDITS and name not in metrics():
             raise ValueError(f"there is no metric {name!r}: the metrics are {', '.join([*metrics(), *OF_EDITS])}")
     pairs = [name for name in names if name not in OF_EDITS]
-    chosen = choose(pairs)[0] if pairs else {}
+    chosen = choose(pairs, weights)[0] if pairs else {}
     for name, metric in chosen.items():
         if metric.function is None:
             raise ValueError(f"{name} compares sets of pictures: take `iterinv measure` for it")
@@ -49,10 +51,13 @@ def better(column: str) -> str:
     return metrics()[name].direction if name in metrics() else OF_EDITS.get(name, "")
 
 
-def of_reconstruction(names: Sequence[str], source: np.ndarray, picture: np.ndarray, prompt: str) -> dict[str, Value]:
+def of_reconstruction(
+    names: Sequence[str], source: np.ndarray, picture: np.ndarray, prompt: str, weights: Path | None = None
+) -> dict[str, Value]:
     """The metrics of a reconstruction, pictures (h, w, 3) uint8, by name; ``prompt`` describes both."""
     return {
-        name: _number(metric(source, picture, prompts=(prompt, prompt))) for name, metric in metrics_of(names).items()
+        name: _number(metric(source, picture, prompts=(prompt, prompt), weights=weights))
+        for name, metric in metrics_of(names, weights).items()
     }
 
 
@@ -63,22 +68,25 @@ def of_edit(
     inside: np.ndarray | None = None,
     truth: np.ndarray | None = None,
     prompts: tuple[str, str] = ("", ""),
+    weights: Path | None = None,
 ) -> dict[str, Value]:
     """The metrics of an edit, pictures (h, w, 3) uint8, by column; ``inside`` (h, w) bool is the region where it is
     wanted, ``prompts`` those of the source and of the edit. A part without pixels has no value."""
     values: dict[str, Value] = {}
-    pairs, wanted = metrics_of(names), (prompts[1], prompts[1])
+    pairs, wanted = metrics_of(names, weights), (prompts[1], prompts[1])
     for name in names:
         if name in OF_EDITS:
             values |= _of_edit_alone(name, source, edited, inside, truth)
             continue
-        values[f"{name}_source"] = pairs[name](source, edited, prompts=prompts)
+        values[f"{name}_source"] = pairs[name](source, edited, None, prompts, weights)
         if inside is not None:
-            values[f"{name}_outside"] = pairs[name](source, edited, ~inside, prompts) if not inside.all() else None
+            values[f"{name}_outside"] = (
+                pairs[name](source, edited, ~inside, prompts, weights) if not inside.all() else None
+            )
         if truth is not None:
-            values[f"{name}_truth"] = pairs[name](truth, edited, prompts=wanted)
+            values[f"{name}_truth"] = pairs[name](truth, edited, None, wanted, weights)
         if truth is not None and inside is not None:
-            values[f"{name}_inside"] = pairs[name](truth, edited, inside, wanted) if inside.any() else None
+            values[f"{name}_inside"] = pairs[name](truth, edited, inside, wanted, weights) if inside.any() else None
     return {column: _number(value) for column, value in values.items()}
 
 

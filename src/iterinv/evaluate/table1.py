@@ -82,14 +82,14 @@ def _short(name: str) -> str:
     return "".join(each if each.isalnum() else "-" for each in last).strip("-") or "1"
 
 
-def published_metrics() -> tuple[tuple[str, ...], dict[str, str]]:
+def published_metrics(weights: Path | None = None) -> tuple[tuple[str, ...], dict[str, str]]:
     """The metrics of the paper's table that can run here, with ST-LPIPS where LPIPS cannot, and the reasons of those
-    that cannot."""
+    that cannot; ``weights`` is a folder of weights that are in no cache."""
     chosen: list[str] = []
     reasons: dict[str, str] = {}
     for name in (*PUBLISHED, "st-lpips"):
         try:
-            choose([name])
+            choose([name], weights)
         except ModuleNotFoundError as error:
             reasons[name] = str(error)
         else:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,6 +33,7 @@ class Evaluation:
     method is a name, or names with colons between them, one for each stage; ``guidance`` is one for all or for each.
     A method that ``recipes`` names is that recipe. With a ``budget`` a method takes as many steps at each stage as fit
     into so many network calls there (:func:`iterinv.costs.within`), and ``steps`` counts for nothing.
+    ``weights`` is a folder of weights of metrics that are in no cache.
 
     ``editors`` edit each task that has a target; with ``give_mask`` they are given the dataset's region in place of
     their own. ``count`` is the number of tasks, ``None`` for all of a folder. Each process computes with ``threads``
@@ -55,6 +57,7 @@ class Evaluation:
     about: tuple[tuple[str, str], ...] = ()
     recipes: tuple[tuple[str, Recipe], ...] = ()
     budget: int | None = None
+    weights: Path | None = None
 
     def check(self) -> None:
         """Raise ``ValueError`` for names and settings that there are not, and ``ModuleNotFoundError`` for metrics that
@@ -70,7 +73,7 @@ class Evaluation:
         for editor in self.editors:
             if editor not in EDITORS:
                 raise ValueError(f"there is no editor {editor!r}: the editors are {', '.join(EDITORS)}")
-        measures.metrics_of(self.metrics)
+        measures.metrics_of(self.metrics, self.weights)
         images.check_fit(self.fit)
 
     def recipe(self, method: str) -> Recipe:
@@ -181,7 +184,8 @@ class Worker:
         """The metrics of a reconstruction, and its pictures."""
         canvas = made.canvas
         source, again = canvas.crop(canvas.image), canvas.crop(canvas.place(made.picture))
-        metrics = measures.of_reconstruction(self.evaluation.metrics, source, again, task.prompt)
+        options = self.evaluation
+        metrics = measures.of_reconstruction(options.metrics, source, again, task.prompt, options.weights)
         return metrics, {"source": source, method: again}
 
     def _edited(
@@ -202,7 +206,8 @@ class Worker:
                 raise ValueError(f"the true answer has another shape than the picture {task.key}")
         if task.mask is not None:
             inside = canvas.crop(resized(to_mask(task.mask), *canvas.image.shape[:2])) > 0
-        metrics = measures.of_edit(self.evaluation.metrics, source, edited, inside, truth, prompts)
+        options = self.evaluation
+        metrics = measures.of_edit(options.metrics, source, edited, inside, truth, prompts, options.weights)
         pictures = {"source": source, f"{method}+{editor}": edited} | ({} if truth is None else {"truth": truth})
         return {"metrics": metrics, "calls": calls, "error": None}, pictures
 
