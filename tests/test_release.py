@@ -38,7 +38,7 @@ EXTRAS = {name: each for name, each in PROJECT["optional-dependencies"].items() 
 """The extras of users."""
 
 FROM_INDEX = "ITERINV_FROM_INDEX" in os.environ
-"""The wheel is installed with packages from the index: see `make release-check-bare`."""
+"""The wheel is installed with packages from the index: see the Makefile."""
 
 LARGEST = 100_000_000
 """The most bytes of a file that the Python package index takes."""
