@@ -1,4 +1,4 @@
-"""Which pages under docs/benchmarks are out of date: the age and the time of each, and the weights it was made on.
+"""List the pages under docs/benchmarks: the age and the time of each, and whether it was made on the weights that ship.
 
 `python benchmarks/stale.py` prints a table; with `--mark` it also writes a warning into pages whose networks ship with
 other weights now, which the next run of their benchmark removes.

@@ -8,6 +8,7 @@ pipe(image=picture, prompt="a red sphere", target_prompt="a blue sphere", output
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -43,7 +44,7 @@ class PipelineCascade(Cascade):
         return cls(loaded.stages, loaded.defaults)
 
 
-class CascadeBlock(ModularPipelineBlocks):
+class CascadeBlock(ModularPipelineBlocks, ABC):
     """A block that works with a cascade, the component ``cascade`` of its pipeline."""
 
     @property
@@ -52,9 +53,9 @@ class CascadeBlock(ModularPipelineBlocks):
         description = "The cascade that inverts and edits."
         return [ComponentSpec("cascade", PipelineCascade, description, pretrained_model_name_or_path="embedded")]
 
+    @abstractmethod
     def work(self, cascade: Cascade, values: dict[str, Any]) -> dict[str, Any]:
         """Return the outputs of the block for the values of its inputs."""
-        raise NotImplementedError
 
     def __call__(self, components: Any, state: PipelineState) -> tuple[Any, PipelineState]:
         """Run the block on the state of a pipeline. Raises ``ValueError`` where the pipeline has no cascade yet."""

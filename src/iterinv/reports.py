@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -91,3 +92,17 @@ def edit_report(editor: Editor, edit: Edit) -> dict[str, Any]:
         report["mask"] = float(1 - outside.mean())
         report["background_exact_pixels"] = float(same[outside].mean()) if outside.any() else None
     return report
+
+
+def edit_sentences(edit: Mapping[str, Any]) -> list[str]:
+    """Sentences on an edit of a report: its region, what lies outside it, and whether the network sees the target
+    prompt, as far as the editor reports them."""
+    said = []
+    if edit.get("mask") is not None:
+        said.append(f"The region is {edit['mask']:.1%} of the picture.")
+    if edit.get("background_exact_pixels") is not None:
+        said.append(f"{edit['background_exact_pixels']:.2%} of the pixels outside it equal the original's.")
+    if edit.get("sees_target") is not None:
+        sees = "sees" if edit["sees_target"] else "does not see"
+        said.append(f"The network {sees} the target prompt in the result.")
+    return said

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from iterinv.reports import edit_sentences
 from iterinv.workbench import Result
 
 
@@ -38,15 +39,7 @@ def _inversion(facts: dict[str, Any]) -> list[str]:
 def _edit(result: Result) -> list[str]:
     (edit,) = result.edit_reports
     editor = f"{edit['editor']} chose {edit['chose']}" if edit.get("chose") else edit["editor"]
-    lines = [f"Edit to “{edit['to']}”: {editor}."]
-    if edit.get("mask") is not None:
-        lines.append(f"The region is {edit['mask']:.1%} of the picture.")
-    if edit.get("background_exact_pixels") is not None:
-        lines.append(f"{edit['background_exact_pixels']:.2%} of the pixels outside it equal the original's.")
-    if edit.get("sees_target") is not None:
-        lines.append(
-            f"The network {'sees' if edit['sees_target'] else 'does not see'} the target prompt in the result."
-        )
+    lines = [f"Edit to “{edit['to']}”: {editor}.", *edit_sentences(edit)]
     return [*lines, *_notes(result.notes)]
 
 

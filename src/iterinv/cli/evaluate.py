@@ -14,13 +14,19 @@ from iterinv.cli.names import completing
 from iterinv.cli.options import (
     App,
     Budget,
+    Count,
     DryRun,
+    Engine,
     Fit,
     MetricWeights,
+    Processes,
+    Rows,
     Seed,
+    Shown,
     Size,
     StageGuidance,
     Steps,
+    Threads,
     guidance_of,
     with_model,
 )
@@ -32,6 +38,7 @@ from iterinv.files import printable
 if TYPE_CHECKING:
     from iterinv.evaluate.summary import Group
     from iterinv.evaluate.worker import Evaluation
+    from iterinv.requests import Model
 
 
 class _Group(TyperGroup):
@@ -55,10 +62,7 @@ def run(
             help="scenes, scene-edit; a folder: PIE-Bench, ImageInversion, prompts.csv, .jsonl, .txt; huggingface:NAME."
         ),
     ],
-    out: Annotated[
-        str,
-        typer.Option("--out", "-o", help="Folder of rows, pictures and the report; a run that was stopped goes on."),
-    ],
+    out: Rows,
     methods: Annotated[
         str,
         typer.Option(
@@ -82,20 +86,14 @@ def run(
     seed: Seed = 0,
     fit: Fit = "pad",
     size: Size = None,
-    count: Annotated[
-        int | None, typer.Option(min=1, help="The first so many tasks; all of a folder, 100 rendered ones.")
-    ] = None,
+    count: Count = None,
     give_mask: Annotated[
         bool, typer.Option("--give-mask", help="Give editors the dataset's region, in place of their own.")
     ] = False,
-    processes: Annotated[int, typer.Option(min=1, help="Processes, each with a copy of the model.")] = 1,
-    engine: Annotated[
-        str, typer.Option(help="local, or ray: as many actors on this machine, or on a Ray cluster.")
-    ] = "local",
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="Threads of each process; torch's own for one, 1 for several.")
-    ] = None,
-    pictures: Annotated[int, typer.Option(min=0, help="Tasks whose pictures are kept and shown.")] = 12,
+    processes: Processes = 1,
+    engine: Engine = "local",
+    threads: Threads = None,
+    pictures: Shown = 12,
     dry_run: DryRun = False,
     model: Any = None,
 ) -> None:
@@ -123,15 +121,20 @@ def run(
             weights=weights,
         )
         if dry_run:
-            from iterinv.cli.rehearse import print_estimate
-            from iterinv.estimates import estimate_evaluation
-
-            print_estimate(estimate_evaluation(request, model))
+            rehearse(request, model)
             return
         with working_folder(out) as (folder, after_row):
             every = run_evaluation(request, folder, processes, pictures, engine, after_row)
     _print_groups(every, out)
     answer(answer_of(every, out))
+
+
+def rehearse(request: Evaluation, model: Model) -> None:
+    """Print the network calls and the time of an evaluation, and write nothing."""
+    from iterinv.cli.rehearse import print_estimate
+    from iterinv.estimates import estimate_evaluation
+
+    print_estimate(estimate_evaluation(request, model))
 
 
 def answer_of(every: list[Group], out: str) -> dict[str, Any]:

@@ -126,6 +126,16 @@ StageMethods = Annotated[
     ),
 ]
 Steps = Annotated[int, typer.Option("--num-inference-steps", "--steps", "-n", min=2, help="Steps at every stage.")]
+Count = Annotated[int | None, typer.Option(min=1, help="The first so many tasks; all of a folder, 100 rendered ones.")]
+Processes = Annotated[int, typer.Option(min=1, help="Processes, each with a copy of the model.")]
+Engine = Annotated[str, typer.Option(help="local, or ray: as many actors on this machine, or on a Ray cluster.")]
+Threads = Annotated[
+    int | None, typer.Option(min=1, help="Threads of each process; torch's own for one, 1 for several.")
+]
+Shown = Annotated[int, typer.Option(min=0, help="Tasks whose pictures are kept and shown.")]
+Rows = Annotated[
+    str, typer.Option("--out", "-o", help="Folder of rows, pictures and the report; a run that was stopped goes on.")
+]
 MetricWeights = Annotated[
     Path | None, typer.Option("--weights", help="A folder with trained weights of metrics that are in no cache.")
 ]

@@ -6,9 +6,24 @@ from typing import Annotated, Any
 
 import typer
 
-from iterinv.cli.evaluate import answer_of, names_of, print_end, run_evaluation
+from iterinv.cli.evaluate import answer_of, names_of, print_end, rehearse, run_evaluation
 from iterinv.cli.names import completing
-from iterinv.cli.options import DryRun, Fit, MetricWeights, Seed, Size, Steps, guidance_of, with_model
+from iterinv.cli.options import (
+    Count,
+    DryRun,
+    Engine,
+    Fit,
+    MetricWeights,
+    Processes,
+    Rows,
+    Seed,
+    Shown,
+    Size,
+    Steps,
+    Threads,
+    guidance_of,
+    with_model,
+)
 from iterinv.cli.session import answer, console, errors
 from iterinv.cli.tables import print_table
 from iterinv.evaluate.remote import working_folder
@@ -17,10 +32,7 @@ from iterinv.files import printable
 
 @with_model
 def table1(
-    out: Annotated[
-        str,
-        typer.Option("--out", "-o", help="Folder of rows, pictures and the tables; a run that was stopped goes on."),
-    ],
+    out: Rows,
     data: Annotated[str, typer.Option(help="A dataset, as `iterinv evaluate` takes it.")] = "scenes",
     num_inference_steps: Steps = 20,
     guidance_scales: Annotated[str, typer.Option(help="Guidance scales of IterInv's rows, with commas.")] = "1,3,5,7",
@@ -41,17 +53,11 @@ def table1(
     seed: Seed = 0,
     fit: Fit = "pad",
     size: Size = None,
-    count: Annotated[
-        int | None, typer.Option(min=1, help="The first so many pictures; all of a folder, 100 rendered ones.")
-    ] = None,
-    processes: Annotated[int, typer.Option(min=1, help="Processes, each with a copy of the model.")] = 1,
-    engine: Annotated[
-        str, typer.Option(help="local, or ray: as many actors on this machine, or on a Ray cluster.")
-    ] = "local",
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="Threads of each process; torch's own for one, 1 for several.")
-    ] = None,
-    pictures: Annotated[int, typer.Option(min=0, help="Pictures whose reconstructions are kept and shown.")] = 12,
+    count: Count = None,
+    processes: Processes = 1,
+    engine: Engine = "local",
+    threads: Threads = None,
+    pictures: Shown = 12,
     dry_run: DryRun = False,
     model: Any = None,
 ) -> None:
@@ -86,10 +92,7 @@ def table1(
             weights=weights,
         )
         if dry_run:
-            from iterinv.cli.rehearse import print_estimate
-            from iterinv.estimates import estimate_evaluation
-
-            print_estimate(estimate_evaluation(request, model))
+            rehearse(request, model)
             return
         with working_folder(out) as (folder, after_row):
             every = run_evaluation(request, folder, processes, pictures, engine, after_row)

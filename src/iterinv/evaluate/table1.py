@@ -8,6 +8,7 @@ code (:class:`iterinv.evaluate.recipes.UpperStages`), the other does not.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,13 +32,11 @@ PUBLISHED = ("mse", "lpips-alex", "ssim", "psnr", "clip-score")
 
 def stage_count(model: str, load: Callable[[], Cascade], size: int | None = None) -> int:
     """The number of stages of a cascade up to that of ``size``, from its configuration alone where that is known."""
-    try:
-        if size is None:
-            return len(blueprints(model))
-    except FileNotFoundError:
-        pass  # it is known only once it is loaded
-    cascade = load()
-    return len((cascade if size is None else cascade.up_to(size)).stages)
+    if size is not None:
+        return len(load().up_to(size).stages)
+    with suppress(FileNotFoundError):  # of a model that is known only once it is loaded
+        return len(blueprints(model))
+    return len(load().stages)
 
 
 def recipes(

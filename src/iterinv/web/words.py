@@ -14,6 +14,7 @@ from iterinv.cli.measure import mean_cell
 from iterinv.cli.tables import decibels, decibels_by_stage
 from iterinv.evaluate.measure import Measurement
 from iterinv.metrics import Metric
+from iterinv.reports import edit_sentences
 from iterinv.workbench import Event, Note
 
 NOISE = {"mean": 0, "std": 1, "kurtosis": 3, "autocorrelation": 0}
@@ -144,14 +145,7 @@ def edit_words(report: dict[str, Any]) -> str:
     """The report of the one edit of a report in words."""
     (edit,) = report["edits"]
     editor = f"{edit['editor']} chose {edit['chose']}" if edit.get("chose") else edit["editor"]
-    said = [f"{editor}: “{edit['to']}”."]
-    if edit.get("mask") is not None:
-        said.append(f"The region is {edit['mask']:.0%} of the picture.")
-    if edit.get("background_exact_pixels") is not None:
-        said.append(f"{edit['background_exact_pixels']:.2%} of the pixels outside it equal the original's.")
-    if edit.get("sees_target") is not None:
-        sees = "sees" if edit["sees_target"] else "does not see"
-        said.append(f"The network {sees} the target prompt in the result.")
+    said = [f"{editor}: “{edit['to']}”.", *edit_sentences(edit)]
     if own := edit.get("own_size"):
         said.append(f"The file has the picture's own size, {own['width']} x {own['height']} px.")
     return f"<p>{escape(' '.join(said))}</p>" + notes(report["notes"])
