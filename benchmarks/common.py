@@ -6,17 +6,20 @@ import hashlib
 import platform
 import subprocess
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from iterinv import images
-from iterinv.cascade import Cascade
+from iterinv.cascade import Cascade, load
 from iterinv.embedded.scenes import COLORS, Scene
 from iterinv.embedded.seeds import HELD_OUT
+from iterinv.evaluate.folder import append_line, processes, read_lines
 from iterinv.images import Canvas
 from iterinv.manifest import versions
 
@@ -50,6 +53,27 @@ RESUMED = "What was done before was not done again; commit, time and machine bel
 def short(cascade: Cascade) -> str:
     """A name for a cascade's weights, for folders."""
     return "".join(stage.fingerprint[:4] for stage in cascade.stages)
+
+
+@cache
+def shipping() -> str:
+    """The name of the cascade's weights that ship now."""
+    return short(load())
+
+
+def measured(file: Path) -> list[dict[str, Any]]:
+    """The rows of a file that were measured on the weights that ship now."""
+    return [row for row in read_lines(file) if row.get("weights") == shipping()]
+
+
+def measure(file: Path, work: Callable[[Any], list[dict[str, Any]]], jobs: Iterable[Any]) -> Iterator[dict[str, Any]]:
+    """Do ``work`` on each of the jobs, by a process for each core, and add the rows that it returns to a file; yield
+    each row once it is written."""
+    with processes() as pool:
+        for rows in pool.imap_unordered(work, jobs):
+            for row in rows:
+                append_line(file, {**row, "commit": COMMIT, "weights": shipping()})
+                yield row
 
 
 def square(picture: np.ndarray, size: int) -> Canvas:

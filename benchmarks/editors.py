@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from common import COMMIT, OUT, RESUMED, ROOT, publish, shipped, short, table
+from common import OUT, RESUMED, ROOT, measure, measured, publish, shipped, table
 from iterinv import images
 from iterinv.cascade import Cascade, load
 from iterinv.edits import EDITORS
@@ -26,7 +26,6 @@ from iterinv.embedded.evaluate.scene_edit import score
 from iterinv.embedded.evaluate.tasks import KINDS, scene_edit
 from iterinv.embedded.scenes import Scene, render
 from iterinv.embedded.seeds import SCENE_EDIT
-from iterinv.evaluate.folder import append_line, processes, read_lines
 from iterinv.models import CountingDenoiser
 
 FILE = OUT / "editors.jsonl"
@@ -75,7 +74,7 @@ def one(job: tuple[str, int, str], end: float, known: set[tuple[str, str, str, i
             value = figures[key]
             rows[-1][key] = round(value, 4) if isinstance(value, float) else value
         rows[-1]["calls"] = [each.forward + 2 * each.backward for each in counted]
-        rows[-1] |= {"seconds": round(time.perf_counter() - began, 2), "commit": COMMIT, "weights": short(load())}
+        rows[-1]["seconds"] = round(time.perf_counter() - began, 2)
     return rows
 
 
@@ -83,14 +82,9 @@ def _drawn(scene: Scene) -> Any:
     return images.from_uint8(images.to_uint8(render(scene, cascade().size)[None]))
 
 
-def done() -> list[dict[str, Any]]:
-    """The rows that were measured on the weights that ship now."""
-    return [row for row in read_lines(FILE) if row.get("weights") == short(load())]
-
-
-def measure(minutes: float) -> None:
+def run(minutes: float) -> None:
     end = time.time() + 60 * minutes
-    known = {(row["editor"], row["method"], row["kind"], row["seed"]) for row in done()}
+    known = {(row["editor"], row["method"], row["kind"], row["seed"]) for row in measured(FILE)}
     todo = [
         (method, seed, kind)
         for method in METHODS
@@ -98,12 +92,8 @@ def measure(minutes: float) -> None:
         for kind in KINDS
         if any((editor, after, kind, seed) not in known for editor, after in ways() if after == method)
     ]
-    with processes() as pool:
-        for rows in pool.imap_unordered(partial(one, end=end, known=known), todo):
-            for row in rows:
-                append_line(FILE, row)
-            if rows:
-                print(*(rows[0][k] for k in ("kind", "seed")), len(rows), flush=True)
+    for row in measure(FILE, partial(one, end=end, known=known), todo):
+        print(*(row[k] for k in ("method", "kind", "seed", "editor")), flush=True)
 
 
 def lines(rows: list[dict[str, Any]]) -> list[list[str]]:
@@ -184,8 +174,8 @@ def pictures() -> None:
 
 def main(minutes: float = math.inf) -> None:
     began = time.time()
-    measure(minutes)
-    rows = done()
+    run(minutes)
+    rows = measured(FILE)
     plot(rows)
     columns = ["editor", "inverted by", "edits", "success %", "kept %", "good %", "inside dB", "outside dB", "exact %"]
     columns += ["leakage %", "ST-LPIPS", "calls I + II"]

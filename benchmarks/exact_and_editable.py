@@ -20,14 +20,13 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from common import COMMIT, OUT, RESUMED, publish, short, table
+from common import OUT, RESUMED, measure, measured, publish, table
 from iterinv.cascade import Cascade, load
 from iterinv.edits import PromptSwap, RoundTrip
 from iterinv.edits.site import Editor
 from iterinv.embedded.evaluate.tasks import SceneEdit, scene_edit
 from iterinv.embedded.scenes import COLORS, SHAPES, Scene, render
 from iterinv.embedded.seeds import SCENE_EDIT
-from iterinv.evaluate.folder import append_line, processes, read_lines
 from iterinv.images import from_uint8, to_uint8
 from iterinv.inverters import Align, Solve
 from iterinv.metrics import psnr
@@ -105,7 +104,7 @@ def one(job: Job, end: float) -> list[dict[str, Any]]:
         edited = cascade.edit(inversion, targets, editor).pictures[0].float()
         for row, task, picture in zip(rows, tasks, edited, strict=True):
             row |= {f"{key} {strength:g}": value for key, value in _score(task, picture[None]).items()}
-    return [{**row, "commit": COMMIT, "weights": short(load())} for row in rows]
+    return [{k: round(v, 2) if isinstance(v, float) and k != "error" else v for k, v in row.items()} for row in rows]
 
 
 def _score(task: SceneEdit, edited: torch.Tensor) -> dict[str, Any]:
@@ -135,23 +134,12 @@ def _drawn(scene: Scene) -> torch.Tensor:
     return from_uint8(to_uint8(render(scene, stage().size)[None]))
 
 
-def done() -> list[dict[str, Any]]:
-    """The rows that were measured on the weights that ship now."""
-    return [row for row in read_lines(FILE) if row.get("weights") == short(load())]
-
-
-def measure(minutes: float) -> None:
+def run(minutes: float) -> None:
     end = time.time() + 60 * minutes
-    known = {(row["way"], row["guidance"], row["steps"], row["kind"], row["seed"]) for row in done()}
+    known = {(row["way"], row["guidance"], row["steps"], row["kind"], row["seed"]) for row in measured(FILE)}
     left = [job for job in jobs() if (*job[:4], SCENE_EDIT + job[4]) not in known]
-    with processes() as pool:
-        for rows in pool.imap_unordered(partial(one, end=end), left):
-            for row in rows:
-                append_line(
-                    FILE, {k: round(v, 2) if isinstance(v, float) and k != "error" else v for k, v in row.items()}
-                )
-            if rows:
-                print(*(rows[0][k] for k in ("way", "guidance", "steps", "kind", "seed")), flush=True)
+    for row in measure(FILE, partial(one, end=end), left):
+        print(*(row[k] for k in ("way", "guidance", "steps", "kind", "seed")), flush=True)
 
 
 def cell(values: list[float], how: str = ".1f") -> str:
@@ -225,8 +213,8 @@ def plot(groups: dict[Setting, list[dict[str, Any]]]) -> None:
 
 def main(minutes: float = math.inf) -> None:
     began = time.time()
-    measure(minutes)
-    groups = by_setting(done())
+    run(minutes)
+    groups = by_setting(measured(FILE))
     plot(groups)
     columns = ["steps", "run back", "guidance", "method", "tasks", "largest error"]
     columns += ["recoloured, %", "reshaped, %", "truth, dB", "outside, dB"]

@@ -7,7 +7,6 @@ minutes it starts nothing new after as many and reports what there is: `python b
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 import warnings
@@ -16,12 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from common import COMMIT, OUT, RESUMED, photographs, publish, short, table
+from common import OUT, RESUMED, measure, measured, photographs, publish, table
 from iterinv.cascade import Cascade, load
 from iterinv.embedded.scenes import Scene, caption, render
 from iterinv.embedded.seeds import HELD_OUT
 from iterinv.evaluate.compare import compare, front, plot, work
-from iterinv.evaluate.folder import processes
 from iterinv.images import to_uint8
 from iterinv.methods import METHODS
 
@@ -69,8 +67,7 @@ def jobs() -> list[Job]:
 
 
 def known() -> dict[Job, dict[str, Any]]:
-    rows = [json.loads(line) for line in FILE.read_text(encoding="utf-8").splitlines()] if FILE.exists() else []
-    return {(row["steps"], row["guidance"], row["picture"], row["method"]): row for row in rows if current(row)}
+    return {(row["steps"], row["guidance"], row["picture"], row["method"]): row for row in measured(FILE)}
 
 
 @cache
@@ -78,34 +75,24 @@ def cascade() -> Cascade:
     return load()
 
 
-def current(row: dict[str, Any]) -> bool:
-    """Tell whether a row was measured on the weights that ship now."""
-    return row.get("weights") == short(cascade())
-
-
-def one(job: Job, end: float) -> dict[str, Any] | None:
-    """The row of a job, in a process of the pool; nothing past the end."""
+def one(job: Job, end: float) -> list[dict[str, Any]]:
+    """The row of a job, in a process of the pool; none past the end."""
     if time.time() > end:
-        return None
+        return []
     warnings.simplefilter("ignore")
     steps, guidance, name, method = job
     picture, words = pictures()[name]
     (row,) = compare(cascade(), picture, words, [method], steps, guidance, fit="crop")
     entry = {"steps": steps, "guidance": guidance, "picture": name, **{k: v for k, v in row.items() if k != "stages"}}
     keys = ("stage", "network_calls", "seconds", "residual_max", "reconstruction", "terminal_noise")
-    entry |= {"commit": COMMIT, "weights": short(cascade())}
     entry["stages"] = [{k: stage[k] for k in keys} for stage in row["stages"]]
-    return entry
+    return [entry]
 
 
-def measure(minutes: float) -> None:
+def run(minutes: float) -> None:
     end, done = time.time() + 60 * minutes, known()
-    with processes() as pool:
-        for row in pool.imap_unordered(partial(one, end=end), [job for job in jobs() if job not in done]):
-            if row is not None:
-                with FILE.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(row) + "\n")
-                print(*(row[k] for k in ("steps", "guidance", "picture", "method", "psnr", "seconds")), flush=True)
+    for row in measure(FILE, partial(one, end=end), [job for job in jobs() if job not in done]):
+        print(*(row[k] for k in ("steps", "guidance", "picture", "method", "psnr", "seconds")), flush=True)
 
 
 def of(rows: dict[Job, dict[str, Any]], steps: int, method: str, guidance: float = 1.0) -> dict[str, dict[str, Any]]:
@@ -209,7 +196,7 @@ def mean(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 def main() -> None:
     began = time.time()
-    measure(float(sys.argv[1]) if len(sys.argv) > 1 else 1e9)
+    run(float(sys.argv[1]) if len(sys.argv) > 1 else 1e9)
     rows, body = known(), ""
     for steps in STEPS:
         by_method = {m: each for m in METHODS if (each := of(rows, steps, m))}

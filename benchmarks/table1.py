@@ -17,11 +17,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
-from common import OUT, RESUMED, ROOT, publish, short, table
+from common import OUT, RESUMED, ROOT, measure, measured, publish, short, table
 from iterinv.cascade import Cascade, load
 from iterinv.evaluate import table1
 from iterinv.evaluate.datasets import open_dataset
-from iterinv.evaluate.folder import append_line, processes, read_lines
 from iterinv.evaluate.recipes import UpperStages
 from iterinv.evaluate.report import write
 from iterinv.evaluate.run import evaluate
@@ -78,8 +77,8 @@ def main() -> None:
     runs = ROOT / "runs" / "table1" / short(cascade)
     pictures = photographs(runs / "photographs")
     study = list(studied(runs / "study.jsonl", pictures))
-    scenes = measured("scenes", runs / "scenes", table1.SCALES)
-    photos = measured(str(pictures), runs / "photos", table1.SCALES[:1])
+    scenes = evaluated("scenes", runs / "scenes", table1.SCALES)
+    photos = evaluated(str(pictures), runs / "photos", table1.SCALES[:1])
     plotted(study)
     rows = [
         [NUMERALS[stage], variant, *(f"{mean(study, stage, variant, n):.1f}" for n in STUDY_STEPS)]
@@ -115,7 +114,7 @@ PSNR in dB, mean of {2 * STUDY_COUNT} pictures, of DDIM inversion and DDIM of on
     publish("table1", "IterInv's Table I, and DDIM at super-resolution stages", body, began)
 
 
-def measured(data: str, out: Path, scales: Sequence[float]) -> str:
+def evaluated(data: str, out: Path, scales: Sequence[float]) -> str:
     """Evaluate the rows on a dataset, IterInv's at these guidance scales, and return their table."""
     recipes = table1.recipes(3, STEPS, scales)
     names, metrics = tuple(name for name, _ in recipes), table1.published_metrics()[0]
@@ -128,7 +127,7 @@ def measured(data: str, out: Path, scales: Sequence[float]) -> str:
 
 def studied(file: Path, pictures: Path) -> Iterator[dict[str, Any]]:
     """Yield the rows of the study; those of earlier runs first."""
-    known = [row for row in read_lines(file) if row["k"] < STUDY_COUNT]
+    known = [row for row in measured(file) if row["k"] < STUDY_COUNT]
     yield from known
     there = {(row["stage"], row["variant"], row["steps"], row["data"], row["k"]) for row in known}
     jobs = [
@@ -139,11 +138,9 @@ def studied(file: Path, pictures: Path) -> Iterator[dict[str, Any]]:
         for stage, variant in lines()
         if (stage, variant, steps, Path(data).name, k) not in there
     ]
-    with processes() as pool:
-        for row in pool.imap_unordered(one, jobs):
-            append_line(file, row)
-            print(*row.values(), flush=True)
-            yield row
+    for row in measure(file, one, jobs):
+        print(*row.values(), flush=True)
+        yield row
 
 
 @cache
@@ -151,7 +148,7 @@ def cascade_of(level: int | None) -> Cascade:
     return load() if level is None else load(noise_level=level)
 
 
-def one(job: Job) -> dict[str, Any]:
+def one(job: Job) -> list[dict[str, Any]]:
     """One row of the study."""
     stage, variant, steps, data, k = job
     level, settings = VARIANTS[variant]
@@ -160,7 +157,7 @@ def one(job: Job) -> dict[str, Any]:
     recipe.check(cascade)
     made = recipe(cascade, open_dataset(data, COUNT).make(k, cascade.size), 0, "crop")
     value = psnr(to_uint8(made.canvas.covered()), to_uint8(made.picture))
-    return {"stage": stage, "variant": variant, "steps": steps, "data": Path(data).name, "k": k, "psnr": value}
+    return [{"stage": stage, "variant": variant, "steps": steps, "data": Path(data).name, "k": k, "psnr": value}]
 
 
 def mean(study: Sequence[dict[str, Any]], stage: int, variant: str, steps: int) -> float:
