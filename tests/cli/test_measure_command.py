@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from iterinv.cli.measure import shown
+from iterinv.cells import four_digits
 from iterinv.metrics import metrics, psnr
 
 from conftest import call, refused
@@ -41,7 +41,7 @@ def test_a_table_of_two_pictures_fits_a_terminal(files):
     assert max(map(len, result.stdout.splitlines())) <= 80
     rows = {line.split()[0]: line.split()[1:] for line in result.stdout.splitlines() if line.strip()}
     assert rows["metric"] == ["better", "whole", "inside", "outside"]
-    assert rows["psnr,"] == ["dB", "higher", shown(psnr(a, b)), rows["psnr,"][3], "equal"]
+    assert rows["psnr,"] == ["dB", "higher", four_digits(psnr(a, b)), rows["psnr,"][3], "equal"]
     assert rows["exact-pixels"][-1] == "1"
     assert rows["flip"][-1] == "0"
 
@@ -50,7 +50,7 @@ def test_a_table_of_two_folders_has_the_number_of_values(files):
     folder, a, b = files
     result = call("measure", folder / "A", folder / "B", "--metric", "psnr", "--metric", "mse")
     assert result.exit_code == 0, result.output
-    assert f"{shown(psnr(a, b))} (1)" in result.stdout
+    assert f"{four_digits(psnr(a, b))} (1)" in result.stdout
     assert "Means of 2 pictures" in result.stdout
     (line,) = (line for line in result.stdout.splitlines() if line.strip().startswith("mse"))
     assert line.split()[-1] == "1.png"  # the worst
@@ -121,4 +121,4 @@ def test_bad_input_is_a_sentence(files):
     ],
 )
 def test_four_digits_are_shown(value, text):
-    assert shown(value) == text
+    assert four_digits(value) == text

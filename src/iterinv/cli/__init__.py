@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from iterinv.cells import decibels_by_stage
 from iterinv.cli.info import info
 from iterinv.cli.measure import measure
 from iterinv.cli.names import completing
@@ -46,7 +47,7 @@ from iterinv.cli.options import (
 from iterinv.cli.presets import presets
 from iterinv.cli.session import answer, errors, say, session
 from iterinv.cli.table1 import table1
-from iterinv.cli.tables import decibels_by_stage, print_comparison, print_costs, print_entry, print_report, print_table
+from iterinv.cli.tables import print_comparison, print_costs, print_entry, print_report, print_table
 
 app = App(
     help="Turn a picture back into the noise and the path that reproduce it, and edit it with words.",

@@ -8,8 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
+from iterinv.cells import decibels
 from iterinv.cli.session import answer, errors, say
-from iterinv.cli.tables import decibels, print_entry
+from iterinv.cli.tables import print_entry
 
 NAMES = (
     *("picture", "inversion", "method", "steps", "guidance", "sampler", "gamma", "prompt", "prompts"),

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from iterinv.cells import four_digits, mean_cell
 from iterinv.cli.names import completing
 from iterinv.cli.options import MetricWeights
 from iterinv.cli.session import WIDTH, answer, console, errors, frame, say, watched
@@ -115,7 +115,7 @@ def print_measurement(measurement: Measurement, title: str) -> None:
     for name, metric in measurement.chosen.items():
         label = f"{name}, {metric.unit}" if metric.unit else name
         if name in measurement.sets:
-            rows.append([label, metric.direction, shown(measurement.sets[name])])
+            rows.append([label, metric.direction, four_digits(measurement.sets[name])])
             continue
         cells = [mean_cell(measurement, name, region) for region in measurement.regions]
         rows.append([label, metric.direction, *cells, *([measurement.worst(name)] if several else [])])
@@ -125,23 +125,6 @@ def print_measurement(measurement: Measurement, title: str) -> None:
         screen.print(f"Means of {len(measurement.rows)} pictures; (n): of the n that have a value.")
     if measurement.left_out:
         screen.print(f"Not here: {', '.join(measurement.left_out)}; `iterinv measure --list` says how to get them.")
-
-
-def mean_cell(measurement: Measurement, name: str, region: str) -> str:
-    """The mean of a metric over the pictures, and their number where some have no value; ``equal`` for the PSNR of
-    equal pictures."""
-    mean, count = measurement.mean(name, region)
-    with_pixels = sum(row["pixels"][region] > 0 for row in measurement.rows)
-    if mean is None:
-        return "equal" if name.startswith("psnr") and with_pixels else "none"
-    return shown(mean) + (f" ({count})" if count < len(measurement.rows) else "")
-
-
-def shown(value: float) -> str:
-    """A value with four digits that count, or as many as a whole number has."""
-    if value == round(value) or abs(value) >= 1000:
-        return f"{value:.0f}"
-    return f"{value:.{max(0, 3 - math.floor(math.log10(abs(value))))}f}" if abs(value) >= 1e-4 else f"{value:.3e}"
 
 
 def print_metrics(known: dict[str, Metric], weights: Path | None) -> None:

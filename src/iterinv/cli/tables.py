@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from iterinv.cells import decibels, decibels_by_stage
 from iterinv.cli.session import console, errors
 from iterinv.files import printable
 
@@ -99,17 +100,6 @@ def print_entry(name: str, said: str) -> None:
     ]
     for k, line in enumerate(lines):
         screen.print(f"{printable(name) if k == 0 else ' ' * len(name)} {line}".rstrip(), soft_wrap=True)
-
-
-def decibels(psnr: float | None) -> str:
-    """Format a PSNR; ``None`` stands for equal pictures."""
-    return "exact" if psnr is None else f"{psnr:.1f} dB"
-
-
-def decibels_by_stage(row: dict[str, Any]) -> str:
-    """Format the PSNR of each stage of a comparison's row as one cell."""
-    cells = [decibels(stage["reconstruction"]["psnr"]).removesuffix(" dB") for stage in row["stages"]]
-    return (cells[0] if len(set(cells)) == 1 else " / ".join(cells)) if cells else "failed"
 
 
 @errors()

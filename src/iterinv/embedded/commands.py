@@ -32,7 +32,7 @@ from iterinv.cli.tables import print_summary
 @with_model
 def samples(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of samples; existing samples are not drawn again.")],
-    sampler: Sampler = "ddim",
+    sampler: Sampler = None,
     gamma: Gamma = None,
     num_inference_steps: Steps = 10,
     guidance_scale: Guidance = 2.0,
@@ -48,8 +48,8 @@ def samples(
         from iterinv.embedded.reader import SIZE as READ_SIZE
         from iterinv.evaluate.folder import write_json
 
-        rule = methods.sampler(sampler or "ddim", gamma)
         cascade = model.load()
+        rule = methods.sampler(sampler or cascade.defaults.sampler, gamma)
         cascade = cascade if size is None else cascade.up_to(size)
         if cascade.size < READ_SIZE:
             raise ValueError(

@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from iterinv.cli.measure import mean_cell
-from iterinv.cli.tables import decibels, decibels_by_stage
+from iterinv.cells import decibels, decibels_by_stage, mean_cell
 from iterinv.evaluate.measure import Measurement
 from iterinv.metrics import Metric
 from iterinv.reports import edit_sentences
