@@ -50,7 +50,7 @@ class Latents:
 def stage(name: str, dtype: torch.dtype, device: str, compiled: bool = False) -> Stage:
     """A published network as a stage of the size that it works at in DeepFloyd's cascade."""
     made = PUBLISHED[name]
-    network = made.unet().to(device, dtype, memory_format=torch.channels_last)
+    network = made.network().to(device, dtype, memory_format=torch.channels_last)
     config = network.config
     width = config.encoder_hid_dim or config.cross_attention_dim
     noise = schedules.from_config(made.schedule)

@@ -53,17 +53,26 @@ def clip_text(width, projection=None):
     return (CLIPTextModelWithProjection if projection else CLIPTextModel)(config).eval()
 
 
-def vae(blocks, scaling):
+def t5_text(width):
+    """Make a T5 tokenizer of the embedded captions' words, and an encoder."""
+    from iterinv.embedded.train import networks
+
+    words = networks.tokenizer(77)
+    text = {"width": width, "heads": 2, "feed_forward": width, "layers": 1}
+    return words, networks.text_encoder({"text": text}, len(words)).eval()
+
+
+def vae(blocks, scaling, **other):
     from diffusers import AutoencoderKL
 
     return AutoencoderKL(
         down_block_types=["DownEncoderBlock2D"] * blocks,
         up_block_types=["UpDecoderBlock2D"] * blocks,
         block_out_channels=[16] * blocks,
-        latent_channels=4,
         norm_num_groups=8,
         scaling_factor=scaling,
         sample_size=64,
+        **{"latent_channels": 4, **other},
     ).eval()
 
 
@@ -156,6 +165,76 @@ def x4(prediction="v_prediction"):
             safety_checker=None,
             feature_extractor=None,
             watermarker=None,
+        )
+    )
+
+
+SIXTEEN = dict(latent_channels=16, use_quant_conv=False, use_post_quant_conv=False)
+
+
+def sd3(t5=True, medium=True, **schedule):
+    """Make Stable Diffusion 3.5 medium, or 3: without dual attention and normalised queries; with T5 or without."""
+    from diffusers import FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel, StableDiffusion3Pipeline
+
+    torch.manual_seed(0)
+    network = SD3Transformer2DModel(
+        sample_size=8,
+        num_layers=2,
+        attention_head_dim=8,
+        num_attention_heads=4,
+        joint_attention_dim=64,
+        caption_projection_dim=32,
+        pooled_projection_dim=24 + 16,
+        pos_embed_max_size=16,
+        dual_attention_layers=(0,) if medium else (),
+        qk_norm="rms_norm" if medium else None,
+    )
+    network.proj_out.weight.data *= 0.3  # a trained field is smoother than a random one
+    words_3, text_3 = t5_text(64) if t5 else (None, None)
+    return _quiet(
+        StableDiffusion3Pipeline(
+            transformer=network.eval(),
+            scheduler=FlowMatchEulerDiscreteScheduler(**{"shift": 3.0, **schedule}),
+            vae=vae(4, 1.5305, shift_factor=0.0609, **SIXTEEN),
+            text_encoder=clip_text(32, 16),
+            tokenizer=words(),
+            text_encoder_2=clip_text(24, 24),
+            tokenizer_2=words(),
+            text_encoder_3=text_3,
+            tokenizer_3=words_3,
+        )
+    )
+
+
+DEV = dict(shift=3.0, use_dynamic_shifting=True)
+
+
+def flux(dev=True, **schedule):
+    """Make FLUX.1-dev, or schnell: without a guidance scale as input, and without a shift."""
+    from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
+
+    torch.manual_seed(0)
+    network = FluxTransformer2DModel(
+        num_layers=1,
+        num_single_layers=2,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=32,
+        pooled_projection_dim=24,
+        guidance_embeds=dev,
+        axes_dims_rope=(4, 6, 6),
+    )
+    network.proj_out.weight.data *= 0.3
+    words_2, text_2 = t5_text(32)
+    return _quiet(
+        FluxPipeline(
+            transformer=network.eval(),
+            scheduler=FlowMatchEulerDiscreteScheduler(**{**(DEV if dev else {"shift": 1.0}), **schedule}),
+            vae=vae(4, 0.3611, shift_factor=0.1159, **SIXTEEN),
+            text_encoder=clip_text(24),
+            tokenizer=words(),
+            text_encoder_2=text_2,
+            tokenizer_2=words_2,
         )
     )
 

@@ -34,7 +34,7 @@ def count(network):
 def test_published_networks_have_the_size_that_is_stated(name):
     with torch.device("meta"):
         made = PUBLISHED[name]
-        network = made.unet()
+        network = made.network()
         assert count(network) == pytest.approx(STATED[name], rel=0.1)
         for each in (network, made.vae()) if made.vae else (network,):  # as costs.Attention counts it
             used = {type(processor).__name__ for processor in each.attn_processors.values()}

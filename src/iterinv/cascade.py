@@ -44,7 +44,7 @@ from iterinv.stage_inversion import (
 from iterinv.steps import Step
 from iterinv.steps.run import run
 from iterinv.streams import draw_noise
-from iterinv.typed import Count, Natural, Range, checked
+from iterinv.typed import Count, Natural, Positive, Range, checked
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,7 @@ class Cascade:
         noise_level: int | None = None,
         clean: bool | None = None,
         tiled: bool = False,
+        distilled_guidance: float | None = None,
         allow_pickle: bool = False,
         variant: str | None = None,
         revision: str | None = None,
@@ -93,7 +94,8 @@ class Cascade:
         live pipeline keeps its own. ``memory`` is the device's, as ``16gb``, or ``auto``: what does not fit there at
         once takes turns, network by network or layer by layer, and a T5 encoder is loaded only to read new words.
         ``noise_level`` is that on the pictures from below; ``clean`` captions as DeepFloyd does; ``tiled`` lets
-        autoencoders work in less memory; ``allow_pickle`` opens files that run code; ``variant``, ``revision``,
+        autoencoders work in less memory; ``distilled_guidance`` is the guidance scale that FLUX.1-dev takes as an
+        input, 3.5 unless given; ``allow_pickle`` opens files that run code; ``variant``, ``revision``,
         ``local_files_only`` and, for one file, ``config`` are diffusers' own. Every network is run once on a small
         input. Raises ``FileNotFoundError`` for what is not there, ``ValueError`` for what is no stage or cannot be run,
         ``MemoryError`` for what fits in no way.
@@ -102,6 +104,7 @@ class Cascade:
             "noise_level": noise_level,
             "clean": clean,
             "tiled": tiled,
+            "distilled_guidance": distilled_guidance,
             "allow_pickle": allow_pickle,
             "variant": variant,
             "revision": revision,
@@ -110,6 +113,7 @@ class Cascade:
         }
         kinds: dict[str, Any] = {name: bool for name in ("tiled", "allow_pickle", "local_files_only")}
         kinds |= {"noise_level": int | None, "clean": bool | None, "variant": str | None, "revision": str | None}
+        kinds["distilled_guidance"] = Positive | None
         for name, kind in kinds.items():
             checked(how[name], kind, name)
         dtype = checked(dtype if dtype is not None else torch_dtype, torch.dtype | None, "dtype")

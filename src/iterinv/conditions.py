@@ -15,8 +15,10 @@ FROM_PROMPT = ("text", "pooled_text", "time_ids")
 class Condition(Mapping[str, Tensor]):
     """Named tensors (rows, ...), made once a picture. A prompt is one condition, the negative prompt another.
 
-    ``text`` (rows, tokens, width) is the encoded prompt; ``pooled_text`` (rows, width) and ``time_ids`` (rows, 6) are
-    SDXL's; ``low_image`` (rows, 3, h, w) in [-1, 1] is the picture of the stage below and ``low_noise`` (rows, 3, H,
+    ``text`` (rows, tokens, width) is the encoded prompt, ``pooled_text`` (rows, width) the prompt as a whole, and
+    ``time_ids`` (rows, 6) are SDXL's. ``guidance`` (rows,) is the guidance scale that a distilled network takes as an
+    input (FLUX.1-dev): it stays where the prompt changes, and is not the scale of classifier-free guidance.
+    ``low_image`` (rows, 3, h, w) in [-1, 1] is the picture of the stage below and ``low_noise`` (rows, 3, H,
     W), at the size of the states, the noise that is drawn on it. An entry of one row holds for every picture of a
     batch. ``notes`` are sentences on the prompt that a user should read.
     """

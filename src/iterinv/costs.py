@@ -22,7 +22,6 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from iterinv import schedules
 from iterinv.conditions import Condition
 from iterinv.families import FAMILIES, family_of
 from iterinv.families.family import Family
@@ -30,9 +29,8 @@ from iterinv.levels import Level, Prediction
 from iterinv.models import CountingDenoiser, Stage, folders
 from iterinv.models.blueprint import Blueprint
 from iterinv.models.memory import checked_device
-from iterinv.models.pipelines import PARTS, SCHEDULERS, read_index, scheduler_config, square_side
+from iterinv.models.pipelines import PARTS, SCHEDULERS, read_index, scheduler_config
 from iterinv.models.toy import gaussian
-from iterinv.models.unet import labelled
 from iterinv.observer import Silent
 from iterinv.plans import Plan
 from iterinv.presets import Source, presets
@@ -185,42 +183,41 @@ def _folder(folder: Path) -> tuple[str, Family, Blueprint]:
         return kind(kind.config_class.from_pretrained(folder / part))
 
     config = scheduler_config(folder, "scheduler", there["scheduler"])
-    texts = [partial(text, part) for part in ("text_encoder", "text_encoder_2") if part in there]
+    texts = [partial(text, part) for part in there if part.startswith("text_encoder")]
     vae = partial(network, "vae") if "vae" in there else None
-    return str(folder), family, Blueprint(partial(network, "unet"), texts, config, vae)
+    return str(folder), family, Blueprint(partial(network, family.network), texts, config, vae)
 
 
 def _cost(
     name: str, source: str, family: Family, blueprint: Blueprint, below: int | None, plan: Plan, dtype: torch.dtype
 ) -> Cost:
-    unet, *texts = (make().to(dtype) for make in (blueprint.unet, *blueprint.texts))
+    network, *texts = (make().to(dtype) for make in (blueprint.network, *blueprint.texts))
     vae = blueprint.vae() if blueprint.vae else None
-    config = unet.config
     factor = 2 ** (len(vae.config.block_out_channels) - 1) if vae else 1
-    side = family.side(square_side(config, source), below)
-    rows = 1 if plan.guidance == 1 else 2
-    arguments = family.inputs(config, rows, dtype)
-    sample = torch.empty(rows, config.in_channels, side, side, dtype=dtype)
+    side = family.state_side(network.config, source, below)
+    arguments = family.inputs(network.config, 1 if plan.guidance == 1 else 2, side, dtype)
     with FlopCounterMode(display=False) as flops, PeakMemory() as memory, Attention() as attention:
-        unet(sample, torch.zeros(rows, dtype=torch.long), **arguments)
+        network(**arguments)
     codec = PeakMemory()
+    channels = vae.config.latent_channels if vae else 3
     if vae is not None:
         with codec, Attention():
-            vae.decode(torch.empty(1, vae.config.latent_channels, side, side))
-    calls = network_calls(plan, schedules.from_config(blueprint.schedule))
-    channels = config.in_channels - 3 if labelled(config) else config.in_channels
+            vae.decode(torch.empty(1, channels, side, side))
+    calls = network_calls(plan, family.schedule(blueprint.schedule))
+    # Layers take turns without their buffers, which stay on the device.
+    buffers = _bytes(network) - sum(x.numel() * x.element_size() for x in network.parameters())
     states = (plan.steps + 1) * 8 * channels * side**2
     return Cost(
         name,
         source,
         side * factor,
-        _count(unet),
+        _count(network),
         sum(map(_count, texts)),
         _count(vae) if vae else 0,
-        _bytes(unet),
+        _bytes(network),
         sum(map(_bytes, texts)),
         _bytes(vae) if vae else 0,
-        max(_bytes(each) for each in unet.modules() if _leaf(each)),
+        max(_bytes(each) for each in network.modules() if _leaf(each)) + buffers,
         memory.peak + states,
         codec.peak,
         flops.get_total_flops() + attention.flops,
@@ -233,12 +230,17 @@ def _leaf(module: Any) -> bool:
     return next(module.children(), None) is None
 
 
+def _weights(module: Any) -> list[Tensor]:
+    """The parameters of a module, and the buffers that are stored with them, each once."""
+    return list({id(x): x for x in module.state_dict(keep_vars=True).values()}.values())
+
+
 def _count(module: Any) -> int:
-    return sum(x.numel() for x in module.parameters())
+    return sum(x.numel() for x in _weights(module))
 
 
 def _bytes(module: Any) -> int:
-    return sum(x.numel() * x.element_size() for x in module.parameters())
+    return sum(x.numel() * x.element_size() for x in _weights(module))
 
 
 def network_calls(plan: Plan, schedule: Schedule | Karras | Flow) -> CountingDenoiser:
@@ -299,7 +301,8 @@ class Attention(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None) -> Any:
         if func is not F.scaled_dot_product_attention:
             return func(*args, **(kwargs or {}))
-        q, k, v = args[:3]
+        named = kwargs or {}
+        q, k, v = (*args, *(named[name] for name in ("query", "key", "value")[len(args) :]))[:3]
         self.flops += 2 * q.numel() * k.shape[-2] * (1 + v.shape[-1] // q.shape[-1])
         return q.new_empty(*q.shape[:-1], v.shape[-1])
 

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from iterinv import costs, schedules
+from iterinv import costs
 from iterinv.cascade import Cascade
 from iterinv.conditions import Condition
 from iterinv.edits import EDITORS, Pix2PixZero
@@ -270,9 +270,9 @@ def _published(name: str, count: int) -> Cascade:
     here."""
     embedded = Model().load()
     stages = []
-    for k, (_, _, blueprint) in enumerate(costs.blueprints(name)[:count]):
+    for k, (_, family, blueprint) in enumerate(costs.blueprints(name)[:count]):
         stage = embedded.stages[min(k, len(embedded.stages) - 1)]
-        stages.append(replace(stage, schedule=schedules.from_config(blueprint.schedule), name="I" * (k + 1)))
+        stages.append(replace(stage, schedule=family.schedule(blueprint.schedule), name="I" * (k + 1)))
     return Cascade(tuple(stages), presets()[name].defaults)
 
 

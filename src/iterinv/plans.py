@@ -121,6 +121,11 @@ class Plan:
             )
         grid, limit = stage.schedule.grid(self.steps, self.spacing), LARGEST_GROWTH[self.dtype]
         if (growth := self.inverter.growth(self.rule, grid)) > limit:
+            if grid[0].alpha == 0 and growth == math.inf:
+                raise ValueError(
+                    f"{self.method} cannot undo its step from the level with timestep {grid[0].t:g}, which has no "
+                    "signal, as flows begin: take bdia or bdia-fixed, which undo it"
+                )
             grids = (stage.schedule.grid(n, self.spacing) for n in range(max(self.first + 1, 2), self.steps))
             fits = [len(each) - 1 for each in grids if self.inverter.growth(self.rule, each) <= limit]
             ways = [f"{max(fits)} steps"] if fits else []

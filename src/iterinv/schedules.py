@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Annotated, Any
 
@@ -58,6 +58,29 @@ SETTINGS: dict[str, Any] = {
     "trained_betas": Annotated[tuple[Share, ...], Range(1, 1_000_000)] | None,
 }
 """The kinds of the settings that levels are made of."""
+
+FLOW = "FlowMatchEulerDiscreteScheduler"
+"""The class of diffusers' schedulers of flows that is known here."""
+
+FLOW_UNKNOWN = {
+    "invert_sigmas": False,
+    "shift_terminal": None,
+    "stochastic_sampling": False,
+    "use_karras_sigmas": False,
+    "use_exponential_sigmas": False,
+    "use_beta_sigmas": False,
+}
+"""Settings of that class, at the values under which its levels and its steps are known here."""
+
+FLOW_SETTINGS: dict[str, Any] = {
+    "num_train_timesteps": Annotated[int, Range(2, 1_000_000)],
+    "shift": Annotated[float, Range(1e-3, 1e3)],
+    "base_shift": Annotated[float, Range(-10, 10)],
+    "max_shift": Annotated[float, Range(-10, 10)],
+    "base_image_seq_len": Natural,
+    "max_image_seq_len": Natural,
+}
+"""The kinds of the settings that a flow's levels are made of."""
 
 TABLE: dict[str, Any] = {"dtype": torch.float32, "device": "cpu"}
 """The precision of diffusers' tables, whatever torch's default is."""
@@ -187,15 +210,43 @@ class Karras:
 
 
 @dataclass(frozen=True)
+class DynamicShift:
+    """A shift that grows with the picture, as diffusers computes it for FLUX: more pixels take more noise to hide.
+
+    Its logarithm is linear in the number of image tokens, ``base`` at ``base_tokens`` and ``most`` at ``most_tokens``,
+    and goes on beyond both.
+    """
+
+    base: float = 0.5
+    most: float = 1.15
+    base_tokens: int = 256
+    most_tokens: int = 4096
+
+    def shift(self, tokens: int) -> float:
+        """The shift of a picture of so many image tokens."""
+        slope = (self.most - self.base) / (self.most_tokens - self.base_tokens)
+        return math.exp(self.base + slope * (tokens - self.base_tokens))
+
+
+@dataclass(frozen=True)
 class Flow:
     """The straight path of flow matching (Lipman et al., 2023): ``alpha = 1 - sigma``, from pure noise to clean data.
 
     ``shift`` moves the levels towards the noisy end, ``sigma -> shift sigma / (1 + (shift - 1) sigma)`` (Esser et al.,
-    2024, eq. 23). The timestep of a level is ``sigma`` times ``timesteps``, as diffusers' flow models take it.
+    2024, https://arxiv.org/abs/2403.03206, eq. 23). The timestep of a level is ``sigma`` times ``timesteps``, as
+    diffusers' flow models take it. Before the shift the levels are evenly spaced from 1 to ``lowest``, in (0, 1), or to
+    ``1 / steps`` where that is ``None``; the clean end follows. With ``dynamic`` the shift depends on the size of the
+    picture (:meth:`at`).
     """
 
     shift: float = 1.0
     timesteps: int = 1000
+    lowest: float | None = None
+    dynamic: DynamicShift | None = None
+
+    def at(self, tokens: int) -> Flow:
+        """The path for pictures of so many image tokens, 1 or more; itself where the shift is the same for all."""
+        return self if self.dynamic is None else replace(self, shift=self.dynamic.shift(tokens))
 
     def grid(self, steps: int, spacing: str | None = None) -> Grid:
         """``steps + 1`` levels, noisy to clean, evenly spaced but for the shift. Raises ``ValueError`` for any
@@ -204,7 +255,8 @@ class Flow:
             raise ValueError(f"{steps} steps do not fit: this schedule takes 1 or more")
         if spacing is not None:
             raise ValueError(f"spacing {spacing!r} means nothing here: a flow's levels are evenly spaced, and shifted")
-        sigmas = [1 - k / steps for k in range(steps)]
+        step = 1 / steps if self.lowest is None else (1 - self.lowest) / max(steps - 1, 1)
+        sigmas = [1 - k * step for k in range(steps)]
         shifted = [self.shift * sigma / (1 + (self.shift - 1) * sigma) for sigma in sigmas]
         levels = [Level(sigma * self.timesteps, 1 - sigma, sigma) for sigma in shifted]
         return (*levels, Level(levels[-1].t, 1.0, 0.0))
@@ -272,14 +324,7 @@ def from_config(config: Mapping[str, Any]) -> Schedule:
             f"the levels of a {kind} with {settings} are not known here: take that out of its configuration, or give "
             "the pipeline a DDIMScheduler of the same betas"
         )
-    for key in SETTINGS.keys() & config.keys():
-        value = config[key]
-        try:
-            checked(tuple(value) if isinstance(value, (list, np.ndarray)) else value, SETTINGS[key], key)
-        except (TypeError, ValueError) as error:
-            raise ValueError(
-                f"a {kind} cannot have such levels ({error}): correct its scheduler_config.json, or get it again"
-            ) from None
+    _check_settings(kind, config, SETTINGS)
     n = int(config.get("num_train_timesteps", 1000))
     if config.get("trained_betas") is not None:
         betas = torch.tensor(config["trained_betas"], **TABLE)
@@ -307,3 +352,50 @@ def from_config(config: Mapping[str, Any]) -> Schedule:
         karras,
         int(config.get("original_inference_steps", 50)) if walk == "lcm" else 0,
     )
+
+
+def flow_from_config(config: Mapping[str, Any], to_lowest: bool = False) -> Flow:
+    """The path of a diffusers flow scheduler's configuration, whose ``_class_name`` is :data:`FLOW`.
+
+    The levels before the shift end at ``1 / steps``, as FLUX's pipeline gives them, or, ``to_lowest``, at the lowest
+    level of the scheduler, as it spaces them itself and Stable Diffusion 3's pipeline leaves them: of the shifted
+    training levels, so that a fixed shift acts twice there. Raises ``ValueError`` for another class, for a setting that
+    is not known, and for one that gives no levels.
+    """
+    kind = str(config.get("_class_name", FLOW))
+    if kind != FLOW:
+        raise ValueError(
+            f"the levels of a {kind} are not those of a flow: give the pipeline the {FLOW} that its network was "
+            "trained for"
+        )
+    by_size = bool(config.get("use_dynamic_shifting"))
+    plain = {**FLOW_UNKNOWN, **({"time_shift_type": "exponential"} if by_size else {})}
+    if unsupported := sorted(key for key, value in plain.items() if config.get(key, value) != value):
+        settings = " and ".join(f"{key} {config[key]}" for key in unsupported)
+        raise ValueError(
+            f"the levels of a {kind} with {settings} are not known here: take that out of its configuration"
+        )
+    _check_settings(kind, config, FLOW_SETTINGS)
+    n, dynamic = int(config.get("num_train_timesteps", 1000)), None
+    shift = 1.0 if by_size else float(config.get("shift", 1.0))
+    if by_size:
+        least, most = int(config.get("base_image_seq_len", 256)), int(config.get("max_image_seq_len", 4096))
+        if least >= most:
+            raise ValueError(
+                f"a {kind} cannot have such levels (base_image_seq_len is {least} and max_image_seq_len {most}): "
+                "correct its scheduler_config.json, or get it again"
+            )
+        dynamic = DynamicShift(config.get("base_shift", 0.5), config.get("max_shift", 1.15), least, most)
+    return Flow(shift, n, shift / (n + shift - 1) if to_lowest else None, dynamic)
+
+
+def _check_settings(kind: str, config: Mapping[str, Any], kinds: Mapping[str, Any]) -> None:
+    """Raise ``ValueError``, naming the class, for settings of a configuration that are not of their kinds."""
+    for key in kinds.keys() & config.keys():
+        value = config[key]
+        try:
+            checked(tuple(value) if isinstance(value, (list, np.ndarray)) else value, kinds[key], key)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"a {kind} cannot have such levels ({error}): correct its scheduler_config.json, or get it again"
+            ) from None

@@ -29,7 +29,7 @@ HUB_NAME = re.compile(r"(?!.{97})[\w.-]*\w[\w.-]*/[\w.-]+")
 """A name on the hub, ``owner/name``, of 96 letters at most."""
 
 _CONFIGS = "config.json", "scheduler_config.json", "tokenizer_config.json", "tokenizer.json"
-UNUSED = ("safety_checker", "feature_extractor", "watermarker")
+UNUSED = ("safety_checker", "feature_extractor", "image_encoder", "watermarker")
 """Parts of pipelines that inversion has no use for."""
 
 _LIVE, _FOLDER, _FILE, _HUB = (
@@ -80,17 +80,20 @@ def stages(
     revision: str | None = None,
     local_files_only: bool = False,
     config: str | Path | None = None,
+    distilled_guidance: float | None = None,
 ) -> tuple[Stage, ...]:
     """The stages of a cascade, smallest first; a sequence is a stage each. Every network is run once on a small input.
 
     ``mode`` is one of :data:`iterinv.costs.MODES`, for networks that do not fit on the device together; with any, a T5
     encoder is loaded only to read new words. ``tiled`` lets autoencoders work tile by tile, in less memory.
-    ``variant``, ``revision``, ``local_files_only`` and ``config`` are diffusers' own. The words are read by the first
+    ``distilled_guidance`` is the guidance scale that a network with an input for it is given. ``variant``,
+    ``revision``, ``local_files_only`` and ``config`` are diffusers' own. The words are read by the first
     stage's encoder wherever that of another stage is of the same kind. Raises ``FileNotFoundError`` for a missing
     model, saying how to get it, and ``ValueError`` for one that is no stage or cannot be run, for a first stage that
     enlarges a picture, for one revision of several repositories, and for settings without effect on the stages.
     """
     settings = {"noise_level": noise_level is not None, "clean": bool(clean), "tiled": tiled}
+    settings["distilled_guidance"] = distilled_guidance is not None
     preset = presets().get(what) if isinstance(what, str) else None
     parts: list[ModelSource] = list(preset.sources) if preset else [what]
     if preset is None and isinstance(what, Sequence) and not isinstance(what, (str, bytes)):
@@ -119,7 +122,7 @@ def stages(
     place = Placement(device, mode)
     pipes: dict[Any, tuple[Any, CachedTextEncoder | None]] = {}
     loaded: list[Stage] = []
-    cleaned, alone = False, len(parts) == 1 or not any(_may_hold(part, variant) for part in parts)
+    cleaned, distilled, alone = False, False, len(parts) == 1 or not any(_may_hold(part, variant) for part in parts)
     for part in parts:
         whose = str(part) if isinstance(part, (str, Path)) else getattr(part, "name", None) or type(part).__name__
         if (stage := families.opened(part, "I" * (len(loaded) + 1), device, allow_pickle)) is None:
@@ -132,7 +135,10 @@ def stages(
             cleaned |= families.family_of(type(pipe).__name__).cleans
             below = loaded[-1] if loaded else None
             where = place.device if named else None
-            stage = families.stage(pipe, len(loaded), below, noise_level, clean, where, words, tiled, live=False)
+            stage = families.stage(
+                pipe, len(loaded), below, noise_level, clean, where, words, tiled, False, distilled_guidance
+            )
+            distilled |= bool(getattr(stage.denoiser, "distilled", False))
             if stage.low_level is not None and below is None:
                 raise ValueError(
                     f"{whose} enlarges the picture of a smaller stage and cannot be a cascade by itself: load it after "
@@ -153,6 +159,7 @@ def stages(
         ("noise_level", any(stage.low_level is not None for stage in loaded), "none of them enlarges a picture"),
         ("clean", cleaned, "they read captions as they are"),
         ("tiled", any(stage.codec is not None for stage in loaded), "none of them has an autoencoder"),
+        ("distilled_guidance", distilled, "none of them takes a guidance scale as an input"),
     ):
         if settings[name] and not used:
             raise ValueError(f"{name} has no effect on these stages, since {why}: leave it out")
@@ -342,7 +349,7 @@ def open_folder(folder: Path, number: int = 0, text: bool = True, how: Reading =
     for part in (*PARTS, *SCHEDULERS):
         library, name = index.get(part, [None, None])
         if library is None or part in spare:
-            if part in ("unet", "scheduler"):
+            if part in (family.network, "scheduler"):
                 raise ValueError(f"{folder / 'model_index.json'} names no {part}: get the folder again")
             continue
         if not any((folder / part).glob("*")):
@@ -353,8 +360,9 @@ def open_folder(folder: Path, number: int = 0, text: bool = True, how: Reading =
             if isfile(folder / part / config):
                 read_json(folder / part / config)
         if part in SCHEDULERS:
+            read = family.schedule if part == "scheduler" else from_config
             try:
-                from_config(scheduler_config(folder, part, name))
+                read(scheduler_config(folder, part, name))
             except ValueError as error:
                 raise ValueError(f"in {folder / part}: {error}") from None
         elif "tokenizer" not in part:

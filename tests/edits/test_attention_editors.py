@@ -361,7 +361,7 @@ def test_a_network_without_attention_is_refused_before_any_call(tiny, name):
     without = type(tiny.stages[2].denoiser)(tiny.stages[2].denoiser.unet)
     for denoiser in (without, lambda x, a, condition: Prediction(x, x)):
         broken = Cascade((replace(first.stages[0], denoiser=denoiser),))
-        match = "changes the attention layers of a network, and that of stage I has none: take automatic, .* or ledits"
+        match = "changes the attention layers of a UNet, and stage I has none: take automatic, .* or ledits"
         with pytest.raises(ValueError, match=match):
             broken.edit(inversion, TARGET, name, observer=heard)
     assert heard.calls == []

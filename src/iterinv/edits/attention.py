@@ -60,8 +60,8 @@ class AttentionEditor(PromptSwap, ABC):
 
         plain = [name for name, made in EDITORS.items() if not _attends(made)]
         raise ValueError(
-            f"{type(self).__name__} changes the {kind} layers of a network, and that of stage {site.stage.name} has "
-            f"none: take {', '.join(plain[:-1])} or {plain[-1]}"
+            f"{type(self).__name__} changes the {kind} layers of a UNet, and stage {site.stage.name} has none: "
+            f"take {', '.join(plain[:-1])} or {plain[-1]}"
         )
 
 

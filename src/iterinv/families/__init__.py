@@ -11,15 +11,17 @@ from typing import Any
 from iterinv.families.deepfloyd import DEEPFLOYD
 from iterinv.families.edm import EDM
 from iterinv.families.family import Family
+from iterinv.families.flux import FLUX
 from iterinv.families.onnx import ONNX
 from iterinv.families.sdxl import SDXL
 from iterinv.families.stable_diffusion import STABLE_DIFFUSION
+from iterinv.families.stable_diffusion_3 import STABLE_DIFFUSION_3
 from iterinv.families.upscaler import UPSCALER
 from iterinv.models import Stage, pipelines
 from iterinv.models.memory import CachedTextEncoder
-from iterinv.models.unet import UNetDenoiser
+from iterinv.models.text import with_guidance
 
-FAMILIES = [DEEPFLOYD, UPSCALER, STABLE_DIFFUSION, SDXL, EDM, ONNX]
+FAMILIES = [DEEPFLOYD, UPSCALER, STABLE_DIFFUSION, SDXL, STABLE_DIFFUSION_3, FLUX, EDM, ONNX]
 """All families; list one of your own here."""
 
 PUBLISHED = {name: each for family in FAMILIES for name, each in family.published.items()}
@@ -51,6 +53,7 @@ def stage(
     words: CachedTextEncoder | None = None,
     tiled: bool = False,
     live: bool = True,
+    distilled_guidance: float | None = None,
 ) -> Stage:
     """Make a pipeline the ``number``-th stage of a cascade, from 0.
 
@@ -64,29 +67,33 @@ def stage(
     ``FileNotFoundError`` where nothing reads the words.
     """
     family, name = family_of(type(pipe).__name__), pipelines.whose(pipe)
-    for part in ("unet", "scheduler"):
+    for part in (family.network, "scheduler"):
         if getattr(pipe, part, None) is None:
             raise ValueError(f"{name} has no {part}: load it with all of its parts")
-    schedule = pipelines.schedule(pipe.scheduler)  # first, since an unknown scheduler may say no prediction type
+    # First, since an unknown scheduler may say no prediction type.
+    schedule = family.schedule(pipelines.config_of(pipe.scheduler))
     pipe = pipelines.frozen_parts(pipe) if live else pipe
-    codec = pipelines.autoencoder(pipe, device or str(pipe.unet.device), tiled, family.latent)
-    unet = pipelines.unet(pipe, codec.channels if codec else 3, tuple(family.added))
-    device = device or str(unet.device)
-    side = family.side(pipelines.square_side(unet.config, name), below.size if below else None)
-    size = side * codec.factor if codec else side
+    network = getattr(pipe, family.network)
+    device = device or str(network.device)
+    codec = pipelines.autoencoder(pipe, device, tiled, family.latent, family.shifts)
     low_level = pipelines.low_level(pipe, family.noise_level if noise_level is None else noise_level)
+    denoiser: Any = family.denoiser(pipe, codec.channels if codec else 3, low_level)
+    side = family.state_side(network.config, name, below.size if below else None)
+    size = side * codec.factor if codec else side
     spare = family.spare(type(pipe).__name__, number, True) if below else ()
     embed = words or (None if spare else family.embed(pipe, size, device, clean)) or (below.embed if below else None)
     if embed is None:
         raise FileNotFoundError(
             f"{name} holds no text encoder or no tokenizer; the first stage of a cascade must have both"
         )
-    predicts = pipe.scheduler.config.prediction_type
-    computed = (size, schedule, predicts, low_level)
-    return Stage(
+    computed: tuple[object, ...] = (size, schedule, denoiser.prediction_type, low_level)
+    if getattr(denoiser, "distilled", False):
+        scale = float(family.distilled_guidance if distilled_guidance is None else distilled_guidance)
+        embed, computed = with_guidance(embed, scale, device), (*computed, scale)
+    made = Stage(
         "I" * (number + 1),
         size,
-        UNetDenoiser(unet, predicts, low_level, family.added),
+        denoiser,
         schedule,
         embed,
         pipelines.fingerprint(pipe, computed, words, spare),
@@ -95,6 +102,9 @@ def stage(
         codec,
         None
         if words
-        else lambda where, lower: stage(pipe.to(where), number, lower, noise_level, clean, where, None, tiled, False),
+        else lambda where, lower: stage(
+            pipe.to(where), number, lower, noise_level, clean, where, None, tiled, False, distilled_guidance
+        ),
         tokens=family.tokens(pipe, clean) or (below.tokens if below else None),
     )
+    return made.at(None)

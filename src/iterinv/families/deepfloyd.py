@@ -11,7 +11,7 @@ import torch
 
 from iterinv.families.family import Family
 from iterinv.models import Embed, digest_of
-from iterinv.models.blueprint import Blueprint, network
+from iterinv.models.blueprint import Blueprint, network, t5_xxl
 from iterinv.models.checkpoints import variant_in
 from iterinv.models.memory import CachedTextEncoder, Placement, signature
 from iterinv.models.pipelines import settings_of, still
@@ -90,14 +90,6 @@ def _cleaner(pipe: Any) -> Callable[[str], str]:
             "cleaning captions as DeepFloyd does needs ftfy and beautifulsoup4: pip install 'iterinv[if]'"
         )
     return lambda prompt: str(pipe._text_preprocessing(prompt, clean_caption=True)[0])
-
-
-def t5_xxl() -> Any:
-    """Make T5's encoder in the size that IF has."""
-    from transformers import T5Config, T5EncoderModel
-
-    sizes = dict(d_model=4096, d_kv=64, d_ff=10240, num_layers=24, num_heads=64, vocab_size=32128)
-    return T5EncoderModel(T5Config(**sizes, feed_forward_proj="gated-gelu", tie_word_embeddings=False)).eval()
 
 
 def unet(down: Sequence[str], widths: Sequence[int], **config: Any) -> Any:

@@ -12,8 +12,8 @@ import torch
 from iterinv.conditions import Condition
 from iterinv.families.family import Family, plain_inputs
 from iterinv.models import Embed
-from iterinv.models.blueprint import BETAS, CLIP_L, CROSS, LATENT, PLAIN, VAE, Blueprint, clip_text, network
-from iterinv.models.pipelines import whose
+from iterinv.models.blueprint import BETAS, CLIP_G, CLIP_L, CROSS, LATENT, PLAIN, VAE, Blueprint, network
+from iterinv.models.pipelines import unet, whose
 from iterinv.models.text import tokens_of
 
 
@@ -50,11 +50,11 @@ def embed(pipe: Any, size: int, device: str, clean: bool) -> Embed:
     return read
 
 
-def inputs(config: Any, rows: int, dtype: torch.dtype) -> dict[str, Any]:
+def inputs(config: Any, rows: int, side: int, dtype: torch.dtype) -> dict[str, Any]:
     """Add the pooled text (rows, width) and the time ids (rows, 6) to the inputs of any family."""
     pooled = config.projection_class_embeddings_input_dim - 6 * config.addition_time_embed_dim
     added = {"text_embeds": torch.empty(rows, pooled, dtype=dtype), "time_ids": torch.empty(rows, 6, dtype=dtype)}
-    return {**plain_inputs(config, rows, dtype), "added_cond_kwargs": added}
+    return {**plain_inputs(config, rows, side, dtype), "added_cond_kwargs": added}
 
 
 UNET = partial(
@@ -71,11 +71,10 @@ UNET = partial(
     addition_time_embed_dim=256,
     projection_class_embeddings_input_dim=2816,
 )
-CLIP_G = partial(clip_text, 1280, 32, 20, projection_dim=1280)
 SDXL = Family(
     pipelines=("StableDiffusionXLPipeline", "StableDiffusionXLImg2ImgPipeline"),
     embed=embed,
-    added={"text_embeds": "pooled_text", "time_ids": "time_ids"},
+    denoiser=partial(unet, added={"text_embeds": "pooled_text", "time_ids": "time_ids"}),
     inputs=inputs,
     published={"stabilityai/stable-diffusion-xl-base-1.0": Blueprint(UNET, (CLIP_L, CLIP_G), BETAS, VAE)},
 )

@@ -47,7 +47,7 @@ class Align(Checked, Inverter):
         if grid[0].alpha == 0:
             raise ValueError(
                 f"the level with timestep {grid[0].t:g} has no signal, and the aligned rerun has no step from there: "
-                "take leading spacing, or bdia"
+                "take bdia, or leading spacing of discrete timesteps"
             )
         fixed, end = scaled(self.bits) if self.bits else None, grid[-1]
         with at_level(grid, len(grid) - 1, "inverting"):

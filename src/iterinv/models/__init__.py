@@ -88,11 +88,19 @@ class Stage:
             raise ValueError(
                 f"stage {self.name} cannot be moved, since its networks take turns: load it with device={device!r}"
             )
-        return replace(self.move(device, below), probe=self.probe, rectangle=self.rectangle)
+        return replace(self.move(device, below), probe=self.probe).at(self.rectangle)
 
     def at(self, rectangle: tuple[int, int] | None) -> Stage:
-        """The stage at pictures (h, w) in px, multiples of its :attr:`unit`; ``None`` for its square."""
-        return replace(self, rectangle=rectangle)
+        """The stage at pictures (h, w) in px, multiples of its :attr:`unit`; ``None`` for its square.
+
+        A flow whose shift depends on the size has the shift of these pictures; an image token is as large as the
+        denoiser's ``unit``.
+        """
+        stage = replace(self, rectangle=rectangle)
+        if not isinstance(self.schedule, Flow):
+            return stage
+        _, height, width = stage.shape
+        return replace(stage, schedule=self.schedule.at(height * width // getattr(self.denoiser, "unit", 1) ** 2))
 
     def __repr__(self) -> str:
         kind = "pixels" if self.codec is None or self.codec.factor == 1 else "latents"

@@ -106,11 +106,12 @@ class Changes:
 
 
 def network_of(denoiser: Denoiser) -> Any:
-    """The diffusers network that a denoiser runs; ``None`` for one whose attention diffusers does not set."""
+    """The diffusers UNet that a denoiser runs; ``None`` for one whose attention diffusers does not set, and for a
+    transformer, whose tokens of text and image attend in one sequence."""
     while isinstance(denoiser, (CountingDenoiser, WatchedDenoiser)):
         denoiser = denoiser.denoiser
     network = getattr(denoiser, "network", None)
-    return network if hasattr(network, "set_attn_processor") else None
+    return network if all(hasattr(network, name) for name in ("set_attn_processor", *_PARTS)) else None
 
 
 def layers_of(network: Any) -> list[Layer]:

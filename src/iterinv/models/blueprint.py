@@ -20,7 +20,7 @@ class Blueprint:
     ``schedule`` is the scheduler's configuration, as far as a grid depends on it.
     """
 
-    unet: Callable[[], Any]
+    network: Callable[[], Any]
     texts: Sequence[Callable[[], Any]]
     schedule: Mapping[str, Any]
     vae: Callable[[], Any] | None = None
@@ -34,8 +34,15 @@ def network(down: Sequence[str], **config: Any) -> Any:
     return UNet2DConditionModel(down_block_types=down, up_block_types=up, **config).eval().requires_grad_(False)
 
 
-def autoencoder(*widths: int) -> Any:
-    """Make an autoencoder of those widths."""
+def transformer(name: str, **config: Any) -> Any:
+    """Make a transformer of diffusers' class of that name."""
+    import diffusers
+
+    return getattr(diffusers, name)(**config).eval().requires_grad_(False)
+
+
+def autoencoder(*widths: int, **config: Any) -> Any:
+    """Make an autoencoder of those widths, of 4 latent channels unless ``config`` says otherwise."""
     from diffusers import AutoencoderKL
 
     return (
@@ -44,7 +51,7 @@ def autoencoder(*widths: int) -> Any:
             up_block_types=["UpDecoderBlock2D"] * len(widths),
             block_out_channels=widths,
             layers_per_block=2,
-            latent_channels=4,
+            **{"latent_channels": 4, **config},
         )
         .eval()
         .requires_grad_(False)
@@ -59,5 +66,15 @@ def clip_text(width: int, layers: int, heads: int, activation: str = "gelu", **c
     return CLIPTextModel(CLIPTextConfig(**sizes, hidden_act=activation, **config)).eval()
 
 
+def t5_xxl() -> Any:
+    """Make T5's encoder in the size that IF, Stable Diffusion 3 and FLUX have."""
+    from transformers import T5Config, T5EncoderModel
+
+    sizes = dict(d_model=4096, d_kv=64, d_ff=10240, num_layers=24, num_heads=64, vocab_size=32128)
+    return T5EncoderModel(T5Config(**sizes, feed_forward_proj="gated-gelu", tie_word_embeddings=False)).eval()
+
+
 CLIP_L, CLIP_H = partial(clip_text, 768, 12, 12, "quick_gelu"), partial(clip_text, 1024, 23, 16)
+CLIP_G = partial(clip_text, 1280, 32, 20, projection_dim=1280)
 VAE = partial(autoencoder, 128, 256, 512, 512)
+VAE_16 = partial(VAE, latent_channels=16, use_quant_conv=False, use_post_quant_conv=False)

@@ -32,7 +32,11 @@ class Grey:
 @dataclass(frozen=True)
 class Autoencoder:
     """diffusers' ``AutoencoderKL`` as a :class:`iterinv.models.Codec`, in float32: it overflows in float16, and half
-    precision would cost the picture. A picture is encoded by the mode of the posterior, so that it has one code."""
+    precision would cost the picture. A picture is encoded by the mode of the posterior, so that it has one code.
+
+    A state is ``(z - shift) * scale`` of the autoencoder's own ``z``, by the ``shift_factor``, 0 where it has none, and
+    the ``scaling_factor`` of its configuration.
+    """
 
     vae: Any
     device: str = "cpu"
@@ -47,14 +51,19 @@ class Autoencoder:
         """The factor by which a state is smaller than a picture."""
         return int(2 ** (len(self.vae.config.block_out_channels) - 1))
 
+    @property
+    def shift(self) -> float:
+        """The number that is subtracted from the autoencoder's latents before they are scaled."""
+        return float(self.vae.config.shift_factor or 0)
+
     @torch.no_grad()
     def encode(self, picture: Tensor) -> Tensor:
         """States (batch, channels, h / factor, w / factor) of pictures (batch, 3, h, w) in [-1, 1]."""
         mode = self.vae.encode(picture.to(self.device, torch.float32)).latent_dist.mode()
-        return mode * self.vae.config.scaling_factor
+        return (mode - self.shift) * self.vae.config.scaling_factor
 
     @torch.no_grad()
     def decode(self, state: Tensor) -> Tensor:
         """Pictures (batch, 3, h, w) of states."""
-        z = state.to(self.device, torch.float32) / self.vae.config.scaling_factor
+        z = state.to(self.device, torch.float32) / self.vae.config.scaling_factor + self.shift
         return self.vae.decode(z).sample.contiguous()

@@ -126,7 +126,7 @@ class Placement:
 
     def settle(self, pipe: Any) -> None:
         """Give a pipeline's networks their places."""
-        for name in ("text_encoder", "text_encoder_2", "unet", "vae"):
+        for name in ("text_encoder", "text_encoder_2", "text_encoder_3", "unet", "transformer", "vae"):
             if (network := getattr(pipe, name, None)) is not None:
                 self.put(network)
 

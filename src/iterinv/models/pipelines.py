@@ -17,13 +17,14 @@ from iterinv.models import digest_of, frozen, unwrapped
 from iterinv.models.checkpoints import POINTER, kind_of
 from iterinv.models.codec import Autoencoder
 from iterinv.models.memory import CachedTextEncoder
-from iterinv.models.unet import labelled
+from iterinv.models.unet import UNetDenoiser, labelled
 from iterinv.schedules import Schedule
 
 PREDICTIONS = ("epsilon", "v_prediction", "sample")
 """The prediction types that fit a variance-preserving schedule."""
 
-PARTS = ("tokenizer", "tokenizer_2", "text_encoder", "text_encoder_2", "unet", "vae")
+TOKENIZERS = ("tokenizer", "tokenizer_2", "tokenizer_3")
+PARTS = (*TOKENIZERS, "text_encoder", "text_encoder_2", "text_encoder_3", "unet", "transformer", "vae")
 SCHEDULERS = ("scheduler", "image_noising_scheduler", "low_res_scheduler")
 
 
@@ -64,23 +65,32 @@ def still(network: Any) -> Any:
     return network.eval().requires_grad_(False)
 
 
-def unet(pipe: Any, channels: int, added: tuple[str, ...]) -> Any:
-    """Give a pipeline's network, for states of so many channels; ``added`` are the names of its further inputs.
+def checked_network(pipe: Any, part: str, kind: type) -> Any:
+    """Give a pipeline's network, the ``part`` of that name.
+
+    Raises ``ValueError`` for one of another class than ``kind``, and for weights of several precisions.
+    """
+    network, name = getattr(pipe, part), whose(pipe)
+    if not isinstance(getattr(network, "_orig_mod", network), kind):
+        raise ValueError(f"the {part} of {name} is a {type(network).__name__}, and only a {kind.__name__} is known")
+    dtypes = sorted({str(weights.dtype).removeprefix("torch.") for weights in network.parameters()})
+    if len(dtypes) > 1:
+        raise ValueError(
+            f"the network of {name} holds weights of {' and '.join(dtypes)}, and its inputs are of one "
+            f"precision: make them all of one, as pipe.{part}.to(dtype) does"
+        )
+    return network
+
+
+def unet(pipe: Any, channels: int, low_level: Level | None, added: Mapping[str, str] | None = None) -> UNetDenoiser:
+    """Give a pipeline's UNet as a denoiser, for states of so many channels; see :class:`UNetDenoiser`.
 
     Raises ``ValueError``, which names the fault, for one that cannot be called as its pipeline calls it.
     """
     from diffusers import UNet2DConditionModel
 
-    network, name = pipe.unet, whose(pipe)
-    if not isinstance(getattr(network, "_orig_mod", network), UNet2DConditionModel):
-        raise ValueError(f"the unet of {name} is a {type(network).__name__}, and only a UNet2DConditionModel is known")
+    network, name, added = checked_network(pipe, "unet", UNet2DConditionModel), whose(pipe), added or {}
     config = network.config
-    dtypes = sorted({str(weights.dtype).removeprefix("torch.") for weights in network.parameters()})
-    if len(dtypes) > 1:
-        raise ValueError(
-            f"the network of {name} holds weights of {' and '.join(dtypes)}, and its inputs are of one "
-            "precision: make them all of one, as pipe.unet.to(dtype) does"
-        )
     prediction_type = pipe.scheduler.config.prediction_type
     if prediction_type not in PREDICTIONS:
         raise ValueError(f"{name} predicts {prediction_type!r}; the known predictions are {', '.join(PREDICTIONS)}")
@@ -111,25 +121,49 @@ def unet(pipe: Any, channels: int, added: tuple[str, ...]) -> Any:
         raise ValueError(
             f"the unet of {name} takes {config.addition_embed_type} besides, which its pipeline does not give"
         )
-    return network
+    return UNetDenoiser(network, prediction_type, low_level, added)
 
 
-def square_side(config: Any, name: str) -> int:
-    """Give the height and width of a network's states. Raises ``ValueError`` where it says none, or not a square."""
-    size = config.sample_size
+def checked_transformer(pipe: Any, kind: type, channels: int) -> Any:
+    """Give a pipeline's transformer, of a class, for so many channels.
+
+    Raises ``ValueError``, which names the fault, for one that cannot be called as its pipeline calls it.
+    """
+    made, name = checked_network(pipe, "transformer", kind), whose(pipe)
+    taken, given = made.config.in_channels, made.config.out_channels or made.config.in_channels
+    if (taken, given) != (channels, channels):
+        raise ValueError(
+            f"the transformer of {name} takes {taken} channels and gives {given}, where this kind of model takes and "
+            f"gives {channels}: one that also takes a mask or a picture (fill, depth, canny) cannot be inverted"
+        )
+    if any(getattr(made, adapter, None) is not None for adapter in ("encoder_hid_proj", "image_proj")):
+        raise ValueError(
+            f"the transformer of {name} also takes a picture as prompt: take its IP-Adapter off "
+            "(pipe.unload_ip_adapter())"
+        )
+    return made
+
+
+def square_side(config: Any, name: str, part: str = "unet", default: int | None = None) -> int:
+    """Give the height and width of a network's states, ``default`` where its kind says none.
+
+    Raises ``ValueError`` where it says none, or not a square.
+    """
+    size = config.get("sample_size", default)
     size = size[0] if isinstance(size, (list, tuple)) and len(set(size)) == 1 else size
     if type(size) is not int or size < 1:
         raise ValueError(
-            f"the unet of {name} has the sample_size {size}: set the side of its square states, as "
-            "pipe.unet.register_to_config(sample_size=64)"
+            f"the {part} of {name} has the sample_size {size}: set the side of its square states, as "
+            f"pipe.{part}.register_to_config(sample_size=64)"
         )
     return size
 
 
-def autoencoder(pipe: Any, device: str, tiled: bool, latent: bool) -> Autoencoder | None:
+def autoencoder(pipe: Any, device: str, tiled: bool, latent: bool, shifts: bool = False) -> Autoencoder | None:
     """Give a pipeline's autoencoder in float32; ``None`` for pixels.
 
-    Raises ``ValueError`` where a ``latent`` model has none that is known, or one that scales by nothing.
+    Raises ``ValueError`` where a ``latent`` model has none that is known, one that scales by nothing, or one that also
+    shifts its latents, unless the pipeline ``shifts`` them too.
     """
     if not latent:
         return None
@@ -144,7 +178,8 @@ def autoencoder(pipe: Any, device: str, tiled: bool, latent: bool) -> Autoencode
     if tiled:
         vae.enable_tiling()
         vae.enable_slicing()
-    if getattr(vae.config, "latents_mean", None) is not None or getattr(vae.config, "shift_factor", None):
+    shift = 0.0 if shifts else getattr(vae.config, "shift_factor", None)
+    if getattr(vae.config, "latents_mean", None) is not None or shift:
         raise ValueError(f"the autoencoder of {whose(pipe)} shifts its latents; only a scaling factor is known here")
     if not isinstance(scale := vae.config.scaling_factor, (int, float)) or not 0 < scale < math.inf:
         raise ValueError(
@@ -155,13 +190,20 @@ def autoencoder(pipe: Any, device: str, tiled: bool, latent: bool) -> Autoencode
 
 
 def schedule(scheduler: Any) -> Schedule:
-    """Give the schedule of a diffusers scheduler, by its class and the settings which that has.
+    """Give the discrete schedule of a diffusers scheduler. Raises ``ValueError`` for a class or a setting that is not
+    known."""
+    return schedules.from_config(config_of(scheduler))
 
-    A configuration may hold settings of other classes besides, which diffusers keeps and does not use. Raises
-    ``ValueError`` for a class or a setting that is not known.
+
+def config_of(scheduler: Any) -> dict[str, Any]:
+    """Give the configuration of a diffusers scheduler: its class and the settings which that has.
+
+    A configuration may hold settings of other classes besides, which diffusers keeps and does not use. A
+    class that comes from a known one is called by that one's name.
     """
-    kind = next((each for each in type(scheduler).__mro__ if each.__name__ in schedules.WALKS), type(scheduler))
-    return schedules.from_config({**own_settings(kind, scheduler.config), "_class_name": kind.__name__})
+    known = {*schedules.WALKS, schedules.FLOW}
+    kind = next((each for each in type(scheduler).__mro__ if each.__name__ in known), type(scheduler))
+    return {**own_settings(kind, scheduler.config), "_class_name": kind.__name__}
 
 
 def own_settings(kind: type, config: Mapping[str, Any]) -> dict[str, Any]:

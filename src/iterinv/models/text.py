@@ -47,16 +47,28 @@ def clip(pipe: Any, size: int, device: str, clean: bool) -> Embed | None:
     return embed
 
 
+def with_guidance(embed: Embed, scale: float, device: str) -> Embed:
+    """Read prompts as ``embed`` does, beside the guidance scale of a distilled network: ``guidance`` (rows,)."""
+
+    def read(prompts: Sequence[str | None]) -> Condition:
+        encoded = embed(prompts)
+        guidance = torch.full((len(prompts),), scale, dtype=torch.float32, device=device)
+        return encoded.updated(guidance=guidance)
+
+    return read
+
+
 def plain(prompt: str) -> str:
     """A prompt as IF reads it: in lower case and stripped."""
     return prompt.lower().strip()
 
 
 def tokens_of(
-    tokenizer: Any, prompts: Sequence[str | None], length: int, device: Any, pipe: Any = None
+    tokenizer: Any, prompts: Sequence[str | None], length: int, device: Any, pipe: Any = None, reader: str = ""
 ) -> tuple[Any, list[str]]:
     """Turn prompts into tokens (rows, length) and their mask, padded or cut; and notes on the parts that are not read.
 
+    The notes name the ``reader``, the encoder that cuts them, where others read the prompt too.
     A word that stands for several vectors of a textual inversion in ``pipe`` becomes as many tokens. Raises
     ``ValueError`` for a prompt that is no text.
     """
@@ -69,7 +81,9 @@ def tokens_of(
         read = convert(words, tokenizer) if convert else words
         longest = max(map(len, tokenizer(read, add_special_tokens=True, verbose=False).input_ids))
         tokens = tokenizer(read, return_tensors="pt", **settings)
-    notes = [f"a prompt has {longest} tokens; those after the {length}th are not read"] if longest > length else []
+    by = f" by {reader}" if reader else ""
+    cut = f"a prompt has {longest} tokens; those after the {length}th are not read{by}"
+    notes = [cut] if longest > length else []
     if weight := next((match[0] for each in words if (match := _WEIGHT.search(each))), None):
         notes.append(f"weights in brackets, as {weight}, have no effect: they are read as text")
     return tokens.to(device), notes
