@@ -123,8 +123,8 @@ class Plan:
         if (growth := self.inverter.growth(self.rule, grid)) > limit:
             if grid[0].alpha == 0 and growth == math.inf:
                 raise ValueError(
-                    f"{self.method} cannot undo its step from the level with timestep {grid[0].t:g}, which has no "
-                    "signal, as flows begin: take bdia or bdia-fixed, which undo it"
+                    f"{self.method} cannot undo a step from the level with timestep {grid[0].t:g}, which holds noise "
+                    "alone, as a flow's first level does: take bdia or bdia-fixed"
                 )
             grids = (stage.schedule.grid(n, self.spacing) for n in range(max(self.first + 1, 2), self.steps))
             fits = [len(each) - 1 for each in grids if self.inverter.growth(self.rule, each) <= limit]

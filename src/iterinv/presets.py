@@ -186,6 +186,34 @@ PRESETS: dict[str, Preset] = {
         weights=7_101_706_660,
         memory=(10_323_456_420, 3_280_734_720),
     ),
+    # The samplers' settings are those of diffusers' pipelines, and those that schnell was distilled for.
+    "sd3.5-medium": Preset(
+        "Stable Diffusion 3.5 medium",
+        (Source("stabilityai/stable-diffusion-3.5-medium", gated=True),),
+        defaults=Defaults(sampling_steps=28, sampling_guidance=7.0),
+        licence="Stability AI Community (accept it on the hub)",
+        pixels=(1024,),
+        weights=16_431_391_756,
+        memory=(19_653_665_804, 3_717_753_856),
+    ),
+    "flux-dev": Preset(
+        "FLUX.1 dev",
+        (Source("black-forest-labs/FLUX.1-dev", gated=True),),
+        defaults=Defaults(sampling_steps=28, sampling_guidance=1.0),
+        licence="FLUX.1 dev Non-Commercial (accept it on the hub)",
+        pixels=(1024,),
+        weights=33_908_837_644,
+        memory=(37_131_111_692, 3_335_557_120),
+    ),
+    "flux-schnell": Preset(
+        "FLUX.1 schnell",
+        (Source("black-forest-labs/FLUX.1-schnell", gated=True),),
+        defaults=Defaults(sampling_steps=4, sampling_guidance=1.0),
+        licence="Apache 2.0",
+        pixels=(1024,),
+        weights=33_888_378_124,
+        memory=(37_110_652_172, 3_335_557_120),
+    ),
     # It was distilled to draw in one step, and 2 is the least: the second removes a noise of 0.002.
     "terrain": Preset(
         "height maps of another project (EDM)",

@@ -368,6 +368,7 @@ def open_folder(folder: Path, number: int = 0, text: bool = True, how: Reading =
         elif "tokenizer" not in part:
             check_weights(folder / part, how.variant, how.allow_pickle)
     absent: dict[str, Any] = {name: None for name in (*UNUSED, *family.spare(str(kind), number, text)) if name in index}
+    absent |= {part: None for part in PARTS if index.get(part) == [None, None]}
     absent |= {"requires_safety_checker": False} if "requires_safety_checker" in index else {}
     dtypes = {"default": how.dtype, "vae": torch.float32}
     safe = None if how.allow_pickle else True

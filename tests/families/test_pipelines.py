@@ -252,8 +252,8 @@ def test_what_is_no_stage_is_refused(tiny_folder, tmp_path):
         sources.open_folder(tmp_path)
     with pytest.raises(FileNotFoundError, match="no text encoder or no tokenizer"):
         sources.stages(tiny_folder / "stage2")
-    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "FluxPipeline"}))
-    with pytest.raises(ValueError, match="is a FluxPipeline; a stage of a cascade is one of IFPipeline"):
+    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "FluxFillPipeline"}))
+    with pytest.raises(ValueError, match="is a FluxFillPipeline; a stage of a cascade is one of IFPipeline"):
         sources.stages(tmp_path)
     with pytest.raises(ValueError, match="this is a dict"):
         families.stage({})

@@ -122,7 +122,7 @@ def test_what_it_cannot_do_is_refused():
     schedule = from_config(
         {"_class_name": "DDIMScheduler", "rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
     )
-    with pytest.raises(ValueError, match="has no signal, and the aligned rerun has no step from there: take leading"):
+    with pytest.raises(ValueError, match="has no signal, and the aligned rerun has no step from there: take bdia"):
         result(Align()(DDIM(), guided(1.0), draw((1, 3, 4, 4), 0).double(), schedule.grid(5)))
     with pytest.raises(NotFinite, match="not a number below 2 alpha"):
         result(Align(50)(DDIM(), guided(1.0), draw((1, 3, 4, 4), 0).double(), arc(5, clean=0.3)))

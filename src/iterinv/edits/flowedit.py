@@ -12,11 +12,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from iterinv.conditions import Condition
 from iterinv.edits.first_stage import FirstStageEditor
 from iterinv.edits.regions import Everywhere
 from iterinv.edits.site import Blend, Region, Running, Site, last_state, share_of, start_index
-from iterinv.guidance import CFG
+from iterinv.guidance import CFG, unguided
 from iterinv.levels import Field, Grid, State, move
+from iterinv.models import Stage
 from iterinv.steps import Step
 from iterinv.steps.run import run
 from iterinv.streams import draw_noise
@@ -69,9 +71,10 @@ class FlowEdit(FirstStageEditor):
     """FlowEdit as published, at the first stage; ``detail`` edits the stages above.
 
     The last ``strength`` of the levels are run once, with ``averages`` noises a level, drawn from ``seed``. Each of the
-    two flows is guided from the empty prompt, the target's at ``guidance`` and the source's at ``source_guidance``. The
-    defaults are those published for Stable Diffusion 3: 33 of 50 steps, 13.5 and 3.5, one noise; those for FLUX are 24
-    of 28 steps, 5.5 and 1.5. ``region`` limits the edit, which the paper does not. Raises ``ValueError`` for settings
+    two flows is guided from the empty prompt, the target's at ``guidance`` and the source's at ``source_guidance``; a
+    distilled network (FLUX.1-dev) is given these scales as its input instead. The defaults are those published for
+    Stable Diffusion 3: 33 of 50 steps, 13.5 and 3.5, one noise; those for FLUX are 24 of 28 steps, 5.5 and 1.5.
+    ``region`` limits the edit, which the paper does not. Raises ``ValueError`` for settings
     outside their ranges.
     """
 
@@ -86,7 +89,7 @@ class FlowEdit(FirstStageEditor):
         mask, clean, stage = site.region(self.region), site.path[-1], site.stage
         start, source = start_index(site.grid, self.strength), site.inversion.condition
         fields = [
-            CFG(scale)(stage.denoiser, condition, stage.with_prompt(condition, None))
+            guided(stage, condition, scale)
             for scale, condition in ((self.source_guidance, source), (self.guidance, site.target))
         ]
         rule: Step = Flow(fields[0], clean, self.averages, self.seed)
@@ -94,3 +97,11 @@ class FlowEdit(FirstStageEditor):
             rule = Blend(rule, mask, [clean] * len(site.grid))
         state = yield from last_state(run(rule, fields[1], (clean,), site.grid, start))
         return site.result(state, mask, rule="Flow", strength=share_of(site.grid, start), guidance=self.guidance)
+
+
+def guided(stage: Stage, condition: Condition, scale: float) -> Field:
+    """The field of a condition at a guidance scale: the input of a distilled network, or else that of classifier-free
+    guidance from the empty prompt."""
+    if "guidance" in condition:
+        return unguided(stage.denoiser, condition.updated(guidance=torch.full_like(condition["guidance"], scale)))
+    return CFG(scale)(stage.denoiser, condition, stage.with_prompt(condition, None))
