@@ -92,7 +92,7 @@ class Cascade:
 
         ``dtype`` is the networks' (``torch_dtype`` is its older name), float32 unless given; states keep their own. A
         live pipeline keeps its own. ``memory`` is the device's, as ``16gb``, or ``auto``: what does not fit there at
-        once takes turns, network by network or layer by layer, and a T5 encoder is loaded only to read new words.
+        once takes turns, network by network or layer by layer, and DeepFloyd's T5 is loaded only to read new words.
         ``noise_level`` is that on the pictures from below; ``clean`` captions as DeepFloyd does; ``tiled`` lets
         autoencoders work in less memory; ``distilled_guidance`` is the guidance scale that FLUX.1-dev takes as an
         input, 3.5 unless given; ``allow_pickle`` opens files that run code; ``variant``, ``revision``,

@@ -84,16 +84,20 @@ def stages(
 ) -> tuple[Stage, ...]:
     """The stages of a cascade, smallest first; a sequence is a stage each. Every network is run once on a small input.
 
-    ``mode`` is one of :data:`iterinv.costs.MODES`, for networks that do not fit on the device together; with any, a T5
-    encoder is loaded only to read new words. ``tiled`` lets autoencoders work tile by tile, in less memory.
+    ``mode`` is one of :data:`iterinv.costs.MODES`, for networks that do not fit on the device together; with any,
+    DeepFloyd's T5 is loaded only to read new words. ``tiled`` lets autoencoders work tile by tile, in less memory.
     ``distilled_guidance`` is the guidance scale that a network with an input for it is given. ``variant``,
     ``revision``, ``local_files_only`` and ``config`` are diffusers' own. The words are read by the first
     stage's encoder wherever that of another stage is of the same kind. Raises ``FileNotFoundError`` for a missing
     model, saying how to get it, and ``ValueError`` for one that is no stage or cannot be run, for a first stage that
     enlarges a picture, for one revision of several repositories, and for settings without effect on the stages.
     """
-    settings = {"noise_level": noise_level is not None, "clean": bool(clean), "tiled": tiled}
-    settings["distilled_guidance"] = distilled_guidance is not None
+    settings = {
+        "noise_level": noise_level is not None,
+        "clean": bool(clean),
+        "tiled": tiled,
+        "distilled_guidance": distilled_guidance is not None,
+    }
     preset = presets().get(what) if isinstance(what, str) else None
     parts: list[ModelSource] = list(preset.sources) if preset else [what]
     if preset is None and isinstance(what, Sequence) and not isinstance(what, (str, bytes)):

@@ -25,7 +25,7 @@ from iterinv.methods import METHODS, plan
 from iterinv.models import pipelines
 from iterinv.schedules import FLOW, flow_from_config
 from iterinv.steps import DDIM
-from iterinv.steps.run import run
+from iterinv.steps.run import NotFinite, run
 from iterinv.streams import draw_noise
 
 from conftest import Hearing, draw, field_of, refused
@@ -59,7 +59,7 @@ SD3 = {
 
 @pytest.mark.parametrize("make", SD3.values(), ids=SD3.keys())
 @pytest.mark.parametrize("guidance", [1.0, 7.0])
-@pytest.mark.parametrize(("steps", "size"), [(1, (64, 64)), (2, (64, 96)), (6, (64, 64)), (6, (96, 64))])
+@pytest.mark.parametrize(("steps", "size"), [(1, (64, 64)), (3, (64, 96)), (6, (96, 64))])
 def test_stable_diffusion_3(make, guidance, steps, size):
     pipe = make()
     stage = at(families.stage(pipe), *size)
@@ -87,7 +87,7 @@ def small(pipe, size=(64, 64), **settings):
 
 @pytest.mark.parametrize("make", FLUX.values(), ids=FLUX.keys())
 @pytest.mark.parametrize("guidance", [None, 1.0])
-@pytest.mark.parametrize(("steps", "size"), [(1, (64, 64)), (2, (64, 96)), (6, (64, 64)), (6, (96, 64))])
+@pytest.mark.parametrize(("steps", "size"), [(1, (64, 64)), (3, (64, 96)), (6, (96, 64))])
 def test_flux(make, guidance, steps, size):
     """The guidance scale of the distilled network is diffusers' 3.5 where none is given."""
     pipe = make()
@@ -149,6 +149,22 @@ def test_every_pixel_comes_back_from_pure_noise(name, method, guidance, picture)
 def test_a_method_without_a_step_from_pure_noise_names_those_that_have_one(method, picture):
     with pytest.raises(ValueError, match=r"level with timestep 1000.*take bdia"):
         cascade_of("sd3").invert(picture, PROMPT, method, 5)
+
+
+@FAMILIES
+@pytest.mark.parametrize("half", [torch.float16, torch.bfloat16])
+def test_every_pixel_comes_back_by_a_network_of_half_precision(name, half, picture):
+    inversion = cascade_of(name, half).invert(picture, PROMPT, "bdia", 6, guidance_scale=2.0)
+    assert inversion.stages[0].report.residual_max < 1e-6
+    assert (to_uint8(inversion.picture) == to_uint8(picture)).all()
+
+
+@FAMILIES
+def test_the_part_of_a_transformer_that_overflows_is_named(name, picture):
+    cascade = cascade_of(name)
+    cascade.stages[0].denoiser.transformer.transformer_blocks[0].attn.to_q.bias.data.fill_(torch.inf)
+    with pytest.raises(NotFinite, match=r"network's transformer_blocks.0.attn.to_q gives NaN"):
+        cascade.invert(picture, PROMPT, "bdia", 4)
 
 
 @FAMILIES
@@ -310,6 +326,20 @@ def test_the_shift_is_that_of_the_pictures_size():
     assert wide.schedule.shift == pytest.approx(math.exp(0.5 + 0.65 * (32 * 96 - 256) / 3840))
     assert wide.at(None).schedule == stage.schedule
     assert wide.to("cpu").schedule == wide.schedule
+
+
+def test_an_inversion_at_a_rectangle_has_its_levels_and_opens_again(tmp_path):
+    cascade = Cascade((families.stage(published.sd3(use_dynamic_shifting=True)),))
+    wide = (255 * torch.rand(32, 64, 3)).byte().numpy()
+    inversion = cascade.invert(wide, PROMPT, "bdia", 4, fit="aspect")
+    (stage,) = cascade.at(*inversion.extent).stages
+    assert inversion.extent[1] > inversion.extent[0]
+    assert inversion.stages[0].grid == stage.schedule.grid(4)
+    assert inversion.stages[0].grid != cascade.stages[0].schedule.grid(4)
+    inversion.save(tmp_path / "a.safetensors")
+    again = cascade.open(tmp_path / "a.safetensors")
+    assert (to_uint8(again.picture) == to_uint8(inversion.picture)).all()
+    assert cascade.edit(again, "a blue ball", "flowedit").pictures[-1].shape[2:] == inversion.extent
 
 
 @pytest.mark.parametrize(

@@ -74,8 +74,7 @@ class FlowEdit(FirstStageEditor):
     two flows is guided from the empty prompt, the target's at ``guidance`` and the source's at ``source_guidance``; a
     distilled network (FLUX.1-dev) is given these scales as its input instead. The defaults are those published for
     Stable Diffusion 3: 33 of 50 steps, 13.5 and 3.5, one noise; those for FLUX are 24 of 28 steps, 5.5 and 1.5.
-    ``region`` limits the edit, which the paper does not. Raises ``ValueError`` for settings
-    outside their ranges.
+    ``region`` limits the edit, which the paper does not. Raises ``ValueError`` for settings outside their ranges.
     """
 
     strength: float = 33 / 50

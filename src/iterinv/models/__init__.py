@@ -24,7 +24,8 @@ from iterinv.schedules import Flow, Karras, Schedule
 from iterinv.streams import draw_noise
 
 Embed = Callable[[Sequence[str | None]], Condition]
-"""Encoded prompts: the entries of :data:`iterinv.conditions.FROM_PROMPT`, a row for each prompt.
+"""Encoded prompts: the entries of :data:`iterinv.conditions.FROM_PROMPT`, and ``guidance`` for a distilled network; a
+row for each prompt.
 
 ``None`` is the negative prompt where none is given, which some families encode otherwise than the empty prompt."""
 
