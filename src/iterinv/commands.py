@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -99,10 +99,9 @@ def with_names(request: Any, model: bool = False) -> Any:
     if not model:
         return request
     how = request.model
-    config = how.config and Path(how.config).name
-    return replace(
-        request, model=Model(model_name(how), how.device, how.dtype, how.memory, how.allow_pickle, how.variant, config)
-    )
+    settings = {each.name: getattr(how, each.name) for each in fields(Model)}
+    settings |= {"name": model_name(how), "config": how.config and Path(how.config).name}
+    return replace(request, model=Model(**settings))
 
 
 def name_of(picture: Picture) -> str:
@@ -129,10 +128,10 @@ def _inverted(source: InvertRequest, without: str = "") -> list[str]:
 
 def _joined(words: list[str], model: Model, out: Path | str) -> str:
     """A command with the options of its model and its output folder."""
-    for name in ("device", "dtype", "memory", "variant"):
+    for name in ("device", "dtype", "memory", "variant", "noise_level", "distilled_guidance"):
         words = words + _option(name, getattr(model, name), getattr(Model(), name))
     words = words + _option("model_config", model.config, None)
-    words = words + _option("model", model.name, Model().name) + _flag("allow_pickle", model)
+    words = words + _option("model", model.name, Model().name) + _flag("tiled", model) + _flag("allow_pickle", model)
     return shlex.join([*words, "--out", str(out)])
 
 

@@ -26,6 +26,9 @@ class Model:
     allow_pickle: bool = False
     variant: str | None = None
     config: str | None = None
+    noise_level: int | None = None
+    distilled_guidance: float | None = None
+    tiled: bool = False
 
     def load(self) -> Cascade:
         """The cascade. Raises as :func:`iterinv.load` does."""
@@ -37,6 +40,9 @@ class Model:
             allow_pickle=self.allow_pickle,
             variant=self.variant,
             config=self.config,
+            noise_level=self.noise_level,
+            distilled_guidance=self.distilled_guidance,
+            tiled=self.tiled,
         )
 
 

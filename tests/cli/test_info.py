@@ -2,13 +2,17 @@
 
 import json
 import shlex
+from dataclasses import fields
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import iterinv
+from iterinv.commands import command_of
 from iterinv.images import save
 from iterinv.provenance import read_settings
+from iterinv.requests import InvertRequest, Model
 
 from conftest import call, refused
 
@@ -125,3 +129,21 @@ def test_forged_settings_are_printed_as_text_and_run_nothing(tmp_path, settings)
         assert "; rm" not in result.output.replace("'a.png;' rm", "")
     lines = call("info", tmp_path / "a.png").stdout.splitlines()
     assert [line for line in lines if line.startswith("file ")] == ["file         a.png"]
+
+
+def test_every_setting_of_loading_is_an_option_that_the_command_of_a_picture_repeats(
+    made, tiny_folder, tmp_path, monkeypatch
+):
+    """A cascade that is loaded otherwise makes another picture."""
+    model = Model(
+        "other", "cuda", "float16", "16gb", True, "fp16", "folder", noise_level=30, distilled_guidance=2.5, tiled=True
+    )
+    assert all(getattr(model, each.name) != each.default for each in fields(Model))
+    command = command_of(InvertRequest("photo.png", PROMPT, model=model), "out")
+    loaded = []
+    monkeypatch.setattr(Model, "load", lambda self: loaded.append(self) or iterinv.load(tiny_folder))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photo.png").write_bytes((made / "photo.png").read_bytes())
+    result = call(*shlex.split(command)[1:], "--num-inference-steps", 2)
+    assert result.exit_code == 0, result.output
+    assert loaded[0] == model

@@ -107,7 +107,7 @@ Model = Annotated[
     typer.Option(
         "--model",
         autocompletion=completing("PRESETS"),
-        help="embedded, deepfloyd, sd15, sdxl, terrain …; a cascade or diffusers folder; a file; a hub name.",
+        help="embedded, deepfloyd, sdxl, flux-dev …; a cascade or diffusers folder; a file; a hub name.",
     ),
 ]
 Method = Annotated[
@@ -218,6 +218,15 @@ Variant = Annotated[str | None, typer.Option("--variant", help="Variant of the w
 Config = Annotated[
     str | None, typer.Option("--model-config", help="For weights in one file: a folder of that kind of model.")
 ]
+NoiseLevel = Annotated[
+    int | None,
+    typer.Option("--noise-level", help="Timestep of the noise on the picture from below; the model's if not given."),
+]
+DistilledGuidance = Annotated[
+    float | None,
+    typer.Option("--distilled-guidance", help="Guidance scale that FLUX.1-dev takes as an input; 3.5 if not given."),
+]
+Tiled = Annotated[bool, typer.Option("--tiled", help="Let autoencoders work tile by tile, in less memory.")]
 _LOADING = {
     "name": ("model", Model, "embedded"),
     "device": ("device", Device, "cpu"),
@@ -226,6 +235,9 @@ _LOADING = {
     "allow_pickle": ("allow_pickle", Pickle, False),
     "variant": ("variant", Variant, None),
     "config": ("model_config", Config, None),
+    "noise_level": ("noise_level", NoiseLevel, None),
+    "distilled_guidance": ("distilled_guidance", DistilledGuidance, None),
+    "tiled": ("tiled", Tiled, False),
 }
 
 

@@ -48,6 +48,8 @@ def samples(
         from iterinv.embedded.reader import SIZE as READ_SIZE
         from iterinv.evaluate.folder import write_json
 
+        if sampler is not None:
+            methods.sampler(sampler, gamma)
         cascade = model.load()
         rule = methods.sampler(sampler or cascade.defaults.sampler, gamma)
         cascade = cascade if size is None else cascade.up_to(size)
