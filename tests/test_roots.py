@@ -175,6 +175,12 @@ def test_the_published_loop_steps_widest_at_the_data():
     ]
 
 
+def test_no_more_iterates_are_averaged_than_there_are():
+    with pytest.raises(ValueError, match="last is 2, more than the 1 iterations"):
+        Average(1)
+    assert Average(1, 1) == Average(iterations=1, last=1)
+
+
 def released_renoise(field, x, grid):
     """Run the released loop of ReNoise (Garibi et al., 2024): predict the noise at the state of the level below, then
     at each new state that this noise leads to; average noises 8 and 9 of ten, or 0 to 4 of six below label 250."""

@@ -81,11 +81,18 @@ class Average(Checked):
     predicted noise so, which is the same, since a state is linear in it. At timesteps below ``small`` it takes six
     iterates and averages the first five, which :meth:`as_published` does too; the default does not, since iterates that
     are still on their way make a worse root. Its regularisation of the noise is not part of this.
+
+    Raises ``ValueError`` for a ``last`` of more than ``iterations``.
     """
 
     iterations: Count = 10
     last: Count = 2
     small: Positive = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.last > self.iterations:
+            raise ValueError(f"last is {self.last}, more than the {self.iterations} iterations whose mean it takes")
 
     @classmethod
     def as_published(cls) -> Average:

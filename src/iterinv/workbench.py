@@ -58,6 +58,9 @@ FILES = (
 """All files that a result may write."""
 
 RECONSTRUCTION = "a reconstruction"
+BLANK = {"Zs", "Zl", "Zp", "Cc", "Cf"}
+"""Unicode's categories of characters that show nothing: spaces, controls and formats. Those that Python's tables do not
+know yet may be new pictograms."""
 
 
 @dataclass(frozen=True)
@@ -504,12 +507,12 @@ def _refuse_no_change(source: str, targets: Sequence[str]) -> None:
 def checked_prompt(prompt: str, name: str, may_be_empty: bool = True) -> str:
     """Return the prompt, stripped. Raises ``ValueError`` if it is no text, or empty where it may not be; messages call
     it ``name``."""
-    if not may_be_empty and all(unicodedata.category(each)[0] in "ZC" for each in prompt):
-        raise ValueError(f"the {name} is empty: describe the edited picture in words")
     try:
         prompt.encode()
     except UnicodeEncodeError:
         raise ValueError(f"the {name} is not text in UTF-8: type it again") from None
+    if not may_be_empty and all(unicodedata.category(each) in BLANK for each in prompt):
+        raise ValueError(f"the {name} is empty: describe the edited picture in words")
     return prompt.strip()
 
 

@@ -25,6 +25,11 @@ def test_words_the_embedded_model_does_not_know_are_named():
     assert "does not know 'teapot' (in --to)" in advice
     assert " sphere " in advice
     assert prompt_advice(PROMPT, "--to") == []
+    assert prompt_advice("", "--to") == []
+    for marks in ("...", "→", "\ufe0f", "(:1.3)"):
+        assert prompt_advice(marks, "--to") == [
+            "--to holds no words, so the embedded model reads it as an empty prompt"
+        ]
     assert unknown_words("A red ball, on a GREEN sofa; sofa") == ["ball", "sofa"]
 
 

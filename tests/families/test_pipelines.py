@@ -265,7 +265,7 @@ def test_what_is_no_stage_is_refused(tiny_folder, tmp_path):
         families.stage(pipe)
     pipe = published.sd()
     pipe.unet.register_to_config(class_embed_type="projection")
-    with pytest.raises(ValueError, match=r"takes class labels of a kind \(projection\)"):
+    with pytest.raises(ValueError, match=r"takes class labels \(projection\), and its pipeline gives none"):
         families.stage(pipe)
     pipe = published.sdxl()
     pipe.text_encoder = None

@@ -566,7 +566,22 @@ REFUSED = {
     "text and time": (
         published.sd,
         built(addition_embed_type="text_time", addition_time_embed_dim=8, projection_class_embeddings_input_dim=72),
-        r"takes text_time besides",
+        r"takes text_time besides the prompt, and its pipeline gives nothing",
+    ),
+    "no size of the picture": (
+        published.sdxl,
+        built(addition_embed_type=None),
+        r"takes nothing besides the prompt, and its pipeline gives text_time",
+    ),
+    "a picture as prompt": (
+        published.sd,
+        built(encoder_hid_dim_type="image_proj", encoder_hid_dim=32),
+        r"also takes image_proj, a picture as prompt: take a model of text alone",
+    ),
+    "labels": (
+        published.sd,
+        built(num_class_embeds=10),
+        r"takes class labels \(num_class_embeds\), and its pipeline gives none",
     ),
     "an aesthetics score": (
         published.sdxl,

@@ -178,9 +178,13 @@ def test_an_edit_with_marks_is_the_edit_without(picture):
 
 def test_an_empty_prompt_and_one_of_pictograms_are_prompts(tiny_folder, picture, tmp_path):
     assert checked_prompt("", "prompt") == checked_prompt("  ", "prompt") == ""
-    assert checked_prompt(" 🔵 ", "--to", may_be_empty=False) == "🔵"
+    for pictogram in ("🔵", "\U0001fae9", "\U0001fadf", "\ue000"):  # Python's tables may be older than a pictogram
+        assert checked_prompt(f" {pictogram} ", "--to", may_be_empty=False) == pictogram
+        assert unknown_words(f"{pictogram} sphere") == [pictogram]
     assert unknown_words("🔵 sphere ❤️") == ["🔵", "❤"]
-    for empty in ("", " \n", "\u200b"):
+    with pytest.raises(ValueError, match="the target prompt is not text"):
+        checked_prompt("\ud800", "target prompt", may_be_empty=False)
+    for empty in ("", " \n", "\u200b", "\u200f\u202e", "\x00"):
         with pytest.raises(ValueError, match="the target prompt is empty: describe"):
             checked_prompt(empty, "target prompt", may_be_empty=False)
     Image.fromarray(to_uint8(picture)).save(tmp_path / "a.png")

@@ -2,6 +2,9 @@
 
 import io
 import itertools
+import locale
+import os
+import random
 import struct
 import sys
 import threading
@@ -11,6 +14,7 @@ import zlib
 import numpy as np
 import pytest
 import tifffile
+import torch
 from made import chunked, pixels, png, refused, rgb_png
 from PIL import ExifTags, Image, ImageFile, ImageOps, TiffImagePlugin
 
@@ -36,7 +40,7 @@ def test_sixteen_bits_of_png_go_to_the_nearest_eight(tmp_path, channels, interla
     rows = values.astype(">u2").reshape(20, -1).view(np.uint8)
     data = png(rows, {1: 0, 2: 4, 3: 2, 4: 6}[channels], 16)
     (tmp_path / "a.png").write_bytes(interlace(values.astype(">u2"), data) if interlaced else data)
-    words = ["16 bits"] + ["grey"] * (channels == 1) + ["hides nothing"] * (channels in (2, 4))
+    words = ["16 bits"] + ["grey"] * (channels < 3) + ["hides nothing"] * (channels in (2, 4))
     want = NEAREST[values[..., :3] if channels > 2 else values[..., :1]]
     assert (read_noting(tmp_path / "a.png", *words) == want).all()
 
@@ -196,8 +200,10 @@ def test_a_png_whose_text_is_longer_than_pillow_takes_is_read(tmp_path):
     for chunks in ([each] for each in (*compressed, xmp)):
         (tmp_path / "a.png").write_bytes(rgb_png(pixels(), *chunks))
         assert (read_noting(tmp_path / "a.png") == pixels()).all()
-    (tmp_path / "a.png").write_bytes(rgb_png(pixels(), *[compressed[0]] * 100))
-    assert (read_noting(tmp_path / "a.png") == pixels()).all()
+    profiles = (b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(bytes(500_000)))
+    for many in ([compressed[0]] * 100, [profiles] * 200, [xmp] * 200):
+        (tmp_path / "a.png").write_bytes(rgb_png(pixels(), *many))
+        assert (read_noting(tmp_path / "a.png") == pixels()).all()
 
 
 def test_orientation_in_the_texts_of_a_png_is_followed(tmp_path):
@@ -206,8 +212,12 @@ def test_orientation_in_the_texts_of_a_png_is_followed(tmp_path):
     exif[274] = 6
     raw = exif.tobytes().hex()
     legacy = f"\nexif\n{len(raw) // 2}\n{raw}\n".encode()
+    long = xmp + b" " * 1_200_000
     for chunk in (
         (b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + xmp),
+        (b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + long),
+        (b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(long)),
+        (b"zTXt", b"Raw profile type exif\0\7" + zlib.compress(legacy)),
         (b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(xmp)),
         (b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(legacy)),
         (b"eXIf", exif.tobytes()[6:]),
@@ -228,6 +238,48 @@ def test_several_pictures_in_a_file_are_called_what_they_are(tmp_path):
         read_noting(tmp_path / f"a.{suffix}", "animation of 3")
     first.save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=more, quality=100, subsampling=0)
     assert np.abs(read_noting(tmp_path / "a.jpg", "a file of 3 pictures").astype(int) - pixels()).max() <= 4
+
+
+@pytest.mark.parametrize("apart", [False, True])
+@pytest.mark.parametrize("stated", [2, 9, 2**32 - 1])
+def test_the_frames_of_an_animated_png_are_those_that_it_holds(tmp_path, apart, stated):
+    """A still picture before the first frame is none of the frames."""
+    control = (b"fcTL", struct.pack(">IIIIIHHBB", 0, 30, 20, 0, 0, 1, 10, 0, 0))
+    start = (b"acTL", struct.pack(">II", stated, 0))
+    chunks = [start] if apart else [start, control]
+    still = rgb_png(pixels(), *chunks)
+    rest = chunked(*[control] * (1 + apart), (b"IEND", b""))[8:]
+    (tmp_path / "a.png").write_bytes(still[:-12] + rest)
+    used = "the still picture beside it is used" if apart else "the first is used"
+    assert (read_noting(tmp_path / "a.png", f"an animation of 2 frames: {used}") == pixels()).all()
+    (tmp_path / "a.png").write_bytes(rgb_png(pixels())[:-12] + chunked(start, control)[8:] + rest)
+    read_noting(tmp_path / "a.png")  # what follows the picture makes no animation of it
+
+
+def test_a_pil_image_at_another_frame_is_called_by_its_number(tmp_path):
+    more = [Image.fromarray(pixels(seed=k)) for k in (1, 2)]
+    for suffix in ("gif", "tif"):
+        Image.fromarray(pixels()).save(tmp_path / f"a.{suffix}", save_all=True, append_images=more)
+        with Image.open(tmp_path / f"a.{suffix}") as file:
+            file.seek(2)
+            assert any("of 3" in note and "number 3 is used" in note for note in to_array(file)[1])
+
+
+@pytest.mark.parametrize("kind", ["float64", "int64", "channels"])
+def test_a_page_that_is_not_used_may_be_of_any_kind(tmp_path, kind):
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        file.write(pixels(), photometric="rgb")
+        further = np.zeros((20, 30, 5), np.uint8) if kind == "channels" else np.zeros((20, 30), kind)
+        file.write(further, photometric="minisblack", planarconfig="contig")
+    assert (read_noting(tmp_path / "a.tif", "a file of 2 pages: the first is used") == pixels()).all()
+
+
+def test_a_smaller_copy_and_a_mask_are_no_pages(tmp_path):
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        file.write(pixels(), photometric="rgb")
+        file.write(pixels()[::2, ::2], photometric="rgb", subfiletype=1)
+        file.write(np.ones((20, 30), bool), photometric="mask", subfiletype=4)
+    assert (read_noting(tmp_path / "a.tif") == pixels()).all()
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif", "webp", "jp2", "bmp", "ppm", "qoi", "tga", "pcx", "sgi", "dds"])
@@ -289,12 +341,12 @@ def test_heic_is_read_with_its_orientation_and_named_without_its_library(tmp_pat
 def test_the_state_of_the_process_is_untouched_in_threads(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1234)
     monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    Image.init()
     Image.fromarray(pixels()).save(tmp_path / "a.png")
     Image.fromarray(pixels()).save(tmp_path / "a.jpg")
     (tmp_path / "cut.jpg").write_bytes((tmp_path / "a.jpg").read_bytes()[:900])
     Image.new("RGB", (40, 40)).save(tmp_path / "large.png")
     Image.new("RGB", (40, 40)).save(tmp_path / "large.jpg")
-    read(tmp_path / "a.png"), read(tmp_path / "a.jpg")
 
     def state():
         return (
@@ -304,6 +356,13 @@ def test_the_state_of_the_process_is_untouched_in_threads(tmp_path, monkeypatch)
             list(Image.ID),
             TiffImagePlugin.READ_LIBTIFF,
             dict(Image.OPEN),
+            locale.setlocale(locale.LC_ALL),
+            os.getcwd(),
+            random.getstate(),
+            str(np.random.get_state()),
+            torch.random.get_rng_state().tolist(),
+            torch.get_default_dtype(),
+            torch.get_num_threads(),
         )
 
     before, states, wrong = state(), [], []

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from iterinv import guidance
-from iterinv.cascade import Cascade
+from iterinv.cascade import Cascade, load
 from iterinv.conditions import Condition
 from iterinv.edits import PromptSwap
 from iterinv.guidance import unguided
@@ -293,6 +293,23 @@ def test_null_text_is_the_released_loop_step_for_step(refine, settings):
     for ours, theirs in zip(stage_inversion.guidance.nulls.values(), nulls, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-11)
     torch.testing.assert_close(stage_inversion.picture, clean, rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_network_in_half_precision_is_fitted_by_adam_in_float32(tiny_folder, tmp_path, photo, dtype):
+    """Steps of 1e-3 are lost in bfloat16, and in float16 Adam's epsilon of 1e-8 is 0. A file holds them as they are."""
+    how = Plan(DDIM(), Solve(FixedPoint(1)), replace(NullText.as_iterinv(), iterations=5), 4, 7.5)
+    moved = []
+    for kind in (torch.float32, dtype):
+        cascade = load(str(tiny_folder), dtype=kind).up_to(16)
+        inversion = cascade.invert(photo[:1], PROMPT, how)
+        nulls = torch.stack(list(inversion.stages[0].guidance.nulls.values()))
+        assert nulls.dtype == torch.float32
+        moved.append(nulls - inversion.stages[0].negative["text"].float())
+    assert float((moved[0] - moved[1]).square().mean().sqrt() / moved[0].square().mean().sqrt()) < 0.1
+    inversion.save(tmp_path / "a.safetensors")
+    again = cascade.open(tmp_path / "a.safetensors").stages[0].guidance.nulls.values()
+    assert torch.equal(torch.stack(list(again)), nulls)
 
 
 def test_a_batch_is_fitted_as_each_picture_alone():

@@ -28,6 +28,8 @@ def prompt_advice(prompt: str, name: str) -> list[str]:
             f"the embedded model does not know {', '.join(map(repr, unknown))} (in {name}); the words it knows are: "
             + " ".join(vocabulary())
         )
+    elif prompt.strip() and not words_in(prompt):
+        advice.append(f"{name} holds no words, so the embedded model reads it as an empty prompt")
     if len(things) > 2:
         advice.append(
             f"{name} names {len(things)} things; the embedded model's scenes hold one or two, and it cannot draw more"
@@ -70,7 +72,11 @@ def picture_advice(stages: Sequence[Stage], picture: Tensor) -> str:
     )
 
 
+PICTOGRAMS = {"So", "Cn", "Co"}
+"""Unicode's categories of pictograms, with those that Python's tables do not know yet and private ones."""
+
+
 def unknown_words(prompt: str) -> list[str]:
     """The words and pictograms of a prompt that the embedded cascade was not trained on, in order, each once."""
-    known, pictograms = set(vocabulary()), [each for each in prompt if unicodedata.category(each) == "So"]
+    known, pictograms = set(vocabulary()), [each for each in prompt if unicodedata.category(each) in PICTOGRAMS]
     return list(dict.fromkeys(word for word in [*words_in(prompt), *pictograms] if word not in known))

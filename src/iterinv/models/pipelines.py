@@ -96,9 +96,10 @@ def unet(pipe: Any, channels: int, low_level: Level | None, added: Mapping[str, 
         raise ValueError(f"{name} predicts {prediction_type!r}; the known predictions are {', '.join(PREDICTIONS)}")
     label, enlarges = config.class_embed_type, _noising(pipe) is not None
     if labelled(config) != enlarges or label not in (None, "timestep"):
+        labels = f"takes class labels ({label or 'num_class_embeds'})" if labelled(config) else "takes no class label"
         raise ValueError(
-            f"{name} takes class labels of a kind ({label or 'none'}) that its pipeline does not give: only a "
-            "network that enlarges is labelled, by the noise level of the picture below"
+            f"the unet of {name} {labels}, and its pipeline gives {'a noise level' if enlarges else 'none'}: a network "
+            "that enlarges, and no other, is labelled, by the noise level of the picture below"
         )
     taken = channels + 3 * enlarges
     if config.in_channels != taken or config.out_channels not in (channels, 2 * channels):
@@ -113,13 +114,13 @@ def unet(pipe: Any, channels: int, low_level: Level | None, added: Mapping[str, 
             "not given here: take the model that it was distilled from"
         )
     if config.encoder_hid_dim_type not in (None, "text_proj"):
-        raise ValueError(
-            f"the unet of {name} also takes {config.encoder_hid_dim_type}, a picture as prompt: take its IP-Adapter "
-            "off (pipe.unload_ip_adapter())"
-        )
+        adapter = config.encoder_hid_dim_type == "ip_image_proj"
+        remedy = "take its IP-Adapter off (pipe.unload_ip_adapter())" if adapter else "take a model of text alone"
+        raise ValueError(f"the unet of {name} also takes {config.encoder_hid_dim_type}, a picture as prompt: {remedy}")
     if config.addition_embed_type not in (("text_time",) if "time_ids" in added else (None, "text")):
+        own, given = config.addition_embed_type or "nothing", "text_time" if "time_ids" in added else "nothing"
         raise ValueError(
-            f"the unet of {name} takes {config.addition_embed_type} besides, which its pipeline does not give"
+            f"the unet of {name} takes {own} besides the prompt, and its pipeline gives {given} (addition_embed_type)"
         )
     return UNetDenoiser(network, prediction_type, low_level, added)
 

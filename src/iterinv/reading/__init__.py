@@ -36,7 +36,7 @@ UPRIGHT: dict[int, Turn] = {
 }
 """The turn of a picture (h, w, 3) to upright, by its EXIF orientation."""
 
-PAGES = {"TIFF": "pages", "MPO": "pictures", "JPEG": "pictures", "HEIF": "pictures", "ICO": "sizes"}
+PAGES = {"TIFF": "pages", "MPO": "pictures", "JPEG": "pictures", "HEIF": "pictures"}
 
 
 def read(path: Path) -> tuple[np.ndarray, list[str]]:
@@ -135,12 +135,14 @@ def _check_size(image: Image.Image) -> None:
 
 
 def _frames(image: Image.Image) -> list[str]:
-    count: int = image.info["frames"] if "frames" in image.info else getattr(image, "n_frames", 1)
-    if count < 2 or image.format == "PSD":  # whose layers are merged into one picture
+    beside = bool(image.info.get("default_image"))  # an animated PNG may have a still picture beside its frames
+    count: int = image.info["frames"] if "frames" in image.info else getattr(image, "n_frames", 1) - beside
+    if count + beside < 2 or image.format == "PSD":  # whose layers are merged into one picture
         return []
-    several = PAGES.get(image.format or "")
-    kind = f"a file of {count} {several}" if several else f"an animation of {count} frames"
-    return [f"{kind}: the first is used"]
+    several, number = PAGES.get(image.format or ""), image.tell() + 1 - beside
+    kind = f"a file of {count} {several}" if several else f"an animation of {count} frame{'s' * (count > 1)}"
+    used = "the first" if number == 1 else f"number {number}" if number else "the still picture beside it"
+    return [f"{kind}: {used} is used"]
 
 
 def _orientation(image: Image.Image) -> int:

@@ -155,7 +155,7 @@ def _image(file: _Strict, suffix: str) -> Image.Image:
             image.tile = [image.tile[0]._replace(codec_name="raw", args="RGB;16B")]  # which rounds, and is quick
     image.info |= _boxes(head, plugin, "icc_profile" in image.info)
     frames = _pictures(image.info.get("mp", b"")) if plugin == "Jpeg" else getattr(image, "n_frames", 1)
-    image.info["frames"] = frames
+    image.info["frames"] = getattr(image, "pages", frames)
     file.opened = True
     file.whole = plugin in READ_IN_BLOCKS or [tile[0] for tile in image.tile[:1]] == ["raw"]
     return image
@@ -194,7 +194,12 @@ def _tiff(file: BinaryIO) -> Any:
     """A TIFF file as a PIL image. Raises :class:`Refused` for those of which Pillow makes another picture."""
 
     class Tiff(_class("Tiff")):  # type: ignore[misc]
+        pages = 1
+
         def _setup(self) -> None:
+            if self.tell():  # a further picture of any kind, which n_frames passes by
+                self.pages += not self.tag_v2.get(254, 0) & 5  # neither a smaller copy nor a mask
+                return
             inverted = self.tag_v2.get(262) == 0 and self.tag_v2.get(258) == (16,) and self.tag_v2.prefix == b"MM"
             if inverted:  # which Pillow knows in the other order of bytes alone
                 self.tag_v2[262] = 1

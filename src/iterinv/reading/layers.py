@@ -76,11 +76,13 @@ def split(image: Image.Image, again: Callable[[], Image.Image] | None = None) ->
     elif key is not None:
         alpha = (values != np.array(key)).any(-1) * values.dtype.type(np.iinfo(values.dtype).max)
     notes = [f"{bits} bits a channel: reduced to 8"] if bits > 8 else []
+    if raw == "LA;16B":  # which Pillow takes for colour
+        mode = "LA"
     if mode not in ("RGB", "RGBA", "RGBa"):
         notes.append(f"{'grey' if grey16 else KINDS.get(mode, mode)}: converted to RGB")
     layers = Layers(values, space, alpha, notes)
     if alpha is not None and not layers.transparent:
-        notes.append("an alpha channel that hides nothing: left out")
+        notes.append("transparency that hides nothing: left out")
     return layers
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any, BinaryIO
@@ -13,10 +14,11 @@ from iterinv.reading.errors import Refused
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MEBI = 1 << 20
+TEXT_MAX = 16 * MEBI
 PICTURE = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"eXIf", b"gAMA", b"cHRM", b"sRGB"}
 TEXT = {b"tEXt", b"zTXt", b"iTXt"}
 ORIENTATION = b"Raw profile type exif", b"XML:com.adobe.xmp"
-"""Keywords of texts that may hold the orientation; all other text is left out."""
+"""Keywords of texts that may hold the orientation; all other text is left out, since Pillow bounds its size."""
 CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 ADAM7 = (0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)
 """Adam7's passes: first column and row, and the steps between columns and rows."""
@@ -37,6 +39,7 @@ def checked(file: BinaryIO, pixels_max: float) -> Checked:
     Raises ``ValueError`` for a damaged file, and :class:`Refused` for one of too many pixels or of another coding.
     """
     cleaned, bits, left, inflate, palette = BytesIO(), 0, 0, zlib.decompressobj(), False
+    begun, animated, frames, beside, texts = False, False, 0, False, set[bytes]()
     info: dict[str, Any] = {}
     cleaned.write(file.read(len(SIGNATURE)))
     for kind, data in _chunks(file):
@@ -47,6 +50,8 @@ def checked(file: BinaryIO, pixels_max: float) -> Checked:
         elif kind == b"PLTE":
             palette = True
         elif kind == b"IDAT":
+            if not begun:
+                begun, beside = True, not frames
             if left <= 0 or inflate.eof:
                 continue
             waiting = data
@@ -59,10 +64,20 @@ def checked(file: BinaryIO, pixels_max: float) -> Checked:
             if data[2] or not data[3]:
                 raise Refused("holds values of video range (cICP), which are not read here; save it as an sRGB PNG")
             info["cicp"] = data[0], data[1]
-        elif kind == b"acTL" and len(data) == 8:
-            info["frames"] = struct.unpack(">I", data[:4])[0]
-        if kind in PICTURE or (kind in TEXT and _holds_orientation(kind, data)):
+        elif kind == b"acTL":
+            animated = animated or not begun
+        elif kind == b"fcTL":
+            frames += 1
+        elif kind in TEXT:
+            keyword, _, rest = data.partition(b"\0")
+            if keyword in ORIENTATION and keyword not in texts:
+                texts.add(keyword)
+                with suppress(ValueError):
+                    write_chunk(cleaned, b"tEXt", keyword + b"\0" + _unpacked(kind, rest, TEXT_MAX))
+        if kind in PICTURE:
             write_chunk(cleaned, kind, data)
+    if animated and frames:
+        info |= {"frames": frames, "default_image": beside}
     if not palette:
         raise ValueError("it holds no palette (PLTE) for its values")
     if left > 0:
@@ -74,12 +89,12 @@ def checked(file: BinaryIO, pixels_max: float) -> Checked:
 
 def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
     """Kind and data of each chunk that is used, up to IEND or the file's end; image data in pieces of a mebibyte."""
-    used = PICTURE | {b"iCCP", b"cICP", b"acTL"} | TEXT
+    used = PICTURE | {b"iCCP", b"cICP", b"acTL", b"fcTL"} | TEXT
     while len(header := file.read(8)) == 8:
         size, kind = struct.unpack(">I4s", header)
         if kind == b"IEND" or not kind.isalpha():
             return
-        if kind not in used or (size > 16 * MEBI and kind != b"IDAT"):
+        if kind not in used or (size > TEXT_MAX and kind != b"IDAT"):
             file.seek(size + 4, 1)
             continue
         crc = zlib.crc32(kind)
@@ -123,6 +138,15 @@ def text_of(file: BinaryIO, keyword: bytes, most: int) -> str | None:
 
 def _text(kind: bytes, data: bytes, most: int) -> str:
     """The text of a chunk, behind its keyword. Raises ``ValueError`` as :func:`text_of` does."""
+    data = _unpacked(kind, data, most)
+    try:
+        return data.decode("utf-8" if kind == b"iTXt" else "latin-1")
+    except UnicodeDecodeError:
+        raise ValueError("the text is no UTF-8") from None
+
+
+def _unpacked(kind: bytes, data: bytes, most: int) -> bytes:
+    """The bytes of a chunk's text, behind its keyword. Raises ``ValueError`` as :func:`text_of` does."""
     packed = kind == b"zTXt"
     if packed:
         data = data[1:]
@@ -139,10 +163,7 @@ def _text(kind: bytes, data: bytes, most: int) -> str:
             raise ValueError("the packed text ends early")
     if len(data) > most:
         raise ValueError(f"the text has more than {most} bytes")
-    try:
-        return data.decode("utf-8" if kind == b"iTXt" else "latin-1")
-    except UnicodeDecodeError:
-        raise ValueError("the text is no UTF-8") from None
+    return data
 
 
 def _inflated_size(header: bytes, pixels_max: float) -> int:
@@ -170,18 +191,3 @@ def _profile(data: bytes) -> bytes:
     except (ValueError, zlib.error):
         return b""
     return profile if inflate.eof else b""
-
-
-def _holds_orientation(kind: bytes, data: bytes) -> bool:
-    """Tell whether a text may hold the orientation and is of a size that Pillow takes."""
-    keyword, _, rest = data.partition(b"\0")
-    if keyword not in ORIENTATION or len(data) > MEBI // 2:
-        return False
-    if kind == b"tEXt" or (kind == b"iTXt" and rest[:1] == b"\0"):
-        return True
-    inflate = zlib.decompressobj()
-    try:
-        inflate.decompress(rest[1:] if kind == b"zTXt" else rest[2:].split(b"\0", 2)[2], MEBI // 2)
-    except (IndexError, zlib.error):
-        return False
-    return inflate.eof

@@ -25,11 +25,11 @@ class NullText(Checked, Refinement):
     """Fit the null embedding by Adam at every level.
 
     Step j of N starts from the embedding of the step before and runs Adam at ``rate (1 - j / (2 N))``, at least once
-    and at most ``iterations`` times. It stops once the squared error of the guided step, measured before Adam's step,
-    is below ``tolerance + slope j``. The defaults are those published for Stable Diffusion, with N = 50 in ``1 - j /
-    100`` and in ``slope``. The squared error is a mean over the state's values, so that the tolerance means the same at
-    any size. With ``total`` it is their sum, for which Adam's epsilon matters less. :meth:`as_iterinv` gives the
-    settings of IterInv for IF.
+    and at most ``iterations`` times, in float32 or finer. It stops once the squared error of the guided step, measured
+    before Adam's step, is below ``tolerance + slope j``. The defaults are those published for Stable Diffusion, with
+    N = 50 in ``1 - j / 100`` and in ``slope``. The squared error is a mean over the state's values, so that the
+    tolerance means the same at any size. With ``total`` it is their sum, for which Adam's epsilon matters less.
+    :meth:`as_iterinv` gives the settings of IterInv for IF.
     """
 
     iterations: Count = 10
@@ -49,6 +49,7 @@ class NullText(Checked, Refinement):
         steps, x = len(grid) - 1, path[0]
         positive, negative = inversion.condition.expand(len(x)), inversion.negative.expand(len(x))
         null = negative["text"].detach()
+        null = null.to(torch.promote_types(null.dtype, torch.float32))  # half precision would round Adam's steps away
         if scale == 1:  # nothing depends on it
             return replace(inversion, guidance=PerLevelNull(scale, dict.fromkeys(grid[:-1], null)))
         nulls: dict[Level, Tensor] = {}
@@ -73,7 +74,7 @@ class NullText(Checked, Refinement):
         return {"nulls": (plan.steps, rows, *stage.embed([""])["text"].shape[1:])}
 
     def restored(self, stage: Stage, inversion: StageInversion, fitted: Mapping[str, Tensor]) -> StageInversion:
-        rows = fitted["nulls"].to(inversion.condition["text"]).unbind()
+        rows = fitted["nulls"].to(stage.device).unbind()
         nulls = dict(zip(inversion.grid[:-1], rows, strict=True))
         return replace(inversion, guidance=PerLevelNull(inversion.plan.guidance, nulls))
 
