@@ -67,7 +67,7 @@ class Load(Node):
         """The inputs, as ComfyUI reads them."""
         return {
             "required": {
-                "name": ("STRING", {"default": "embedded", "tooltip": "embedded, deepfloyd, sd15, sdxl, a folder …"}),
+                "name": ("STRING", {"default": "embedded", "tooltip": "embedded, deepfloyd, sdxl, flux-dev, a folder …"}),
                 "device": (["cpu", "cuda", "mps"], {"default": "cpu"}),
                 "dtype": (["float32", "float16", "bfloat16"], {"default": "float32"}),
                 "memory": ("STRING", {"default": "", "tooltip": "The memory to use, as 16gb or auto; empty for all."}),
@@ -79,7 +79,7 @@ class Load(Node):
         """Load the cascade. Raises as :func:`iterinv.load` does."""
         if not name.strip():
             raise ValueError(
-                "the cascade has no name: type embedded, deepfloyd, sd15, sdxl, a folder or a name on the hub"
+                "the cascade has no name: type embedded, deepfloyd, sdxl, flux-dev, a folder or a name on the hub"
             )
         model = Model(name.strip(), device, dtype, memory.strip() or None)
         settings = {each.name: getattr(model, each.name) for each in fields(Model)}
