@@ -67,7 +67,10 @@ class Load(Node):
         """The inputs, as ComfyUI reads them."""
         return {
             "required": {
-                "name": ("STRING", {"default": "embedded", "tooltip": "embedded, deepfloyd, sdxl, flux-dev, a folder …"}),
+                "name": (
+                    "STRING",
+                    {"default": "embedded", "tooltip": "embedded, deepfloyd, sdxl, flux-dev, a folder …"},
+                ),
                 "device": (["cpu", "cuda", "mps"], {"default": "cpu"}),
                 "dtype": (["float32", "float16", "bfloat16"], {"default": "float32"}),
                 "memory": ("STRING", {"default": "", "tooltip": "The memory to use, as 16gb or auto; empty for all."}),
