@@ -359,7 +359,7 @@ class Cascade:
                 for name, shape in (("sample", stage.shape), ("low noise", (3, *stage.shape[1:])))
             )
             condition = stage.condition(rows, pictures[-1] if pictures else None, on_low)
-            for note in () if pictures else set(condition.notes) - noted:
+            for note in () if pictures else (each for each in dict.fromkeys(condition.notes) if each not in noted):
                 noted.add(note)
                 watch.on_note(note)
             guide = CFG(1.0 if pictures else scale)
