@@ -7,6 +7,7 @@ what the network predicts.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, replace
@@ -138,6 +139,20 @@ def estimate_evaluation(evaluation: Evaluation, model: Model) -> Estimate:
 
             stages.count(edit, first.prompt, {editor}, times=len(edited))
     return stages.estimate()
+
+
+def calls_in(seconds: float, model: Model, size: int | None = None) -> int:
+    """The number of network calls that fit into so many seconds on this machine, as many at every stage up to ``size``.
+
+    Raises ``ValueError`` where the weights are not here, and where one call of each stage takes longer.
+    """
+    stages = _Stages(model, size)
+    if stages.missing:
+        raise ValueError(f"the speed is known only with the weights, and {stages.missing[0]} is not here")
+    each = sum(map(_seconds, stages.cascade.stages))
+    if not each <= seconds < math.inf:
+        raise ValueError(f"--seconds is {seconds:g}; one call of each stage takes {each:.2g} s here")
+    return int(seconds / each)
 
 
 class _Stages:

@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import iterinv
+from iterinv import estimates
 from iterinv.evaluate import measures
 from iterinv.evaluate.rows import RESULTS, TIMINGS, Key, rows, sort
 from iterinv.evaluate.run import evaluate
@@ -391,3 +393,25 @@ def test_run_may_be_left_out_and_other_commands_may_not():
     assert "Compare samples" in call("evaluate", "--help").output
     assert "is given twice" in call("evaluate", "--data", "a", "--data", "b", "--out", "x").output
     assert call("evaluate", "--out", "x").exit_code == 2
+
+
+def test_seconds_set_a_budget_that_a_run_keeps_when_it_goes_on(made, tiny_folder, tmp_path, monkeypatch):
+    """The machine is twice as fast when the run goes on."""
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "a.png").write_bytes((made / "photo.png").read_bytes())
+    (data / "a.txt").write_text("a red sphere")
+    words = "evaluate", "--data", data, "--model", tiny_folder, "--methods", "bdia,ddim", "--metrics", "mse"
+    words = *words, "--threads", 1, "--out", tmp_path / "out"
+    monkeypatch.setattr(estimates, "_seconds", lambda stage: 0.5)
+    result = call(*words, "--seconds", 24)
+    assert result.exit_code == 0, result.output
+    before = json.loads((tmp_path / "out" / "settings.json").read_text())
+    calls = 24 / 0.5 / len(iterinv.load(tiny_folder).stages)
+    assert (before["seconds"], before["budget"]) == (24, int(calls))
+    monkeypatch.setattr(estimates, "_seconds", lambda stage: 0.25)
+    assert call(*words, "--seconds", 24).exit_code == 0
+    assert json.loads((tmp_path / "out" / "settings.json").read_text()) == before
+    refused("another budget", *words, "--seconds", 20)
+    refused("give it or --budget", *words, "--seconds", 24, "--budget", 9)
+    refused("one call of each stage takes", *words[:-1], tmp_path / "b", "--seconds", 0.1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,6 +21,7 @@ from iterinv.cli.options import (
     MetricWeights,
     Processes,
     Rows,
+    Seconds,
     Seed,
     Shown,
     Size,
@@ -82,6 +83,7 @@ def run(
     weights: MetricWeights = None,
     num_inference_steps: Steps = 20,
     budget: Budget = None,
+    seconds: Seconds = None,
     guidance_scale: StageGuidance = "1",
     seed: Seed = 0,
     fit: Fit = "pad",
@@ -101,6 +103,8 @@ def run(
     with errors():
         from iterinv.evaluate.worker import Evaluation
 
+        if seconds is not None and budget is not None:
+            raise ValueError("--seconds sets the budget of calls: give it or --budget")
         scales = guidance_of(guidance_scale)
         request = Evaluation(
             data,
@@ -118,15 +122,29 @@ def run(
             threads,
             tuple((f"load_{name}", str(value)) for name, value in vars(model).items()),
             budget=budget,
+            seconds=seconds,
             weights=weights,
         )
         if dry_run:
-            rehearse(request, model)
+            rehearse(in_seconds(request, model), model)
             return
         with working_folder(out) as (folder, after_row):
+            request = in_seconds(request, model, folder)
             every = run_evaluation(request, folder, processes, pictures, engine, after_row)
     _print_groups(every, out)
     answer(answer_of(every, out))
+
+
+def in_seconds(request: Evaluation, model: Model, folder: Path | None = None) -> Evaluation:
+    """The evaluation with the budget of calls that its seconds give: that of the run in a folder, which is to go on, or
+    else by the speed of the networks now."""
+    from iterinv.estimates import calls_in
+    from iterinv.evaluate.run import budget_there
+
+    if request.seconds is None:
+        return request
+    there = None if folder is None else budget_there(folder, request.seconds)
+    return replace(request, budget=there or calls_in(request.seconds, model, request.size))
 
 
 def rehearse(request: Evaluation, model: Model) -> None:

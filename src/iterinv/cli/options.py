@@ -146,6 +146,12 @@ Budget = Annotated[
         help="In place of steps: network calls a stage of inverting and running again; backward ones count as two.",
     ),
 ]
+Seconds = Annotated[
+    float | None,
+    typer.Option(
+        "--seconds", help="In place of a budget of calls: those that take so long at all stages, as measured here."
+    ),
+]
 Seed = Annotated[
     int,
     typer.Option("--seed", min=0, max=2**32 - 1, help="Seed of the noise, such as that on low-resolution pictures."),

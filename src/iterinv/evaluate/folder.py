@@ -15,6 +15,8 @@ import numpy as np
 
 from iterinv.files import CannotWrite, lock, whole, writing
 
+SETTINGS = "settings.json"
+
 
 @contextmanager
 def exclusive(folder: Path) -> Iterator[None]:
@@ -47,7 +49,7 @@ def settle(folder: Path, settings: dict[str, Any]) -> None:
     """
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    file = folder / "settings.json"
+    file = folder / SETTINGS
     if not file.exists():
         write_json(file, settings)
     try:

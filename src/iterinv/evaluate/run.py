@@ -7,6 +7,7 @@ same bytes as that of a run that was not.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import platform
 import time
@@ -19,7 +20,7 @@ import numpy as np
 
 from iterinv import images
 from iterinv.evaluate.datasets import Dataset, open_dataset
-from iterinv.evaluate.folder import append_line, exclusive, settle, write_json
+from iterinv.evaluate.folder import SETTINGS, append_line, exclusive, settle, write_json
 from iterinv.evaluate.rows import RESULTS, TIMINGS, Key, rows, sort
 from iterinv.evaluate.worker import Evaluation, Job
 from iterinv.evaluate.workers import Workers
@@ -105,6 +106,16 @@ def _workers(engine: str, evaluation: Evaluation, count: int) -> Workers | RayWo
     return RayWorkers(evaluation, count)
 
 
+def budget_there(folder: Path, seconds: float) -> int | None:
+    """The budget of calls of the run in a folder that was given so many seconds; ``None`` where there is no such
+    run. A machine is never twice of the same speed, and a run goes on with the settings that it began with."""
+    try:
+        there = json.loads((folder / SETTINGS).read_bytes())
+        return int(there["budget"]) if there["seconds"] == seconds else None
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return None
+
+
 def settings_of(evaluation: Evaluation, dataset: Dataset, facts: dict[str, Any], pictures: int) -> dict[str, Any]:
     """Everything that rows depend on; two runs in one folder have the same. The number of tasks is not among it, so
     that a run may be continued with more. Where onnxruntime computes, its version is in ``kernels``."""
@@ -122,6 +133,7 @@ def settings_of(evaluation: Evaluation, dataset: Dataset, facts: dict[str, Any],
         "fit": evaluation.fit,
         "give_mask": evaluation.give_mask,
         "pictures": pictures,
+        **({"seconds": evaluation.seconds} if evaluation.seconds is not None else {}),
         **({"metric_weights": evaluation.weights.name} if evaluation.weights else {}),
         **({"recipes": {name: repr(each) for name, each in evaluation.recipes}} if evaluation.recipes else {}),
         **facts,

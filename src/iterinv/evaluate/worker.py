@@ -32,7 +32,8 @@ class Evaluation:
     """The settings of an evaluation. ``load`` loads the cascade; ``size`` is that of its last stage that is run. A
     method is a name, or names with colons between them, one for each stage; ``guidance`` is one for all or for each.
     A method that ``recipes`` names is that recipe. With a ``budget`` a method takes as many steps at each stage as fit
-    into so many network calls there (:func:`iterinv.costs.within`), and ``steps`` counts for nothing.
+    into so many network calls there (:func:`iterinv.costs.within`), and ``steps`` counts for nothing;
+    ``seconds`` are those that the budget was made of, if it was (:func:`iterinv.estimates.calls_in`).
     ``weights`` is a folder of weights of metrics that are in no cache.
 
     ``editors`` edit each task that has a target; with ``give_mask`` they are given the dataset's region in place of
@@ -57,6 +58,7 @@ class Evaluation:
     about: tuple[tuple[str, str], ...] = ()
     recipes: tuple[tuple[str, Recipe], ...] = ()
     budget: int | None = None
+    seconds: float | None = None
     weights: Path | None = None
 
     def check(self) -> None:

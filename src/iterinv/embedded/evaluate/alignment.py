@@ -19,7 +19,7 @@ from iterinv.embedded.reader import SceneAttributes, features, read
 from iterinv.embedded.scenes import OF_THING, Scene, caption
 from iterinv.embedded.seeds import CAPTIONS, TRUE_PICTURES
 from iterinv.embedded.train import data
-from iterinv.evaluate.folder import read_array, settle, write_array
+from iterinv.evaluate.folder import SETTINGS, read_array, settle, write_array
 from iterinv.images import from_uint8, to_uint8
 from iterinv.metrics import frechet, grain
 from iterinv.steps import Step
@@ -110,7 +110,7 @@ def report(folder: Path, count: int, cache: Path) -> dict[str, Any]:
     figures |= _rounded({"grain": wall_grain(pictures), "true_grain": wall_grain(renders)})
     true = _rounded(alignment(renders, scenes))
     shuffled = _rounded(alignment(pictures, [*scenes[1:], scenes[0]]))
-    how = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
+    how = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
     return {**figures, "true": true, "shuffled": shuffled, "captions": count, **how}
 
 
