@@ -285,8 +285,8 @@ def test_a_prompt_that_an_encoder_cuts_off_is_told_with_its_name():
         (published.sd3(t5=False), ["the 77th are not read"]),
         (published.flux(), ["the 77th are not read by CLIP"]),
     ):
-        told = families.stage(pipe).embed([long]).notes
-        assert [note.partition("after ")[2] for note in told] == notes
+        cut = families.stage(pipe).embed([long]).notes
+        assert [note.partition("after ")[2] for note in cut] == notes
     heard = Hearing()
     Cascade((small(published.flux()),)).sample("a red sphere " * 300, 1, height=64, width=64, observer=heard)
     assert [note.partition("not read ")[2] for note in heard.notes] == ["by CLIP", "by T5"]
