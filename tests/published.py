@@ -11,6 +11,8 @@ import torch
 
 from iterinv import families
 from iterinv.cascade import Cascade
+from iterinv.edits import DiffEdit, FromPrompts
+from iterinv.images import to_uint8
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 SD_SCHEDULE = dict(
@@ -258,3 +260,16 @@ def single(kind, tiny):
     pipe = globals()[kind]()
     pipe.unet.double()
     return Cascade((families.stage(pipe),))
+
+
+def assert_an_edit_of_its_file_stays_in_its_mask(cascade, inversion, picture, file):
+    """The inversion of a picture, saved and opened again, is edited inside a region and nowhere else."""
+    inversion.save(file)
+    again = cascade.open(file)
+    assert (to_uint8(again.picture) == to_uint8(picture)).all()
+    edit = cascade.edit(again, "a blue ball", DiffEdit(region=FromPrompts(maps=2, grow=0)))
+    mask = edit.masks[-1][0, 0] > 0
+    assert 0 < float(mask.float().mean()) < 1
+    changed = (to_uint8(edit.pictures[-1]) != to_uint8(picture)).any(-1)
+    assert changed.any()
+    assert not changed[~mask.numpy()].any()

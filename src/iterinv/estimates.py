@@ -151,7 +151,7 @@ def calls_in(seconds: float, model: Model, size: int | None = None) -> int:
         raise ValueError(f"the speed is known only with the weights, and {stages.missing[0]} is not here")
     each = sum(map(_seconds, stages.cascade.stages))
     if not each <= seconds < math.inf:
-        raise ValueError(f"--seconds is {seconds:g}; one call of each stage takes {each:.2g} s here")
+        raise ValueError(f"{seconds:g} seconds are not enough: one call of each stage takes {each:.2g} s here")
     return int(seconds / each)
 
 

@@ -140,7 +140,16 @@ def stages(
             below = loaded[-1] if loaded else None
             where = place.device if named else None
             stage = families.stage(
-                pipe, len(loaded), below, noise_level, clean, where, words, tiled, False, distilled_guidance
+                pipe,
+                len(loaded),
+                below,
+                noise_level,
+                clean,
+                where,
+                words,
+                tiled,
+                live=False,
+                distilled_guidance=distilled_guidance,
             )
             distilled |= bool(getattr(stage.denoiser, "distilled", False))
             if stage.low_level is not None and below is None:

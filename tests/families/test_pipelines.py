@@ -413,15 +413,7 @@ def test_a_latent_stage_gives_every_pixel_back_and_keeps_the_background(name, tm
     losses, why = diagnose(cascade.stages, inversion, picture)
     assert losses[0]["codec"] > 0.1
     assert why == "Every pixel comes back, at every stage."
-    inversion.save(tmp_path / "a.safetensors")
-    again = cascade.open(tmp_path / "a.safetensors")
-    assert (to_uint8(again.picture) == to_uint8(picture)).all()
-    edit = cascade.edit(again, "a blue ball", DiffEdit(region=FromPrompts(maps=2, grow=0)))
-    mask = edit.masks[-1][0, 0] > 0
-    assert 0 < float(mask.float().mean()) < 1
-    changed = (to_uint8(edit.pictures[-1]) != to_uint8(picture)).any(-1)
-    assert not changed[~mask.numpy()].any()
-    assert changed.any()
+    published.assert_an_edit_of_its_file_stays_in_its_mask(cascade, inversion, picture, tmp_path / "a.safetensors")
     assert cascade.sample(PROMPT, 3)[-1].shape == (1, 3, 64, 64)
 
 

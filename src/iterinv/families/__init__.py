@@ -62,8 +62,11 @@ def stage(
     words where the pipeline need not, as IF-II. ``noise_level`` is the label of the noise on the picture from below, in
     a stage that takes one; ``clean`` is IF's ``clean_caption``. ``device`` is where states are, if not where the
     network is now; ``words`` reads them in place of the pipeline's encoder; ``tiled`` lets an autoencoder work tile by
-    tile. Raises ``ValueError``, naming the part, for another kind of pipeline, scheduler, network, prediction or class
-    label, for a network of several precisions or one that is offloaded, and for a noise level that the schedule lacks;
+    tile; ``distilled_guidance`` is the guidance scale, above 0, of a network that takes it as an input, the family's
+    unless given.
+
+    Raises ``ValueError``, naming the part, for another kind of pipeline, scheduler, network, prediction or class label,
+    for a network of several precisions or one that is offloaded, and for a noise level that the schedule lacks;
     ``FileNotFoundError`` where nothing reads the words.
     """
     family, name = family_of(type(pipe).__name__), pipelines.whose(pipe)
@@ -103,8 +106,16 @@ def stage(
         None
         if words
         else lambda where, lower: stage(
-            pipe.to(where), number, lower, noise_level, clean, where, None, tiled, False, distilled_guidance
+            pipe.to(where),
+            number,
+            lower,
+            noise_level,
+            clean,
+            where,
+            tiled=tiled,
+            live=False,
+            distilled_guidance=distilled_guidance,
         ),
         tokens=family.tokens(pipe, clean) or (below.tokens if below else None),
     )
-    return made.at(None)
+    return made.at(None)  # with the shift of its square, where a flow's shift depends on the size
