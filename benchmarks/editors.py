@@ -33,7 +33,7 @@ COUNT, STEPS = 40, 20
 """Tasks of each kind."""
 METHODS = {"bdia": 1.0, "aligned": 1.0, "iterinv-anderson": 1.0, "null-text": 3.0}
 """Inversion methods, each with its guidance: null-text has an effect only under guidance."""
-NO_PATH = ("automatic", "adaptive-flow", "redraw", "flowedit", "sdedit", "flow-align", "h-edit-r")
+NO_PATH = ("automatic", "adaptive-flow", "redraw", "flow-redraw", "flowedit", "sdedit", "flow-align", "h-edit-r")
 """Editors that read no inverted path, or one only outside their region: after the first method alone."""
 ATTENTION = ("prompt-to-prompt", "plug-and-play", "masactrl", "pix2pix-zero")
 """Editors that look into the network."""

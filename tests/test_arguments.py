@@ -94,7 +94,7 @@ PARTS = [
     steps.BDIA, steps.FixedPointBDIA, steps.BDIAHeun, steps.BDIADPMPP, steps.EDICT, steps.Rex, roots.FixedPoint,
     roots.Average, roots.GradientDescent, roots.Damped, roots.Anderson, inverters.Solve, inverters.Relax,
     refine.NullText, refine.Proximal, guidance.CFG, guidance.Proximal, edits.FlowEdit, edits.AdaptiveFlow,
-    edits.Automatic, edits.Redraw, edits.FromFlow, edits.DiffEdit, edits.PromptSwap, edits.Detail,
+    edits.Automatic, edits.Redraw, edits.FlowRedraw, edits.FromFlow, edits.DiffEdit, edits.PromptSwap, edits.Detail,
     edits.SDEdit, edits.RoundTrip, edits.HEditD, edits.HEditR, edits.FlowAlign, edits.Interpolation, edits.UniEdit,
     edits.PromptToPrompt, edits.PlugAndPlay, edits.MasaCtrl, edits.Pix2PixZero, edits.LEdits,
     edits.FromPrompts, edits.Given, iterinv.Plan,

@@ -43,7 +43,7 @@ try as often as they may."""
 SPREAD = 0.15
 """The spread of the mark, in halves of the picture's sides."""
 
-DECIDING = ("automatic", "adaptive-flow", "redraw")
+DECIDING = ("automatic", "adaptive-flow", "redraw", "flow-redraw")
 """The editors that try until the network sees the target prompt: their calls are the most that they take."""
 
 

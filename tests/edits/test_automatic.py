@@ -6,8 +6,18 @@ import pytest
 import torch
 
 from iterinv.cascade import Cascade
-from iterinv.edits import AdaptiveFlow, Automatic, FromFlow, FromPrompts, Given, Redraw, StageEdit
-from iterinv.edits.automatic import tightened, word_change
+from iterinv.edits import (
+    AdaptiveFlow,
+    Automatic,
+    FlowRedraw,
+    FromFlow,
+    FromPrompts,
+    Given,
+    PromptSwap,
+    Redraw,
+    StageEdit,
+)
+from iterinv.edits.automatic import moves_outlines, tightened, word_change
 from iterinv.edits.from_flow import solid
 
 SOURCE = "a red sphere to the left of a blue cube"
@@ -43,32 +53,42 @@ def test_it_draws_anew_what_appears_or_goes_and_changes_the_rest_in_place(first,
     cascade, both = first
     readings(monkeypatch, repeat((1.0, 1.0)))
     swapped = SOURCE.replace("red", "green")
-    for target, same, region, chosen, why in (
-        ("a blue cube", False, SMALL, "Redraw", "only has words removed"),
-        (SOURCE + " and a cone", False, SMALL, "Redraw", "only has words added"),
-        (swapped, True, SMALL, "AdaptiveFlow", "new colours are enough"),
-        (swapped, False, SMALL, "Redraw", "new colours are not enough"),
-        (swapped, False, MASK, "AdaptiveFlow", "exchanges words"),  # a wide region
+    for target, same, wide, chosen, why in (
+        ("a blue cube", False, False, "Redraw", "only has words removed"),
+        (SOURCE + " and a cone", False, False, "Redraw", "only has words added"),
+        (swapped, True, False, "AdaptiveFlow", "new colours are enough"),
+        (swapped, False, False, "FlowRedraw", "new colours are not enough"),
+        (swapped, False, True, "FlowRedraw", "a wide region"),
     ):
         monkeypatch.setattr(AdaptiveFlow, "same_outline", lambda self, site, mask, clean, z, same=same: (same, z))
-        (report,) = cascade.edit(both.row(0), target, Automatic(region=region)).reports
+        for module in ("automatic", "flow_redraw"):
+            monkeypatch.setattr(f"iterinv.edits.{module}.is_wide", lambda before, after, wide=wide: wide)
+        (report,) = cascade.edit(both.row(0), target, Automatic(region=SMALL)).reports
         assert (report["chose"], report["sees_target"]) == (chosen, True)
         assert why in report["why"]
 
 
-def test_a_thing_of_another_outline_is_drawn_in_the_region_of_flow_closed_and_grown(first, monkeypatch):
+@pytest.mark.parametrize(
+    ("there", "colours", "likely", "moved"),
+    [
+        (10.0, 6.0, (-1.0, -1.0), True),  # the new colours do not show the target
+        (10.0, 8.0, (-3.0, -1.0), True),  # they are no likely picture
+        (10.0, 8.0, (-2.0, -1.0), False),
+        (-1.0, -2.0, (-9.0, -1.0), False),  # the network does not see the target in FlowEdit's result
+    ],
+)
+def test_an_outline_has_moved_where_new_colours_are_not_enough(first, monkeypatch, there, colours, likely, moved):
     cascade, both = first
-    readings(monkeypatch, repeat((1.0, 1.0)))
-    monkeypatch.setattr(AdaptiveFlow, "same_outline", lambda self, site, mask, clean, z: (False, z))
-    ring = torch.zeros(1, 1, 16, 16)
-    ring[..., 4:9, 4:9] = 1
-    ring[..., 6, 6] = 0
-    monkeypatch.setattr("iterinv.edits.adaptive_flow.FromPrompts.__call__", lambda self, site: ring)
-    monkeypatch.setattr("iterinv.edits.automatic.LEAST", 0.0)
-    edit = cascade.edit(both.row(0), SOURCE.replace("red", "green"), Automatic())
-    expected = torch.zeros(1, 1, 16, 16)
-    expected[..., 3:10, 3:10] = 1
-    assert torch.equal(edit.masks[0], expected)
+    margins, likelihoods, tells = iter((there, colours)), iter(likely), []
+    monkeypatch.setattr("iterinv.edits.automatic.margin", lambda *_: next(margins))
+    monkeypatch.setattr("iterinv.edits.automatic.likelihood", lambda *_: next(likelihoods))
+
+    def editor(site):
+        tells.append(moves_outlines(site, site.path[-1], site.path[-1] + 0.5))
+        return (yield from PromptSwap()(site))
+
+    cascade.edit(both.row(0), "a blue cube", editor)
+    assert tells == [moved]
 
 
 def test_a_region_of_its_own_shrinks_to_what_changed():
@@ -89,12 +109,12 @@ def test_a_region_of_its_own_shrinks_to_what_changed():
 
 def test_flows_result_stays_where_drawing_anew_does_not_show_the_target(first, monkeypatch):
     cascade, both = first
-    readings(monkeypatch, [(1.0, 1.0), (1.0, -1.0)])
+    readings(monkeypatch, [(1.0, 1.0), (1.0, -1.0), (1.0, 1.0)])
     monkeypatch.setattr(AdaptiveFlow, "same_outline", lambda self, site, mask, clean, z: (False, z))
     target = SOURCE.replace("red", "green")
     edit = cascade.edit(both.row(0), target, Automatic(region=SMALL))
     assert (edit.reports[0]["chose"], edit.reports[0]["sees_target"]) == ("AdaptiveFlow", True)
-    assert "in Redraw's result" in edit.reports[0]["why"]
+    assert "in FlowRedraw's result" in edit.reports[0]["why"]
     assert torch.equal(edit.pictures[0], cascade.edit(both.row(0), target, AdaptiveFlow(region=SMALL)).pictures[0])
 
 
@@ -103,9 +123,20 @@ def test_a_result_that_does_not_show_the_target_is_drawn_anew(first, monkeypatch
     readings(monkeypatch, [(-1.0, 1.0), (2.0, 1.0)])
     target = SOURCE.replace("red", "green")
     edit = cascade.edit(both.row(0), target, Automatic(region=MASK))
-    assert (edit.reports[0]["chose"], edit.reports[0]["sees_target"]) == ("Redraw", True)
+    assert (edit.reports[0]["chose"], edit.reports[0]["sees_target"]) == ("FlowRedraw", True)
     assert "does not see" in edit.reports[0]["why"]
-    assert torch.equal(edit.pictures[0], cascade.edit(both.row(0), target, Redraw(region=MASK)).pictures[0])
+    assert torch.equal(edit.pictures[0], cascade.edit(both.row(0), target, FlowRedraw(region=MASK)).pictures[0])
+
+
+@pytest.mark.parametrize(("certain", "chosen"), [(1.5, "Redraw"), (0.5, "AdaptiveFlow")])
+def test_a_thing_is_drawn_elsewhere_only_where_the_target_is_seen_above_chance(first, monkeypatch, certain, chosen):
+    cascade, both = first
+    readings(monkeypatch, [(-1.0, 1.0), (-1.0, 1.0), (2.0, 1.0), (-1.0, 1.0)], certain=certain)
+    monkeypatch.setattr("iterinv.edits.automatic.is_wide", lambda before, after: False)
+    target = SOURCE.replace("red", "green")
+    edit = cascade.edit(both.row(0), target, Automatic())
+    assert (edit.reports[0]["chose"], edit.reports[0]["sees_target"]) == (chosen, chosen == "Redraw")
+    assert "FlowRedraw's result" in edit.reports[0]["why"]
 
 
 @pytest.mark.parametrize(
@@ -127,7 +158,7 @@ def test_chance_is_no_sight_of_the_target(first, monkeypatch, clear, before, cer
     assert report["sees_target"] is seen
 
 
-@pytest.mark.parametrize("editor", [Automatic(), Redraw(tries=2)])
+@pytest.mark.parametrize("editor", [Automatic(), Redraw(tries=2), FlowRedraw(tries=2)])
 def test_a_batch_is_each_picture_alone(first, editor):
     cascade, both = first
     targets = ["a blue cube", SOURCE.replace("red", "green")]
@@ -188,3 +219,58 @@ def test_the_outline_of_a_thing_that_stays_is_not_in_the_region_of_flow():
     places[..., 4:13, 4:12] = 1
     assert torch.equal(solid(change, 0.15), places)
     assert not solid(change, 2.0).any()
+
+
+def flowed(monkeypatch, change):
+    """FlowEdit adds ``change`` (1, 3, 16, 16) to the picture."""
+
+    def flow(self, site, mask):
+        yield (site.path[-1],)
+        return site.path[-1] + change.to(site.path[-1])
+
+    monkeypatch.setattr(FlowRedraw, "flow", flow)
+
+
+def test_what_flow_changed_is_drawn_anew_closed_and_grown(first, monkeypatch):
+    cascade, both = first
+    ring = torch.zeros(1, 3, 16, 16)
+    ring[:, 1, 4:9, 4:9] = 0.2
+    ring[..., 6, 6] = 0
+    ring[..., 13, 13] = 0.1  # hardly changed
+    flowed(monkeypatch, ring)
+    edit = cascade.edit(both.row(0), "a blue cube", FlowRedraw(tries=2))
+    expected = torch.zeros(1, 1, 16, 16)
+    expected[..., 3:10, 3:10] = 1
+    assert torch.equal(edit.masks[0], expected)
+    assert edit.reports[0]["rule"] == "Redraw"
+    outside = (expected == 0).expand(1, 3, -1, -1)
+    assert torch.equal(edit.pictures[0][outside], both.row(0).picture.to(edit.pictures[0])[outside])
+    within = cascade.edit(both.row(0), "a blue cube", FlowRedraw(tries=2, region=MASK))
+    assert torch.equal(within.masks[0], expected * MASK.mask)
+
+
+def test_flows_result_stays_in_a_wide_region_but_for_the_things_in_it(first, monkeypatch):
+    cascade, both = first
+    floor = torch.zeros(1, 3, 16, 16)
+    floor[..., 4:, :] = -0.3
+    floor[..., 6:12, 5:11] = 0.1  # a thing
+    flowed(monkeypatch, floor)
+    edit = cascade.edit(both.row(0), "a blue cube", FlowRedraw())
+    expected = torch.ones(1, 1, 16, 16)
+    expected[..., :3, :] = 0
+    expected[..., 7:11, 7:9] = 0
+    expected[..., 8:10, 6:10] = 0
+    assert torch.equal(edit.masks[0], expected)
+    assert (edit.reports[0]["rule"], edit.reports[0]["strength"]) == ("Flow", 1.0)
+    before = both.row(0).picture
+    torch.testing.assert_close(
+        edit.pictures[0], (before + expected * floor).clamp(-1, 1).to(edit.pictures[0]), rtol=0, atol=1e-6
+    )
+
+
+def test_where_flow_changes_nothing_the_picture_stays(first, monkeypatch):
+    cascade, both = first
+    flowed(monkeypatch, torch.full((1, 3, 16, 16), 0.1))
+    edit = cascade.edit(both.row(0), "a blue cube", FlowRedraw())
+    assert not edit.masks[0].any()
+    torch.testing.assert_close(edit.pictures[0], both.row(0).picture.to(edit.pictures[0]), rtol=0, atol=1e-6)

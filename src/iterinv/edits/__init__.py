@@ -9,6 +9,7 @@ from iterinv.edits.automatic import Automatic
 from iterinv.edits.detail import Detail
 from iterinv.edits.diffedit import DiffEdit
 from iterinv.edits.flow_align import FlowAlign
+from iterinv.edits.flow_redraw import FlowRedraw
 from iterinv.edits.flowedit import FlowEdit
 from iterinv.edits.from_flow import FromFlow
 from iterinv.edits.h_edit_d import HEditD
@@ -31,6 +32,7 @@ EDITORS: dict[str, Callable[..., Editor]] = {
     "automatic": Automatic,
     "adaptive-flow": AdaptiveFlow,
     "redraw": Redraw,
+    "flow-redraw": FlowRedraw,
     "flowedit": FlowEdit,
     "diffedit": DiffEdit,
     "prompt-swap": PromptSwap,
@@ -61,6 +63,7 @@ __all__ = [
     "Everywhere",
     "FlowAlign",
     "FlowEdit",
+    "FlowRedraw",
     "FromFlow",
     "FromPrompts",
     "Given",

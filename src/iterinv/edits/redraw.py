@@ -42,9 +42,10 @@ class Redraw(FirstStageEditor):
     def edit_first(self, site: Site) -> Running:
         return (yield from edit_rows(site, site.region(self.region), self.edit))
 
-    def edit(self, site: Site, mask: Tensor | None) -> Running:
-        """The edit of one picture at the first stage, within ``mask`` (1, 1, h, w)."""
-        clean, grid = site.path[-1], site.grid
+    def edit(self, site: Site, mask: Tensor | None, base: Tensor | None = None) -> Running:
+        """The edit of one picture at the first stage, within ``mask`` (1, 1, h, w). Below strength 1 the levels run
+        from the clean state ``base`` (1, channels, h, w) under fresh noise, or else from the picture's own."""
+        clean, grid = site.path[-1] if base is None else base, site.grid
         start = start_index(grid, self.strength)
         rule: Step = self.rule if mask is None else Blend(self.rule, mask, site.path)
         field = site.guided(self.guidance)

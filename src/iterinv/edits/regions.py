@@ -66,16 +66,22 @@ class FromPrompts:
         return heat.new_tensor(float(threshold_li(heat[0].double().cpu().numpy())))
 
 
+def bridged(mask: Tensor) -> Tensor:
+    """A mask (batch, 1, h, w), 1 where it was above 0, with its gaps of up to two pixels closed."""
+    from scipy.ndimage import binary_closing
+
+    inside = mask[:, 0].cpu().numpy() > 0
+    joined = [binary_closing(np.pad(each, 2, mode="edge"))[2:-2, 2:-2] | each for each in inside]
+    return torch.from_numpy(np.stack(joined))[:, None].to(mask)
+
+
 def closed(mask: Tensor) -> Tensor:
     """A mask (batch, 1, h, w), 1 where it was above 0, with its gaps of up to two pixels closed and its holes
     filled."""
-    from scipy.ndimage import binary_closing, binary_fill_holes
+    from scipy.ndimage import binary_fill_holes
 
-    filled = []
-    for inside in mask[:, 0].cpu().numpy() > 0:
-        bridged = binary_closing(np.pad(inside, 2, mode="edge"))[2:-2, 2:-2] | inside
-        filled.append(torch.from_numpy(binary_fill_holes(bridged)))
-    return torch.stack(filled)[:, None].to(mask)
+    filled = [binary_fill_holes(each) for each in bridged(mask)[:, 0].cpu().numpy() > 0]
+    return torch.from_numpy(np.stack(filled))[:, None].to(mask)
 
 
 def grown(mask: Tensor, pixels: int) -> Tensor:

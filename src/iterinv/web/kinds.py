@@ -84,10 +84,10 @@ KINDS = {
     kind.name: kind
     for kind in (
         Kind("Recolour", "adaptive-flow", other_colour, "Name the new colour or material in the target prompt."),
-        Kind("Change shape", "redraw", other_shape, "Name another thing in place of the one in the picture."),
+        Kind("Change shape", "flow-redraw", other_shape, "Name another thing in place of the one in the picture."),
         Kind("Remove", "redraw", without_thing, "Leave the thing out of the target prompt."),
         Kind("Add", "redraw", with_thing, "Name one more thing in the target prompt."),
-        Kind("Background", "adaptive-flow", other_background, "Name another wall, floor or background."),
+        Kind("Background", "flow-redraw", other_background, "Name another wall, floor or background."),
         Kind(RECONSTRUCT, "automatic", lambda prompt: "", "Press Invert: nothing is edited."),
     )
 }
