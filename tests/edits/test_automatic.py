@@ -17,7 +17,8 @@ from iterinv.edits import (
     Redraw,
     StageEdit,
 )
-from iterinv.edits.automatic import moves_outlines, tightened, word_change
+from iterinv.edits.automatic import changes_pattern, moves_outlines, tightened, word_change
+from iterinv.edits.flow_redraw import is_wide
 from iterinv.edits.from_flow import solid
 
 SOURCE = "a red sphere to the left of a blue cube"
@@ -53,35 +54,50 @@ def test_it_draws_anew_what_appears_or_goes_and_changes_the_rest_in_place(first,
     cascade, both = first
     readings(monkeypatch, repeat((1.0, 1.0)))
     swapped = SOURCE.replace("red", "green")
-    for target, same, wide, chosen, why in (
-        ("a blue cube", False, False, "Redraw", "only has words removed"),
-        (SOURCE + " and a cone", False, False, "Redraw", "only has words added"),
-        (swapped, True, False, "AdaptiveFlow", "new colours are enough"),
-        (swapped, False, False, "FlowRedraw", "new colours are not enough"),
-        (swapped, False, True, "FlowRedraw", "a wide region"),
+    for target, same, wide, pattern, chosen, why in (
+        ("a blue cube", False, False, False, "Redraw", "only has words removed"),
+        (SOURCE + " and a cone", False, False, False, "Redraw", "only has words added"),
+        (swapped, True, False, False, "AdaptiveFlow", "new colours are enough"),
+        (swapped, False, False, False, "FlowRedraw", "new colours are not enough"),
+        (swapped, False, True, False, "AdaptiveFlow", "exchanges words"),  # a wall
+        (swapped, False, True, True, "FlowRedraw", "the pattern of a wide region"),  # a floor
     ):
         monkeypatch.setattr(AdaptiveFlow, "same_outline", lambda self, site, mask, clean, z, same=same: (same, z))
         for module in ("automatic", "flow_redraw"):
             monkeypatch.setattr(f"iterinv.edits.{module}.is_wide", lambda before, after, wide=wide: wide)
+        monkeypatch.setattr("iterinv.edits.automatic.changes_pattern", lambda *_, pattern=pattern: pattern)
         (report,) = cascade.edit(both.row(0), target, Automatic(region=SMALL)).reports
         assert (report["chose"], report["sees_target"]) == (chosen, True)
         assert why in report["why"]
 
 
+def test_a_floor_takes_another_pattern_and_a_wall_another_colour():
+    across = torch.arange(32)
+    scene = torch.zeros(1, 3, 32, 32)
+    scene[..., 16:, :] = 0.3 * (across // 4 % 2)  # a floor of stripes
+    scene[..., 10:20, 10:20] = -0.8  # a thing
+    wall, floor = scene.clone(), scene.clone()
+    wall[..., :16, :] = torch.tensor([0.5, 0.2, -0.4])[:, None, None]
+    floor[..., 16:, :] = 0.6 * (across // 3 % 2) - 0.5
+    for changed in (wall, floor):
+        changed[..., 10:20, 10:20] = -0.8
+        assert is_wide(scene, changed)
+    assert not changes_pattern(scene, wall)
+    assert changes_pattern(scene, floor)
+
+
 @pytest.mark.parametrize(
-    ("there", "colours", "likely", "moved"),
+    ("there", "colours", "moved"),
     [
-        (10.0, 6.0, (-1.0, -1.0), True),  # the new colours do not show the target
-        (10.0, 8.0, (-3.0, -1.0), True),  # they are no likely picture
-        (10.0, 8.0, (-2.0, -1.0), False),
-        (-1.0, -2.0, (-9.0, -1.0), False),  # the network does not see the target in FlowEdit's result
+        (10.0, 6.0, True),  # the new colours do not show the target
+        (10.0, 8.0, False),
+        (-1.0, -2.0, False),  # the network does not see the target in FlowEdit's result
     ],
 )
-def test_an_outline_has_moved_where_new_colours_are_not_enough(first, monkeypatch, there, colours, likely, moved):
+def test_an_outline_has_moved_where_new_colours_are_not_enough(first, monkeypatch, there, colours, moved):
     cascade, both = first
-    margins, likelihoods, tells = iter((there, colours)), iter(likely), []
+    margins, tells = iter((there, colours)), []
     monkeypatch.setattr("iterinv.edits.automatic.margin", lambda *_: next(margins))
-    monkeypatch.setattr("iterinv.edits.automatic.likelihood", lambda *_: next(likelihoods))
 
     def editor(site):
         tells.append(moves_outlines(site, site.path[-1], site.path[-1] + 0.5))

@@ -87,7 +87,7 @@ KINDS = {
         Kind("Change shape", "flow-redraw", other_shape, "Name another thing in place of the one in the picture."),
         Kind("Remove", "redraw", without_thing, "Leave the thing out of the target prompt."),
         Kind("Add", "redraw", with_thing, "Name one more thing in the target prompt."),
-        Kind("Background", "flow-redraw", other_background, "Name another wall, floor or background."),
+        Kind("Background", "automatic", other_background, "Name another wall, floor or background."),
         Kind(RECONSTRUCT, "automatic", lambda prompt: "", "Press Invert: nothing is edited."),
     )
 }
