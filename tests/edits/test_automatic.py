@@ -290,3 +290,19 @@ def test_where_flow_changes_nothing_the_picture_stays(first, monkeypatch):
     edit = cascade.edit(both.row(0), "a blue cube", FlowRedraw())
     assert not edit.masks[0].any()
     torch.testing.assert_close(edit.pictures[0], both.row(0).picture.to(edit.pictures[0]), rtol=0, atol=1e-6)
+
+
+def test_settings_that_are_given_hold_for_flow_and_for_what_is_drawn_anew(first, monkeypatch):
+    cascade, both = first
+    readings(monkeypatch, repeat((1.0, 1.0)))
+    monkeypatch.setattr("iterinv.edits.automatic.changes_pattern", lambda *_: True)
+    target = SOURCE.replace("red", "green")
+    for wide, rule in ((True, "Flow"), (False, "Redraw")):
+        for module in ("automatic", "flow_redraw"):
+            monkeypatch.setattr(f"iterinv.edits.{module}.is_wide", lambda before, after, wide=wide: wide)
+        monkeypatch.setattr("iterinv.edits.automatic.moves_outlines", lambda *_: True)
+        monkeypatch.setattr("iterinv.edits.flow_redraw.CHANGED", 0.0)
+        (report,) = cascade.edit(both.row(0), target, Automatic(strength=0.4, guidance=3.0)).reports
+        assert (report["rule"], report["strength"], report["guidance"]) == (rule, 0.4, 3.0)
+    with pytest.raises(ValueError, match=r"flow_strength is 2\.0"):
+        FlowRedraw(flow_strength=2.0)

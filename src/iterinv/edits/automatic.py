@@ -66,7 +66,8 @@ class Automatic(FirstStageEditor):
         if words != "exchanged":
             edit = yield from redraw(site)
             return _report(edit, redraw, f"the target prompt only has words {words}", sees_target(site, edit))
-        clean, shape = site.path[-1], FlowRedraw(seed=self.seed, **given)
+        ours = {f"flow_{name}": value for name, value in given.items() if name != "region"}
+        clean, shape = site.path[-1], FlowRedraw(seed=self.seed, **given, **ours)
         whole = yield from shape.flow(site, mask)
         wide, in_place = is_wide(clean, whole), None
         moved = changes_pattern(clean, whole) if wide else moves_outlines(site, clean, whole)

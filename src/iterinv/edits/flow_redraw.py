@@ -14,7 +14,8 @@ from iterinv.edits.adaptive_flow import AdaptiveFlow
 from iterinv.edits.first_stage import FirstStageEditor
 from iterinv.edits.redraw import Redraw
 from iterinv.edits.regions import Everywhere, bridged, closed, grown
-from iterinv.edits.site import Region, Running, Site, edit_rows
+from iterinv.edits.settings import check_shares
+from iterinv.edits.site import Region, Running, Site, edit_rows, share_of, start_index
 from iterinv.levels import State
 from iterinv.steps import DDIM, Step
 from iterinv.typed import Count, Natural
@@ -30,8 +31,9 @@ WIDE = 0.36
 class FlowRedraw(FirstStageEditor):
     """Change a thing by FlowEdit, and draw the changed region anew from there.
 
-    One pass of FlowEdit over all levels (:class:`iterinv.edits.AdaptiveFlow`) gives a thing another shape or size at
-    its own place, with pieces of the old one in it. The region that it changed is therefore drawn anew, as in
+    One pass of FlowEdit (:class:`iterinv.edits.AdaptiveFlow`), over the last ``flow_strength`` of the levels at
+    ``flow_guidance`` from prompt to prompt, gives a thing another shape or size at its own place, with pieces of the
+    old one in it. The region that it changed is therefore drawn anew, as in
     :class:`iterinv.edits.Redraw`: ``tries`` times over the last ``strength`` of the levels, from that result under
     fresh noise, at ``guidance`` over the empty prompt. Nothing else of the picture changes. Where FlowEdit changes a
     wide region (:data:`WIDE`), such as a floor, its result stays: things stand in such a region, and drawn anew they
@@ -46,6 +48,12 @@ class FlowRedraw(FirstStageEditor):
     region: Region = dataclasses.field(default_factory=Everywhere)
     rule: Step = dataclasses.field(default_factory=DDIM)
     seed: Natural = 0
+    flow_strength: float = 1.0
+    flow_guidance: float = 1.5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_shares(flow_strength=self.flow_strength)
 
     def edit_first(self, site: Site) -> Running:
         return (yield from edit_rows(site, site.region(self.region), self._edit))
@@ -55,8 +63,9 @@ class FlowRedraw(FirstStageEditor):
         return (yield from self.edit(site, mask, z))
 
     def flow(self, site: Site, mask: Tensor | None) -> Generator[State, None, Tensor]:
-        """Run FlowEdit over all levels within ``mask`` (1, 1, h, w); returns its clean state (1, channels, h, w)."""
-        (z, *_) = yield from AdaptiveFlow(seed=self.seed).flow(site, 1.0, 1, mask)
+        """Run FlowEdit within ``mask`` (1, 1, h, w); returns its clean state (1, channels, h, w)."""
+        how = AdaptiveFlow(guidance=self.flow_guidance, seed=self.seed)
+        (z, *_) = yield from how.flow(site, self.flow_strength, 1, mask)
         return z.clamp(-1, 1) if site.stage.codec is None else z
 
     def edit(self, site: Site, mask: Tensor | None, z: Tensor) -> Running:
@@ -67,8 +76,9 @@ class FlowRedraw(FirstStageEditor):
         if is_wide(clean, z) or not region.any():
             region = inside * grown(bridged(change(clean, z)), 1)
             z = torch.where(region > 0, z, clean)
-            scale = site.guidance_scale(AdaptiveFlow.guidance)
-            return site.result((z,), region, rule="Flow", strength=1.0, guidance=scale, same_outline=False)
+            share, scale = share_of(site.grid, start_index(site.grid, self.flow_strength)), self.flow_guidance
+            report = {"strength": share, "guidance": site.guidance_scale(scale), "same_outline": False}
+            return site.result((z,), region, rule="Flow", **report)
         redraw = Redraw(self.strength, self.guidance, self.tries, self.region, self.rule, self.seed)
         return (yield from redraw.edit(site, region, z))
 
