@@ -1,7 +1,8 @@
 """SceneEdit: held-out scenes by ten kinds of edit, by editors after inversion methods.
 
 Resumable: `python benchmarks/scenes.py SIZE:EDITOR:METHOD:COUNT …` does what is missing of COUNT scenes a kind at SIZE
-px by each, and reports them; with `:region` behind it the editor is given the true region.
+px by each, and reports them; with `:region` behind it the editor is given the true region. The rows in docs/benchmarks
+that were measured on the same weights are not measured again: delete them when an editor has changed.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 import shutil
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +21,19 @@ import numpy as np
 from PIL import Image
 from rich.progress import Progress
 
-from common import OUT, RESUMED, ROOT, publish, short, table
+from common import COMMIT, OUT, RESUMED, ROOT, measured, publish, shipping, short, table
 from iterinv.cascade import load
 from iterinv.edits import EDITORS
 from iterinv.embedded.evaluate import scene_edit as scenes
 from iterinv.embedded.evaluate.tasks import KINDS
+from iterinv.embedded.seeds import SCENE_EDIT
 from iterinv.evaluate.folder import processes
 
 RUNS = ("256:automatic:bdia:20",)
 SHARES = ("success", "kept", "clean", "good")
+Task = tuple[str, int]
+"""The kind and the seed of a task."""
+
 AGAIN = 1
 """The number of scenes of each kind whose edits are edited again."""
 
@@ -60,25 +66,26 @@ BY_EYE: dict[str, dict[str, str]] = {
 """By the pixels of the sheet, the drawn edits that a person takes for no render with the change made, and why."""
 
 
-def run_all(size: int, editor: str, method: str, count: int, folder: Path, region: bool) -> None:
-    """A process a core, each with its share of the scenes."""
+def run_all(size: int, editor: str, method: str, count: int, folder: Path, region: bool, only: set[Task]) -> None:
+    """Do the tasks ``only``, a process a core, each with its share of the scenes."""
     cores = os.cpu_count() or 1
-    jobs = ((size, editor, method, count, folder, (k + 1, cores), region) for k in range(cores))
+    jobs = ((size, editor, method, count, folder, (k + 1, cores), region, only) for k in range(cores))
     with processes() as pool:
         done = pool.starmap_async(one_share, jobs, chunksize=1)
         with Progress() as bar:
-            task = bar.add_task(folder.name, total=count * len(KINDS))
+            task = bar.add_task(folder.name, total=len(only))
             while not done.ready():
                 done.wait(5)
-                bar.update(task, completed=len(scenes.rows(folder, count=count)))
+                bar.update(task, completed=len(only & {_task(row) for row in scenes.rows(folder, count=count)}))
         done.get()
 
 
 def one_share(
-    size: int, editor: str, method: str, count: int, folder: Path, share: tuple[int, int], region: bool
+    size: int, editor: str, method: str, count: int, folder: Path, share: tuple[int, int], region: bool, only: set[Task]
 ) -> None:
     cascade, again = load().up_to(size), 0 if region else AGAIN
-    done = scenes.evaluate(cascade, EDITORS[editor](), folder, method, 20, KINDS, count, share, None, again, region)
+    how = EDITORS[editor](), folder, method, 20, KINDS, count, share, None, again, region, only
+    done = scenes.evaluate(cascade, *how)
     for _ in done:
         pass
 
@@ -90,19 +97,24 @@ def main(runs: tuple[str, ...] = RUNS) -> None:
         size, editor, method, count, *region = run.split(":")
         name = "-".join([editor, method, size, *region])
         folder = ROOT / "runs" / "scene-edit" / f"{weights}-{name}"
-        run_all(int(size), editor, method, int(count), folder, bool(region))
-        task_rows = scenes.rows(folder, count=int(count))
-        if len(task_rows) != int(count) * len(KINDS):
-            raise RuntimeError(f"{folder} holds {len(task_rows)} of {int(count) * len(KINDS)} tasks: run this again")
-        (OUT / f"scenes-{name}.jsonl").write_text(
-            "".join(_line(row) for row in sorted(task_rows, key=_order)), encoding="utf-8"
-        )
+        work = partial(run_all, int(size), editor, method, int(count), folder, bool(region))
+        every = {(kind, seed) for kind in KINDS for seed in range(SCENE_EDIT, SCENE_EDIT + int(count))}
+        file = OUT / f"scenes-{name}.jsonl"
+        known = {_task(row): row for row in measured(file) if _task(row) in every}
+        work(every - set(known))
+        known |= {_task(row): row for row in scenes.rows(folder, count=int(count))}
+        if len(known) != len(every):
+            raise RuntimeError(f"{folder} holds {len(known)} of {len(every)} tasks: run this again")
+        task_rows = sorted(known.values(), key=_order)
+        file.write_text("".join(_line(row) for row in task_rows), encoding="utf-8")
         footer = f"Every edit: [scenes-{name}.jsonl](scenes-{name}.jsonl)."
         heading = f"## {editor} at {size} px, inverted by {method}{', the true region given' if region else ''}"
         tables.append(f"{heading}\n\n{_table(scenes.summary(task_rows))}\n\n{footer}")
         if run == runs[0]:
+            shown = [*scenes.draw(task_rows, DRAWN, SEED), *scenes.ranked(task_rows)[-scenes.SHOWN :]]
+            work({_task(row) for row in shown if not scenes.picture_of(folder, row).exists()})
             drawn = scenes.drawn_sheet(folder, task_rows, DRAWN, SEED)
-            scenes.sheets(folder, task_rows)
+            scenes.sheets(folder, task_rows, names=("worst",))
             for sheet in ("drawn", "worst"):
                 shutil.copy(folder / f"{sheet}.png", OUT / f"scenes-{sheet}.png")
     body = f"""
@@ -152,6 +164,10 @@ def _by_eye(drawn: list[dict[str, Any]], failures: dict[str, str] | None) -> str
     return f"Looked at one by one, {count}. *Good* says the same of {agree}. Those that do not pass: {listed}."
 
 
+def _task(row: dict[str, Any]) -> Task:
+    return row["kind"], row["seed"]
+
+
 def _order(row: dict[str, Any]) -> tuple[int, int]:
     return row["seed"], KINDS.index(row["kind"])
 
@@ -160,6 +176,7 @@ def _line(row: dict[str, Any]) -> str:
     """A row as a line, without its captions: :func:`iterinv.embedded.evaluate.tasks.scene_edit` makes them of kind and
     seed."""
     rounded = {key: round(value, 4) if isinstance(value, float) else value for key, value in row.items()}
+    rounded = {"commit": COMMIT, "weights": shipping()} | rounded
     return json.dumps({key: value for key, value in rounded.items() if key not in ("prompt", "to")}) + "\n"
 
 

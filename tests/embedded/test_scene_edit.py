@@ -120,6 +120,24 @@ def test_the_true_region_is_given(tiny, tmp_path):
         list(scenes.evaluate(tiny, DiffEdit(), tmp_path, "bdia", 3, ("recolour",), 1))
 
 
+def test_only_the_tasks_that_are_named_are_done(tiny, tmp_path):
+    only = {("wall", SCENE_EDIT + 1), ("recolour", SCENE_EDIT + 9)}  # the second is not among the first two scenes
+    how = DiffEdit(), tmp_path, "bdia", 3, ("wall", "recolour"), 2
+    (row,) = scenes.evaluate(tiny, *how, only=only)
+    assert (row["kind"], row["seed"]) == ("wall", SCENE_EDIT + 1)
+    assert scenes.picture_of(tmp_path, row).exists()
+    assert len(list(scenes.evaluate(tiny, *how))) == 3
+    scenes.sheets(tmp_path, scenes.rows(tmp_path), names=("worst",))
+    assert [sheet.name for sheet in tmp_path.glob("*.png")] == ["worst.png"]
+
+
+def test_tasks_are_drawn_alike_whatever_order_they_were_done_in():
+    rows = [{"kind": kind, "seed": seed, "inside": seed} for seed in range(9) for kind in ("wall", "recolour")]
+    assert scenes.draw(rows, 5, 1) == scenes.draw(rows[::-1], 5, 1)
+    assert scenes.draw(rows, 5, 1) != scenes.draw(rows, 5, 2)
+    assert [row["seed"] for row in scenes.ranked(rows)][:2] == [8, 8]
+
+
 def test_shares_of_the_scenes_make_up_the_whole(tiny, tmp_path):
     work = lambda share: [  # noqa: E731
         row["seed"] - SCENE_EDIT for row in scenes.evaluate(tiny, DiffEdit(), tmp_path, "bdia", 3, ("wall",), 3, share)

@@ -11,7 +11,7 @@ import hashlib
 import math
 import random
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -60,14 +60,16 @@ def evaluate(
     observer: Observer | None = None,
     again: int = 0,
     true_region: bool = False,
+    only: Collection[tuple[str, int]] | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Yield one row per task when it is done, ``count`` scenes by ``kinds``. Each row is a line of
     ``folder/rows.jsonl`` and is not done again; :func:`rows` returns all of them.
 
     ``share`` (k, n) does the k-th of n shares of the scenes: as many processes may work on one folder. The edits of the
     first ``again`` scenes are edited once more, back and onward (:func:`edited_again`). With ``true_region`` the editor
-    is given the region where the true answer differs, in place of its own. Raises
-    ``ValueError`` for a kind or a share that there is not, and where the folder holds rows of other settings.
+    is given the region where the true answer differs, in place of its own. ``only`` names the tasks to do, by kind and
+    seed, in place of all. Raises ``ValueError`` for a kind or a share that there is not, and where the folder holds
+    rows of other settings.
     """
     if not 1 <= share[0] <= share[1]:
         raise ValueError(f"share is {share[0]}/{share[1]}; the shares of n are 1/n to n/n")
@@ -82,7 +84,7 @@ def evaluate(
     for seed in range(SCENE_EDIT + share[0] - 1, SCENE_EDIT + count, share[1]):
         inverted: dict[Scene, Inversion] = {}
         for kind in dict.fromkeys(kinds):
-            if (kind, seed) in done:
+            if (kind, seed) in done or (only is not None and (kind, seed) not in only):
                 continue
             task, began = scene_edit(seed, kind), time.perf_counter()
             x = _drawn(task.source, cascade.size)
@@ -99,7 +101,7 @@ def evaluate(
             settings = {"what": "an edited scene", **{key: row[key] for key in ("kind", "seed", "prompt")}}
             settings |= {"method": method, "steps": steps, "weights": cascade.fingerprint}
             settings["edit"] = {"to": task.to, "editor": str(editor)}
-            images.save(images.to_uint8(edit.pictures[-1]), _edited(folder, row), settings)
+            images.save(images.to_uint8(edit.pictures[-1]), picture_of(folder, row), settings)
             append_line(folder / "rows.jsonl", row)
             yield row
 
@@ -111,7 +113,7 @@ def rows(folder: Path, kinds: Sequence[str] = KINDS, count: int | None = None) -
     for row in read_lines(folder / "rows.jsonl"):
         if _is_row(row) and row["kind"] in kinds and (count is None or row["seed"] < SCENE_EDIT + count):
             key = row["kind"], row["seed"]
-            if key not in by_task and _readable(_edited(folder, row)):
+            if key not in by_task and _readable(picture_of(folder, row)):
                 by_task[key] = row
     return list(by_task.values())
 
@@ -133,7 +135,8 @@ def _is_row(row: Any) -> bool:
     )
 
 
-def _edited(folder: Path, row: dict[str, Any]) -> Path:
+def picture_of(folder: Path, row: dict[str, Any]) -> Path:
+    """The file of a task's edited picture."""
     return folder / "edited" / f"{row['kind']}-{row['seed']}.png"
 
 
@@ -253,12 +256,30 @@ def summary(task_rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return summaries
 
 
-def sheets(folder: Path, task_rows: Sequence[dict[str, Any]], size: int = 128) -> None:
-    """Write ``best.png``, ``median.png`` and ``worst.png`` by ``inside``: source, edited, truth; two tasks per row."""
-    ranked = sorted(task_rows, key=lambda row: -math.inf if row["inside"] is None else -row["inside"])
-    middle = max(0, (len(ranked) - SHOWN) // 2)
-    for name, chosen in (("best", ranked[:SHOWN]), ("median", ranked[middle:][:SHOWN]), ("worst", ranked[-SHOWN:])):
-        images.save(_sheet(folder, chosen, size, 2), folder / f"{name}.png", _shown(name, chosen))
+def draw(task_rows: Sequence[dict[str, Any]], count: int, seed: int) -> list[dict[str, Any]]:
+    """Draw ``count`` of the rows by a seed, whatever order they were done in."""
+    ordered = sorted(task_rows, key=lambda row: (row["seed"], KINDS.index(row["kind"])))
+    return random.Random(seed).sample(ordered, min(count, len(ordered)))
+
+
+def ranked(task_rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows by ``inside``, the best first."""
+    return sorted(task_rows, key=lambda row: -math.inf if row["inside"] is None else -row["inside"])
+
+
+def sheets(
+    folder: Path,
+    task_rows: Sequence[dict[str, Any]],
+    size: int = 128,
+    names: Collection[str] = ("best", "median", "worst"),
+) -> None:
+    """Write ``best.png``, ``median.png`` and ``worst.png``, or those of ``names``, by ``inside``: source, edited,
+    truth; two tasks per row."""
+    ordered = ranked(task_rows)
+    middle = max(0, (len(ordered) - SHOWN) // 2)
+    chosen = {"best": ordered[:SHOWN], "median": ordered[middle:][:SHOWN], "worst": ordered[-SHOWN:]}
+    for name in names:
+        images.save(_sheet(folder, chosen[name], size, 2), folder / f"{name}.png", _shown(name, chosen[name]))
 
 
 def _sheet(folder: Path, task_rows: Sequence[dict[str, Any]], size: int, across: int) -> Image.Image:
@@ -266,7 +287,7 @@ def _sheet(folder: Path, task_rows: Sequence[dict[str, Any]], size: int, across:
     sheet = Image.new("RGB", (3 * across * size, -(-len(task_rows) // across) * size), "white")
     for k, row in enumerate(task_rows):
         task = scene_edit(row["seed"], row["kind"])
-        with Image.open(_edited(folder, row)) as file:
+        with Image.open(picture_of(folder, row)) as file:
             edited = file.convert("RGB")
         drawn = [Image.fromarray(images.to_uint8(_drawn(each, edited.width))) for each in (task.source, task.target)]
         for j, picture in enumerate((drawn[0], edited, drawn[1])):
@@ -277,10 +298,8 @@ def _sheet(folder: Path, task_rows: Sequence[dict[str, Any]], size: int, across:
 def drawn_sheet(
     folder: Path, task_rows: Sequence[dict[str, Any]], count: int, seed: int, size: int = 128
 ) -> list[dict[str, Any]]:
-    """Write ``drawn.png``: ``count`` of the tasks, drawn by a seed: source, edited, truth; four tasks per row. Returns
-    their rows."""
-    ordered = sorted(task_rows, key=lambda row: (row["seed"], KINDS.index(row["kind"])))
-    chosen = random.Random(seed).sample(ordered, min(count, len(ordered)))
+    """Write ``drawn.png``: the tasks of :func:`draw`: source, edited, truth; four tasks per row. Returns their rows."""
+    chosen = draw(task_rows, count, seed)
     images.save(_sheet(folder, chosen, size, 4), folder / "drawn.png", _shown("drawn", chosen))
     return chosen
 
