@@ -44,8 +44,8 @@ class Guidance(ABC):
 class CFG(Checked, Guidance):
     """Classifier-free guidance (Ho and Salimans, 2022): ``negative + scale (positive - negative)``.
 
-    At scale 1, and where both conditions are one object, the negative half is not computed. Otherwise both halves go
-    through the network as one batch, in both directions.
+    At scale 1, and where both conditions are one object, the negative half is not computed, and at scale 0 the positive
+    half is not. Otherwise both halves go through the network as one batch, in both directions.
     """
 
     scale: float = 1.0
@@ -53,6 +53,8 @@ class CFG(Checked, Guidance):
     def __call__(self, denoiser: Denoiser, positive: Condition, negative: Condition) -> Field:
         if self.scale == 1 or positive is negative:
             return unguided(denoiser, positive)
+        if self.scale == 0:
+            return unguided(denoiser, negative)
 
         def guided(x: Tensor, a: Level) -> Prediction:
             without, with_prompt = both(denoiser, x, a, negative, positive)
@@ -115,6 +117,8 @@ class Proximal(Guidance):
     def __call__(self, denoiser: Denoiser, positive: Condition, negative: Condition) -> Field:
         if positive is negative:
             return unguided(denoiser, positive)
+        if self.scale == 0:
+            return unguided(denoiser, negative)
 
         def guided(x: Tensor, a: Level) -> Prediction:
             without, with_prompt = both(denoiser, x, a, negative, positive)

@@ -121,7 +121,9 @@ def test_outlines_stay_where_the_network_sees_the_target_in_new_colours_almost_a
         ((4.0, 3.1), (-1.4, -1.0), True),
         ((4.0, 2.9), (-1.0, -1.0), False),
         ((-1.0, 3.0), (-1.0, -1.0), False),
-        ((4.0, 4.0), (-1.6, -1.0), False),
+        ((4.0, 3.5), (-1.6, -1.0), False),  # less likely
+        ((4.0, 3.7), (-2.4, -1.0), True),  # but seen clearly
+        ((4.0, 4.0), (-2.6, -1.0), False),
     ):
         monkeypatch.setattr("iterinv.edits.adaptive_flow.likelihood", lambda *_, each=iter(likelihoods): next(each))
         each = iter(margins)

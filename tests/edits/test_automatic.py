@@ -17,9 +17,11 @@ from iterinv.edits import (
     Redraw,
     StageEdit,
 )
-from iterinv.edits.automatic import changes_pattern, moves_outlines, tightened, word_change
+from iterinv.edits.automatic import changes_pattern, moves_outlines, tightened
 from iterinv.edits.flow_redraw import is_wide
 from iterinv.edits.from_flow import solid
+from iterinv.edits.redraw import REMOVAL
+from iterinv.edits.words import word_change
 
 SOURCE = "a red sphere to the left of a blue cube"
 MASK = Given(torch.ones(1, 1, 16, 16).triu())
@@ -185,22 +187,36 @@ def test_a_batch_is_each_picture_alone(first, editor):
         torch.testing.assert_close(alone.pictures[0][0], together.pictures[0][k], rtol=0, atol=1e-6)
 
 
+OTHER = SOURCE.replace("red", "green")
+
+
 @pytest.mark.parametrize(
-    ("clear", "likely", "kept"),
+    ("target", "clear", "likely", "kept"),
     [
-        ([(1.0, 1.0), (-1.0, 2.0), (1.0, 1.0)], [-3.0, -2.0], 2),  # the second shows the source prompt
-        ([(9.0, 8.0), (3.0, 8.0), (8.0, 9.0)], [-2.0, -3.0], 0),  # the second is less than half as clear
-        ([(9.0, 8.0), (9.0, -1.0), (-8.0, 9.0)], [-2.0], 0),  # a thing has vanished from the second
-        ([(-1.0, 1.0), (-2.0, 1.0), (1.0, -1.0)], [-3.0, -1.0, -2.0], 1),  # none shows it
+        (OTHER, [(1.0, 1.0), (-1.0, 2.0), (1.0, 1.0)], [-3.0, -2.0], 2),  # the second shows the source prompt
+        (OTHER, [(9.0, 8.0), (3.0, 8.0), (8.0, 9.0)], [-2.0, -3.0], 0),  # the second is less than half as clear
+        (OTHER, [(9.0, 8.0), (9.0, -1.0), (-8.0, 9.0)], [-2.0], 0),  # a thing has vanished from the second
+        (OTHER, [(-1.0, 1.0), (-2.0, 1.0), (1.0, -1.0)], [-3.0, -1.0, -2.0], 1),  # none shows it
+        ("a blue cube", [(9.0, 8.0), (3.0, 0.5), (-8.0, 9.0)], [-3.0, -1.0], 1),  # the first shows the cube twice
     ],
 )
-def test_the_likeliest_of_those_that_show_the_target_is_kept(first, monkeypatch, clear, likely, kept):
+def test_the_likeliest_of_those_that_show_the_target_is_kept(first, monkeypatch, target, clear, likely, kept):
     cascade, both = first
     each, likelihoods = iter(clear), iter(likely)
     monkeypatch.setattr("iterinv.edits.redraw.clearness", lambda *_: next(each))
     monkeypatch.setattr("iterinv.edits.redraw.likelihood", lambda *_: next(likelihoods))
-    (report,) = cascade.edit(both.row(0), "a blue cube", Redraw(tries=3, region=MASK)).reports
-    assert report["draw"] == kept
+    (report,) = cascade.edit(both.row(0), target, Redraw(tries=3, region=MASK)).reports
+    assert (report["draw"], report["guidance"]) == (kept, 2.0 if target == OTHER else REMOVAL[kept])
+
+
+def test_a_guidance_of_0_is_no_prompt(first):
+    cascade, both = first
+    at = lambda guidance, target: cascade.edit(  # noqa: E731
+        both.row(0), target, Redraw(guidance=guidance, tries=1, region=MASK)
+    ).pictures[0]
+    assert torch.equal(at(0.0, "a blue cube"), at(0.0, OTHER))
+    assert not torch.equal(at(1.0, "a blue cube"), at(1.0, OTHER))
+    torch.testing.assert_close(at(0.0, OTHER), at(1e-9, OTHER), rtol=0, atol=1e-5)
 
 
 def test_nothing_of_the_region_stays_at_full_strength(first):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
-from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +18,7 @@ from iterinv.edits.redraw import Redraw
 from iterinv.edits.regions import FromPrompts, Given, bridged, closed, grown
 from iterinv.edits.site import Region, Running, Site, StageEdit, edit_rows
 from iterinv.edits.structure import recoloured, structure_change
+from iterinv.edits.words import word_change
 from iterinv.typed import Natural
 
 
@@ -186,12 +185,3 @@ def sees_target(site: Site, edit: StageEdit, than_none: bool = False) -> bool:
 def _inside(edit: StageEdit, z: Tensor) -> Tensor:
     """The region of an edit at the size of the states ``z``; everywhere if it has none."""
     return torch.ones_like(z[:, :1]) if edit.mask is None else F.adaptive_max_pool2d(edit.mask, z.shape[-2:])
-
-
-def word_change(source: str, target: str) -> str:
-    """Say how the words of two prompts differ: ``added``, ``removed`` or ``exchanged``. Words are counted, and their
-    order counts for nothing."""
-    old, new = (Counter(re.findall(r"[^\W_]+", prompt.lower())) for prompt in (source, target))
-    if new < old:
-        return "removed"
-    return "added" if old < new else "exchanged"

@@ -13,6 +13,7 @@ from iterinv.edits.classifier import clearness, likelihood
 from iterinv.edits.first_stage import FirstStageEditor
 from iterinv.edits.from_flow import FromFlow
 from iterinv.edits.site import Blend, Region, Running, Site, edit_rows, last_state, share_of, start_index
+from iterinv.edits.words import word_change
 from iterinv.steps import DDIM, Step
 from iterinv.steps.run import run
 from iterinv.streams import draw_noise
@@ -24,16 +25,19 @@ class Redraw(FirstStageEditor):
     """Draw a region anew several times, and keep the likeliest picture that shows the target prompt.
 
     Inside ``region`` the last ``strength`` of the levels run ``tries`` times from fresh noise under the target prompt,
-    at ``guidance`` over the empty one; outside it every state is the inverted one, as in DiffEdit. At strength 1
+    at ``guidance`` over the empty one; outside it every state is the inverted one, as in DiffEdit. Without a
+    ``guidance`` it is 2; where the target prompt only removes words from the source prompt, the tries take those of
+    :data:`REMOVAL` in turn, since a prompt whose thing stands elsewhere asks for it here once more. At strength 1
     nothing of the old thing is left, so it suits things that appear or go. Of the results in which the network sees the
     target prompt, rather than the source prompt and rather than none, at least half as clearly as in the clearest, the
-    one is kept that it finds likeliest inside the region without any prompt. The defaults were chosen on removals and
-    additions of the embedded cascade that no benchmark draws; ``docs/benchmarks/scenes.md`` measures them. Raises
-    ``ValueError`` for settings outside their ranges.
+    one is kept that it finds likeliest inside the region without any prompt. Where words are only removed any clearness
+    above 0 is enough: the clearest result shows the thing that stays a second time. The defaults were chosen on
+    removals and additions of the embedded cascade that no benchmark draws; ``docs/benchmarks/scenes.md`` measures them.
+    Raises ``ValueError`` for settings outside their ranges.
     """
 
     strength: float = 1.0
-    guidance: float = 2.0
+    guidance: float | None = None
     tries: Count = 6
     region: Region = dataclasses.field(default_factory=FromFlow)
     rule: Step = dataclasses.field(default_factory=DDIM)
@@ -48,7 +52,10 @@ class Redraw(FirstStageEditor):
         clean, grid = site.path[-1] if base is None else base, site.grid
         start = start_index(grid, self.strength)
         rule: Step = self.rule if mask is None else Blend(self.rule, mask, site.path)
-        field = site.guided(self.guidance)
+        scales: tuple[float, ...] = (2.0,) if self.guidance is None else (self.guidance,)
+        removed = word_change(site.source_prompt, site.target_prompt) == "removed"
+        if self.guidance is None and removed:
+            scales = REMOVAL
         inside = torch.ones_like(clean[:, :1]) if mask is None else mask
         drawn: list[Tensor] = []
         for k in range(self.tries):
@@ -56,28 +63,31 @@ class Redraw(FirstStageEditor):
             x = grid[start].sigma * noise + (grid[start].alpha * clean if start else 0)
             if mask is not None:
                 x = torch.where(mask > 0, mask * x + (1 - mask) * site.path[start], site.path[start])
+            field = site.guided(scales[k % len(scales)])
             (z, *_) = yield from last_state(run(rule, field, rule.init(x), grid, start))
             z = z.clamp(-1, 1) if site.stage.codec is None else z
             drawn.append(z)
         clear = [clearness(site, inside, z) for z in drawn]
-        best = max(_clear(clear), key=lambda k: likelihood(site, inside, drawn[k]))
-        return site.result(
-            (drawn[best],), mask, rule="Redraw", strength=share_of(grid, start), guidance=self.guidance, draw=best
-        )
+        best = max(_clear(clear, 0.0 if removed else CLEAR), key=lambda k: likelihood(site, inside, drawn[k]))
+        report = {"strength": share_of(grid, start), "guidance": scales[best % len(scales)], "draw": best}
+        return site.result((drawn[best],), mask, rule="Redraw", **report)
 
+
+REMOVAL = 0.0, 1.0, 2.0
+"""The guidance of one try after another where something goes: none of the prompt, the prompt alone, and more of it."""
 
 CLEAR = 0.5
 """A draw shows the target prompt where it does so this share as clearly as the clearest: a thing has vanished from
 others, which are likely pictures."""
 
 
-def _clear(draws: Sequence[tuple[float, float]]) -> list[int]:
+def _clear(draws: Sequence[tuple[float, float]], share: float) -> list[int]:
     """The numbers of the draws that show the target prompt, by the clearness of each against the source prompt and
-    against none; all of them where none does."""
+    against none, by a ``share`` as clearly as the clearest; all of them where none does."""
     most = [max(values) for values in zip(*draws, strict=True)]
     shown = [
         k
         for k, values in enumerate(draws)
-        if all(value > 0 and value >= CLEAR * top for value, top in zip(values, most, strict=True))
+        if all(value > 0 and value >= share * top for value, top in zip(values, most, strict=True))
     ]
     return shown or list(range(len(draws)))
