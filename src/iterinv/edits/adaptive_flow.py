@@ -121,11 +121,12 @@ class AdaptiveFlow(FirstStageEditor):
         colours = inside * recoloured(clean, z).clamp(-1, 1) + (1 - inside) * clean
         colours = torch.where(inside > 0, colours, clean)
         there = margin(site, inside, z, self.seed)
-        seen = margin(site, inside, colours, self.seed) if there > 0 else 0.0
-        enough = there > 0 and seen >= self.outline * there
+        clear = margin(site, inside, colours, self.seed) if there > 0 else 0.0
+        enough = there > 0 and clear >= self.outline * there
         if enough:
-            error = likelihood(site, inside, colours, self.seed) / likelihood(site, inside, z, self.seed)
-            enough = error <= (LEAST_LIKELY if seen >= CLEARLY * there else UNLIKELY)
+            most = LEAST_LIKELY if clear >= CLEARLY * there else UNLIKELY
+            likely = likelihood(site, inside, colours, self.seed), likelihood(site, inside, z, self.seed)
+            enough = likely[0] >= most * likely[1]
         return enough, colours if enough else z
 
     def flow(self, site: Site, strength: float, passes: int, mask: Tensor | None) -> Generator[State, None, State]:

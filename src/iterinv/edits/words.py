@@ -1,4 +1,4 @@
-"""How the words of two prompts differ."""
+"""A comparison of the words of two prompts."""
 
 from __future__ import annotations
 
