@@ -117,8 +117,6 @@ class Proximal(Guidance):
     def __call__(self, denoiser: Denoiser, positive: Condition, negative: Condition) -> Field:
         if positive is negative:
             return unguided(denoiser, positive)
-        if self.scale == 0:
-            return unguided(denoiser, negative)
 
         def guided(x: Tensor, a: Level) -> Prediction:
             without, with_prompt = both(denoiser, x, a, negative, positive)

@@ -13,9 +13,9 @@ from torch.nn import functional as F
 from iterinv.edits.adaptive_flow import AdaptiveFlow
 from iterinv.edits.classifier import certainty, clearness, margin
 from iterinv.edits.first_stage import FirstStageEditor
-from iterinv.edits.flow_redraw import FlowRedraw, change, is_wide
+from iterinv.edits.flow_redraw import FlowRedraw, change, is_wide, reach
 from iterinv.edits.redraw import Redraw
-from iterinv.edits.regions import FromPrompts, Given, bridged, closed, grown
+from iterinv.edits.regions import FromPrompts, Given, closed, grown
 from iterinv.edits.site import Region, Running, Site, StageEdit, edit_rows
 from iterinv.edits.structure import recoloured, structure_change
 from iterinv.edits.words import word_change
@@ -67,15 +67,21 @@ class Automatic(FirstStageEditor):
             return _report(edit, redraw, f"the target prompt only has words {words}", sees_target(site, edit))
         ours = {f"flow_{name}": value for name, value in given.items() if name != "region"}
         clean, shape = site.path[-1], FlowRedraw(seed=self.seed, **given, **ours)
+        in_place = None
+        if site.stage.codec is not None:  # latents have no outlines to compare
+            in_place = yield from flow(site)
+            if sees_target(site, in_place):
+                return _report(in_place, flow, "the target prompt exchanges words", True)
         whole = yield from shape.flow(site, mask)
-        wide, in_place = is_wide(clean, whole), None
-        moved = changes_pattern(clean, whole) if wide else moves_outlines(site, clean, whole)
+        wide = is_wide(clean, whole)
         why = "FlowEdit changes the pattern of a wide region" if wide else "new colours are not enough"
-        if site.stage.codec is not None or not moved:
+        if in_place is not None:
+            why = "the network does not see the target prompt in AdaptiveFlow's result"
+        elif not (changes_pattern(clean, whole) if wide else moves_outlines(site, clean, whole)):
             in_place = yield from flow(site)
             if not sees_target(site, in_place):
                 why = "the network does not see the target prompt in AdaptiveFlow's result"
-            elif wide or site.stage.codec is not None:
+            elif wide:
                 return _report(in_place, flow, "the target prompt exchanges words", True)
             elif in_place.reports[0]["same_outline"]:
                 return _report(in_place, flow, "new colours are enough", True)
@@ -112,7 +118,7 @@ BORDER = 3
 def changes_pattern(clean: Tensor, z: Tensor) -> bool:
     """Tell whether FlowEdit's result ``z`` shows another pattern than the clean state does where they differ, by
     :func:`iterinv.edits.structure.structure_change`."""
-    inner = 1 - grown(1 - grown(bridged(change(clean, z)), 1), BORDER)
+    inner = 1 - grown(1 - reach(clean, z), BORDER)
     changed = (structure_change(clean, z) * inner).sum() / inner.sum().clamp_min(1)
     return float(changed) >= PATTERN
 

@@ -38,8 +38,7 @@ class FlowRedraw(FirstStageEditor):
     fresh noise, at ``guidance`` over the empty prompt. Nothing else of the picture changes. Where FlowEdit changes a
     wide region (:data:`WIDE`), such as a floor, its result stays: things stand in such a region, and drawn anew they
     would move. Without a ``region`` FlowEdit may change every pixel. The defaults were chosen on new shapes and sizes
-    of the embedded cascade that no benchmark draws; ``docs/benchmarks/scenes.md`` measures them. Raises ``ValueError``
-    for settings outside their ranges.
+    of the embedded cascade that no benchmark draws. Raises ``ValueError`` for settings outside their ranges.
     """
 
     strength: float = 0.6
@@ -74,7 +73,7 @@ class FlowRedraw(FirstStageEditor):
         inside = torch.ones_like(clean[:, :1]) if mask is None else mask
         region = inside * grown(closed(change(clean, z)), 1)
         if is_wide(clean, z) or not region.any():
-            region = inside * grown(bridged(change(clean, z)), 1)
+            region = inside * reach(clean, z)
             z = torch.where(region > 0, z, clean)
             share, scale = share_of(site.grid, start_index(site.grid, self.flow_strength)), self.flow_guidance
             report = {"strength": share, "guidance": site.guidance_scale(scale), "same_outline": False}
@@ -88,6 +87,12 @@ def change(before: Tensor, after: Tensor) -> Tensor:
     return ((after - before).abs().amax(1, keepdim=True) >= CHANGED).to(before)
 
 
+def reach(before: Tensor, after: Tensor) -> Tensor:
+    """The changed pixels (batch, 1, h, w) with their gaps closed, and one pixel around: a thing that stays in them
+    is a hole."""
+    return grown(bridged(change(before, after)), 1)
+
+
 def is_wide(before: Tensor, after: Tensor) -> bool:
     """Tell whether two states differ over more of the picture than :data:`WIDE`."""
-    return float(grown(bridged(change(before, after)), 1).mean()) > WIDE
+    return float(reach(before, after).mean()) > WIDE
