@@ -41,24 +41,23 @@ DRAWN, SEED = 40, 2026
 """The number of edits of the first run that are shown as they were drawn, none chosen; and the seed that draws them."""
 
 BY_EYE: dict[str, dict[str, str]] = {
-    "14e86b2f0ce3": {
-        "recolour 2200003": "drawn anew, a round cube",
+    "c4e03daea08a": {
+        "recolour 2200003": "a faded edge and a halo",
         "reshape 2200008": "ragged edge",
+        "resize 2200012": "the cube that should stay has lost a corner",
         "reshape 2200013": "lumpy sphere",
-        "remove 2200016": "the cylinder that should stay is damaged",
         "add 2200002": "ragged edge",
+        "floor 2200015": "the sphere that should stay has corners",
         "move 2200015": "not moved",
-        "remove 2200012": "the tip of the cone that should stay is broken",
+        "remove 2200012": "the cone that should stay stands elsewhere",
         "resize 2200002": "lumpy sphere",
         "floor 2200007": "untidy planks",
-        "add 2200018": "a sphere with corners",
+        "floor 2200017": "a halo around the cylinder",
         "floor 2200005": "untidy planks",
-        "reshape 2200010": "wavy edges",
+        "reshape 2200010": "blurred tip",
         "move 2200008": "not moved",
         "reshape 2200009": "slanted cylinder",
-        "add 2200009": "the sphere that should stay has corners",
-        "add 2200019": "the cylinder that should stay is damaged",
-        "floor 2200016": "pieces of the old floor",
+        "add 2200019": "blurred top",
         "move 2200001": "not moved",
         "recolour 2200019": "a ghost of the old colour",
     }
