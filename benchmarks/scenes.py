@@ -101,7 +101,7 @@ def main(runs: tuple[str, ...] = RUNS) -> None:
         file = OUT / f"scenes-{name}.jsonl"
         known = {_task(row): row for row in measured(file) if _task(row) in every}
         work(every - set(known))
-        known |= {_task(row): row for row in scenes.rows(folder, count=int(count))}
+        known = {_task(row): row for row in scenes.rows(folder, count=int(count))} | known
         if len(known) != len(every):
             raise RuntimeError(f"{folder} holds {len(known)} of {len(every)} tasks: run this again")
         task_rows = sorted(known.values(), key=_order)
