@@ -116,24 +116,29 @@ def test_an_edit_that_does_not_show_the_target_starts_again_higher(inversion, mo
 
 def test_outlines_stay_where_the_network_sees_the_target_in_new_colours_almost_as_clearly(inversion, monkeypatch):
     cascade, both = inversion
-    monkeypatch.setattr("iterinv.edits.adaptive_flow.recoloured", lambda before, after: before + 0.01)
-    for margins, likelihoods, same in (
-        ((4.0, 3.1), (-1.4, -1.0), True),
-        ((4.0, 2.9), (-1.0, -1.0), False),
-        ((-1.0, 3.0), (-1.0, -1.0), False),
-        ((4.0, 3.5), (-1.6, -1.0), False),  # less likely
-        ((4.0, 3.7), (-2.4, -1.0), True),  # but seen clearly
-        ((4.0, 4.0), (-2.6, -1.0), False),
+    monkeypatch.setattr(
+        "iterinv.edits.adaptive_flow.recoloured", lambda before, after, *wide: before + (0.02 if wide else 0.01)
+    )
+    for margins, likelihoods, change in (
+        ((4.0, 3.1), (-1.4, -1.0, -1.5), 0.01),
+        ((4.0, 2.9), (-1.0, -1.0), None),
+        ((-1.0, 3.0), (-1.0, -1.0), None),
+        ((4.0, 3.5), (-1.6, -1.0), None),  # less likely
+        ((4.0, 3.7), (-2.4, -1.0, -2.5), 0.01),  # but seen clearly
+        ((4.0, 4.0), (-2.6, -1.0), None),
+        ((4.0, 3.1, 2.1), (-1.4, -1.0, -1.3), 0.02),  # of wide windows and likelier
+        ((4.0, 3.1, 1.9), (-1.4, -1.0, -1.3), 0.01),  # but without the new colour
     ):
         monkeypatch.setattr("iterinv.edits.adaptive_flow.likelihood", lambda *_, each=iter(likelihoods): next(each))
         each = iter(margins)
         monkeypatch.setattr("iterinv.edits.adaptive_flow.margin", lambda *_, each=each: next(each, 0.0))
         editor = AdaptiveFlow(strength=0.5, region=Given(masks()[0]))
         edit = cascade.edit(both.row(0), "a green cube", editor)
-        assert edit.reports[0]["same_outline"] == same
+        assert edit.reports[0]["same_outline"] == (change is not None)
         before, after = both.row(0).stages[0].picture.clamp(-1, 1), edit.pictures[0]
-        shifted = (after - (before + 0.01).clamp(-1, 1))[masks()[0].expand_as(after) == 1]
-        assert (float(shifted.abs().max()) < 1e-5) == same
+        for each in (0.01, 0.02):
+            shifted = (after - (before + each).clamp(-1, 1))[masks()[0].expand_as(after) == 1]
+            assert (float(shifted.abs().max()) < 1e-5) == (each == change)
 
 
 def test_the_margin_tells_which_prompt_a_picture_shows(inversion, monkeypatch):

@@ -59,6 +59,21 @@ def test_colours_go_over_and_outlines_stay():
     assert float((result[..., 18:, :] + 0.5).abs().max()) < 0.02
 
 
+def test_several_fits_in_wide_windows_ignore_an_outline_that_moved_by_two_pixels():
+    before = torch.full((1, 3, 32, 32), -0.5)
+    before[..., ::4, :] = 0.2
+    before[:, :, 10:22, 8:24] = torch.tensor([0.9, 0.2, -0.8]).reshape(1, 3, 1, 1)
+    colour = torch.tensor([-0.9, 0.1, 0.7]).reshape(1, 3, 1, 1)
+    true = before.clone()
+    true[..., 10:22, 8:24] = colour
+    narrower = before.clone()
+    narrower[:, :, 10:22, 8:24] = -0.5
+    narrower[:, :, 12:22:4, 8:24] = 0.2
+    narrower[..., 10:22, 10:23] = colour
+    errors = [float((recoloured(before, narrower, *how) - true).square().mean()) for how in ((), (9, 1), (9, 4))]
+    assert errors[2] < 0.5 * errors[1] < 0.5 * errors[0]
+
+
 def test_a_picture_changes_its_colours_as_the_smaller_one_and_keeps_its_outlines():
     original = picture(1, 64).float() * 0.3
     true = original.clone()

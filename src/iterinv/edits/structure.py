@@ -16,6 +16,9 @@ WINDOW = 5
 FLAT, RIDGE = 1e-4, 1e-3
 """The variances, in [-1, 1], below which a window counts as flat: to measure structure, and to exchange colours."""
 
+MISSED = 0.3
+"""The error of a pixel's colour, in [-1, 1], at which it counts half in the next fit."""
+
 GREY_RIDGE = 0.02
 """The variance of brightness below which an edge counts as one of hue alone."""
 
@@ -31,16 +34,31 @@ def structure_change(before: Tensor, after: Tensor, least: float = 0.07, most: f
     return F.max_pool2d(((rest - least) / (most - least)).clamp(0, 1), 5, stride=1, padding=2)
 
 
-def recoloured(before: Tensor, after: Tensor) -> Tensor:
+def recoloured(before: Tensor, after: Tensor, window: int = WINDOW, fits: int = 1) -> Tensor:
     """The colours of one picture on the structure of another, both (batch, 3, h, w): ``after`` as an affine function of
-    the channels of ``before``, fitted in the window around each pixel and averaged over the windows that hold it."""
+    the channels of ``before``, fitted in the window around each pixel and averaged over the windows that hold it.
+
+    ``window`` is its side in pixels. The pictures may disagree on the place of an outline by a pixel or two: of several
+    ``fits``, each counts a pixel less the more the one before misses it, by Cauchy's weights (iteratively reweighted
+    least squares: Holland and Welsch, 1977, https://doi.org/10.1080/03610927708827533).
+    """
     guide, x = before.double(), after.double()
-    slope = _slope(guide, x, RIDGE)
-    offset = _mean(x) - torch.einsum("nhwij,nihw->njhw", slope, _mean(guide))
-    averaged = _mean(slope.flatten(3).permute(0, 3, 1, 2)).reshape(
-        *slope.shape[:1], *slope.shape[3:], *slope.shape[1:3]
-    )
-    return (torch.einsum("nijhw,nihw->njhw", averaged, guide) + _mean(offset)).to(after)
+    fitted, weight = x, torch.ones_like(guide[:, :1])
+    eye = RIDGE * torch.eye(3, dtype=guide.dtype, device=guide.device)
+    for _ in range(fits):
+        share = _mean(weight, window)
+        of_guide, of_x = (_mean(weight * each, window) / share for each in (guide, x))
+        squares, between = (
+            _pairs(_mean(weight * _products(guide, each), window) / share - _products(of_guide, mean))
+            for each, mean in ((guide, of_guide), (x, of_x))
+        )
+        slope = torch.linalg.solve(squares + eye, between)
+        rest = of_x - torch.einsum("nhwij,nihw->njhw", slope, of_guide)
+        planes = torch.cat([slope.flatten(3).permute(0, 3, 1, 2), rest], 1)
+        planes = _mean(share * planes, window) / _mean(share, window)
+        fitted = torch.einsum("nhwij,nihw->njhw", _pairs(planes[:, :9]), guide) + planes[:, 9:]
+        weight = 1 / (1 + (fitted - x).square().sum(1, keepdim=True) / MISSED**2)
+    return fitted.to(after)
 
 
 def edge_slope(guide: Tensor, x: Tensor) -> Tensor:
@@ -106,10 +124,18 @@ def _weighted_mean(y: Tensor, weights: Tensor) -> Tensor:
 
 def _covariance(a: Tensor, b: Tensor) -> Tensor:
     """The covariance (batch, h, w, channels of a, channels of b) in the window around each pixel."""
-    pairs = a[:, :, None] * b[:, None]
-    joint = _mean(pairs.flatten(1, 2)).reshape(pairs.shape) - _mean(a)[:, :, None] * _mean(b)[:, None]
-    return joint.permute(0, 3, 4, 1, 2)
+    return _pairs(_mean(_products(a, b)) - _products(_mean(a), _mean(b)))
 
 
-def _mean(y: Tensor) -> Tensor:
-    return F.avg_pool2d(F.pad(y, (WINDOW // 2,) * 4, mode="replicate"), WINDOW, stride=1)
+def _products(a: Tensor, b: Tensor) -> Tensor:
+    """The products (batch, 9, h, w) of each channel of ``a`` and each of ``b``."""
+    return (a[:, :, None] * b[:, None]).flatten(1, 2)
+
+
+def _pairs(y: Tensor) -> Tensor:
+    """A value for each pair of channels (batch, 9, h, w) as matrices (batch, h, w, 3, 3)."""
+    return y.reshape(len(y), 3, 3, *y.shape[2:]).permute(0, 3, 4, 1, 2)
+
+
+def _mean(y: Tensor, window: int = WINDOW) -> Tensor:
+    return F.avg_pool2d(F.pad(y, (window // 2,) * 4, mode="replicate"), window, stride=1)
