@@ -13,6 +13,7 @@ import os
 import shutil
 import sys
 import time
+from collections import Counter
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -106,7 +107,9 @@ def main(runs: tuple[str, ...] = RUNS) -> None:
             raise RuntimeError(f"{folder} holds {len(known)} of {len(every)} tasks: run this again")
         task_rows = sorted(known.values(), key=_order)
         file.write_text("".join(_line(row) for row in task_rows), encoding="utf-8")
-        footer = f"Every edit: [scenes-{name}.jsonl](scenes-{name}.jsonl)."
+        at = Counter(row.get("commit", COMMIT) for row in task_rows)
+        commits = ", ".join(f"{number} at {commit}" for commit, number in at.items())
+        footer = f"Every edit: [scenes-{name}.jsonl](scenes-{name}.jsonl); {commits}."
         heading = f"## {editor} at {size} px, inverted by {method}{', the true region given' if region else ''}"
         tables.append(f"{heading}\n\n{_table(scenes.summary(task_rows))}\n\n{footer}")
         if run == runs[0]:
