@@ -42,8 +42,7 @@ DRAWN, SEED = 40, 2026
 """The number of edits of the first run that are shown as they were drawn, none chosen; and the seed that draws them."""
 
 BY_EYE: dict[str, dict[str, str]] = {
-    "c4e03daea08a": {
-        "recolour 2200003": "a faded edge and a halo",
+    "46bdbb058de3": {
         "reshape 2200008": "ragged edge",
         "resize 2200012": "the cube that should stay has lost a corner",
         "reshape 2200013": "lumpy sphere",
@@ -60,7 +59,7 @@ BY_EYE: dict[str, dict[str, str]] = {
         "reshape 2200009": "slanted cylinder",
         "add 2200019": "blurred top",
         "move 2200001": "not moved",
-        "recolour 2200019": "a ghost of the old colour",
+        "recolour 2200019": "a faded edge",
     }
 }
 """By the pixels of the sheet, the drawn edits that a person takes for no render with the change made, and why."""
