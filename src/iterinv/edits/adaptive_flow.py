@@ -30,7 +30,7 @@ CLEARLY, LEAST_LIKELY = 0.9, 2.5
 likely: the recoloured cube of a checkered floor had twice the error at a share of 0.94, and no new shape had a share
 above 0.8."""
 
-WIDE = 9, 4
+WIDE_FIT = 9, 4
 """The window and the number of fits of new colours that ignore where FlowEdit moved an outline. On six recolourings of
 the embedded cascade that no benchmark draws they changed PSNR inside by -1 to 8 dB, in the mean by 3.5; windows of 5 to
 15 pixels and 1 to 9 fits were tried on four of them, and on three of the benchmark's that had failed."""
@@ -61,12 +61,13 @@ class AdaptiveFlow(FirstStageEditor):
     the target prompt in the result, ``sure`` times as clearly as it saw the source prompt in the picture, the
     picture is edited anew from 0.7, 0.85 and 1.
 
-    FlowEdit moves outlines by a fraction of a pixel. Where exchanging colours is enough, they stay where they are:
-    the result's colours on the picture's own structure (:func:`iterinv.edits.structure.recoloured`) take the
-    result's place if the network sees the target prompt in them ``outline`` times as clearly, 1 or more for never,
-    and finds them about as likely. They are fitted in narrow windows and in wide ones, and the likelier are taken.
-    The defaults were chosen on recolourings of the embedded cascade that no benchmark draws;
-    ``docs/benchmarks/scenes.md`` measures them. Raises ``ValueError`` for settings outside their ranges.
+    FlowEdit moves outlines, by a fraction of a pixel to two pixels. Where exchanging colours is enough, they stay
+    where they are: the result's colours on the picture's own structure (:func:`iterinv.edits.structure.recoloured`)
+    take the result's place if the network sees the target prompt in them ``outline`` times as clearly, 1 or more for
+    never, and finds them about as likely. They are fitted in narrow windows and in wide ones, and the likelier are
+    taken. The defaults were chosen on recolourings of the embedded cascade that no benchmark draws, :data:`WIDE_FIT`
+    on some that it does; ``docs/benchmarks/scenes.md`` measures them. Raises ``ValueError`` for settings outside
+    their ranges.
     """
 
     strength: float | None = None
@@ -130,7 +131,7 @@ class AdaptiveFlow(FirstStageEditor):
         inside = torch.ones_like(z[:, :1]) if mask is None else mask
         colours, of_wide = (
             torch.where(inside > 0, inside * fitted.clamp(-1, 1) + (1 - inside) * clean, clean)
-            for fitted in (recoloured(clean, z), recoloured(clean, z, *WIDE))
+            for fitted in (recoloured(clean, z), recoloured(clean, z, *WIDE_FIT))
         )
         there = margin(site, inside, z, self.seed)
         clear = margin(site, inside, colours, self.seed) if there > 0 else 0.0

@@ -38,7 +38,8 @@ class FlowRedraw(FirstStageEditor):
     fresh noise, at ``guidance`` over the empty prompt. Nothing else of the picture changes. Where FlowEdit changes a
     wide region (:data:`WIDE`), such as a floor, its result stays: things stand in such a region, and drawn anew they
     would move. Without a ``region`` FlowEdit may change every pixel. The defaults were chosen on new shapes and sizes
-    of the embedded cascade that no benchmark draws. Raises ``ValueError`` for settings outside their ranges.
+    of the embedded cascade that no benchmark draws; ``docs/benchmarks/scenes.md`` measures them. Raises ``ValueError``
+    for settings outside their ranges.
     """
 
     strength: float = 0.6

@@ -52,10 +52,9 @@ class Redraw(FirstStageEditor):
         clean, grid = site.path[-1] if base is None else base, site.grid
         start = start_index(grid, self.strength)
         rule: Step = self.rule if mask is None else Blend(self.rule, mask, site.path)
-        scales: tuple[float, ...] = (2.0,) if self.guidance is None else (self.guidance,)
         removed = word_change(site.source_prompt, site.target_prompt) == "removed"
-        if self.guidance is None and removed:
-            scales = REMOVAL
+        usual = REMOVAL if removed else (2.0,)
+        scales = usual if self.guidance is None else (self.guidance,)
         inside = torch.ones_like(clean[:, :1]) if mask is None else mask
         drawn: list[Tensor] = []
         for k in range(self.tries):

@@ -95,14 +95,14 @@ def carried(before: Tensor, after: Tensor, picture: Tensor) -> Tensor:
 def _unexplained(guide: Tensor, x: Tensor) -> Tensor:
     """The rms (batch, 1, h, w) of the part of ``x`` that is no affine function of ``guide`` around each pixel."""
     between = _covariance(guide, x)
-    rest: Tensor = _covariance(x, x).diagonal(dim1=-2, dim2=-1) - (_slope(guide, x, FLAT) * between).sum(-2)
+    rest: Tensor = _covariance(x, x).diagonal(dim1=-2, dim2=-1) - (_slope(guide, x) * between).sum(-2)
     return rest.clamp_min(0).sum(-1)[:, None].sqrt()
 
 
-def _slope(guide: Tensor, x: Tensor, ridge: float) -> Tensor:
+def _slope(guide: Tensor, x: Tensor) -> Tensor:
     """The least-squares slope (batch, h, w, channels of guide, channels of x) of ``x`` over ``guide``."""
     eye = torch.eye(guide.shape[1], dtype=guide.dtype, device=guide.device)
-    slope: Tensor = torch.linalg.solve(_covariance(guide, guide) + ridge * eye, _covariance(guide, x))
+    slope: Tensor = torch.linalg.solve(_covariance(guide, guide) + FLAT * eye, _covariance(guide, x))
     return slope
 
 
