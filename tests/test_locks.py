@@ -21,7 +21,7 @@ def worked(what, pixels, path):
     cascade = iterinv.load(what)
     cascade.invert(from_uint8(pixels), PROMPT, plan("bdia-fixed", 2)).save(path)
     inversion = cascade.open(path)
-    edit = cascade.edit(inversion, TARGET)
+    edit = cascade.edit(inversion, TARGET, "diffedit")
     pictures = inversion.picture, *edit.pictures, *cascade.sample(TARGET, 2)
     return path.read_bytes(), *(picture.numpy().tobytes() for picture in pictures)
 

@@ -107,11 +107,11 @@ def test_the_report_has_the_keys_that_other_tools_rely_on(done):
 def test_three_commands_do_what_one_does_with_equal_pixels_and_an_equal_inversion(tiny_folder, photo, tmp_path, method):
     model, how = ("--model", tiny_folder), ("--prompt", PROMPT, "--steps", 5, "--method", method)
     one, a, b, c = (tmp_path / name for name in ("one", *"abc"))
-    assert call("edit", photo, "--to", TO, "--out", one, "--keep-inversion", *how, *model).exit_code == 0
+    edit = "--to", TO, "--editor", "diffedit", "--keep-inversion"
+    assert call("edit", photo, *edit, "--out", one, *how, *model).exit_code == 0
     assert call("invert", photo, "--out", a, *how, *model).exit_code == 0
     assert call("reconstruct", a / "inversion.safetensors", "--out", b, *model).exit_code == 0
-    again = "edit", "--inversion", a / "inversion.safetensors", "--to", TO, "--keep-inversion", "--out", c
-    assert call(*again, *model).exit_code == 0
+    assert call("edit", "--inversion", a / "inversion.safetensors", *edit, "--out", c, *model).exit_code == 0
     assert {file.name for file in a.iterdir()} == {"original.png", "inversion.safetensors", "report.json"}
     assert {file.name for file in b.iterdir()} == {"original.png", "reconstruction.png", "report.json"}
     assert {file.name for file in c.iterdir()} == FILES

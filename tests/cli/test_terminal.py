@@ -46,7 +46,14 @@ def test_what_the_encoding_of_a_terminal_lacks_is_printed_as_escapes(tiny_folder
 
 @pytest.mark.parametrize(
     "words",
-    [["methods"], ["--help"], ["edit", "--help"], ["version"], ["editors"], ["samplers"], ["measure", "--list"]],
+    [
+        ["methods"],
+        ["edit", "--help"],
+        *(
+            pytest.param(words, marks=pytest.mark.slow)
+            for words in (["--help"], ["version"], ["editors"], ["samplers"], ["measure", "--list"])
+        ),
+    ],
 )
 def test_a_reader_that_has_gone_ends_it_silently(words):
     end, begin = os.pipe()

@@ -19,7 +19,7 @@ from iterinv.edits import (
 )
 from iterinv.edits.automatic import changes_pattern, moves_outlines, tightened
 from iterinv.edits.flow_redraw import is_wide
-from iterinv.edits.from_flow import solid
+from iterinv.edits.from_flow import solid, without_what_stays
 from iterinv.edits.redraw import REMOVAL
 from iterinv.edits.words import word_change
 
@@ -54,7 +54,7 @@ def test_words_are_added_removed_or_exchanged():
 
 def test_it_draws_anew_what_appears_or_goes_and_changes_the_rest_in_place(first, monkeypatch):
     cascade, both = first
-    readings(monkeypatch, repeat((1.0, 1.0)))
+    readings(monkeypatch, repeat((1.0, 1.0)), before=0.1)
     swapped = SOURCE.replace("red", "green")
     for target, same, wide, pattern, chosen, why in (
         ("a blue cube", False, False, False, "Redraw", "only has words removed"),
@@ -68,9 +68,23 @@ def test_it_draws_anew_what_appears_or_goes_and_changes_the_rest_in_place(first,
         for module in ("automatic", "flow_redraw"):
             monkeypatch.setattr(f"iterinv.edits.{module}.is_wide", lambda before, after, wide=wide: wide)
         monkeypatch.setattr("iterinv.edits.automatic.changes_pattern", lambda *_, pattern=pattern: pattern)
+        monkeypatch.setattr("iterinv.edits.automatic.likelihood", lambda *_: 0.0)
         (report,) = cascade.edit(both.row(0), target, Automatic(region=SMALL)).reports
         assert (report["chose"], report["sees_target"]) == (chosen, True)
         assert why in report["why"]
+
+
+@pytest.mark.parametrize(("edited", "flowed", "chosen"), [(-3.0, -4.0, "AdaptiveFlow"), (-4.0, -3.0, "FlowRedraw")])
+def test_in_a_wide_region_new_colours_stay_if_they_are_as_likely_as_flows(first, monkeypatch, edited, flowed, chosen):
+    cascade, both = first
+    readings(monkeypatch, repeat((1.0, 1.0)), before=0.1)
+    likelihoods = iter((edited, flowed))
+    monkeypatch.setattr("iterinv.edits.automatic.likelihood", lambda *_: next(likelihoods))
+    for module in ("automatic", "flow_redraw"):
+        monkeypatch.setattr(f"iterinv.edits.{module}.is_wide", lambda before, after: True)
+    monkeypatch.setattr("iterinv.edits.automatic.changes_pattern", lambda *_: False)
+    (report,) = cascade.edit(both.row(0), SOURCE.replace("red", "green"), Automatic(region=SMALL)).reports
+    assert (report["chose"], "less likely" in report["why"]) == (chosen, chosen == "FlowRedraw")
 
 
 def test_a_floor_takes_another_pattern_and_a_wall_another_colour():
@@ -125,10 +139,17 @@ def test_a_region_of_its_own_shrinks_to_what_changed():
     assert tightened(whole, before) is whole
 
 
-def test_flows_result_stays_where_drawing_anew_does_not_show_the_target(first, monkeypatch):
+@pytest.mark.parametrize(
+    ("clear", "before"),
+    [
+        ([(1.0, 1.0), (1.0, -1.0), (1.0, 1.0)], 0.1),  # a thing has vanished
+        ([(1.0, 1.0), (1.0, 1.0), (1.0, 1.0)], -0.1),  # the thing does not stand where FlowEdit changed the picture
+    ],
+)
+def test_flows_result_stays_where_drawing_anew_does_not_show_the_target(first, monkeypatch, clear, before):
     cascade, both = first
-    readings(monkeypatch, [(1.0, 1.0), (1.0, -1.0), (1.0, 1.0)])
     monkeypatch.setattr(AdaptiveFlow, "same_outline", lambda self, site, mask, clean, z: (False, z))
+    readings(monkeypatch, clear, before)
     target = SOURCE.replace("red", "green")
     edit = cascade.edit(both.row(0), target, Automatic(region=SMALL))
     assert (edit.reports[0]["chose"], edit.reports[0]["sees_target"]) == ("AdaptiveFlow", True)
@@ -138,7 +159,7 @@ def test_flows_result_stays_where_drawing_anew_does_not_show_the_target(first, m
 
 def test_a_result_that_does_not_show_the_target_is_drawn_anew(first, monkeypatch):
     cascade, both = first
-    readings(monkeypatch, [(-1.0, 1.0), (2.0, 1.0)])
+    readings(monkeypatch, [(-1.0, 1.0), (2.0, 1.0)], before=0.1)
     target = SOURCE.replace("red", "green")
     edit = cascade.edit(both.row(0), target, Automatic(region=MASK))
     assert (edit.reports[0]["chose"], edit.reports[0]["sees_target"]) == ("FlowRedraw", True)
@@ -253,6 +274,39 @@ def test_the_outline_of_a_thing_that_stays_is_not_in_the_region_of_flow():
     assert not solid(change, 2.0).any()
 
 
+@pytest.mark.parametrize(
+    ("margins", "left"),
+    [
+        ([-10.0, -3.0], [0]),  # the second thing stays
+        ([-3.0, -10.0], [1]),
+        ([-10.0, -5.0], [0, 1]),
+        ([-10.0, 1.0], [0]),
+        ([2.0, 1.0], [0, 1]),  # the source prompt explains neither better
+    ],
+)
+def test_a_thing_that_stays_is_left_out_of_the_region_of_flow(first, monkeypatch, margins, left):
+    cascade, both = first
+    each, seen = iter(margins), []
+    monkeypatch.setattr("iterinv.edits.from_flow.margin", lambda *_, **__: next(each))
+    places = torch.zeros(2, 1, 1, 16, 16)
+    places[0, ..., 2:6, 2:6] = 1
+    places[1, ..., 8:14, 8:14] = 1
+
+    def editor(site):
+        seen.append(without_what_stays(site, places.amax(0)))
+        return (yield from PromptSwap()(site))
+
+    cascade.edit(both.row(0), "a blue cube", editor)
+    assert torch.equal(seen[0], places[left].amax(0))
+
+
+def test_one_connected_region_of_flow_stays_whole(monkeypatch):
+    monkeypatch.setattr("iterinv.edits.from_flow.margin", lambda *_, **__: pytest.fail("the network was asked"))
+    one = torch.zeros(1, 1, 16, 16)
+    one[..., 2:6, 2:6] = 1
+    assert without_what_stays(None, one) is one
+
+
 def flowed(monkeypatch, change):
     """FlowEdit adds ``change`` (1, 3, 16, 16) to the picture."""
 
@@ -310,7 +364,7 @@ def test_where_flow_changes_nothing_the_picture_stays(first, monkeypatch):
 
 def test_settings_that_are_given_hold_for_flow_and_for_what_is_drawn_anew(first, monkeypatch):
     cascade, both = first
-    readings(monkeypatch, repeat((1.0, 1.0)))
+    readings(monkeypatch, repeat((1.0, 1.0)), before=0.1)
     monkeypatch.setattr("iterinv.edits.automatic.changes_pattern", lambda *_: True)
     target = SOURCE.replace("red", "green")
     for wide, rule in ((True, "Flow"), (False, "Redraw")):

@@ -171,8 +171,12 @@ LIMITED = [name for name in EDITORS if EDITORS[name]().region != Everywhere()]
 """The editors whose own region is not the whole picture."""
 ALWAYS = "diffedit", "prompt-swap", "prompt-to-prompt"
 """The editors whose batches are tested in every region each time; for the others the region is their own."""
+LONG = "automatic", "redraw", "flow-redraw"
+"""The editors that draw several times; a batch of theirs at the first stage is in tests/edits/test_automatic.py."""
 CASES = [
-    (name, region) if region == "own" or name in ALWAYS else pytest.param(name, region, marks=pytest.mark.slow)
+    (name, region)
+    if name in ALWAYS or (region == "own" and name not in LONG)
+    else pytest.param(name, region, marks=pytest.mark.slow)
     for region in ("own", "given", "all")
     for name in (LIMITED if region == "all" else EDITORS)
 ]

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from iterinv.edits.adaptive_flow import AdaptiveFlow
-from iterinv.edits.classifier import certainty, clearness, margin
+from iterinv.edits.classifier import certainty, clearness, likelihood, margin
 from iterinv.edits.first_stage import FirstStageEditor
 from iterinv.edits.flow_redraw import FlowRedraw, change, is_wide, reach
 from iterinv.edits.redraw import Redraw
@@ -31,14 +31,14 @@ class Automatic(FirstStageEditor):
     stay, so it is drawn anew. Where words are exchanged, one pass of FlowEdit over the whole picture shows what
     changes. Where that is a wide region of another pattern, as a floor is, its result stays. Where its colours on the
     picture's own outlines may be enough (:func:`moves_outlines`), AdaptiveFlow exchanges them, and its result stays if
-    they are. Otherwise FlowRedraw draws anew what FlowEdit changed. Where the network does not see the target prompt in
-    the result, as when a thing should stand elsewhere, :data:`PLACES` are drawn anew, if the region is not wide. If the
-    network does not see it in that either, AdaptiveFlow's result stays, so that nothing vanishes. Latent stages have no
-    outlines to compare, and what AdaptiveFlow makes of them stays if the network sees the target prompt in it. The
-    report says which editor made the picture and why, and whether the network sees the target prompt in it
-    (:func:`sees_target`). ``strength``, ``guidance`` and ``region`` are the chosen editor's own unless given; a region
-    of its own shrinks to what the edit changed (:func:`tightened`). Raises ``ValueError`` for settings outside their
-    ranges.
+    they are; in a wide region, if it is as likely as FlowEdit's. Otherwise FlowRedraw draws anew what FlowEdit changed.
+    Where the network does not see the target prompt in the result, as when a thing should stand elsewhere,
+    :data:`PLACES` are drawn anew, if the region is not wide. If the network does not see it in that either,
+    AdaptiveFlow's result stays, so that nothing vanishes. Latent stages have no outlines to compare, and what
+    AdaptiveFlow makes of them stays if the network sees the target prompt in it. The report says which editor made the
+    picture and why, and whether the network sees the target prompt in it (:func:`sees_target`). ``strength``,
+    ``guidance`` and ``region`` are the chosen editor's own unless given; a region of its own shrinks to what the edit
+    changed (:func:`tightened`). Raises ``ValueError`` for settings outside their ranges.
     """
 
     strength: float | None = None
@@ -81,12 +81,14 @@ class Automatic(FirstStageEditor):
             in_place = yield from flow(site)
             if not sees_target(site, in_place):
                 why = "the network does not see the target prompt in AdaptiveFlow's result"
-            elif wide:
+            elif wide and _likelier(site, in_place, whole):
                 return _report(in_place, flow, "the target prompt exchanges words", True)
+            elif wide:
+                why = "AdaptiveFlow's result is less likely than FlowEdit's"
             elif in_place.reports[0]["same_outline"]:
                 return _report(in_place, flow, "new colours are enough", True)
         edit = yield from shape.edit(site, mask, whole)
-        if sees_target(site, edit, than_none=True):
+        if sees_target(site, edit, than_none=True, instead=True):
             return _report(edit, shape, why, True)
         why = "the network does not see the target prompt in FlowRedraw's result"
         if region is None and not wide:
@@ -121,6 +123,14 @@ def changes_pattern(clean: Tensor, z: Tensor) -> bool:
     inner = 1 - grown(1 - reach(clean, z), BORDER)
     changed = (structure_change(clean, z) * inner).sum() / inner.sum().clamp_min(1)
     return float(changed) >= PATTERN
+
+
+def _likelier(site: Site, edit: StageEdit, z: Tensor) -> bool:
+    """Tell whether the network finds an edit likelier than FlowEdit's result ``z``, where that changed the picture."""
+    clean = site.path[-1]
+    region = reach(clean, z)
+    edited, flowed = site.stage.encode(edit.picture.to(clean)), torch.where(region > 0, z, clean)
+    return likelihood(site, region, edited) >= likelihood(site, region, flowed)
 
 
 def moves_outlines(site: Site, clean: Tensor, z: Tensor) -> bool:
@@ -176,14 +186,15 @@ PLACES = FromPrompts(strength=0.85, grow=2, close=True)
 open. It holds the place of a thing that moves and the place where it goes."""
 
 
-def sees_target(site: Site, edit: StageEdit, than_none: bool = False) -> bool:
+def sees_target(site: Site, edit: StageEdit, than_none: bool = False, instead: bool = False) -> bool:
     """Tell whether the network predicts the noise of the edited region of a picture better by the target prompt than by
-    the source prompt; and ``than_none``, than by none, which a scene does not from which a thing has vanished."""
+    the source prompt; and ``than_none``, than by none, which a scene does not from which a thing has vanished; and
+    ``instead`` of the source prompt, which it saw there before: a few changed pixels beside the thing show neither."""
     z = site.stage.encode(edit.picture.to(site.path[-1]))
     mask = _inside(edit, z)
     source, none = clearness(site, mask, z)
     before = -margin(site, mask, site.path[-1])
-    if source <= max(0.0, -before / SEEN_BEFORE) or (than_none and none <= 0):
+    if source <= max(0.0, -before / SEEN_BEFORE) or (than_none and none <= 0) or (instead and before <= 0):
         return False
     return source > SURE * before or certainty(site, mask, z) >= CERTAIN
 

@@ -24,18 +24,18 @@ AT_ONCE = 4
 """The number of noises in one call of the network."""
 
 
-def margin(site: Site, mask: Tensor, z: Tensor, seed: int = 0) -> float:
+def margin(site: Site, mask: Tensor, z: Tensor, seed: int = 0, share: float = PROMPT_SHARE) -> float:
     """Measure how much better the target prompt than the source prompt predicts the noise of a clean state ``z``
-    (1, channels, h, w), within ``mask`` (1, 1, h, w).
+    (1, channels, h, w), within ``mask`` (1, 1, h, w), at a share of the grid.
 
     Above 0 the network sees the target prompt in it.
     """
-    return float(_margins(site, mask, z, seed).sum())
+    return float(_margins(site, mask, z, seed, share).sum())
 
 
 def certainty(site: Site, mask: Tensor, z: Tensor, seed: int = 0) -> float:
     """Measure the margin of a clean state in standard errors of its mean over the noises: above 2 it is no chance."""
-    margins = _margins(site, mask, z, seed)
+    margins = _margins(site, mask, z, seed, PROMPT_SHARE)
     return float(margins.mean() / (margins.std() / math.sqrt(NOISES)))
 
 
@@ -61,9 +61,9 @@ def likelihood(site: Site, mask: Tensor, z: Tensor, seed: int = 0) -> float:
     return -float(_errors(site, field, mask, z, LIKELIHOOD_SHARE, seed).sum())
 
 
-def _margins(site: Site, mask: Tensor, z: Tensor, seed: int) -> Tensor:
+def _margins(site: Site, mask: Tensor, z: Tensor, seed: int, share: float) -> Tensor:
     """The errors (noises,) by the source prompt less those by the target prompt."""
-    source, target = (_errors(site, field, mask, z, PROMPT_SHARE, seed) for field in (site.source(), site.unguided()))
+    source, target = (_errors(site, field, mask, z, share, seed) for field in (site.source(), site.unguided()))
     return source - target
 
 
