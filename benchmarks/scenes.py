@@ -30,7 +30,7 @@ from iterinv.embedded.evaluate.tasks import KINDS
 from iterinv.embedded.seeds import SCENE_EDIT
 from iterinv.evaluate.folder import processes
 
-RUNS = ("256:automatic:bdia:20",)
+RUNS = ("256:automatic:bdia:40",)
 SHARES = ("success", "kept", "clean", "good")
 Task = tuple[str, int]
 """The kind and the seed of a task."""

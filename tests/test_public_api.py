@@ -41,9 +41,9 @@ def test_a_list_is_a_batch_of_any_sizes(tiny):
 
 def test_pictures_come_out_as_asked(tiny):
     inversion = tiny.invert(pixels(), PROMPT, num_inference_steps=2)
-    arrays = tiny.edit(inversion, TARGET, output_type="np").images
-    assert (np.array(tiny.edit(inversion, TARGET).images[0]) == arrays[0]).all()
-    tensor = tiny.edit(inversion, TARGET, output_type="pt").images
+    arrays = tiny.edit(inversion, TARGET, "diffedit", output_type="np").images
+    assert (np.array(tiny.edit(inversion, TARGET, "diffedit").images[0]) == arrays[0]).all()
+    tensor = tiny.edit(inversion, TARGET, "diffedit", output_type="pt").images
     assert tensor.shape == (1, 3, 64, 64)
     assert torch.equal(tensor, from_uint8(arrays[0]))
     with pytest.raises(ValueError, match="output_type 'jpg' is not one of pil, np, pt"):

@@ -111,7 +111,9 @@ def test_two_threads_use_one_cascade(tiny_folder, picture, tmp_path):
 
     def work(seed):
         events = []
-        result = Workbench(events.append).edit(EditRequest(request(tiny_folder, picture, seed=seed), (TARGET,)))
+        result = Workbench(events.append).edit(
+            EditRequest(request(tiny_folder, picture, seed=seed), (TARGET,), "diffedit")
+        )
         return np.array(result.edits[0].images[0]), len(events), result.notes
 
     alone = [work(seed) for seed in range(2)]
