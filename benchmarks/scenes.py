@@ -42,24 +42,26 @@ DRAWN, SEED = 40, 2026
 """The number of edits of the first run that are shown as they were drawn, none chosen; and the seed that draws them."""
 
 BY_EYE: dict[str, dict[str, str]] = {
-    "46bdbb058de3": {
-        "reshape 2200008": "ragged edge",
+    "5016f881c457": {
+        "floor 2200016": "halos around the things",
+        "material 2200005": "lighter, but not shiny",
+        "wall 2200011": "ragged top",
+        "clear 2200030": "bent planks and a rest of the shadow",
+        "resize 2200031": "blotchy base",
+        "wall 2200028": "the cylinder that should stay has a ragged edge",
+        "floor 2200029": "the things that should stay have ragged edges",
+        "floor 2200039": "the cube that should stay has round corners",
+        "remove 2200022": "a rest of the shadow",
+        "wall 2200031": "blurred tip",
+        "add 2200005": "ragged edge",
+        "recolour 2200023": "a halo",
+        "remove 2200000": "the sphere that should stay is drawn anew, lumpy",
+        "clear 2200034": "a rest of the shadow",
+        "floor 2200020": "wavy tiles",
         "resize 2200012": "the cube that should stay has lost a corner",
-        "reshape 2200013": "lumpy sphere",
-        "add 2200002": "ragged edge",
-        "floor 2200015": "the sphere that should stay has corners",
-        "move 2200015": "not moved",
-        "remove 2200012": "the cone that should stay stands elsewhere",
-        "resize 2200002": "lumpy sphere",
-        "floor 2200007": "untidy planks",
-        "floor 2200017": "a halo around the cylinder",
-        "floor 2200005": "untidy planks",
-        "reshape 2200010": "blurred tip",
-        "move 2200008": "not moved",
-        "reshape 2200009": "slanted cylinder",
-        "add 2200019": "blurred top",
-        "move 2200001": "not moved",
-        "recolour 2200019": "a faded edge",
+        "resize 2200017": "blurred top",
+        "material 2200018": "a ring where the highlight was",
+        "reshape 2200038": "ragged edge",
     }
 }
 """By the pixels of the sheet, the drawn edits that a person takes for no render with the change made, and why."""
