@@ -219,6 +219,7 @@ OTHER = SOURCE.replace("red", "green")
         (OTHER, [(9.0, 8.0), (9.0, -1.0), (-8.0, 9.0)], [-2.0], 0),  # a thing has vanished from the second
         (OTHER, [(-1.0, 1.0), (-2.0, 1.0), (1.0, -1.0)], [-3.0, -1.0, -2.0], 1),  # none shows it
         ("a blue cube", [(9.0, 8.0), (3.0, 0.5), (-8.0, 9.0)], [-3.0, -1.0], 1),  # the first shows the cube twice
+        ("a blue cube", [(9.0, 8.0), (9.0, -0.5), (9.0, -2.0)], [-3.0, -1.0], 1),  # the last shows no cube at all
     ],
 )
 def test_the_likeliest_of_those_that_show_the_target_is_kept(first, monkeypatch, target, clear, likely, kept):
