@@ -51,7 +51,7 @@ def test_a_cascade_loads_inverts_edits_samples_and_saves_the_same(tiny_folder, t
     def work():
         cascade = iterinv.load([tiny_folder])  # a list is not kept
         inversion = cascade.invert(x, PROMPT, "bdia", 3)
-        edits = [cascade.edit(inversion, TARGET, name).pictures[-1] for name in ("adaptive-flow", "diffedit")]
+        edits = [cascade.edit(inversion, TARGET, name).pictures[-1] for name in ("adaptive-flow", "redraw", "diffedit")]
         return saved(cascade, x, tmp_path, "bdia"), cascade.fingerprint, *edits, *cascade.sample(PROMPT, 2)
 
     x = photo(64)

@@ -172,7 +172,7 @@ def test_an_edit_with_marks_is_the_edit_without(picture):
     pictures = []
     for source, target in ((plain, plain.replace("red", "blue")), (marked, marked.replace("red", "blue"))):
         inversion = cascade.invert(small, source, num_inference_steps=4)
-        pictures.append(cascade.edit(inversion, target, "diffedit").pictures[-1])
+        pictures.append(cascade.edit(inversion, target).pictures[-1])
     assert torch.equal(*pictures)
 
 
