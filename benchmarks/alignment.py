@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 from rich.progress import track
 
-from common import COMMIT, OUT, RESUMED, ROOT, publish, short, table
+from common import COMMIT, OUT, RESUMED, ROOT, STAGES, publish, short, table
 from iterinv.cascade import load
 from iterinv.embedded.evaluate import alignment as samples
 from iterinv.manifest import versions
@@ -58,7 +58,7 @@ The figures are in [alignment.json](alignment.json). {RESUMED}
 
 {chr(10).join(f"![{px} px](alignment-{px}.png){chr(10)}" for px in rows)}
 """
-    publish("alignment", "Samples against their words", body, began, ("cascade", "reader"))
+    publish("alignment", "Samples against their words", body, began, (*STAGES, "reader"))
 
 
 def _rows(px: str, row: dict[str, Any], names: list[str]) -> list[list[str]]:

@@ -56,14 +56,15 @@ def short(cascade: Cascade) -> str:
 
 
 @cache
-def shipping() -> str:
-    """The name of the cascade's weights that ship now."""
-    return short(load())
+def shipping(stages: int = 3) -> str:
+    """The name of the weights that ship now, of the first stages of the cascade."""
+    return short(Cascade(load().stages[:stages]))
 
 
-def measured(file: Path) -> list[dict[str, Any]]:
-    """The rows of a file that were measured on the weights that ship now."""
-    return [row for row in read_lines(file) if row.get("weights") == shipping()]
+def measured(file: Path, stages: int = 3) -> list[dict[str, Any]]:
+    """The rows of a file that were measured on the weights that ship now, by runs of the first stages alone."""
+    name = shipping(stages)
+    return [row for row in read_lines(file) if str(row.get("weights"))[: len(name)] == name]
 
 
 def measure(file: Path, work: Callable[[Any], list[dict[str, Any]]], jobs: Iterable[Any]) -> Iterator[dict[str, Any]]:
@@ -96,19 +97,23 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return "\n".join(f"| {line} |" for line in lines)
 
 
-PARTS = "cascade", "reader", "inspector"
-"""The networks that ship with the package, each in a folder of weights."""
+PARTS = {f"stage {name}": f"cascade/stage{k + 1}" for k, name in enumerate(("I", "II", "III"))}
+PARTS |= {"reader": "reader", "inspector": "inspector"}
+"""The networks that ship with the package, and the folder of the weights of each."""
+
+STAGES = "stage I", "stage II", "stage III"
+"""Those of the cascade."""
 
 
 def weights(part: str) -> str:
     """A name for the weights of one of :data:`PARTS` that ship now."""
     digest = hashlib.sha256()
-    for file in sorted((ROOT / "src" / "iterinv" / "embedded" / "weights" / part).rglob("*.safetensors")):
+    for file in sorted((ROOT / "src" / "iterinv" / "embedded" / "weights" / PARTS[part]).rglob("*.safetensors")):
         digest.update(file.read_bytes())
     return digest.hexdigest()[:8]
 
 
-def publish(name: str, title: str, body: str, began: float, uses: Sequence[str] = ("cascade",)) -> None:
+def publish(name: str, title: str, body: str, began: float, uses: Sequence[str] = STAGES) -> None:
     """Print a result and write it to ``docs/benchmarks/{name}.md`` with what it was made on; ``uses`` are the networks
     of :data:`PARTS` that the figures depend on."""
     made = ", ".join(f"{k} {v}" for k, v in versions().items())

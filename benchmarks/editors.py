@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from common import OUT, RESUMED, ROOT, measure, measured, publish, shipped, table
+from common import OUT, RESUMED, ROOT, STAGES, measure, measured, publish, shipped, table
 from iterinv import images
 from iterinv.cascade import Cascade, load
 from iterinv.edits import EDITORS
@@ -84,7 +84,7 @@ def _drawn(scene: Scene) -> Any:
 
 def run(minutes: float) -> None:
     end = time.time() + 60 * minutes
-    known = {(row["editor"], row["method"], row["kind"], row["seed"]) for row in measured(FILE)}
+    known = {(row["editor"], row["method"], row["kind"], row["seed"]) for row in measured(FILE, 2)}
     todo = [
         (method, seed, kind)
         for method in METHODS
@@ -175,7 +175,7 @@ def pictures() -> None:
 def main(minutes: float = math.inf) -> None:
     began = time.time()
     run(minutes)
-    rows = measured(FILE)
+    rows = measured(FILE, 2)
     plot(rows)
     columns = ["editor", "inverted by", "edits", "success %", "kept %", "good %", "inside dB", "outside dB", "exact %"]
     columns += ["leakage %", "ST-LPIPS", "calls I + II"]
@@ -201,7 +201,7 @@ region, are run after bdia alone. Lines that are missing are not measured yet.
 
 Every edit: [editors.jsonl](editors.jsonl). {RESUMED}
 """
-    publish("editors", "Editors side by side", body, began, ("cascade", "reader"))
+    publish("editors", "Editors side by side", body, began, (*STAGES[:2], "reader", "inspector"))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from common import publish, table
+from common import STAGES, publish, table
 
 METHODS = ("bdia", "belm", "edict", "aligned", "ddim", "direct")
 STEPS, SIZE, PROCESSES, PATIENCE = 5, 64, 2, 60.0
@@ -138,7 +138,7 @@ The same command was killed (SIGKILL) {kills} times at random moments, {midway} 
 not, and then run to its end. Its `results.jsonl` holds {"**the same bytes**" if same else "**OTHER BYTES**"} as that of
 the run in peace. After a kill the workers ended by themselves within {max((s for _, s in deaths), default=0):.1f} s.
 """
-    publish("evaluate", "An evaluation that is stopped", body, began)
+    publish("evaluate", "An evaluation that is stopped", body, began, STAGES[:2])
     if not same:
         raise SystemExit("a killed run gave other bytes")
 

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from common import OUT, RESUMED, measure, measured, publish, table
+from common import OUT, RESUMED, STAGES, measure, measured, publish, table
 from iterinv.cascade import Cascade, load
 from iterinv.edits import PromptSwap, RoundTrip
 from iterinv.edits.site import Editor
@@ -136,7 +136,7 @@ def _drawn(scene: Scene) -> torch.Tensor:
 
 def run(minutes: float) -> None:
     end = time.time() + 60 * minutes
-    known = {(row["way"], row["guidance"], row["steps"], row["kind"], row["seed"]) for row in measured(FILE)}
+    known = {(row["way"], row["guidance"], row["steps"], row["kind"], row["seed"]) for row in measured(FILE, 1)}
     left = [job for job in jobs() if (*job[:4], SCENE_EDIT + job[4]) not in known]
     for row in measure(FILE, partial(one, end=end), left):
         print(*(row[k] for k in ("way", "guidance", "steps", "kind", "seed")), flush=True)
@@ -214,7 +214,7 @@ def plot(groups: dict[Setting, list[dict[str, Any]]]) -> None:
 def main(minutes: float = math.inf) -> None:
     began = time.time()
     run(minutes)
-    groups = by_setting(measured(FILE))
+    groups = by_setting(measured(FILE, 1))
     plot(groups)
     columns = ["steps", "run back", "guidance", "method", "tasks", "largest error"]
     columns += ["recoloured, %", "reshaped, %", "truth, dB", "outside, dB"]
@@ -233,7 +233,7 @@ standard errors.
 
 Every task: [exact_and_editable.jsonl](exact_and_editable.jsonl). {RESUMED}
 """
-    publish("exact_and_editable", "Exact and editable", body, began)
+    publish("exact_and_editable", "Exact and editable", body, began, STAGES[:1])
 
 
 if __name__ == "__main__":

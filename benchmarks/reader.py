@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from common import ROOT, publish, table
+from common import ROOT, STAGES, publish, table
 from iterinv.embedded.inspector import BROKEN, SURE, inspect
 from iterinv.embedded.inspector import WEIGHTS as INSPECTOR
 from iterinv.embedded.reader import QUESTIONS, WEIGHTS, answers, features, load
@@ -96,7 +96,7 @@ broken cells that it finds; *false*: cells that it calls broken further than one
 
 {table(["fault", "pictures", "called broken", "cells", "false"], inspected(COUNTS[256]))}
 """
-    publish("reader", "What the reader and the inspector see", body, began, ("cascade", "reader", "inspector"))
+    publish("reader", "What the reader and the inspector see", body, began, (*STAGES, "reader", "inspector"))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from common import OUT, RESUMED, ROOT, publish, short, table
+from common import OUT, RESUMED, ROOT, STAGES, publish, short, table
 from iterinv.cascade import load
 from iterinv.embedded.evaluate import alignment as samples
 from iterinv.evaluate.folder import processes
@@ -111,7 +111,7 @@ Shares are of what the captions say that the [reader](reader.md) sees; *all*: al
 
 {sheet}
 """
-    publish("sampling", "Sampling by BDIA and by DDIM", body, began, ("cascade", "reader"))
+    publish("sampling", "Sampling by BDIA and by DDIM", body, began, (*STAGES[:2], "reader"))
 
 
 def drawn(settings: tuple[str, int, Way, float]) -> Path | None:

@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image
 from rich.progress import Progress
 
-from common import COMMIT, OUT, RESUMED, ROOT, measured, publish, shipping, short, table
+from common import COMMIT, OUT, RESUMED, ROOT, STAGES, measured, publish, shipping, short, table
 from iterinv.cascade import load
 from iterinv.edits import EDITORS
 from iterinv.embedded.evaluate import scene_edit as scenes
@@ -147,7 +147,7 @@ Of the first table, none chosen: source, edited, truth; four tasks per row. {RES
 
 ![worst](scenes-worst.png)
 """
-    publish("scenes", "SceneEdit: edits with a known answer", body, began, ("cascade", "reader", "inspector"))
+    publish("scenes", "SceneEdit: edits with a known answer", body, began, (*STAGES, "reader", "inspector"))
 
 
 def _pixels(picture: Path) -> str:

@@ -178,11 +178,11 @@ def test_every_page_is_of_the_weights_that_ship_or_says_that_it_is_not():
 def test_a_page_of_other_weights_is_outdated_until_it_is_written_again(tmp_path):
     import stale
 
-    file, ours = tmp_path / "one.md", stale.weights("cascade")
-    foot = "Made by `python benchmarks/one.py` at 0123abc-dirty in 7 s: x86_64; cascade {}; iterinv 0.1.0."
+    file, ours = tmp_path / "one.md", stale.weights("stage II")
+    foot = "Made by `python benchmarks/one.py` at 0123abc-dirty in 7 s: x86_64; stage II {}; iterinv 0.1.0."
     file.write_text(f"# One\n\nText.\n\n{foot.format('00000000')}\n")
     page = stale.page(file)
-    assert (page.name, page.commit, page.seconds, page.outdated) == ("one", "0123abc", 7, ["cascade"])
+    assert (page.name, page.commit, page.seconds, page.outdated) == ("one", "0123abc", 7, ["stage II"])
     for _ in range(2):
         stale.mark(file)
     assert file.read_text().split("\n\n")[:3] == ["# One", stale.MARK, "Text."]
