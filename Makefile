@@ -40,7 +40,7 @@ docs: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/stale.py
-	for name in pictures reconstruction page samples table1 exact_and_editable editors own_size aspect demo rules overhead reader alignment \
+	for name in pictures reconstruction page samples enlarging table1 exact_and_editable editors own_size aspect demo rules overhead reader alignment \
 	  sampling scenes methods metrics figures evaluate; do \
 	  OMP_WAIT_POLICY=PASSIVE $(BIN)/python benchmarks/$$name.py || exit 1; done
 

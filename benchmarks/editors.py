@@ -175,7 +175,7 @@ def pictures() -> None:
 def main(minutes: float = math.inf) -> None:
     began = time.time()
     run(minutes)
-    rows = measured(FILE, 2)
+    rows = [row for row in measured(FILE, 2) if row["good"] is not None]
     plot(rows)
     columns = ["editor", "inverted by", "edits", "success %", "kept %", "good %", "inside dB", "outside dB", "exact %"]
     columns += ["leakage %", "ST-LPIPS", "calls I + II"]

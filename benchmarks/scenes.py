@@ -31,7 +31,7 @@ from iterinv.embedded.seeds import SCENE_EDIT
 from iterinv.evaluate.folder import processes
 
 RUNS = ("256:automatic:bdia:40",)
-SHARES = ("success", "kept", "clean", "good")
+SHARES = ("success", "kept", "both", "clean", "good")
 Task = tuple[str, int]
 """The kind and the seed of a task."""
 
@@ -123,16 +123,15 @@ def main(runs: tuple[str, ...] = RUNS) -> None:
     body = f"""
 Held-out scenes, as many of each kind as the tables say, by editors with their defaults, which are given the two
 captions and nothing else. *Success*: the [reader](reader.md), which reads pictures at 64 px, sees the requested change;
-*kept*: it sees everything else unchanged; *clean*: the [inspector](reader.md), which sees 256 px, finds no broken
-place; *good*: all three. *Inside*: PSNR to the true render where it differs
-from the source (the thing, its shadow, its reflections); *outside*: to the source elsewhere, mean and least, of the
-pictures where any pixel there differs; *exact* is the share where none does. *Features*: distance to the truth in the
-reader's features. *IoU*: of the region where the last stage may change the picture and the true region. *Sharpness*:
-gradients inside, in units of the truth's (median). *Leakage*: the share of all change that lies outside the true
-region. *Ghost*: the share of the source's fine structure that is left inside. *ST-LPIPS*: perceptual distance to the
-true render. *Back* and *onward*: edits of the first scenes ({AGAIN} of each kind) edited once more, back by
-the source's caption and
-onward to another wall, PSNR to the true picture.
+*kept*: it sees everything else unchanged; *both* of them. A task whose true answer the reader misreads is not *judged*:
+these shares are of the others. *Clean*: the [inspector](reader.md), which sees 256 px, finds no broken place; *good*:
+all three. *Inside*: PSNR to the true render where it differs from the source (the thing, its shadow, its reflections);
+*outside*: to the source elsewhere, mean and least, of the pictures where any pixel there differs; *exact* is the share
+where none does. *Features*: distance to the truth in the reader's features. *IoU*: of the region where the last stage
+may change the picture and the true region. *Sharpness*: gradients inside, in units of the truth's (median). *Leakage*:
+the share of all change that lies outside the true region. *Ghost*: the share of the source's fine structure that is
+left inside. *ST-LPIPS*: perceptual distance to the true render. *Back* and *onward*: edits of the first scenes ({AGAIN}
+of each kind) edited once more, back by the source's caption and onward to another wall, PSNR to the true picture.
 
 {(chr(10) * 2).join(tables)}
 
@@ -161,7 +160,7 @@ def _by_eye(drawn: list[dict[str, Any]], failures: dict[str, str] | None) -> str
     if failures is None:
         return "Nobody has counted those that pass for a render with the change made."
     passed = {f"{row['kind']} {row['seed']}": row for row in drawn}
-    agree = sum((name in failures) != row["good"] for name, row in passed.items())
+    agree = sum((name in failures) != row["good"] for name, row in passed.items() if row["good"] is not None)
     listed = "; ".join(f"{name}: {why}" for name, why in failures.items())
     count = f"{len(drawn) - len(failures)} of the {len(drawn)} pass for a render with the change made"
     return f"Looked at one by one, {count}. *Good* says the same of {agree}. Those that do not pass: {listed}."
@@ -192,8 +191,8 @@ def _table(summary: list[dict[str, Any]]) -> str:
         others = [_figure(row["features"], ".1f"), _figure(row["iou"], ".2f"), _figure(row["sharpness"], ".2f")]
         others += ["" if row[key] is None else f"{100 * row[key]:.0f} %" for key in ("leakage", "ghost")]
         others += [_figure(row["st_lpips"], ".3f"), _figure(row["back"], ".1f"), _figure(row["onward"], ".1f")]
-        rows.append([row["kind"], row["tasks"], *shares, *figures, *others])
-    columns = ["kind", "tasks", *SHARES, "inside dB", "outside dB", "least", "exact", "features", "IoU"]
+        rows.append([row["kind"], row["tasks"], row["judged"], *shares, *figures, *others])
+    columns = ["kind", "tasks", "judged", *SHARES, "inside dB", "outside dB", "least", "exact", "features", "IoU"]
     columns += ["sharpness", "leakage", "ghost", "ST-LPIPS", "back dB", "onward dB"]
     return table(columns, rows)
 

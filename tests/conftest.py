@@ -87,10 +87,9 @@ def build(folder: Path, seed: int = 0) -> Path:
     words = networks.tokenizer(77)
     text = words, networks.text_encoder(RECIPE, len(words))
     for k, stage in enumerate(RECIPE["stages"]):
-        low = stage.get("low") is not None
         network = networks.unet(RECIPE, stage)
         network.conv_out.weight.data *= 0.2  # a trained field is smoother than a random one
-        networks.save_stage(folder / f"stage{k + 1}", network, stage["sample_max"], low, None if low else text)
+        networks.save_stage(folder / f"stage{k + 1}", network, stage, None if stage.get("low") else text)
     (folder / "cascade.json").write_text(json.dumps({"stages": ["stage1", "stage2", "stage3"], "noise_level": 100}))
     return folder
 

@@ -77,6 +77,15 @@ def test_the_truth_is_judged_perfect_and_the_source_by_what_it_lacks():
     assert untouched["ssim"] == pytest.approx(1)
 
 
+def test_a_task_whose_true_answer_is_misread_is_not_judged(monkeypatch):
+    task = scene_edit(5, "recolour")
+    x = scenes._drawn(task.source, 64)
+    monkeypatch.setattr(scenes, "read", lambda pictures: [SceneAttributes.of(task.source)])
+    row = scenes.score(task, x, x, None)
+    assert [row[key] for key in ("success", "kept", "both", "good")] == [None] * 4
+    assert row["inside"] < 25
+
+
 def test_a_folder_is_gone_on_with_and_refuses_another_way(tiny, tmp_path):
     work = lambda count, strength=0.7: list(  # noqa: E731
         scenes.evaluate(tiny, DiffEdit(strength=strength), tmp_path, "bdia", 3, ("recolour", "wall"), count)
@@ -198,6 +207,7 @@ def test_a_mean_leaves_out_what_is_not_there():
         "kind": "wall",
         "success": True,
         "kept": False,
+        "both": False,
         "clean": None,
         "good": False,
         "inside": None,
@@ -225,6 +235,9 @@ def test_a_mean_leaves_out_what_is_not_there():
     assert row_of_kind["clean"] is None
     half = scenes.summary([row, {**row, "kept": True, "good": True, "sharpness": None}])[0]
     assert (half["success"], half["kept"], half["good"], half["sharpness"]) == (1, 0.5, 0.5, 0.5)
+    unread = {**row, "success": None, "kept": None, "both": None, "good": None}
+    partly = scenes.summary([row, unread])[0]
+    assert (partly["tasks"], partly["judged"], partly["success"], partly["both"]) == (2, 1, 1, 0)
     assert scenes.summary([row, {**row, "outside": None}])[0]["outside_exact"] == 0.5
     assert row_of_kind["iou"] is None
     assert whole == {**row_of_kind, "kind": "all"}

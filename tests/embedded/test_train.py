@@ -14,7 +14,7 @@ from iterinv.embedded.seeds import HELD_OUT
 from iterinv.embedded.train import RECIPE, read_recipe, train
 from iterinv.embedded.train.data import PHOTOGRAPHS, photographs, scene, scenes
 from iterinv.embedded.train.progress import Clock
-from iterinv.embedded.train.stage import Batches, noise_loss, variance_loss
+from iterinv.embedded.train.stage import Batches, prediction_loss, variance_loss
 from iterinv.models import folders
 from iterinv.schedules import from_config
 
@@ -196,33 +196,49 @@ def test_the_variance_term_is_least_at_the_true_posterior():
     assert float(variance_loss(noise, noise, x0, noise, torch.tensor([0]), table)) == 0
 
 
+class _Out:
+    def __init__(self, sample):
+        self.sample = torch.cat([sample, -torch.ones_like(sample)], 1)
+
+
+def _loss(network, table, **settings):
+    """Return the loss on black pictures of a network (x, t) -> prediction."""
+    example = (torch.zeros(64, 3, 8, 8), None, [""] * 64)
+    return float(
+        prediction_loss(lambda x, t, **_: _Out(network(x, t)), lambda words: {"text": None}, example, settings, table)
+    )
+
+
+def _blind(x, t):
+    return torch.zeros_like(x)
+
+
 def test_a_perfect_network_has_no_loss_but_its_variance():
     """The loss of predicting the noise itself is zero; of predicting nothing, the weighted mean square of the noise."""
     table = torch.tensor(from_config({"beta_schedule": "squaredcos_cap_v2"}).alphas_cumprod)
-    x0 = torch.zeros(64, 3, 8, 8)
 
-    class Out:
-        def __init__(self, sample):
-            self.sample = sample
+    def perfect(x, t):  # for black pictures the noise is the sample over sigma
+        return x / (1 - table[t]).sqrt().reshape(-1, 1, 1, 1)
 
-    def perfect(x, t, **_):  # for black pictures the noise is the sample over sigma
-        return Out(torch.cat([x / (1 - table[t]).sqrt().reshape(-1, 1, 1, 1), -torch.ones_like(x)], 1))
-
-    def blind(x, t, **_):
-        return Out(torch.cat([torch.zeros_like(x), -torch.ones_like(x)], 1))
-
-    settings = {"snr_cap": math.inf, "weight_max": 1.0}
-    example = (x0, None, [""] * 64)
-    assert float(noise_loss(perfect, lambda words: {"text": None}, example, settings, table)) == pytest.approx(
-        0, abs=1e-4
-    )
-    assert float(noise_loss(blind, lambda words: {"text": None}, example, settings, table)) == pytest.approx(1, abs=0.1)
+    settings = {"prediction": "epsilon", "snr_cap": math.inf, "weight_max": 1.0}
+    assert _loss(perfect, table, **settings) == pytest.approx(0, abs=1e-4)
+    assert _loss(_blind, table, **settings) == pytest.approx(1, abs=0.1)
     # Below SNR = cap / max the noise's error weighs max; above it, that of the picture weighs cap at every level.
-    settings = {"snr_cap": 2.0, "weight_max": 3.0}
-    heavy = float(noise_loss(blind, lambda words: {"text": None}, example, settings, torch.linspace(0.12, 0.08, 1000)))
-    light = float(noise_loss(blind, lambda words: {"text": None}, example, settings, torch.linspace(0.81, 0.79, 1000)))
-    assert heavy == pytest.approx(3, abs=0.1)
-    assert light == pytest.approx(2 / 4, abs=0.05)
+    settings |= {"snr_cap": 2.0, "weight_max": 3.0}
+    assert _loss(_blind, torch.linspace(0.12, 0.08, 1000), **settings) == pytest.approx(3, abs=0.1)
+    assert _loss(_blind, torch.linspace(0.81, 0.79, 1000), **settings) == pytest.approx(2 / 4, abs=0.05)
+
+
+def test_a_velocity_is_weighted_by_sigma():
+    """The velocity of a black picture is alpha times its noise; of predicting nothing, the loss is the mean square of
+    that times sigma."""
+    table = torch.linspace(0.37, 0.35, 1000)
+
+    def perfect(x, t):
+        return x * (table[t] / (1 - table[t])).sqrt().reshape(-1, 1, 1, 1)
+
+    assert _loss(perfect, table, prediction="v_prediction") == pytest.approx(0, abs=1e-3)
+    assert _loss(_blind, table, prediction="v_prediction") == pytest.approx(0.36 * 0.8, abs=0.02)
 
 
 def test_the_shipped_recipe_is_whole():

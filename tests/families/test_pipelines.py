@@ -530,7 +530,7 @@ def test_ifs_stages_give_every_pixel_back_at_their_own_sizes(tmp_path):
         text = (words, networks.text_encoder(thin, len(words))) if low is None else None
         network = networks.unet(thin, stage)
         network.conv_out.weight.data *= 0.2
-        networks.save_stage(tmp_path / name, network, stage["sample_max"], low is not None, text)
+        networks.save_stage(tmp_path / name, network, stage, text)
     cascade = iterinv.load([tmp_path / "I", tmp_path / "II"])
     assert [stage.size for stage in cascade.stages] == [64, 256]
     assert cascade.stages[1].low_level.t == 250

@@ -192,6 +192,7 @@ def print_summary(summary: list[dict[str, Any]], out: Path) -> None:
     columns = {
         "success": "{:.0%}",
         "kept": "{:.0%}",
+        "both": "{:.0%}",
         "good": "{:.0%}",
         "inside": "{:.1f}",
         "outside": "{:.1f}",

@@ -40,7 +40,7 @@ from iterinv.metrics.st_lpips import missing
 from iterinv.observer import Observer
 from iterinv.plans import Plan
 
-SHARES = ("success", "kept", "clean", "good")
+SHARES = ("success", "kept", "both", "clean", "good")
 MEANS = ("inside", "outside", "ssim", "features", "iou", "leakage", "ghost", "st_lpips", "back", "onward")
 """The figures of a row: yes, no or ``None``, and numbers or ``None``."""
 
@@ -152,7 +152,8 @@ def _readable(picture: Path) -> bool:
 def score(task: SceneEdit, x: Tensor, edited: Tensor, mask: Tensor | None) -> dict[str, Any]:
     """Score an edited picture (1, 3, size, size); ``x`` is the source's.
 
-    ``success``: the reader sees the requested change; ``kept``: it sees everything else unchanged. ``inside`` is the
+    ``success``: the reader sees the requested change; ``kept``: it sees everything else unchanged; ``both`` of them.
+    All three are ``None`` where the reader misreads the true answer, so cannot judge. ``inside`` is the
     PSNR to the truth where the truth differs from the source. ``outside`` is the PSNR to the source elsewhere, ``None``
     where all pixels are equal, and ``ssim`` the SSIM there. ``features`` is the distance to the truth in the reader's
     features, and ``iou`` the overlap of ``mask``, where the edit may change the picture, with the true region.
@@ -168,13 +169,16 @@ def score(task: SceneEdit, x: Tensor, edited: Tensor, mask: Tensor | None) -> di
     change = np.abs(source8.astype(int) - now8).sum(-1)
     predicted, source, target = read(edited)[0], SceneAttributes.of(task.source), SceneAttributes.of(task.target)
     truth8 = images.to_uint8(truth)
-    success, kept = (judge(task.kind, predicted, source, target) for judge in (succeeded, preserved))
+    judges = succeeded, preserved
+    able = all(judge(task.kind, read(truth)[0], source, target) for judge in judges)
+    success, kept = (judge(task.kind, predicted, source, target) if able else None for judge in judges)
     fine = clean(edited)[0] if size == INSPECTED else None
     return {
         "success": success,
         "kept": kept,
+        "both": success and kept,
         "clean": fine,
-        "good": success and kept and fine is not False,
+        "good": success and kept and fine is not False if able else None,
         "inside": psnr(truth8, now8, inside),
         "outside": psnr(source8, now8, ~inside),
         "ssim": ssim(source8, now8, ~inside),
@@ -242,8 +246,9 @@ def preserved(kind: str, predicted: SceneAttributes, source: SceneAttributes, ta
 
 
 def summary(task_rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Make one row per kind, and one for all: shares and means, and the least ``outside``. ``outside_exact`` is the
-    share of tasks whose pixels outside are all equal, where there is no PSNR to count. ``sharpness`` is a median."""
+    """Make one row per kind, and one for all: shares and means of those that are known, and the least ``outside``.
+    ``judged`` is the number of tasks that the reader can judge. ``outside_exact`` is the share of tasks whose pixels
+    outside are all equal, where there is no PSNR to count. ``sharpness`` is a median."""
     summaries = []
     for kind in [*(k for k in KINDS if any(row["kind"] == k for row in task_rows)), "all"]:
         these = [row for row in task_rows if kind in ("all", row["kind"])]
@@ -252,7 +257,9 @@ def summary(task_rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         sharp = [row["sharpness"] for row in these if row["sharpness"] is not None]
         means["sharpness"] = float(np.median(sharp)) if sharp else None
         exact = float(np.mean([row["outside"] is None for row in these]))
-        summaries.append({"kind": kind, "tasks": len(these), **means, "outside_least": least, "outside_exact": exact})
+        judged = sum(row["both"] is not None for row in these)
+        counts = {"kind": kind, "tasks": len(these), "judged": judged}
+        summaries.append({**counts, **means, "outside_least": least, "outside_exact": exact})
     return summaries
 
 

@@ -13,7 +13,10 @@ from typing import Any
 PARTS = ("text", "I", "II", "III", "pack", "reader", "inspector")
 PRECISIONS = ("no", "fp16", "bf16")
 RECIPE = Path(__file__).with_name("recipe.yaml")
-PHASE = ("minutes", "rate", "batch", "crop", "tries", "blur", "cubes", "noise_level_max", "snr_cap", "weight_max")
+PHASE = (
+    *("minutes", "rate", "batch", "crop", "tries", "blur", "cubes", "photographs"),
+    *("noise_level_max", "snr_cap", "weight_max"),
+)
 """The settings that a phase of a stage may have."""
 
 
@@ -150,7 +153,7 @@ def _stage(
         place = weights / f"stage{recipe['stages'].index(stage) + 1}" / "unet"
         network = UNet2DConditionModel.from_pretrained(place, torch_dtype=torch.float32)
         clock.spent = 60 * sum(phase["minutes"] for phase in phases[:-1])
-    noise = schedules.from_config(networks.scheduler(stage["sample_max"]).config)
+    noise = schedules.from_config(networks.scheduler(stage).config)
     preview = Preview(recipe, stage, noise, embed)
     network = train_stage(recipe, stage, network, embed, noise, folder, out / "data", clock, preview, precision)
     network.save_pretrained(folder / "unet")
@@ -178,8 +181,7 @@ def _pack(recipe: dict[str, Any], out: Path, path: Path) -> Path:
         if not trained.exists():
             raise FileNotFoundError(f"{trained} is missing: run `iterinv train {stage['name']} --out {out}` first")
         network = UNet2DConditionModel.from_pretrained(trained)
-        low = stage.get("low") is not None
-        networks.save_stage(weights / f"stage{k + 1}", network, stage["sample_max"], low, None if low else text)
+        networks.save_stage(weights / f"stage{k + 1}", network, stage, None if stage.get("low") else text)
     cascade = {"stages": [f"stage{k + 1}" for k in range(len(recipe["stages"]))], "noise_level": recipe["noise_level"]}
     write_json(weights / "cascade.json", cascade)
     shutil.copy(path, weights / "recipe.yaml")

@@ -86,31 +86,31 @@ def unet(recipe: Mapping[str, Any], stage: Mapping[str, Any]) -> Any:
     )
 
 
-def scheduler(sample_max: float) -> Any:
-    """IF's scheduler: cosine, learned-range variance, dynamic thresholding."""
+def scheduler(stage: Mapping[str, Any]) -> Any:
+    """IF's scheduler with a stage's prediction type: cosine, learned-range variance, dynamic thresholding."""
     from diffusers import DDPMScheduler
 
     return DDPMScheduler(
         beta_schedule="squaredcos_cap_v2",
         variance_type="learned_range",
-        prediction_type="epsilon",
+        prediction_type=stage["prediction"],
         clip_sample=True,
         thresholding=True,
         dynamic_thresholding_ratio=0.95,
-        sample_max_value=sample_max,
+        sample_max_value=stage["sample_max"],
     )
 
 
-def save_stage(folder: Path, network: Any, sample_max: float, low: bool, text: tuple[Any, Any] | None) -> None:
-    """Write a stage as a diffusers folder, in half precision. ``text`` (tokenizer, encoder) goes with the first stage
-    only."""
+def save_stage(folder: Path, network: Any, stage: Mapping[str, Any], text: tuple[Any, Any] | None) -> None:
+    """Write a stage of the recipe as a diffusers folder, in half precision. ``text`` (tokenizer, encoder) goes with the
+    first stage only."""
     import torch
     from diffusers import DDPMScheduler, IFPipeline, IFSuperResolutionPipeline
 
     words, encoder = text or (None, None)
     absent = dict(safety_checker=None, feature_extractor=None, watermarker=None, requires_safety_checker=False)
-    parts = dict(tokenizer=words, text_encoder=encoder, unet=network, scheduler=scheduler(sample_max))
-    if low:
+    parts = dict(tokenizer=words, text_encoder=encoder, unet=network, scheduler=scheduler(stage))
+    if stage.get("low") is not None:
         noising = DDPMScheduler(beta_schedule="squaredcos_cap_v2")
         pipe = IFSuperResolutionPipeline(**parts, image_noising_scheduler=noising, **absent)
     else:

@@ -30,6 +30,7 @@ class Preview:
 
     def __init__(self, recipe: Mapping[str, Any], stage: Mapping[str, Any], schedule: Schedule, embed: Embed) -> None:
         self.size, self.low, self.schedule = stage["size"], stage.get("low"), schedule
+        self.prediction = stage["prediction"]
         self.scenes = [Scene.random(HELD_OUT + k) for k in range(4 if self.low else 16)]
         words = [caption(scene) for scene in self.scenes]
         low: dict[str, Tensor] = {}
@@ -46,7 +47,7 @@ class Preview:
     def __call__(self, network: Any) -> Image.Image:
         device = next(network.parameters()).device
         positive, negative = (Condition({name: x.to(device) for name, x in each.items()}) for each in self.conditions)
-        field = self.guidance(UNetDenoiser(network, low_level=self.low_level), positive, negative)
+        field = self.guidance(UNetDenoiser(network, self.prediction, self.low_level), positive, negative)
         grid = self.schedule.grid(25)
         shape = (len(self.scenes), 3, self.size, self.size)
         noise = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(device)

@@ -1,4 +1,5 @@
-"""Training one stage: noise prediction with a learned variance, as improved DDPM (Nichol & Dhariwal 2021) and IF do."""
+"""Training one stage: noise or velocity prediction with a learned variance, as improved DDPM (Nichol & Dhariwal 2021)
+and IF do."""
 
 from __future__ import annotations
 
@@ -38,8 +39,8 @@ class Batches:
         k = int(self.rng.integers(len(self.scenes) + (cubes - 1) * len(self.cubes)))
         return k if k < len(self.scenes) else self.cubes[k % len(self.cubes)]
 
-    def _picture(self, cubes: int) -> tuple[Tensor, str]:
-        if self.photographs and self.rng.random() < self.recipe["data"]["photographs"]:
+    def _picture(self, cubes: int, photographs: float) -> tuple[Tensor, str]:
+        if self.photographs and self.rng.random() < photographs:
             photo = self.photographs[self.rng.integers(len(self.photographs))]
             n = self.recipe["data"]["large"]["size"]
             top, left = (int(self.rng.integers(side - n + 1)) for side in photo.shape[1:])
@@ -53,16 +54,26 @@ class Batches:
         )
         return torch.from_numpy(self.scenes[seed].copy()).permute(2, 0, 1).float() / 127.5 - 1, words
 
-    def draw(self, batch: int, crop: int, tries: int = 1, blur: float = 0.0, cubes: int = 1, **_: float) -> Example:
+    def draw(
+        self,
+        batch: int,
+        crop: int,
+        tries: int = 1,
+        blur: float = 0.0,
+        cubes: int = 1,
+        photographs: float | None = None,
+        **_: float,
+    ) -> Example:
         """``batch`` examples, cut to ``crop`` pixels where that is less than the stage's size: of ``tries`` places, at
         the one where most is to be learned, the target being furthest from the enlarged picture.
 
         Of the low-resolution pictures, half are blurred by a Gaussian of up to ``blur`` of their pixels, so that the
         stage learns to sharpen what the one below leaves soft (Ho et al. 2022, cascaded diffusion models, section 4.2).
         Scenes with a cube are drawn ``cubes`` times as often as others: which way one is turned no caption says, so it
-        is the most to learn.
+        is the most to learn. Of the examples, ``photographs`` are cut from photographs: the recipe's share if ``None``.
         """
-        drawn = [self._picture(cubes) for _ in range(batch)]
+        share = self.recipe["data"]["photographs"] if photographs is None else photographs
+        drawn = [self._picture(cubes, share) for _ in range(batch)]
         x, words = torch.stack([picture for picture, _ in drawn]), [w for _, w in drawn]
         size, low = self.stage["size"], self.stage.get("low")
         if x.shape[-1] != size:
@@ -112,23 +123,33 @@ def variance_loss(eps: Tensor, v: Tensor, x0: Tensor, x: Tensor, t: Tensor, tabl
     return torch.where(t > 0, kl.flatten(1).mean(1) / math.log(2), 0.0)
 
 
-def noise_loss(network: Any, encode: Any, example: Example, recipe: Mapping[str, Any], table: Tensor) -> Tensor:
-    """The training loss of one batch: min-SNR weighted noise prediction, plus a thousandth of the variance's bound."""
+def prediction_loss(network: Any, encode: Any, example: Example, recipe: Mapping[str, Any], table: Tensor) -> Tensor:
+    """The training loss of one batch: the weighted error of the prediction, plus a thousandth of the variance's bound.
+
+    Noise prediction has min-SNR weights (Hang et al. 2023). Velocity prediction (Salimans and Ho 2022) is weighted by
+    sigma: between the error of the picture, for which it is sigma squared, and the velocity's own. At high noise, the
+    noise leaves the picture undetermined: its error is alpha / sigma times the picture's, and a stage that enlarges
+    learns little of what the picture below says; the velocity is the picture itself there.
+    """
     x0, large, words = example
     t = torch.randint(0, len(table), (len(x0),))
     noise = torch.randn_like(x0)
     signal = table[t].reshape(-1, 1, 1, 1)
-    x = signal.sqrt() * x0 + (1 - signal).sqrt() * noise
+    alpha, sigma = signal.sqrt(), (1 - signal).sqrt()
+    x = alpha * x0 + sigma * noise
     sample, labels = x, None
     if large is not None:
         labels = torch.randint(0, recipe["noise_level_max"] + 1, (len(x0),))
         low = table[labels].reshape(-1, 1, 1, 1)
         sample = torch.cat([x, low.sqrt() * large + (1 - low).sqrt() * torch.randn_like(large)], 1)
     out = network(sample, t, encoder_hidden_states=encode(words)["text"], class_labels=labels).sample
-    eps, v = out.chunk(2, 1)
-    snr = table[t] / (1 - table[t])
-    weight = (recipe["snr_cap"] / snr).clamp_max(recipe["weight_max"])
-    error = (eps - noise).square().flatten(1).mean(1)
+    predicted, v = out.chunk(2, 1)
+    if recipe["prediction"] == "v_prediction":
+        eps, truth, weight = alpha * predicted + sigma * x, alpha * noise - sigma * x0, sigma.flatten()
+    else:
+        snr = table[t] / (1 - table[t])
+        eps, truth, weight = predicted, noise, (recipe["snr_cap"] / snr).clamp_max(recipe["weight_max"])
+    error = (predicted - truth).square().flatten(1).mean(1)
     return (weight * error).mean() + 1e-3 * variance_loss(eps, v, x0, x, t, table).mean()
 
 
@@ -189,7 +210,8 @@ def train_stage(
         phase, _ = clock.phase()
         x0, large, words = batches.draw(**phase)
         example = (x0.to(accelerator.device), None if large is None else large.to(accelerator.device), words)
-        loss = noise_loss(network, encode, example, {**recipe, **phase}, table)
+        settings = {**recipe, "prediction": stage["prediction"], **phase}
+        loss = prediction_loss(network, encode, example, settings, table)
         optimizer.zero_grad()
         accelerator.backward(loss)
         accelerator.clip_grad_norm_(network.parameters(), recipe["clip_grad"])
