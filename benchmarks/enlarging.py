@@ -10,13 +10,13 @@ import torch
 from torch.nn import functional as F
 
 from common import OUT, publish, table
-from iterinv.cascade import load, resize
+from iterinv.cascade import load
 from iterinv.edits.regions import grown
 from iterinv.edits.site import start_index
 from iterinv.embedded.scenes import Scene, caption, render
 from iterinv.embedded.seeds import HELD_OUT
 from iterinv.guidance import CFG
-from iterinv.images import contact_sheet, to_uint8
+from iterinv.images import contact_sheet, resize, to_uint8
 from iterinv.metrics import psnr
 from iterinv.models import Stage
 from iterinv.steps import DDIM
