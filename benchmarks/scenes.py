@@ -30,7 +30,7 @@ from iterinv.embedded.evaluate.tasks import KINDS
 from iterinv.embedded.seeds import SCENE_EDIT
 from iterinv.evaluate.folder import processes
 
-RUNS = ("256:automatic:bdia:40",)
+RUNS = ("256:automatic:bdia:44",)
 SHARES = ("success", "kept", "both", "clean", "good")
 Task = tuple[str, int]
 """The kind and the seed of a task."""
@@ -42,26 +42,26 @@ DRAWN, SEED = 40, 2026
 """The number of edits of the first run that are shown as they were drawn, none chosen; and the seed that draws them."""
 
 BY_EYE: dict[str, dict[str, str]] = {
-    "5016f881c457": {
-        "floor 2200016": "halos around the things",
-        "material 2200005": "lighter, but not shiny",
-        "wall 2200011": "ragged top",
-        "clear 2200030": "bent planks and a rest of the shadow",
-        "resize 2200031": "blotchy base",
-        "wall 2200028": "the cylinder that should stay has a ragged edge",
-        "floor 2200029": "the things that should stay have ragged edges",
-        "floor 2200039": "the cube that should stay has round corners",
-        "remove 2200022": "a rest of the shadow",
-        "wall 2200031": "blurred tip",
-        "add 2200005": "ragged edge",
-        "recolour 2200023": "a halo",
-        "remove 2200000": "the sphere that should stay is drawn anew, lumpy",
-        "clear 2200034": "a rest of the shadow",
-        "floor 2200020": "wavy tiles",
-        "resize 2200012": "the cube that should stay has lost a corner",
-        "resize 2200017": "blurred top",
-        "material 2200018": "a ring where the highlight was",
-        "reshape 2200038": "ragged edge",
+    "d3ede319e9a8": {
+        "floor 2200001": "blurred horizon",
+        "resize 2200002": "lumpy outline",
+        "add 2200007": "ragged top",
+        "reshape 2200007": "rounded corners, and a ghost above",
+        "floor 2200005": "broken planks",
+        "floor 2200007": "broken planks",
+        "recolour 2200007": "a halo",
+        "add 2200005": "torn base",
+        "recolour 2200003": "a halo",
+        "resize 2200007": "bent sides",
+        "wall 2200001": "ragged top",
+        "add 2200003": "rounded corners",
+        "wall 2200004": "blurred horizon",
+        "add 2200008": "rounded corners",
+        "resize 2200009": "the sphere that should stay has a bite",
+        "add 2200002": "lumpy outline",
+        "move 2200000": "a drum, no cube",
+        "reshape 2200001": "rounded corners",
+        "resize 2200001": "rounded top",
     }
 }
 """By the pixels of the sheet, the drawn edits that a person takes for no render with the change made, and why."""
