@@ -257,8 +257,8 @@ def summary(task_rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         sharp = [row["sharpness"] for row in these if row["sharpness"] is not None]
         means["sharpness"] = float(np.median(sharp)) if sharp else None
         exact = float(np.mean([row["outside"] is None for row in these]))
-        judged = sum(row["both"] is not None for row in these)
-        counts = {"kind": kind, "tasks": len(these), "judged": judged}
+        able = sum(row["both"] is not None for row in these)
+        counts = {"kind": kind, "tasks": len(these), "judged": able}
         summaries.append({**counts, **means, "outside_least": least, "outside_exact": exact})
     return summaries
 
