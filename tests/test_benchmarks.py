@@ -89,11 +89,11 @@ def test_full_sizes_are_timed_on_the_networks_that_are_named(monkeypatch):
         monkeypatch.setattr(full_size, name, value)
     name, x4 = "DeepFloyd/IF-I-M-v1.0", full_size.X4
     thin = partial(upscaler.X4, block_out_channels=[32, 32, 32, 32], cross_attention_dim=32)
-    for each, unet in ((name, partial(deepfloyd.first, 32, attention_head_dim=32)), (x4, thin)):
-        monkeypatch.setitem(full_size.PUBLISHED, each, replace(PUBLISHED[each], unet=unet))
+    for each, network in ((name, partial(deepfloyd.first, 32, attention_head_dim=32)), (x4, thin)):
+        monkeypatch.setitem(full_size.PUBLISHED, each, replace(PUBLISHED[each], network=network))
     monkeypatch.setattr(full_size, "NAMES", (name,))
     full_size.main("cpu", (name,))
-    ((page, _, body, _),) = lines
+    ((page, _, body, *_),) = lines
     assert page == "full-size"
     assert [line.count("IF-I-M-v1.0") for line in body.splitlines()].count(1) == 3 + 1
     where = full_size.stage(x4, full_size.torch.float32, "cpu")

@@ -5,7 +5,7 @@ from itertools import repeat
 import pytest
 import torch
 
-from iterinv.cascade import Cascade
+from iterinv.cascade import Cascade, load
 from iterinv.edits import (
     AdaptiveFlow,
     Automatic,
@@ -22,6 +22,8 @@ from iterinv.edits.flow_redraw import is_wide
 from iterinv.edits.from_flow import solid, without_what_stays
 from iterinv.edits.redraw import REMOVAL
 from iterinv.edits.words import word_change
+from iterinv.embedded.scenes import COLORS, Scene, caption, render
+from iterinv.embedded.seeds import HELD_OUT
 
 SOURCE = "a red sphere to the left of a blue cube"
 MASK = Given(torch.ones(1, 1, 16, 16).triu())
@@ -85,6 +87,17 @@ def test_in_a_wide_region_new_colours_stay_if_they_are_as_likely_as_flows(first,
     monkeypatch.setattr("iterinv.edits.automatic.changes_pattern", lambda *_: False)
     (report,) = cascade.edit(both.row(0), SOURCE.replace("red", "green"), Automatic(region=SMALL)).reports
     assert (report["chose"], "less likely" in report["why"]) == (chosen, chosen == "FlowRedraw")
+
+
+def test_new_colours_in_a_wide_box_around_a_thing_are_enough():
+    """A box that is given is wider than the thing, so outlines are not compared; the thing was drawn anew for that."""
+    cascade, scene = load().up_to(32), Scene.random(HELD_OUT, things=1)
+    inversion = cascade.invert(render(scene, 256)[None], caption(scene), num_inference_steps=4)
+    box = torch.zeros(256, 256)
+    box[40:220, 30:230] = 1
+    color = next(each for each in COLORS if each != scene.things[0].color)
+    (report,) = cascade.edit(inversion, caption(scene.with_(color=color)), mask=box).reports
+    assert (report["chose"], report["sees_target"]) == ("AdaptiveFlow", True)
 
 
 def test_a_floor_takes_another_pattern_and_a_wall_another_colour():

@@ -85,7 +85,8 @@ class Automatic(FirstStageEditor):
                 return _report(in_place, flow, "the target prompt exchanges words", True)
             elif wide:
                 why = "AdaptiveFlow's result is less likely than FlowEdit's"
-            elif in_place.reports[0]["same_outline"]:
+            # AdaptiveFlow compares no outlines in a wide region, such as a box that the user draws around a thing.
+            elif in_place.reports[0]["same_outline"] or _share(site) > flow.local:
                 return _report(in_place, flow, "new colours are enough", True)
         edit = yield from shape.edit(site, mask, whole)
         if sees_target(site, edit, than_none=True, instead=True):
@@ -123,6 +124,11 @@ def changes_pattern(clean: Tensor, z: Tensor) -> bool:
     inner = 1 - grown(1 - reach(clean, z), BORDER)
     changed = (structure_change(clean, z) * inner).sum() / inner.sum().clamp_min(1)
     return float(changed) >= PATTERN
+
+
+def _share(site: Site) -> float:
+    """The share of the picture that the user's mask lets change; 0 without one."""
+    return 0.0 if site.limit is None else float(site.limit_at(site.stage.shape[1:]).mean())
 
 
 def _likelier(site: Site, edit: StageEdit, z: Tensor) -> bool:
