@@ -97,12 +97,11 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return "\n".join(f"| {line} |" for line in lines)
 
 
-PARTS = {f"stage {name}": f"cascade/stage{k + 1}" for k, name in enumerate(("I", "II", "III"))}
-PARTS |= {"reader": "reader", "inspector": "inspector"}
-"""The networks that ship with the package, and the folder of the weights of each."""
-
 STAGES = "stage I", "stage II", "stage III"
-"""Those of the cascade."""
+"""The networks of the cascade, small to large."""
+
+PARTS = {name: f"cascade/stage{k}" for k, name in enumerate(STAGES, 1)} | {"reader": "reader", "inspector": "inspector"}
+"""The networks that ship with the package, and the folder of the weights of each."""
 
 
 def weights(part: str) -> str:

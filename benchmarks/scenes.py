@@ -31,6 +31,8 @@ from iterinv.embedded.seeds import SCENE_EDIT
 from iterinv.evaluate.folder import processes
 
 RUNS = ("256:automatic:bdia:44",)
+"""Size, editor, method and number of scenes of each run: enough for the reader to judge 40 tasks of each kind."""
+
 SHARES = ("success", "kept", "both", "clean", "good")
 Task = tuple[str, int]
 """The kind and the seed of a task."""
@@ -159,11 +161,12 @@ def _by_eye(drawn: list[dict[str, Any]], failures: dict[str, str] | None) -> str
     """The count of the drawn edits that a person takes for renders, the failures, and the inspector's agreement."""
     if failures is None:
         return "Nobody has counted those that pass for a render with the change made."
-    passed = {f"{row['kind']} {row['seed']}": row for row in drawn}
-    agree = sum((name in failures) != row["good"] for name, row in passed.items() if row["good"] is not None)
+    judged = {f"{row['kind']} {row['seed']}": row["good"] for row in drawn if row["good"] is not None}
+    agree = sum((name in failures) != good for name, good in judged.items())
     listed = "; ".join(f"{name}: {why}" for name, why in failures.items())
     count = f"{len(drawn) - len(failures)} of the {len(drawn)} pass for a render with the change made"
-    return f"Looked at one by one, {count}. *Good* says the same of {agree}. Those that do not pass: {listed}."
+    same = f"*Good* says the same of {agree} of {len(judged)}"
+    return f"Looked at one by one, {count}. {same}. Those that do not pass: {listed}."
 
 
 def _task(row: dict[str, Any]) -> Task:

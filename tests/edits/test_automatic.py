@@ -90,7 +90,7 @@ def test_in_a_wide_region_new_colours_stay_if_they_are_as_likely_as_flows(first,
 
 
 def test_new_colours_in_a_wide_box_around_a_thing_are_enough():
-    """A box that is given is wider than the thing, so outlines are not compared; the thing was drawn anew for that."""
+    """AdaptiveFlow compares no outlines in a wide box, which is no reason to draw the thing anew."""
     cascade, scene = load().up_to(32), Scene.random(HELD_OUT, things=1)
     inversion = cascade.invert(render(scene, 256)[None], caption(scene), num_inference_steps=4)
     box = torch.zeros(256, 256)

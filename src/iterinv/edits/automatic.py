@@ -86,7 +86,7 @@ class Automatic(FirstStageEditor):
             elif wide:
                 why = "AdaptiveFlow's result is less likely than FlowEdit's"
             # AdaptiveFlow compares no outlines in a wide region, such as a box that the user draws around a thing.
-            elif in_place.reports[0]["same_outline"] or _share(site) > flow.local:
+            elif in_place.reports[0]["same_outline"] or _limit_share(site) > flow.local:
                 return _report(in_place, flow, "new colours are enough", True)
         edit = yield from shape.edit(site, mask, whole)
         if sees_target(site, edit, than_none=True, instead=True):
@@ -126,7 +126,7 @@ def changes_pattern(clean: Tensor, z: Tensor) -> bool:
     return float(changed) >= PATTERN
 
 
-def _share(site: Site) -> float:
+def _limit_share(site: Site) -> float:
     """The share of the picture that the user's mask lets change; 0 without one."""
     return 0.0 if site.limit is None else float(site.limit_at(site.stage.shape[1:]).mean())
 

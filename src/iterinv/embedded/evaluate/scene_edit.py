@@ -170,7 +170,8 @@ def score(task: SceneEdit, x: Tensor, edited: Tensor, mask: Tensor | None) -> di
     predicted, source, target = read(edited)[0], SceneAttributes.of(task.source), SceneAttributes.of(task.target)
     truth8 = images.to_uint8(truth)
     judges = succeeded, preserved
-    able = all(judge(task.kind, read(truth)[0], source, target) for judge in judges)
+    answer = read(truth)[0]
+    able = all(judge(task.kind, answer, source, target) for judge in judges)
     success, kept = (judge(task.kind, predicted, source, target) if able else None for judge in judges)
     fine = clean(edited)[0] if size == INSPECTED else None
     return {

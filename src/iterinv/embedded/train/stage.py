@@ -127,9 +127,9 @@ def prediction_loss(network: Any, encode: Any, example: Example, recipe: Mapping
     """The training loss of one batch: the weighted error of the prediction, plus a thousandth of the variance's bound.
 
     Noise prediction has min-SNR weights (Hang et al. 2023). Velocity prediction (Salimans and Ho 2022) is weighted by
-    sigma: between the error of the picture, for which it is sigma squared, and the velocity's own. At high noise, the
-    noise leaves the picture undetermined: its error is alpha / sigma times the picture's, and a stage that enlarges
-    learns little of what the picture below says; the velocity is the picture itself there.
+    sigma, between sigma squared, which makes it the error of the picture, and 1. At high noise, an error of the picture
+    is an error of the noise alpha / sigma as large, so a stage that predicts noise learns little there of the picture
+    below, which says what to draw; the velocity is the picture itself there.
     """
     x0, large, words = example
     t = torch.randint(0, len(table), (len(x0),))
