@@ -167,6 +167,7 @@ def test_from_the_upload_to_the_command_that_gives_the_same_bytes(visit, tmp_pat
     handle.focus()
     loaded = "() => [...document.querySelectorAll('#reconstruction img')].every((each) => each.naturalWidth)"
     page.wait_for_function(loaded)
+    playwright.expect(handle).to_have_attribute("aria-valuetext", re.compile("^Original: 50 %"))  # it has its place
     for key, share in {"ArrowRight": 52, "PageUp": 72, "Home": 0, "End": 100, "ArrowLeft": 98}.items():
         page.keyboard.press(key)
         playwright.expect(handle).to_have_attribute("aria-valuenow", re.compile(f"^({share - 1}|{share}|{share + 1})$"))

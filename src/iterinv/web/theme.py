@@ -111,14 +111,15 @@ JS = """
   // A handle lies at a share of the picture, which may be narrower than the element that it is in.
   const place = (handle) => {
     const img = handle.parentElement.querySelector('img');
+    if (!img) return { share: NaN };
     const wide = Math.min(img.clientWidth, img.clientHeight * img.naturalWidth / img.naturalHeight);
     const left = (img.clientWidth - wide) / 2;
     const here = new DOMMatrix(getComputedStyle(handle).transform).m41;
     return { wide, left, share: Math.min(Math.max((here - left) / wide, 0), 1) };
   };
   const say = (handle) => {
-    if (!handle.parentElement.querySelector('img')?.naturalWidth) return;
     const percent = Math.round(100 * place(handle).share);
+    if (Number.isNaN(percent)) return;
     handle.setAttribute('aria-valuenow', percent);
     handle.setAttribute('aria-valuetext', `${label(handle).split(', and ')[0]}: ${percent} % of the width`);
   };
@@ -127,8 +128,9 @@ JS = """
     const at = { clientX: box.left + left + wide * Math.min(Math.max(share, 0), 1), clientY: box.top + 1 };
     handle.dispatchEvent(new MouseEvent('mousedown', { ...at, bubbles: true, cancelable: true, view: window }));
     window.dispatchEvent(new MouseEvent('mouseup', { ...at, view: window }));
-    requestAnimationFrame(() => say(handle));
   };
+  // Gradio places a handle again when its pictures load and when they are shown, so the value follows the handle.
+  const placed = new MutationObserver((changes) => changes.forEach((each) => say(each.target)));
   const by = { ArrowLeft: -.02, ArrowDown: -.02, ArrowRight: .02, ArrowUp: .02, PageDown: -.2, PageUp: .2 };
   const name = () => {
     document.querySelectorAll('.gradio-container img').forEach((img) => {
@@ -144,6 +146,7 @@ JS = """
       const range = { 'aria-valuemin': 0, 'aria-valuemax': 100, 'aria-valuenow': 50 };
       const all = { role: 'slider', tabindex: 0, 'aria-label': label(each), ...range };
       Object.entries(all).forEach((pair) => each.setAttribute(...pair));
+      placed.observe(each, { attributeFilter: ['style'] });
     });
   };
   document.addEventListener('focusin', (event) => event.target.matches('[data-testid=slider]') && say(event.target));
