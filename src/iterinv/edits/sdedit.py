@@ -44,7 +44,7 @@ class SDEdit(FirstStageEditor):
             noise = draw_noise(clean.shape[1:], [self.seed], "sdedit", k).to(clean).expand(clean.shape)
             rule: Step = self.rule
             if mask is not None:
-                rule = Blend(rule, mask, [*(move(clean, noise, grid[-1], level) for level in grid[:-1]), clean])
+                rule = Blend(rule, mask, site.noised(noise))
             state = rule.init(move(z, noise, grid[-1], grid[start]))
             z, *_ = yield from last_state(run(rule, site.guided(self.guidance), state, grid, start))
         share = share_of(grid, start)

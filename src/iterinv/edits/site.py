@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from iterinv.conditions import Condition
 from iterinv.guidance import CFG, unguided
 from iterinv.images import Canvas, Picture, Pictures, output, sides, to_own_pixels
-from iterinv.levels import Field, Grid, State
+from iterinv.levels import Field, Grid, State, move
 from iterinv.masks import resized
 from iterinv.models import Stage
 from iterinv.reading import Original
@@ -230,6 +230,11 @@ class Site:
         if guided and self.inversion.guidance.fitted:
             return self.inversion.field(self.stage.denoiser)
         return unguided(self.stage.denoiser, self.inversion.condition)
+
+    def noised(self, noise: Tensor) -> list[Tensor]:
+        """The picture's clean state under ``noise`` (batch, channels, h, w) at each level, and as it is at the last."""
+        clean, grid = self.path[-1], self.grid
+        return [*(move(clean, noise, grid[-1], level) for level in grid[:-1]), clean]
 
     def follow_path(
         self,
