@@ -17,10 +17,11 @@ from iterinv.edits import (
     Redraw,
     StageEdit,
 )
-from iterinv.edits.automatic import changes_pattern, moves_outlines, tightened
-from iterinv.edits.flow_redraw import is_wide
+from iterinv.edits.automatic import moves_outlines, tightened
+from iterinv.edits.flow_redraw import changes_pattern, is_wide
 from iterinv.edits.from_flow import solid, without_what_stays
 from iterinv.edits.redraw import REMOVAL
+from iterinv.edits.structure import recoloured
 from iterinv.edits.words import word_change
 from iterinv.embedded.scenes import COLORS, Scene, caption, render
 from iterinv.embedded.seeds import HELD_OUT
@@ -58,35 +59,19 @@ def test_it_draws_anew_what_appears_or_goes_and_changes_the_rest_in_place(first,
     cascade, both = first
     readings(monkeypatch, repeat((1.0, 1.0)), before=0.1)
     swapped = SOURCE.replace("red", "green")
-    for target, same, wide, pattern, chosen, why in (
-        ("a blue cube", False, False, False, "Redraw", "only has words removed"),
-        (SOURCE + " and a cone", False, False, False, "Redraw", "only has words added"),
-        (swapped, True, False, False, "AdaptiveFlow", "new colours are enough"),
-        (swapped, False, False, False, "FlowRedraw", "new colours are not enough"),
-        (swapped, False, True, False, "AdaptiveFlow", "exchanges words"),  # a wall
-        (swapped, False, True, True, "FlowRedraw", "the pattern of a wide region"),  # a floor
+    for target, same, wide, chosen, why in (
+        ("a blue cube", False, False, "Redraw", "only has words removed"),
+        (SOURCE + " and a cone", False, False, "Redraw", "only has words added"),
+        (swapped, True, False, "AdaptiveFlow", "new colours are enough"),
+        (swapped, False, False, "FlowRedraw", "new colours are not enough"),
+        (swapped, False, True, "FlowRedraw", "a wide region"),  # a floor or a wall
     ):
         monkeypatch.setattr(AdaptiveFlow, "same_outline", lambda self, site, mask, clean, z, same=same: (same, z))
         for module in ("automatic", "flow_redraw"):
             monkeypatch.setattr(f"iterinv.edits.{module}.is_wide", lambda before, after, wide=wide: wide)
-        monkeypatch.setattr("iterinv.edits.automatic.changes_pattern", lambda *_, pattern=pattern: pattern)
-        monkeypatch.setattr("iterinv.edits.automatic.likelihood", lambda *_: 0.0)
         (report,) = cascade.edit(both.row(0), target, Automatic(region=SMALL)).reports
         assert (report["chose"], report["sees_target"]) == (chosen, True)
         assert why in report["why"]
-
-
-@pytest.mark.parametrize(("edited", "flowed", "chosen"), [(-3.0, -4.0, "AdaptiveFlow"), (-4.0, -3.0, "FlowRedraw")])
-def test_in_a_wide_region_new_colours_stay_if_they_are_as_likely_as_flows(first, monkeypatch, edited, flowed, chosen):
-    cascade, both = first
-    readings(monkeypatch, repeat((1.0, 1.0)), before=0.1)
-    likelihoods = iter((edited, flowed))
-    monkeypatch.setattr("iterinv.edits.automatic.likelihood", lambda *_: next(likelihoods))
-    for module in ("automatic", "flow_redraw"):
-        monkeypatch.setattr(f"iterinv.edits.{module}.is_wide", lambda before, after: True)
-    monkeypatch.setattr("iterinv.edits.automatic.changes_pattern", lambda *_: False)
-    (report,) = cascade.edit(both.row(0), SOURCE.replace("red", "green"), Automatic(region=SMALL)).reports
-    assert (report["chose"], "less likely" in report["why"]) == (chosen, chosen == "FlowRedraw")
 
 
 def test_new_colours_in_a_wide_box_around_a_thing_are_enough():
@@ -368,6 +353,22 @@ def test_flows_result_stays_in_a_wide_region_but_for_the_things_in_it(first, mon
     )
 
 
+def test_the_structure_of_a_wide_region_takes_new_colours_where_its_pattern_stays(first, monkeypatch):
+    """FlowEdit moves the outline of a thing in front of a wall, which stays where it was."""
+    cascade, both = first
+    monkeypatch.setattr("iterinv.edits.automatic.sees_target", lambda *_, **__: True)
+    monkeypatch.setattr("iterinv.edits.flow_redraw.changes_pattern", lambda *_: False)
+    wall, before = torch.full((1, 3, 16, 16), -0.3), both.row(0).picture
+    wall[..., 6:12, 5:11] = 0  # a thing
+    colours = recoloured(before, before + wall).clamp(-1, 1)
+    flowed(monkeypatch, wall)
+    edit = cascade.edit(both.row(0), SOURCE.replace("red", "green"), Automatic())
+    assert (edit.reports[0]["chose"], edit.reports[0]["same_outline"]) == ("FlowRedraw", True)
+    torch.testing.assert_close(
+        edit.pictures[0], torch.where(edit.masks[0] > 0, colours, before).to(edit.pictures[0]), rtol=0, atol=1e-6
+    )
+
+
 def test_where_flow_changes_nothing_the_picture_stays(first, monkeypatch):
     cascade, both = first
     flowed(monkeypatch, torch.full((1, 3, 16, 16), 0.1))
@@ -379,7 +380,6 @@ def test_where_flow_changes_nothing_the_picture_stays(first, monkeypatch):
 def test_settings_that_are_given_hold_for_flow_and_for_what_is_drawn_anew(first, monkeypatch):
     cascade, both = first
     readings(monkeypatch, repeat((1.0, 1.0)), before=0.1)
-    monkeypatch.setattr("iterinv.edits.automatic.changes_pattern", lambda *_: True)
     target = SOURCE.replace("red", "green")
     for wide, rule in ((True, "Flow"), (False, "Redraw")):
         for module in ("automatic", "flow_redraw"):

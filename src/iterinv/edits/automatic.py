@@ -11,13 +11,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from iterinv.edits.adaptive_flow import AdaptiveFlow
-from iterinv.edits.classifier import certainty, clearness, likelihood, margin
+from iterinv.edits.classifier import certainty, clearness, margin
 from iterinv.edits.first_stage import FirstStageEditor
-from iterinv.edits.flow_redraw import FlowRedraw, change, is_wide, reach
+from iterinv.edits.flow_redraw import FlowRedraw, change, is_wide
 from iterinv.edits.redraw import Redraw
 from iterinv.edits.regions import FromPrompts, Given, closed, grown
 from iterinv.edits.site import Region, Running, Site, StageEdit, edit_rows
-from iterinv.edits.structure import recoloured, structure_change
+from iterinv.edits.structure import recoloured
 from iterinv.edits.words import word_change
 from iterinv.typed import Natural
 
@@ -29,9 +29,9 @@ class Automatic(FirstStageEditor):
 
     Where the target prompt only adds words to the source prompt or only removes some, nothing of the region should
     stay, so it is drawn anew. Where words are exchanged, one pass of FlowEdit over the whole picture shows what
-    changes. Where that is a wide region of another pattern, as a floor is, its result stays. Where its colours on the
-    picture's own outlines may be enough (:func:`moves_outlines`), AdaptiveFlow exchanges them, and its result stays if
-    they are; in a wide region, if it is as likely as FlowEdit's. Otherwise FlowRedraw draws anew what FlowEdit changed.
+    changes. Where that is no wide region, as a floor or a wall is, and its colours on the picture's own outlines may be
+    enough (:func:`moves_outlines`), AdaptiveFlow exchanges them, and its result stays if they are. Otherwise FlowRedraw
+    draws anew what FlowEdit changed, or keeps it in a wide region.
     Where the network does not see the target prompt in the result, as when a thing should stand elsewhere,
     :data:`PLACES` are drawn anew, if the region is not wide. If the network does not see it in that either,
     AdaptiveFlow's result stays, so that nothing vanishes. Latent stages have no outlines to compare, and what
@@ -74,17 +74,13 @@ class Automatic(FirstStageEditor):
                 return _report(in_place, flow, "the target prompt exchanges words", True)
         whole = yield from shape.flow(site, mask)
         wide = is_wide(clean, whole)
-        why = "FlowEdit changes the pattern of a wide region" if wide else "new colours are not enough"
+        why = "FlowEdit changes a wide region" if wide else "new colours are not enough"
         if in_place is not None:
             why = "the network does not see the target prompt in AdaptiveFlow's result"
-        elif not (changes_pattern(clean, whole) if wide else moves_outlines(site, clean, whole)):
+        elif not wide and not moves_outlines(site, clean, whole):
             in_place = yield from flow(site)
             if not sees_target(site, in_place):
                 why = "the network does not see the target prompt in AdaptiveFlow's result"
-            elif wide and _likelier(site, in_place, whole):
-                return _report(in_place, flow, "the target prompt exchanges words", True)
-            elif wide:
-                why = "AdaptiveFlow's result is less likely than FlowEdit's"
             # AdaptiveFlow compares no outlines in a wide region, such as a box that the user draws around a thing.
             elif in_place.reports[0]["same_outline"] or _limit_share(site) > flow.local:
                 return _report(in_place, flow, "new colours are enough", True)
@@ -110,33 +106,9 @@ FlowEdit's result are not enough. On recolourings and new materials of the embed
 new shapes and sizes 0.67 or less."""
 
 
-PATTERN = 0.2
-"""A wide region has another pattern where its structure changed by this share or more. New walls of the embedded
-cascade had 0.14 or less, new floors 0.28 or more."""
-
-BORDER = 3
-"""The structure of a wide region counts this far from its edges: things stand there."""
-
-
-def changes_pattern(clean: Tensor, z: Tensor) -> bool:
-    """Tell whether FlowEdit's result ``z`` shows another pattern than the clean state does where they differ, by
-    :func:`iterinv.edits.structure.structure_change`."""
-    inner = 1 - grown(1 - reach(clean, z), BORDER)
-    changed = (structure_change(clean, z) * inner).sum() / inner.sum().clamp_min(1)
-    return float(changed) >= PATTERN
-
-
 def _limit_share(site: Site) -> float:
     """The share of the picture that the user's mask lets change; 0 without one."""
     return 0.0 if site.limit is None else float(site.limit_at(site.stage.shape[1:]).mean())
-
-
-def _likelier(site: Site, edit: StageEdit, z: Tensor) -> bool:
-    """Tell whether the network finds an edit likelier than FlowEdit's result ``z``, where that changed the picture."""
-    clean = site.path[-1]
-    region = reach(clean, z)
-    edited, flowed = site.stage.encode(edit.picture.to(clean)), torch.where(region > 0, z, clean)
-    return likelihood(site, region, edited) >= likelihood(site, region, flowed)
 
 
 def moves_outlines(site: Site, clean: Tensor, z: Tensor) -> bool:
