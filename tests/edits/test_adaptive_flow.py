@@ -116,18 +116,21 @@ def test_an_edit_that_does_not_show_the_target_starts_again_higher(inversion, mo
 
 def test_outlines_stay_where_the_network_sees_the_target_in_new_colours_almost_as_clearly(inversion, monkeypatch):
     cascade, both = inversion
+    shifts = {5: 0.01, 9: 0.02, 13: 0.03}  # by the window of the fit
     monkeypatch.setattr(
-        "iterinv.edits.adaptive_flow.recoloured", lambda before, after, *wide: before + (0.02 if wide else 0.01)
+        "iterinv.edits.adaptive_flow.recoloured", lambda before, after, window, fits: before + shifts[window]
     )
+    # Of FlowEdit's result, and of new colours by windows of growing size.
     for margins, likelihoods, change in (
-        ((4.0, 3.1), (-1.4, -1.0, -1.5), 0.01),
-        ((4.0, 2.9), (-1.0, -1.0), None),
-        ((-1.0, 3.0), (-1.0, -1.0), None),
-        ((4.0, 3.5), (-1.6, -1.0), None),  # less likely
-        ((4.0, 3.7), (-2.4, -1.0, -2.5), 0.01),  # but seen clearly
-        ((4.0, 4.0), (-2.6, -1.0), None),
-        ((4.0, 3.1, 2.1), (-1.4, -1.0, -1.3), 0.02),  # of wide windows and likelier
-        ((4.0, 3.1, 1.9), (-1.4, -1.0, -1.3), 0.01),  # but without the new colour
+        ((4.0, 3.1, 0.0, 0.0), (-1.0, -1.4, -1.0, -1.0), 0.01),
+        ((4.0, 2.9, 2.9, 2.9), (-1.0, -1.0, -1.0, -1.0), None),
+        ((-1.0, 3.0, 3.0, 3.0), (-1.0, -1.0, -1.0, -1.0), None),
+        ((4.0, 3.5, 3.5, 3.5), (-1.0, -1.6, -1.6, -1.6), None),  # less likely
+        ((4.0, 3.7, 0.0, 0.0), (-1.0, -2.4, -1.0, -1.0), 0.01),  # but seen clearly
+        ((4.0, 4.0, 4.0, 4.0), (-1.0, -2.6, -2.6, -2.6), None),
+        ((4.0, 3.1, 2.1, 2.1), (-1.0, -1.4, -1.3, -1.5), 0.02),  # of wider windows and likelier
+        ((4.0, 3.1, 1.9, 1.9), (-1.0, -1.4, -1.3, -1.3), 0.01),  # but without the new colour
+        ((4.0, 2.9, 3.9, 3.9), (-1.0, -3.0, -2.6, -1.5), 0.03),  # only of the widest likely enough
     ):
         monkeypatch.setattr("iterinv.edits.adaptive_flow.likelihood", lambda *_, each=iter(likelihoods): next(each))
         each = iter(margins)
@@ -136,7 +139,7 @@ def test_outlines_stay_where_the_network_sees_the_target_in_new_colours_almost_a
         edit = cascade.edit(both.row(0), "a green cube", editor)
         assert edit.reports[0]["same_outline"] == (change is not None)
         before, after = both.row(0).stages[0].picture.clamp(-1, 1), edit.pictures[0]
-        for each in (0.01, 0.02):
+        for each in shifts.values():
             shifted = (after - (before + each).clamp(-1, 1))[masks()[0].expand_as(after) == 1]
             assert (float(shifted.abs().max()) < 1e-5) == (each == change)
 

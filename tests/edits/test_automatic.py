@@ -103,7 +103,7 @@ def test_a_floor_takes_another_pattern_and_a_wall_another_colour():
 @pytest.mark.parametrize(
     ("there", "colours", "moved"),
     [
-        (10.0, 6.0, True),  # the new colours do not show the target
+        (10.0, 5.0, True),  # the new colours do not show the target
         (10.0, 8.0, False),
         (-1.0, -2.0, False),  # the network does not see the target in FlowEdit's result
     ],

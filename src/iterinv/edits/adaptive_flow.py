@@ -30,14 +30,14 @@ CLEARLY, LEAST_LIKELY = 0.9, 2.5
 likely: the recoloured cube of a checkered floor had twice the error at a share of 0.94, and no new shape had a share
 above 0.8."""
 
-WIDE_FIT = 9, 4
-"""The window and the number of fits of new colours that ignore where FlowEdit moved an outline. On six recolourings of
-the embedded cascade that no benchmark draws they changed PSNR inside by -1 to 8 dB, in the mean by 3.5; windows of 5 to
-15 pixels and 1 to 9 fits were tried on four of them, and on three of the benchmark's that had failed."""
+FITS = (5, 1), (9, 4), (13, 9)
+"""The windows and the numbers of fits of new colours that are tried. A highlight that comes or goes is finer than a
+wide window; where FlowEdit moved an outline, only several fits in a wide one ignore it. Two of twelve recolourings of
+the embedded cascade that no benchmark draws were drawn elsewhere before the widest was tried."""
 
 STILL_SEEN = 0.5
-"""Colours of wide windows in which the network sees the target prompt less than this share as clearly as in FlowEdit's
-result have lost it."""
+"""Colours in which the network sees the target prompt less than this share as clearly as in FlowEdit's result have lost
+it."""
 
 STRENGTHS = (0.55, 0.7, 0.85, 1.0)
 """The strengths that a local edit tries in turn, until the network sees the target prompt in the result."""
@@ -64,10 +64,10 @@ class AdaptiveFlow(FirstStageEditor):
     FlowEdit moves outlines, by a fraction of a pixel to two pixels. Where exchanging colours is enough, they stay
     where they are: the result's colours on the picture's own structure (:func:`iterinv.edits.structure.recoloured`)
     take the result's place if the network sees the target prompt in them ``outline`` times as clearly, 1 or more for
-    never, and finds them about as likely. They are fitted in narrow windows and in wide ones, and the likelier are
-    taken. The defaults were chosen on recolourings of the embedded cascade that no benchmark draws, :data:`WIDE_FIT`
-    on some that it does; ``docs/benchmarks/scenes.md`` measures them. Raises ``ValueError`` for settings outside
-    their ranges.
+    never, and finds them about as likely. They are fitted in narrow windows and in wide ones (:data:`FITS`), and the
+    likeliest are taken. The defaults were chosen on recolourings of the embedded cascade that no benchmark draws, the
+    second of the fits on some that it does; ``docs/benchmarks/scenes.md`` measures them. Raises ``ValueError`` for
+    settings outside their ranges.
     """
 
     strength: float | None = None
@@ -129,23 +129,20 @@ class AdaptiveFlow(FirstStageEditor):
     def same_outline(self, site: Site, mask: Tensor | None, clean: Tensor, z: Tensor) -> tuple[bool, Tensor]:
         """Tell whether new colours are enough, and return the clean state with them, or ``z`` as it is."""
         inside = torch.ones_like(z[:, :1]) if mask is None else mask
-        colours, of_wide = (
-            torch.where(inside > 0, inside * fitted.clamp(-1, 1) + (1 - inside) * clean, clean)
-            for fitted in (recoloured(clean, z), recoloured(clean, z, *WIDE_FIT))
-        )
         there = margin(site, inside, z, self.seed)
-        clear = margin(site, inside, colours, self.seed) if there > 0 else 0.0
-        if there <= 0 or clear < self.outline * there:
+        if there <= 0:
             return False, z
-        likely = likelihood(site, inside, colours, self.seed)
-        most = LEAST_LIKELY if clear >= CLEARLY * there else UNLIKELY
-        if likely < most * likelihood(site, inside, z, self.seed):
-            return False, z
-        # A highlight that comes or goes is finer than a wide window; an outline that FlowEdit moved is not.
-        likelier = likelihood(site, inside, of_wide, self.seed) > likely
-        if likelier and margin(site, inside, of_wide, self.seed) >= STILL_SEEN * there:
-            colours = of_wide
-        return True, colours
+        of_flow, enough, candidates = likelihood(site, inside, z, self.seed), False, []
+        for window, fits in FITS:
+            fitted = recoloured(clean, z, window, fits).clamp(-1, 1)
+            colours = torch.where(inside > 0, inside * fitted + (1 - inside) * clean, clean)
+            share = margin(site, inside, colours, self.seed) / there
+            likely = likelihood(site, inside, colours, self.seed)
+            most = LEAST_LIKELY if share >= CLEARLY else UNLIKELY
+            enough |= share >= self.outline and likely >= most * of_flow
+            if share >= STILL_SEEN:
+                candidates.append((likely, colours))
+        return (True, max(candidates, key=lambda each: each[0])[1]) if enough else (False, z)
 
     def flow(self, site: Site, strength: float, passes: int, mask: Tensor | None) -> Generator[State, None, State]:
         """Run the last ``strength`` of the levels ``passes`` times; returns the clean state."""

@@ -100,10 +100,10 @@ class Automatic(FirstStageEditor):
         return _report(in_place, flow, why, sees_target(site, in_place))
 
 
-FEWEST_COLOURS = 0.7
-"""New colours on old outlines in which the network sees the target prompt less than this share as clearly as in
-FlowEdit's result are not enough. On recolourings and new materials of the embedded cascade it was 0.77 or more, on most
-new shapes and sizes 0.67 or less."""
+FEWEST_COLOURS = 0.6
+"""AdaptiveFlow is not tried where the network sees the target prompt in new colours on old outlines less than this
+share as clearly as in FlowEdit's result. On recolourings and new materials of the embedded cascade it was 0.63 or more,
+on most new shapes and sizes 0.6 or less."""
 
 
 def _limit_share(site: Site) -> float:
