@@ -6,10 +6,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iterinv.edits import AdaptiveFlow, Detail, Everywhere, Given, PromptSwap
+from iterinv.edits import AdaptiveFlow, Detail, Everywhere, Given, PromptSwap, detail
 from iterinv.edits.detail import in_colours_of
 from iterinv.edits.structure import carried, recoloured, structure_change
 from iterinv.observer import Observer
+from iterinv.streams import draw_noise
 
 PROMPT, TARGET = "a red sphere on a wooden floor", "a blue sphere on a wooden floor"
 
@@ -131,6 +132,31 @@ def test_a_kept_outline_is_carried_up_at_every_stage(tiny, monkeypatch):
     edit = tiny.edit(inversion, TARGET, AdaptiveFlow(region=Given(torch.ones(1, 1, 16, 16).triu(10)), passes=1))
     assert [stage.trajectory.depth for stage in inversion.stages[1:]] == [0, 0]
     assert all(stage.reports[0]["same_outline"] for stage in edit.stages)
+
+
+def test_around_what_is_drawn_anew_the_last_levels_hold_the_noise_that_it_is_drawn_from(tiny, monkeypatch):
+    """An inverted state holds less noise than its level there, which leaves grain in what is drawn."""
+    monkeypatch.setattr("iterinv.edits.detail.structure_change", lambda a, b: torch.ones_like(a[:, :1]).double())
+    monkeypatch.setattr("iterinv.edits.detail.SETTLED", 0.2)
+    backgrounds, blend = [], detail.Blend
+
+    def blended(rule, mask, path):
+        backgrounds.append(path)
+        return blend(rule, mask, path)
+
+    monkeypatch.setattr("iterinv.edits.detail.Blend", blended)
+    inversion = tiny.invert(picture(3, 64).float(), PROMPT, num_inference_steps=10)
+    editor = PromptSwap(region=Given(torch.ones(1, 1, 16, 16).triu(10)), detail=Detail(redraw=0.5, seed=4))
+    tiny.edit(inversion, TARGET, editor)
+    assert len(backgrounds) == 2
+    for background, stage in zip(backgrounds, inversion.stages[1:], strict=True):
+        clean, grid = stage.path[-1], stage.grid
+        noise = draw_noise(clean.shape[1:], [4], "detail").to(clean)
+        for k in range(5, 8):
+            assert torch.equal(background[k], stage.path[k])
+        for k in (8, 9):
+            torch.testing.assert_close(background[k], grid[k].alpha * clean + grid[k].sigma * noise, rtol=0, atol=1e-6)
+        assert torch.equal(background[10], clean)
 
 
 def test_what_is_drawn_anew_is_the_seeds(tiny, monkeypatch):
