@@ -358,9 +358,11 @@ def test_the_structure_of_a_wide_region_takes_new_colours_where_its_pattern_stay
     cascade, both = first
     monkeypatch.setattr("iterinv.edits.automatic.sees_target", lambda *_, **__: True)
     monkeypatch.setattr("iterinv.edits.flow_redraw.changes_pattern", lambda *_: False)
+    likelihoods = iter((-1.2, -1.1, -1.3))  # by windows of growing size
+    monkeypatch.setattr("iterinv.edits.flow_redraw.likelihood", lambda *_: next(likelihoods))
     wall, before = torch.full((1, 3, 16, 16), -0.3), both.row(0).picture
     wall[..., 6:12, 5:11] = 0  # a thing
-    colours = recoloured(before, before + wall).clamp(-1, 1)
+    colours = recoloured(before, before + wall, 9, 4).clamp(-1, 1)
     flowed(monkeypatch, wall)
     edit = cascade.edit(both.row(0), SOURCE.replace("red", "green"), Automatic())
     assert (edit.reports[0]["chose"], edit.reports[0]["same_outline"]) == ("FlowRedraw", True)

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from iterinv.edits.adaptive_flow import AdaptiveFlow
+from iterinv.edits.adaptive_flow import FITS, AdaptiveFlow
+from iterinv.edits.classifier import likelihood
 from iterinv.edits.first_stage import FirstStageEditor
 from iterinv.edits.redraw import Redraw
 from iterinv.edits.regions import Everywhere, bridged, closed, grown
@@ -39,7 +40,7 @@ class FlowRedraw(FirstStageEditor):
     fresh noise, at ``guidance`` over the empty prompt. Nothing else of the picture changes. Where FlowEdit changes a
     wide region (:data:`WIDE`), its result stays: things stand in such a region, and drawn anew they would move. If the
     pattern stays, as a wall's does (:func:`changes_pattern`), the picture's own structure takes the new colours
-    (:func:`iterinv.edits.structure.recoloured`), so that the outlines of those things stay too, at every stage.
+    (:func:`in_new_colours`), so that the outlines of those things stay too, at every stage.
     Without a ``region`` FlowEdit may change every pixel. The defaults were chosen on new shapes and sizes
     of the embedded cascade that no benchmark draws; ``docs/benchmarks/scenes.md`` measures them. Raises ``ValueError``
     for settings outside their ranges.
@@ -79,12 +80,21 @@ class FlowRedraw(FirstStageEditor):
         if is_wide(clean, z) or not region.any():
             region = inside * reach(clean, z)
             same = site.stage.codec is None and not changes_pattern(clean, z)
-            z = torch.where(region > 0, recoloured(clean, z).clamp(-1, 1) if same else z, clean)
+            z = in_new_colours(site, region, z) if same else torch.where(region > 0, z, clean)
             share, scale = share_of(site.grid, start_index(site.grid, self.flow_strength)), self.flow_guidance
             report = {"strength": share, "guidance": site.guidance_scale(scale), "same_outline": same}
             return site.result((z,), region, rule="Flow", **report)
         redraw = Redraw(self.strength, self.guidance, self.tries, self.region, self.rule, self.seed)
         return (yield from redraw.edit(site, region, z))
+
+
+def in_new_colours(site: Site, region: Tensor, z: Tensor) -> Tensor:
+    """The picture's clean state with the colours of ``z`` on its own structure within a region (1, 1, h, w): by the
+    likeliest of the fits of :data:`iterinv.edits.adaptive_flow.FITS`, since ``z`` may have changed the outlines and the
+    shading of what stands there."""
+    clean = site.path[-1]
+    fitted = [torch.where(region > 0, recoloured(clean, z, *fit).clamp(-1, 1), clean) for fit in FITS]
+    return max(fitted, key=lambda each: likelihood(site, region, each))
 
 
 def change(before: Tensor, after: Tensor) -> Tensor:
