@@ -33,7 +33,7 @@ above 0.8."""
 FITS = (5, 1), (9, 4), (13, 9)
 """The windows and the numbers of fits of new colours that are tried. A highlight that comes or goes is finer than a
 wide window; where FlowEdit moved an outline, only several fits in a wide one ignore it. Two of twelve recolourings of
-the embedded cascade that no benchmark draws were drawn elsewhere before the widest was tried."""
+the embedded cascade that no benchmark draws were drawn elsewhere while the narrowest alone decided."""
 
 STILL_SEEN = 0.5
 """Colours in which the network sees the target prompt less than this share as clearly as in FlowEdit's result have lost
@@ -133,9 +133,7 @@ class AdaptiveFlow(FirstStageEditor):
         if there <= 0:
             return False, z
         of_flow, enough, candidates = likelihood(site, inside, z, self.seed), False, []
-        for window, fits in FITS:
-            fitted = recoloured(clean, z, window, fits).clamp(-1, 1)
-            colours = torch.where(inside > 0, inside * fitted + (1 - inside) * clean, clean)
+        for colours in in_new_colours(inside, clean, z):
             share = margin(site, inside, colours, self.seed) / there
             likely = likelihood(site, inside, colours, self.seed)
             most = LEAST_LIKELY if share >= CLEARLY else UNLIKELY
@@ -152,6 +150,13 @@ class AdaptiveFlow(FirstStageEditor):
         if mask is not None:
             rule = Blend(rule, mask, [clean] * len(grid))
         return last_state(run(rule, site.towards(self.guidance), (clean,), grid, start))
+
+
+def in_new_colours(inside: Tensor, clean: Tensor, z: Tensor) -> list[Tensor]:
+    """The clean state with the colours of ``z``, both (batch, 3, h, w), on its own structure within ``inside`` (batch,
+    1, h, w): by each of :data:`FITS`."""
+    fitted = [recoloured(clean, z, window, fits).clamp(-1, 1) for window, fits in FITS]
+    return [torch.where(inside > 0, inside * each + (1 - inside) * clean, clean) for each in fitted]
 
 
 SLIT = 5

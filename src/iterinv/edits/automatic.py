@@ -29,9 +29,9 @@ class Automatic(FirstStageEditor):
 
     Where the target prompt only adds words to the source prompt or only removes some, nothing of the region should
     stay, so it is drawn anew. Where words are exchanged, one pass of FlowEdit over the whole picture shows what
-    changes. Where that is no wide region, as a floor or a wall is, and its colours on the picture's own outlines may be
-    enough (:func:`moves_outlines`), AdaptiveFlow exchanges them, and its result stays if they are. Otherwise FlowRedraw
-    draws anew what FlowEdit changed, or keeps it in a wide region.
+    changes. Where that is a wide region, such as a floor or a wall, FlowRedraw keeps what FlowEdit changed. Elsewhere,
+    if its colours on the picture's own outlines may be enough (:func:`moves_outlines`), AdaptiveFlow exchanges them,
+    and its result stays if they are; if not, FlowRedraw draws anew what FlowEdit changed.
     Where the network does not see the target prompt in the result, as when a thing should stand elsewhere,
     :data:`PLACES` are drawn anew, if the region is not wide. If the network does not see it in that either,
     AdaptiveFlow's result stays, so that nothing vanishes. Latent stages have no outlines to compare, and what

@@ -118,7 +118,7 @@ SETTLED = 0.1
 """In the last share of the levels, what lies outside a region is the picture under the noise that the region is drawn
 from. An inverted state holds less noise than its level there, 0.4 of it on the embedded cascade, and the network, which
 compares the whole picture, then leaves grain in the region: its gradients were 1.1 to 1.5 times the truth's on seven
-edits that no benchmark draws, and so 0.9 to 1.1 times."""
+edits that no benchmark draws; with the same noise they were 0.9 to 1.1 times."""
 
 SHARE = 0.3
 """The share of the levels that a stage runs where only colour changed; it was chosen as ``redraw`` was."""

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from iterinv.edits.adaptive_flow import FITS, AdaptiveFlow
+from iterinv.edits.adaptive_flow import AdaptiveFlow, in_new_colours
 from iterinv.edits.classifier import likelihood
 from iterinv.edits.first_stage import FirstStageEditor
 from iterinv.edits.redraw import Redraw
 from iterinv.edits.regions import Everywhere, bridged, closed, grown
 from iterinv.edits.settings import check_shares
 from iterinv.edits.site import Region, Running, Site, edit_rows, share_of, start_index
-from iterinv.edits.structure import recoloured, structure_change
+from iterinv.edits.structure import structure_change
 from iterinv.levels import State
 from iterinv.steps import DDIM, Step
 from iterinv.typed import Count, Natural
@@ -39,11 +39,11 @@ class FlowRedraw(FirstStageEditor):
     :class:`iterinv.edits.Redraw`: ``tries`` times over the last ``strength`` of the levels, from that result under
     fresh noise, at ``guidance`` over the empty prompt. Nothing else of the picture changes. Where FlowEdit changes a
     wide region (:data:`WIDE`), its result stays: things stand in such a region, and drawn anew they would move. If the
-    pattern stays, as a wall's does (:func:`changes_pattern`), the picture's own structure takes the new colours
-    (:func:`in_new_colours`), so that the outlines of those things stay too, at every stage.
-    Without a ``region`` FlowEdit may change every pixel. The defaults were chosen on new shapes and sizes
-    of the embedded cascade that no benchmark draws; ``docs/benchmarks/scenes.md`` measures them. Raises ``ValueError``
-    for settings outside their ranges.
+    pattern stays, as a wall's does (:func:`changes_pattern`), the picture's own structure takes the new colours, by the
+    likeliest of the fits of :func:`iterinv.edits.adaptive_flow.in_new_colours`, and no network draws it at the stages
+    above. Without a ``region`` FlowEdit may change every pixel. The defaults were chosen on new shapes and sizes of the
+    embedded cascade that no benchmark draws, and the choice of a fit on twelve such walls and one of the benchmark's;
+    ``docs/benchmarks/scenes.md`` measures them. Raises ``ValueError`` for settings outside their ranges.
     """
 
     strength: float = 0.6
@@ -80,21 +80,14 @@ class FlowRedraw(FirstStageEditor):
         if is_wide(clean, z) or not region.any():
             region = inside * reach(clean, z)
             same = site.stage.codec is None and not changes_pattern(clean, z)
-            z = in_new_colours(site, region, z) if same else torch.where(region > 0, z, clean)
+            if same:  # FlowEdit may have changed the outlines and the shading of what stands there
+                z = max(in_new_colours(region, clean, z), key=lambda each: likelihood(site, region, each))
+            z = torch.where(region > 0, z, clean)
             share, scale = share_of(site.grid, start_index(site.grid, self.flow_strength)), self.flow_guidance
             report = {"strength": share, "guidance": site.guidance_scale(scale), "same_outline": same}
             return site.result((z,), region, rule="Flow", **report)
         redraw = Redraw(self.strength, self.guidance, self.tries, self.region, self.rule, self.seed)
         return (yield from redraw.edit(site, region, z))
-
-
-def in_new_colours(site: Site, region: Tensor, z: Tensor) -> Tensor:
-    """The picture's clean state with the colours of ``z`` on its own structure within a region (1, 1, h, w): by the
-    likeliest of the fits of :data:`iterinv.edits.adaptive_flow.FITS`, since ``z`` may have changed the outlines and the
-    shading of what stands there."""
-    clean = site.path[-1]
-    fitted = [torch.where(region > 0, recoloured(clean, z, *fit).clamp(-1, 1), clean) for fit in FITS]
-    return max(fitted, key=lambda each: likelihood(site, region, each))
 
 
 def change(before: Tensor, after: Tensor) -> Tensor:
